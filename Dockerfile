@@ -1,0 +1,26 @@
+FROM python:3.13-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY requirements requirements
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --require-hashes -r requirements/run.txt \
+ && pip install --require-hashes -r requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY session_service session_service
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/venv/bin/pip install --no-deps /dist/*.whl
+# Reads every Lua script, so that a wheel without them does not become an image.
+RUN cd / && /opt/venv/bin/python -c "import session_service.store.scripts"
+
+FROM python:3.13-slim
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin sessions \
+ && install --directory --owner sessions --group sessions --mode 700 /data
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 SESSION_DATA_DIR=/data
+USER sessions
+VOLUME /data
+EXPOSE 3000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["session-service", "healthcheck"]
+ENTRYPOINT ["session-service"]
+CMD ["serve"]

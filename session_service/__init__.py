@@ -1,0 +1,3 @@
+"""Conversation sessions for chat and agent backends: the Sessions API on Redis."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,68 @@
+"""What can go wrong, as a caller of the service knows it.
+
+    ServiceError
+    ├── ValidationFailed      a field is missing, has the wrong type or is out of range
+    ├── SessionNotFound       never existed, was ended, or its retention is over
+    ├── SessionExpired        ran out, and is still within its retention
+    ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
+    └── StoreUnavailable      the store did not answer in time; a change may have happened
+
+How each becomes an HTTP answer is decided in ``web/errors.py`` alone.
+"""
+
+
+class ServiceError(Exception):
+    """The root of every error a caller is told about.
+
+    ``str(error)`` is for a person; ``details`` adds what helps to mend the call.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class ValidationFailed(ServiceError):  # noqa: N818 - the tree is named by what happened
+    """A field's value is not allowed; the message names the field and what is."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}", details=field)
+
+
+class SessionNotFound(ServiceError):  # noqa: N818
+    """There is no such session, or none the caller may see: one answer, no oracle."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Session not found",
+            "It never existed, was ended, or ran out too long ago.",
+        )
+
+
+class SessionExpired(ServiceError):  # noqa: N818
+    """The session ran out."""
+
+    def __init__(self) -> None:
+        super().__init__("Session has expired", "Create a new session to go on.")
+
+
+class RenewalFailed(ServiceError):  # noqa: N818
+    """The session already lasts until its maximum duration."""
+
+    def __init__(self, max_duration_minutes: float) -> None:
+        super().__init__(
+            "Session cannot be renewed: it has reached its maximum duration",
+            f"maxDurationMinutes is {max_duration_minutes:g}, counted from createdAt;"
+            " raise it, or create a new session.",
+        )
+
+
+class StoreUnavailable(ServiceError):  # noqa: N818
+    """The store cannot be reached in time, or cannot take the command now."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(
+            "The session store is not available at the moment",
+            "Try again shortly. A change that was asked for may or may not have happened.",
+        )
+        self.reason = reason  # for the log, never for the caller

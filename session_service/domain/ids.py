@@ -1,0 +1,44 @@
+"""Identifiers: UUID-shaped, lower case, and a session's names its shard.
+
+The first two hex digits of a session id are its shard, taken from a hash of the user id, so all
+sessions of a user live in one shard. The other digits, but for UUID's version and variant, are
+114 bits from the operating system's random source (contract, "Create").
+"""
+
+import hashlib
+import os
+import re
+import uuid
+
+SHARDS: tuple[str, ...] = tuple(f"{n:02x}" for n in range(256))
+
+UUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+
+_is_session_id = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+).fullmatch
+
+
+def shard_of_user(user_id: str) -> str:
+    """Return the shard that holds all sessions of a user (lower-case UUID)."""
+    return SHARDS[hashlib.sha256(user_id.encode()).digest()[0]]
+
+
+def shard_of_session(session_id: str) -> str | None:
+    """Return the shard a session id names, or None where the text is no session's id."""
+    return session_id[:2] if _is_session_id(session_id) else None
+
+
+def new_id(shard: str) -> str:
+    """Make a new session or channel id in the shard."""
+    digits = os.urandom(15).hex()
+    variant = "89ab"[int(digits[28], 16) & 3]
+    return (
+        f"{shard}{digits[0:6]}-{digits[6:10]}-4{digits[10:13]}"
+        f"-{variant}{digits[13:16]}-{digits[16:28]}"
+    )
+
+
+def new_message_id() -> str:
+    """Make a new message id."""
+    return str(uuid.uuid4())

@@ -1,0 +1,136 @@
+"""How long a session lasts: the timeout rules as arithmetic, in integer milliseconds.
+
+Source of every rule here: the contract, "Create" and "Renewal, heartbeat, timeout". The scripts in
+``store/lua`` apply ``expires_at`` atomically; ``tests/model`` holds the two against each other.
+"""
+
+import msgspec
+
+from session_service.domain.errors import ValidationFailed
+
+MS_PER_MINUTE = 60_000
+
+
+def to_ms(minutes: float) -> int:
+    """Convert minutes, fractional or not, to whole milliseconds, at least one."""
+    return max(1, round(minutes * MS_PER_MINUTE))
+
+
+def to_minutes(ms: int) -> float:
+    """Convert milliseconds to minutes: an int where it is whole, so that 30 comes back as 30."""
+    minutes, rest = divmod(ms, MS_PER_MINUTE)
+    return ms / MS_PER_MINUTE if rest else minutes
+
+
+class TimeoutConfig(msgspec.Struct, frozen=True):
+    """How one session times out. Durations in milliseconds."""
+
+    timeout_ms: int
+    auto_renew: bool
+    max_duration_ms: int
+    warning_ms: int
+
+    def expires_at(self, created_at: int, last_renewal: int) -> int:
+        """Return the deadline, in epoch milliseconds: the idle timeout, capped by the maximum."""
+        return min(last_renewal + self.timeout_ms, created_at + self.max_duration_ms)
+
+    def check(self, path: str = "") -> None:
+        """Raise ValidationFailed where the values contradict each other."""
+        if self.max_duration_ms < self.timeout_ms:
+            raise ValidationFailed(
+                f"{path}maxDurationMinutes",
+                f"must be at least timeoutMinutes ({to_minutes(self.timeout_ms):g}),"
+                f" and is {to_minutes(self.max_duration_ms):g}",
+            )
+        if self.warning_ms > self.timeout_ms:
+            raise ValidationFailed(
+                f"{path}warningThresholdMinutes",
+                f"must be at most timeoutMinutes ({to_minutes(self.timeout_ms):g}),"
+                f" and is {to_minutes(self.warning_ms):g}",
+            )
+
+
+class TimeoutChange(msgspec.Struct, frozen=True):
+    """The timeout values a caller gave; None where it gave none. Durations in milliseconds."""
+
+    timeout_ms: int | None = None
+    auto_renew: bool | None = None
+    max_duration_ms: int | None = None
+    warning_ms: int | None = None
+
+    def applied_to(self, config: TimeoutConfig) -> TimeoutConfig:
+        """Return the configuration with the given values in place and the others as they were."""
+
+        return TimeoutConfig(
+            timeout_ms=config.timeout_ms if self.timeout_ms is None else self.timeout_ms,
+            auto_renew=config.auto_renew if self.auto_renew is None else self.auto_renew,
+            max_duration_ms=(
+                config.max_duration_ms if self.max_duration_ms is None else self.max_duration_ms
+            ),
+            warning_ms=config.warning_ms if self.warning_ms is None else self.warning_ms,
+        )
+
+
+class TimeoutPolicy(msgspec.Struct, frozen=True):
+    """The service's ranges and defaults, in minutes, as the settings give them."""
+
+    min_timeout: float = 5
+    max_timeout: float = 1440
+    default_timeout: float = 30
+    default_max_duration: float = 720
+    default_warning: float = 5
+
+    @property
+    def max_max_duration(self) -> float:
+        """The longest maximum duration a session may ask for, in minutes."""
+        return 2 * self.max_timeout
+
+    def change(
+        self,
+        timeout: float | None,
+        auto_renew: bool | None,
+        max_duration: float | None,
+        warning: float | None,
+        path: str = "",
+    ) -> TimeoutChange:
+        """Take values in minutes, each within its range; raise ValidationFailed otherwise.
+
+        ``path`` stands before the field names in messages.
+        """
+        ranges = (
+            ("timeoutMinutes", timeout, self.min_timeout, self.max_timeout),
+            ("maxDurationMinutes", max_duration, self.min_timeout, self.max_max_duration),
+        )
+        for name, value, low, high in ranges:
+            if value is not None and not low <= value <= high:
+                raise ValidationFailed(
+                    f"{path}{name}", f"must be from {low:g} to {high:g} minutes, and is {value:g}"
+                )
+        if warning is not None and not 0 < warning <= self.max_timeout:
+            raise ValidationFailed(
+                f"{path}warningThresholdMinutes",
+                f"must be above 0 and at most timeoutMinutes, and is {warning:g}",
+            )
+        return TimeoutChange(
+            timeout_ms=None if timeout is None else to_ms(timeout),
+            auto_renew=auto_renew,
+            max_duration_ms=None if max_duration is None else to_ms(max_duration),
+            warning_ms=None if warning is None else to_ms(warning),
+        )
+
+    def resolve(self, change: TimeoutChange, path: str = "") -> TimeoutConfig:
+        """Fill what was not given from the defaults; raise ValidationFailed on a contradiction.
+
+        A default gives way to a given value: the maximum duration is raised to the timeout, the
+        warning threshold lowered to it.
+        """
+        timeout_ms = to_ms(self.default_timeout) if change.timeout_ms is None else change.timeout_ms
+        defaults = TimeoutConfig(
+            timeout_ms=timeout_ms,
+            auto_renew=True,
+            max_duration_ms=max(to_ms(self.default_max_duration), timeout_ms),
+            warning_ms=min(to_ms(self.default_warning), timeout_ms),
+        )
+        config = change.applied_to(defaults)
+        config.check(path)
+        return config

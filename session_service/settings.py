@@ -1,0 +1,153 @@
+"""The settings: parsed once from the environment into a frozen value.
+
+Every problem is reported at once, one a line: the variable, its value and what is allowed.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.connection import SCHEMES
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; ``problems`` has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """All the service can be told."""
+
+    host: str
+    port: int
+    redis_url: str | None  # None: the embedded store
+    data_dir: Path  # of the embedded store
+    key_prefix: str
+    store_timeout: float  # seconds
+    drain_seconds: float
+    retention_minutes: float  # how long an expired session is remembered
+    timeouts: TimeoutPolicy
+    log_level: str
+    log_format: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Parse the environment; an empty variable counts as unset. Raises SettingsError."""
+        reader = _Reader(environment)
+        number, text = reader.number, reader.text
+        low = number("SESSION_MIN_TIMEOUT_MINUTES", 5, above=0)
+        high = number("SESSION_MAX_TIMEOUT_MINUTES", max(1440, low), low)
+        default = number("SESSION_DEFAULT_TIMEOUT_MINUTES", min(max(30, low), high), low, high)
+        settings = cls(
+            host=text("HOST", "0.0.0.0"),  # noqa: S104 - a service is there to be reached
+            port=int(number("PORT", 3000, 0, 65535, whole=True)),
+            redis_url=text("REDIS_URL", None, _is_store_url, f"a URL of {_schemes()}"),
+            data_dir=Path(text("SESSION_DATA_DIR", "data")),
+            key_prefix=text(
+                "SESSION_KEY_PREFIX",
+                "sess",
+                re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch,
+                "1 to 64 letters, digits, _ . : or -",
+            ),
+            store_timeout=number("SESSION_STORE_TIMEOUT_SECONDS", 2, 0.05, 60),
+            drain_seconds=number("SESSION_DRAIN_SECONDS", 8, 0, 600),
+            retention_minutes=number(
+                "SESSION_EXPIRED_RETENTION_MINUTES", 1440, above=0, high=525600
+            ),
+            timeouts=TimeoutPolicy(
+                min_timeout=low,
+                max_timeout=high,
+                default_timeout=default,
+                default_max_duration=number(
+                    "SESSION_MAX_DURATION_MINUTES",
+                    min(max(720, default), 2 * high),
+                    default,
+                    2 * high,
+                ),
+                default_warning=number("SESSION_WARNING_THRESHOLD_MINUTES", 5, above=0, high=high),
+            ),
+            log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "console")),
+        )
+        if reader.problems:
+            raise SettingsError(reader.problems)
+        return settings
+
+
+class _Reader:
+    """Takes variables from an environment and collects what is wrong with them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def text(
+        self, name: str, default: Any, is_valid: Callable[[str], Any] = bool, allowed: str = ""
+    ) -> Any:
+        value = self._environment.get(name, "").strip()
+        if not value:
+            return default
+        if not is_valid(value):
+            self._problem(name, value, allowed)
+            return default
+        return value
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
+        return str(value).lower()
+
+    def number(
+        self,
+        name: str,
+        default: float,
+        low: float = -math.inf,
+        high: float = math.inf,
+        *,
+        above: float | None = None,
+        whole: bool = False,
+    ) -> float:
+        value = self._environment.get(name, "").strip()
+        if not value:
+            return default
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        too_low = number <= above if above is not None else number < low
+        if not math.isfinite(number) or too_low or number > high or (whole and number % 1):
+            floor = f"above {above:g}" if above is not None else f"at least {low:g}"
+            ceiling = "" if high == math.inf else f" and at most {high:g}"
+            self._problem(name, value, f"a {'whole ' if whole else ''}number, {floor}{ceiling}")
+            return default
+        return number
+
+    def _problem(self, name: str, value: str, allowed: str) -> None:
+        value = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)  # a URL's password
+        self.problems.append(f"{name}={value[:80]!r} is not allowed: it must be {allowed}")
+
+
+def _schemes() -> str:
+    return ", ".join(f"{scheme}://" for scheme in SCHEMES)
+
+
+def _is_store_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in SCHEMES:
+        return False
+    return bool(
+        parts.path if parts.scheme == "unix" else parts.hostname or parts.scheme == "memory"
+    )

@@ -1,0 +1,18 @@
+-- Creates a session.
+-- ARGV   3 timeout  4 maximum duration  5 warning threshold (ms)  6 autoRenew (0|1)
+--        7 the record's tail: agent, user, channel, metadata
+-- Reply  the store's clock, which is createdAt
+
+local id, now = ARGV[2], clock()
+local agent, user = string.match(ARGV[7], '^(%S+) (%S+) ')
+local session = {
+  created = now, active = now, renewed = now, renewals = 0,
+  timeout = tonumber(ARGV[3]), duration = tonumber(ARGV[4]), warning = tonumber(ARGV[5]),
+  auto = ARGV[6], tail = ARGV[7], agent = agent, user = user,
+}
+settle(session)
+save(session)
+schedule(id, session, now)
+index(id, session, now)
+announce('created', id, session, now)
+return now

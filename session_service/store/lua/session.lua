@@ -1,0 +1,128 @@
+-- What the scripts share; stands before each of them.
+--
+-- KEYS  1 warn  2 expire  3 forget  4 users  5 agents  6 events     of the shard
+--       7 session  8 messages                                       of the session, where it is one's
+-- ARGV  1 retention (ms)  2 session id  3... the operation's own
+--
+-- Times are epoch milliseconds by the store's clock, durations milliseconds. What the keys hold is
+-- told in keys.py, the form of a session's record in records.py.
+--
+-- The first write of a script that makes something is one that Redis refuses when it is out of memory,
+-- the first of one that ends something is not: so the former fail whole, and the latter go on.
+
+local DAY = 86400000
+local OUTBOX_LENGTH = 1000  -- events a shard keeps, about
+
+local retention = tonumber(ARGV[1])
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- Works out the deadline; the one place where its rule stands (contract, "Renewal, heartbeat, timeout").
+local function settle(session)
+  session.limit = session.created + session.duration
+  session.expires = math.min(session.renewed + session.timeout, session.limit)
+end
+
+-- Returns 'live' or 'expired' and the session in a record, or 'missing', or 'expired' alone where
+-- the sweep has been.
+local function read(record, now)
+  if not record then return 'missing' end
+  local created, active, renewed, renewals, timeout, duration, warning, auto, tail, agent, user =
+    string.match(record, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([01]) ((%S+) (%S+) .*)$')
+  if not created then return 'expired' end
+  local session = {
+    created = tonumber(created), active = tonumber(active), renewed = tonumber(renewed),
+    renewals = tonumber(renewals), timeout = tonumber(timeout), duration = tonumber(duration),
+    warning = tonumber(warning), auto = auto, tail = tail, agent = agent, user = user,
+  }
+  settle(session)
+  return session.expires > now and 'live' or 'expired', session
+end
+
+local function write(session)
+  return table.concat({
+    text(session.created), text(session.active), text(session.renewed), text(session.renewals),
+    text(session.timeout), text(session.duration), text(session.warning), session.auto, session.tail,
+  }, ' ')
+end
+
+-- Keeps a key of the shard for a day past the moment; the day spares writing the TTL each time.
+local function outlive(key, moment, now)
+  if redis.call('PTTL', key) < moment - now then
+    redis.call('PEXPIREAT', key, text(moment + DAY))
+  end
+end
+
+local function announce(event, id, session, now, ...)
+  redis.call('XADD', KEYS[6], 'MAXLEN', '~', OUTBOX_LENGTH, '*', 'type', event, 'session', id,
+    'user', session.user, 'agent', session.agent, 'at', text(now), ...)
+  outlive(KEYS[6], now + DAY, now)
+end
+
+-- Sets the warning anew, to be called when the deadline has changed.
+local function schedule(id, session, now)
+  redis.call('ZADD', KEYS[1], text(session.expires - session.warning), id)
+  redis.call('ZREM', KEYS[2], id)
+  outlive(KEYS[1], session.expires + retention, now)
+end
+
+local function users_member(id, session)
+  return session.user .. ':' .. session.agent .. ':' .. id
+end
+
+local function agents_member(id, session)
+  return session.agent .. ':' .. id
+end
+
+-- Lists the session; its entries are kept as long as it can possibly last.
+local function index(id, session, now)
+  redis.call('ZADD', KEYS[4], 0, users_member(id, session))
+  redis.call('ZADD', KEYS[5], 0, agents_member(id, session))
+  outlive(KEYS[4], session.limit + retention, now)
+  outlive(KEYS[5], session.limit + retention, now)
+end
+
+local function unindex(id, session)
+  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('ZREM', KEYS[4], users_member(id, session))
+  redis.call('ZREM', KEYS[5], agents_member(id, session))
+end
+
+local function load(now)
+  local record = redis.call('GET', KEYS[7])
+  local state, session = read(record, now)
+  return state, session, record
+end
+
+local function save(session)
+  local record = write(session)
+  local gone = text(session.expires + retention)
+  redis.call('SET', KEYS[7], record, 'PXAT', gone)
+  redis.call('PEXPIREAT', KEYS[8], gone)
+  return record
+end
+
+-- Renews unless the session already lasts until its maximum. Returns whether it did.
+local function renew(id, session, now)
+  if session.expires == session.limit then return false end
+  session.renewed = math.max(session.renewed, now)
+  session.renewals = session.renewals + 1
+  settle(session)
+  schedule(id, session, now)
+  announce('renewed', id, session, now, 'expiresAt', text(session.expires))
+  return true
+end
+
+-- Counts an activity, which renews where the session asks for that. Returns whether it did.
+local function touch(id, session, now)
+  session.active = math.max(session.active, now)
+  return session.auto == '1' and renew(id, session, now)
+end

@@ -1,0 +1,335 @@
+"""SessionRepository: one method, one operation, one script, one round trip."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from session_service.domain.errors import (
+    RenewalFailed,
+    SessionExpired,
+    SessionNotFound,
+    ValidationFailed,
+)
+from session_service.domain.ids import (
+    SHARDS,
+    new_id,
+    new_message_id,
+    shard_of_session,
+    shard_of_user,
+)
+from session_service.domain.messages import History, Message, NewMessage
+from session_service.domain.sessions import NewSession, Session, SessionCounts, SessionPage
+from session_service.domain.timeouts import TimeoutChange, to_minutes
+from session_service.store import scripts
+from session_service.store.keys import Keys
+from session_service.store.pipeline import Argument, Pipeline
+from session_service.store.records import (
+    pack_tail,
+    unpack_message,
+    unpack_session,
+)
+from session_service.store.scripts import Script
+
+_SWEEP_LIMIT = 100  # deadlines a script acts on: about 2 ms of Redis
+_SWEEP_SHARDS = 32  # shards a batch sweeps, so that requests are served in between
+_USERS, _AGENTS = 4, 5  # the listing indexes, by their place among a shard's keys
+
+
+class SweepReport(NamedTuple):
+    """What a sweep did; ``more`` where a shard had more due than one script takes."""
+
+    warned: int = 0
+    expired: int = 0
+    forgotten: int = 0
+    repaired: int = 0
+    more: bool = False
+
+
+class SessionRepository:
+    """The sessions in the store.
+
+    Every method raises StoreUnavailable where the store does not answer in time. Those that take a
+    session id raise SessionNotFound, and all but ``end`` SessionExpired within the retention.
+    ``retention_ms`` is how long an expired session is remembered.
+    """
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, retention_ms: int) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._retention_ms = retention_ms
+
+    async def create(self, new: NewSession) -> Session:
+        """Create a session."""
+        shard = shard_of_user(new.user_id)
+        session_id, channel_id = new_id(shard), new_id(shard)
+        timeout = new.timeout
+        now = await self._pipeline.run(
+            scripts.CREATE,
+            self._keys.of_session(shard, session_id),
+            (
+                self._retention_ms,
+                session_id,
+                timeout.timeout_ms,
+                timeout.max_duration_ms,
+                timeout.warning_ms,
+                int(timeout.auto_renew),
+                pack_tail(new, channel_id),
+            ),
+        )
+        return Session(
+            id=session_id,
+            channel_id=channel_id,
+            agent_id=new.agent_id,
+            user_id=new.user_id,
+            created_at=now,
+            last_activity=now,
+            last_renewal=now,
+            renewal_count=0,
+            timeout=timeout,
+            metadata=new.metadata,
+            observed_at=now,
+        )
+
+    async def get(self, session_id: str) -> Session:
+        """Read a session."""
+        _, session, _ = await self._run(scripts.GET, session_id)
+        return session
+
+    async def end(self, session_id: str) -> None:
+        """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
+        if not await self._call(scripts.END, session_id):
+            raise SessionNotFound
+
+    async def renew(self, session_id: str) -> Session:
+        """Renew a session; raises RenewalFailed at its maximum duration."""
+        state, session, _ = await self._run(scripts.RENEW, session_id)
+        if state == b"exhausted":
+            raise RenewalFailed(to_minutes(session.timeout.max_duration_ms))
+        return session
+
+    async def heartbeat(self, session_id: str) -> Session:
+        """Count an activity, which renews the session if it is set to renew by itself."""
+        _, session, _ = await self._run(scripts.HEARTBEAT, session_id)
+        return session
+
+    async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
+        """Change a session's timeout; raises ValidationFailed, and then changes nothing."""
+        state, session, _ = await self._run(
+            scripts.TIMEOUT,
+            session_id,
+            "" if change.timeout_ms is None else change.timeout_ms,
+            "" if change.max_duration_ms is None else change.max_duration_ms,
+            "" if change.warning_ms is None else change.warning_ms,
+            "" if change.auto_renew is None else int(change.auto_renew),
+        )
+        if state == b"conflict":
+            change.applied_to(session.timeout).check()
+        if state == b"past":
+            raise ValidationFailed(
+                "timeoutMinutes" if change.timeout_ms is not None else "maxDurationMinutes",
+                "would put expiresAt in the past; allowed is what leaves the session alive now",
+            )
+        return session
+
+    async def send(self, session_id: str, new: NewMessage) -> tuple[Message, Session, bool]:
+        """Store a message; return it, the session after it, and whether that was renewed."""
+        message_id = new_message_id()
+        state, session, rest = await self._run(
+            scripts.SEND,
+            session_id,
+            message_id,
+            new.author_id or "",
+            new.content,
+            new.metadata,
+            new.attachments or b"",
+        )
+        if state == b"stranger":
+            raise ValidationFailed("authorId", "must be the session's userId or agentId")
+        created_at, by, renewed = rest
+        is_agent = by == b"agent"
+        message = Message(
+            id=message_id,
+            content=new.content,
+            author_id=session.agent_id if is_agent else session.user_id,
+            is_agent=is_agent,
+            created_at=created_at,
+            metadata=new.metadata,
+            attachments=new.attachments,
+        )
+        return message, session, bool(renewed)
+
+    async def history(
+        self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None
+    ) -> History:
+        """Read at most ``limit`` messages, newest first.
+
+        ``before`` and ``after`` are exclusive epoch milliseconds. The newest ones in the range are
+        read, but with ``after`` alone those that follow it directly.
+        """
+        forward = after is not None and before is None
+        _, session, (entries,) = await self._run(
+            scripts.HISTORY,
+            session_id,
+            "-" if after is None else after + 1,
+            "+" if before is None else max(0, before - 1),
+            "oldest" if forward else "newest",
+            limit + 1,
+        )
+        messages = [unpack_message(entry, fields, session) for entry, fields in entries[:limit]]
+        if forward:
+            messages.reverse()
+        return History(messages=messages, has_more=len(entries) > limit)
+
+    async def count(self) -> SessionCounts:
+        """Count the sessions of all shards."""
+        counts, _ = await self._count("", "")
+        return counts
+
+    async def list_page(
+        self,
+        *,
+        limit: int,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        position: str | None = None,
+    ) -> SessionPage:
+        """Read one page of the live sessions, ordered by shard, then user (or agent), then id.
+
+        That order never changes, so a session that lives throughout a paging is met exactly once.
+        ``position`` is an earlier page's ``next_position``; raises ValidationFailed for any other
+        text. The cost is two round trips, a count of each shard and the page.
+        """
+        index, owner = _USERS, ""
+        shards: Sequence[str] = SHARDS
+        if user_id:
+            shards = (shard_of_user(user_id),)
+            owner = f"{user_id}:{agent_id}:" if agent_id else f"{user_id}:"
+        elif agent_id:
+            index, owner = _AGENTS, f"{agent_id}:"
+        after, at_shard = _read_position(position, owner)
+
+        counts, matching = await self._count(str(index), owner)
+        ahead = [s for s in shards if s >= at_shard and matching[s] > 0]
+        found: list[Session] = []
+        while ahead and len(found) <= limit:
+            # Enough shards to fill the page; the one where it starts may be used up.
+            chosen, expected = [], 0
+            while ahead and expected <= limit - len(found):
+                shard = ahead.pop(0)
+                chosen.append(shard)
+                expected += 0 if shard == at_shard else matching[shard]
+            replies = await self._pipeline.run_all(
+                scripts.LIST,
+                [
+                    (
+                        self._keys.of_shard(shard),
+                        (
+                            self._retention_ms,
+                            self._keys.prefixes(shard)[0],
+                            index,
+                            owner,
+                            after if shard == at_shard else "",
+                            limit + 1 - len(found),
+                        ),
+                    )
+                    for shard in chosen
+                ],
+            )
+            for now, *pairs in replies:
+                for session_id, record in zip(pairs[::2], pairs[1::2], strict=True):
+                    found.append(unpack_session(session_id.decode(), record, now))
+        page = found[:limit]
+        return SessionPage(
+            sessions=page,
+            total=counts.matching if owner else counts.active,
+            counts=counts,
+            next_position=_position_after(page[-1], index) if len(found) > limit else None,
+        )
+
+    async def sweep(self) -> SweepReport:
+        """Act on all deadlines that are due, of every shard, up to a bound; see ``more``."""
+        done = [0, 0, 0, 0]
+        more = False
+        for first in range(0, len(SHARDS), _SWEEP_SHARDS):
+            replies = await self._pipeline.run_all(
+                scripts.SWEEP,
+                [
+                    (
+                        self._keys.of_shard(shard),
+                        (self._retention_ms, *self._keys.prefixes(shard), _SWEEP_LIMIT),
+                    )
+                    for shard in SHARDS[first : first + _SWEEP_SHARDS]
+                ],
+            )
+            for reply in replies:
+                done = [a + b for a, b in zip(done, reply, strict=True)]
+                more = more or reply[0] + reply[1] >= _SWEEP_LIMIT
+        return SweepReport(done[0], done[1], done[2], done[3], more)
+
+    async def ping(self) -> None:
+        """Return if the store answers."""
+        await self._pipeline.ping()
+
+    async def _call(self, script: Script, session_id: str, *arguments: Argument) -> Any:
+        shard = shard_of_session(session_id)
+        if shard is None:
+            raise SessionNotFound
+        return await self._pipeline.run(
+            script,
+            self._keys.of_session(shard, session_id),
+            (self._retention_ms, session_id, *arguments),
+        )
+
+    async def _run(
+        self, script: Script, session_id: str, *arguments: Argument
+    ) -> tuple[bytes, Session, list[Any]]:
+        state, now, *rest = await self._call(script, session_id, *arguments)
+        if state == b"missing":
+            raise SessionNotFound
+        if state == b"expired":
+            raise SessionExpired
+        return state, unpack_session(session_id, rest[0], now), rest[1:]
+
+    async def _count(self, index: str, owner: str) -> tuple[SessionCounts, dict[str, int]]:
+        replies = await self._pipeline.run_all(
+            scripts.COUNT,
+            [
+                (
+                    self._keys.of_shard(shard),
+                    (self._retention_ms, self._keys.prefixes(shard)[0], index, owner),
+                )
+                for shard in SHARDS
+            ],
+        )
+        active, near, expired, matching, lag = zip(*replies, strict=True)
+        counts = SessionCounts(sum(active), sum(near), sum(expired), sum(matching), max(lag))
+        return counts, dict(zip(SHARDS, matching, strict=True))
+
+
+def _member(session: Session, index: int) -> str:
+    """Write a session's member of a listing index, as lua/session.lua does."""
+    user = f"{session.user_id}:" if index == _USERS else ""
+    return f"{user}{session.agent_id}:{session.id}"
+
+
+def _position_after(session: Session, index: int) -> str:
+    return base64.urlsafe_b64encode(_member(session, index).encode()).decode().rstrip("=")
+
+
+def _read_position(position: str | None, owner: str) -> tuple[str, str]:
+    """Return the member after which a page starts and its shard, or two empty strings."""
+    if position is None:
+        return "", ""
+    try:
+        member = base64.b64decode(
+            position + "=" * (-len(position) % 4), b"-_", validate=True
+        ).decode()
+    except (binascii.Error, UnicodeError, ValueError):
+        member = ""
+    shard = shard_of_session(member[-36:])
+    if shard is None or not member.startswith(owner):
+        raise ValidationFailed(
+            "cursor", "must be the nextCursor of an earlier page of the same listing"
+        )
+    return member, shard

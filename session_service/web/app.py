@@ -1,0 +1,133 @@
+"""The HTTP application: every request goes in and out through ``App.handle``.
+
+It runs on aiohttp's low-level server, with a lookup of its own in place of aiohttp's router
+(docs/decisions/0003-no-aiohttp-router.md).
+"""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from session_service.domain.errors import ServiceError, StoreUnavailable
+from session_service.logs import REQUEST_ID
+from session_service.web.decoding import RequestDecoder
+from session_service.web.errors import (
+    ExpectationFailed,
+    InternalError,
+    MethodNotAllowed,
+    RouteNotFound,
+    error_response,
+)
+from session_service.web.openapi import document
+from session_service.web.routes import PARAMETER, REQUEST_ID_HEADER, ROUTES, Route
+from session_service.web.service import Service
+
+# From a request and the id in its path, if the route has one, to the answer.
+_Bound = Callable[[web.BaseRequest, str], Awaitable[web.Response]]
+
+_is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+
+log = logging.getLogger("session_service.requests")
+
+
+class App:
+    """From the route table to answers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # Both by path, then by method; the first by what stands before the id and after it.
+        self._with_id: dict[str, dict[str, dict[str, _Bound]]] = defaultdict(dict)
+        self._without_id: dict[str, dict[str, _Bound]] = defaultdict(dict)
+        for route in ROUTES:
+            before, parameter, after = route.path.partition(PARAMETER)
+            methods = (
+                self._with_id[before].setdefault(after, {})
+                if parameter
+                else self._without_id[before]
+            )
+            methods[route.method] = self._bind(route)
+        self._without_id["/openapi.json"]["GET"] = self._serve_document()
+        for methods in self._without_id.values():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request, whatever happens."""
+        started = time.perf_counter()
+        given = request.headers.get(REQUEST_ID_HEADER)
+        request_id = given if given and _is_sane_id(given) else secrets.token_hex(8)
+        REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
+        try:
+            if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+                raise ExpectationFailed
+            handler, path_id = self._find(request.method, request.rel_url.raw_path)
+            response = await handler(request, path_id)
+        except ServiceError as error:
+            response = error_response(error)
+            if isinstance(error, StoreUnavailable):
+                log.warning("store unavailable", extra={"reason": error.reason})
+        except ConnectionError:
+            raise  # the client has gone; there is nobody to answer
+        except Exception:
+            log.exception("defect", extra={"method": request.method, "path": request.path})
+            response = error_response(InternalError())
+        response.headers[REQUEST_ID_HEADER] = request_id
+        if self._service.draining:
+            response.force_close()
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "request",
+                extra={
+                    "method": request.method,
+                    "path": request.path,
+                    "status": response.status,
+                    "ms": round((time.perf_counter() - started) * 1000, 2),
+                },
+            )
+        return response
+
+    def _find(self, method: str, path: str) -> tuple[_Bound, str]:
+        """Find the handler of a path; raises RouteNotFound or MethodNotAllowed."""
+        path_id = ""
+        methods = self._without_id.get(path)
+        if methods is None:
+            for before, by_tail in self._with_id.items():
+                if path.startswith(before):
+                    path_id, slash, rest = path[len(before) :].partition("/")
+                    methods = by_tail.get(slash + rest) if path_id else None
+        if methods is None:
+            raise RouteNotFound
+        if method not in methods:
+            raise MethodNotAllowed(", ".join(sorted(methods)))
+        return methods[method], path_id
+
+    def _bind(self, route: Route) -> _Bound:
+        """Make a handler's call from a request: the id of the path, then the body or the query."""
+        service, handler = self._service, route.handler
+        has_id, has_body = PARAMETER in route.path, route.body is not None
+        given_type = route.body or route.query
+        if given_type is None:
+            if has_id:
+                return lambda _, path_id: handler(service, path_id)
+            return lambda _, __: handler(service)
+        decoder = RequestDecoder(given_type, service.policy)
+
+        async def bound(request: web.BaseRequest, path_id: str) -> web.Response:
+            given = await decoder.body(request) if has_body else decoder.query(request)
+            return await (handler(service, path_id, given) if has_id else handler(service, given))
+
+        return bound
+
+    def _serve_document(self) -> _Bound:
+        body = json.dumps(document(self._service.policy)).encode()
+
+        async def serve_document(_: web.BaseRequest, __: str) -> web.Response:
+            return web.Response(body=body, content_type="application/json")
+
+        return serve_document

@@ -1,0 +1,137 @@
+"""From the error tree to HTTP: one table, one shape.
+
+To the tree of ``domain/errors.py`` this adds what can only go wrong in HTTP.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from session_service.domain.errors import (
+    RenewalFailed,
+    ServiceError,
+    SessionExpired,
+    SessionNotFound,
+    StoreUnavailable,
+    ValidationFailed,
+)
+from session_service.web.schemas import ErrorInfo
+
+
+class BadRequest(ServiceError):  # noqa: N818 - the tree is named by what happened
+    """The bytes are no HTTP request that can be understood."""
+
+    def __init__(self, details: str = "") -> None:
+        super().__init__("The request is not valid HTTP", details)
+
+
+class InvalidJson(ServiceError):  # noqa: N818
+    """The body is not JSON, or is not an object."""
+
+    def __init__(self, details: str) -> None:
+        super().__init__("The body must be a JSON object", details)
+
+
+class RouteNotFound(ServiceError):  # noqa: N818
+    """There is nothing at the path."""
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing at this path", "GET /openapi.json lists what there is.")
+
+
+class MethodNotAllowed(ServiceError):  # noqa: N818
+    """The path does not know the method."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__("This path does not know the method", f"Allowed: {allowed}")
+        self.allowed = allowed
+
+
+class RequestTimeout(ServiceError):  # noqa: N818
+    """The body did not arrive in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("The body did not arrive in time", f"It must within {seconds:g} seconds.")
+
+
+class PayloadTooLarge(ServiceError):  # noqa: N818
+    """The body is larger than any valid one."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("The body is too large", f"At most {limit:,} bytes are taken.")
+
+
+class UnsupportedMediaType(ServiceError):  # noqa: N818
+    """The body is not declared to be JSON."""
+
+    def __init__(self) -> None:
+        super().__init__("The body must be JSON", "Send Content-Type: application/json")
+
+
+class ExpectationFailed(ServiceError):  # noqa: N818
+    """The Expect header asks for something other than 100-continue."""
+
+    def __init__(self) -> None:
+        super().__init__("The Expect header cannot be met", "Allowed: 100-continue")
+
+
+class NotReady(ServiceError):  # noqa: N818
+    """The service is about to stop."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is shutting down", "Ask another node.")
+
+
+class InternalError(ServiceError):
+    """A defect of ours; the log tells more, to us."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Something went wrong in the service", "The X-Request-ID header finds it in the log."
+        )
+
+
+class Answer(NamedTuple):
+    """How an error is answered."""
+
+    status: int
+    code: str
+    description: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_SOON = (("Retry-After", "1"),)
+
+ANSWERS: dict[type[ServiceError], Answer] = {
+    BadRequest: Answer(400, "BAD_REQUEST", "Not a valid HTTP request"),
+    ValidationFailed: Answer(400, "VALIDATION_ERROR", "A field is missing or out of range"),
+    InvalidJson: Answer(400, "INVALID_JSON", "The body is not a JSON object"),
+    SessionNotFound: Answer(404, "SESSION_NOT_FOUND", "Session not found"),
+    RouteNotFound: Answer(404, "NOT_FOUND", "Unknown path"),
+    MethodNotAllowed: Answer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
+    RequestTimeout: Answer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
+    SessionExpired: Answer(410, "SESSION_EXPIRED", "Session has expired"),
+    PayloadTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
+    UnsupportedMediaType: Answer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
+    ExpectationFailed: Answer(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
+    RenewalFailed: Answer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
+    InternalError: Answer(500, "INTERNAL_ERROR", "Internal server error"),
+    StoreUnavailable: Answer(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
+    NotReady: Answer(503, "NOT_READY", "The service is shutting down", _SOON),
+}
+
+
+def error_response(error: ServiceError, **more: Any) -> web.Response:
+    """Write an error as its HTTP answer, with ``more`` members beside the two it always has."""
+    answer = ANSWERS[type(error)]
+    info = ErrorInfo(code=answer.code, message=str(error), details=error.details)
+    response = web.Response(
+        status=answer.status,
+        body=msgspec.json.encode({"success": False, "error": info, **more}),
+        content_type="application/json",
+        headers=answer.headers,
+    )
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = error.allowed
+    return response

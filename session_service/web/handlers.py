@@ -1,0 +1,176 @@
+"""One function an operation: take the request, call the repository, write the answer."""
+
+import time
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.messages import NewMessage
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
+from session_service.web.decoding import compact_attachments, compact_metadata, moment
+from session_service.web.errors import NotReady, error_response
+from session_service.web.schemas import (
+    CreateSession,
+    ListSessions,
+    MessagePage,
+    MessageSent,
+    ProbeStatus,
+    ReadHistory,
+    SendMessage,
+    SessionCreated,
+    SessionEnded,
+    SessionInfo,
+    SessionList,
+    SessionsHealth,
+    TimeoutSettings,
+    iso,
+)
+from session_service.web.service import Service
+
+SESSIONS = "/api/messaging/sessions"
+
+_LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
+
+
+async def end_session(service: Service, session_id: str) -> web.Response:
+    """End a session and delete its conversation."""
+    await service.repository.end(session_id)
+    return _reply(200, SessionEnded("Session ended successfully"))
+
+
+async def create_session(service: Service, given: CreateSession) -> web.Response:
+    """Create a session for a user and an agent."""
+    path = "timeoutConfig."
+    change = _change(_or(given.timeout_config, TimeoutSettings()), service.policy, path)
+    session = await service.repository.create(
+        NewSession(
+            agent_id=given.agent_id.lower(),
+            user_id=given.user_id.lower(),
+            timeout=service.policy.resolve(change, path),
+            metadata=compact_metadata(given.metadata),
+        )
+    )
+    response = _reply(201, SessionCreated.of(session))
+    response.headers["Location"] = f"{SESSIONS}/{session.id}"
+    return response
+
+
+async def list_sessions(service: Service, given: ListSessions) -> web.Response:
+    """List live sessions, page by page."""
+    page = await service.repository.list_page(
+        limit=given.limit,
+        user_id=_lower(given.user_id),
+        agent_id=_lower(given.agent_id),
+        position=_or(given.cursor, None),
+    )
+    return _reply(200, SessionList.of(page))
+
+
+async def sessions_health(service: Service) -> web.Response:
+    """Tell how the service and its store are."""
+    timestamp = iso(time.time_ns() // 1_000_000)
+    try:
+        counts = await service.repository.count()
+    except StoreUnavailable as error:
+        return error_response(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
+    return _reply(
+        200,
+        SessionsHealth(
+            status="healthy" if counts.sweep_lag_ms < _LATE_MS else "degraded",
+            active_sessions=counts.active,
+            expiring_soon=counts.near_expiration,
+            timestamp=timestamp,
+            uptime=service.uptime,
+        ),
+    )
+
+
+async def get_session(service: Service, session_id: str) -> web.Response:
+    """Read a session."""
+    return _info(await service.repository.get(session_id))
+
+
+async def renew_session(service: Service, session_id: str) -> web.Response:
+    """Renew a session, whether or not it renews by itself."""
+    return _info(await service.repository.renew(session_id))
+
+
+async def heartbeat(service: Service, session_id: str) -> web.Response:
+    """Keep a session alive."""
+    return _info(await service.repository.heartbeat(session_id))
+
+
+async def change_timeout(service: Service, session_id: str, given: TimeoutSettings) -> web.Response:
+    """Change the given timeout settings of a session."""
+    change = _change(given, service.policy)
+    return _info(await service.repository.change_timeout(session_id, change))
+
+
+async def send_message(service: Service, session_id: str, given: SendMessage) -> web.Response:
+    """Store a message, which counts as activity."""
+    sent = await service.repository.send(
+        session_id,
+        NewMessage(
+            content=given.content,
+            author_id=_lower(given.author_id),
+            metadata=compact_metadata(given.metadata),
+            attachments=compact_attachments(given.attachments),
+        ),
+    )
+    return _reply(201, MessageSent.of(*sent))
+
+
+async def read_history(service: Service, session_id: str, given: ReadHistory) -> web.Response:
+    """Read a conversation, newest first."""
+    history = await service.repository.history(
+        session_id,
+        limit=given.limit,
+        before=moment(given.before, "before", up=True),
+        after=moment(given.after, "after", up=False),
+    )
+    return _reply(200, MessagePage.of(history))
+
+
+async def healthz(_: Service) -> web.Response:
+    """Tell that the process lives."""
+    return _reply(200, ProbeStatus("ok"))
+
+
+async def readyz(service: Service) -> web.Response:
+    """Tell whether requests can be served: the store answers, and the service is not stopping."""
+    if service.draining:
+        raise NotReady
+    await service.repository.ping()
+    return _reply(200, ProbeStatus("ready"))
+
+
+def _info(session: Session) -> web.Response:
+    return _reply(200, SessionInfo.of(session))
+
+
+def _reply(status: int, body: msgspec.Struct) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/json"
+    )
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is UNSET else value
+
+
+def _lower(uuid: str | UnsetType) -> str | None:
+    return None if uuid is UNSET else uuid.lower()
+
+
+def _change(given: TimeoutSettings, policy: TimeoutPolicy, path: str = "") -> TimeoutChange:
+    return policy.change(
+        timeout=_or(given.timeout_minutes, None),
+        auto_renew=_or(given.auto_renew, None),
+        max_duration=_or(given.max_duration_minutes, None),
+        warning=_or(given.warning_threshold_minutes, None),
+        path=path,
+    )

@@ -1,0 +1,161 @@
+"""The API document, OpenAPI 3.1: made from the route table and the types, so it cannot drift."""
+
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+
+from session_service import __version__
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.web import schemas
+from session_service.web.errors import ANSWERS
+from session_service.web.handlers import create_session, sessions_health
+from session_service.web.routes import PARAMETER, REQUEST_ID_HEADER, ROUTES, Route
+
+_REF = "#/components/schemas/{name}"
+_INTRODUCTION = """\
+Conversation sessions: created for a user and an agent, kept alive by activity, expired, or ended.
+
+- Every error has one shape; `details` is always a string.
+- Times are ISO 8601 in UTC with milliseconds, by the store's clock. Durations are kept to the \
+millisecond.
+- UUIDs are taken in either case and given in lower case. Members of a body that are not known are \
+passed over.
+- An expired session answers 410 until its retention ends, then 404. An ended one answers 404.
+- A renewal, and every message, counts as activity: it sets `lastActivity`.
+- `X-Request-ID` is taken from the request, or made, and returned.
+"""
+
+
+def document(policy: TimeoutPolicy) -> dict[str, Any]:
+    """Write the document of a service with these timeout rules."""
+    components = _components(policy)
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for route in ROUTES:
+        paths[route.path][route.method.lower()] = _operation(route, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sessions API",
+            "version": __version__,
+            "description": _INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
+        "tags": [{"name": "sessions"}, {"name": "probes"}],
+        "paths": dict(paths),
+        "components": {"schemas": components},
+    }
+
+
+def _components(policy: TimeoutPolicy) -> dict[str, Any]:
+    types: list[Any] = [schemas.Error, schemas.Unhealthy, schemas.Attachment]
+    for route in ROUTES:
+        types += [t for t in (route.response, route.body, route.query) if t]
+    _, components = msgspec.json.schema_components(types, ref_template=_REF)
+    return {name: _filled(schema, policy) for name, schema in components.items()}
+
+
+def _filled(node: Any, policy: TimeoutPolicy) -> Any:
+    """Fill what depends on the settings: the braces of descriptions."""
+    match node:
+        case dict():
+            return {
+                key: schemas.describe(value, policy)
+                if key == "description" and isinstance(value, str)
+                else _filled(value, policy)
+                for key, value in node.items()
+            }
+        case list():
+            return [_filled(value, policy) for value in node]
+        case _:
+            return node
+
+
+def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _camel(route.handler.__name__),
+        "summary": route.summary,
+        "description": route.description,
+        "tags": ["sessions" if route.path.startswith("/api/") else "probes"],
+        "security": [],
+    }
+    parameters = []
+    if PARAMETER in route.path:
+        parameters.append(
+            {
+                "name": "sessionId",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "ID of the session"
+                + (" to end" if route.method == "DELETE" else ""),
+            }
+        )
+    if route.query:
+        schema = components[route.query.__name__]
+        parameters += [
+            {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "schema": property_schema,
+            }
+            for name, property_schema in schema["properties"].items()
+        ]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": _json(route.body)}
+    operation["responses"] = _responses(route)
+    return operation
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    success: dict[str, Any] = {
+        "description": route.answer,
+        "headers": {REQUEST_ID_HEADER: _header("The id of the request, as in the log")},
+        "content": _json(route.response),
+    }
+    if route.handler is create_session:
+        success["headers"]["Location"] = _header("The address of the session")
+        success["links"] = {
+            _camel(other.handler.__name__): {
+                "operationId": _camel(other.handler.__name__),
+                "parameters": {"sessionId": "$response.body#/sessionId"},
+            }
+            for other in ROUTES
+            if PARAMETER in other.path
+        }
+    responses: dict[str, Any] = {str(route.status): success}
+    by_status: dict[int, list[Any]] = defaultdict(list)
+    for error in route.all_errors:
+        by_status[ANSWERS[error].status].append(ANSWERS[error])
+    for status, answers in sorted(by_status.items()):
+        is_health = route.handler is sessions_health and status == ANSWERS[StoreUnavailable].status
+        response: dict[str, Any] = {
+            "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
+            if len(answers) > 1
+            else answers[0].description,
+            "content": _json(schemas.Unhealthy if is_health else schemas.Error),
+        }
+        if answers[0].headers:
+            response["headers"] = {
+                name: _header("Seconds after which to try again") for name, _ in answers[0].headers
+            }
+        responses[str(status)] = response
+    return responses
+
+
+def _json(of: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REF.format(name=of.__name__)}}}
+
+
+def _header(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)

@@ -1,0 +1,211 @@
+"""The route table: what there is, what it takes, what it answers and how it can fail.
+
+The application is built from it, and so is the API document.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from session_service.domain.errors import (
+    RenewalFailed,
+    ServiceError,
+    SessionExpired,
+    SessionNotFound,
+    StoreUnavailable,
+    ValidationFailed,
+)
+from session_service.web import handlers, schemas
+from session_service.web.errors import (
+    BadRequest,
+    InternalError,
+    InvalidJson,
+    NotReady,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+
+# Takes the service, then the path's id, then the body or query, each where the route has it.
+Handler = Callable[..., Awaitable[web.Response]]
+
+PARAMETER = "{sessionId}"
+REQUEST_ID_HEADER = "X-Request-ID"
+
+
+class Route(NamedTuple):
+    """One operation. ``body`` or ``query`` is the type its handler is given."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    description: str
+    status: int
+    response: type[schemas.Response]
+    answer: str  # what the success is called
+    errors: tuple[type[ServiceError], ...] = ()
+    body: type[schemas.Request] | None = None
+    query: type[schemas.Request] | None = None
+
+    @property
+    def all_errors(self) -> tuple[type[ServiceError], ...]:
+        """Its own errors, and those of every operation of its kind."""
+        common: tuple[type[ServiceError], ...] = (BadRequest, InternalError)
+        if self.body:
+            common += _BODY_ERRORS
+        return self.errors + common
+
+
+_BODY_ERRORS = (
+    InvalidJson,
+    ValidationFailed,
+    RequestTimeout,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+_SESSION = f"{handlers.SESSIONS}/{PARAMETER}"
+_ONE = (SessionNotFound, SessionExpired, StoreUnavailable)
+
+ROUTES = (
+    Route(
+        "DELETE",
+        _SESSION,
+        handlers.end_session,
+        "End Session",
+        "Explicitly end and delete a conversation session",
+        200,
+        schemas.SessionEnded,
+        "Session ended successfully",
+        (SessionNotFound, StoreUnavailable),
+    ),
+    Route(
+        "POST",
+        handlers.SESSIONS,
+        handlers.create_session,
+        "Create Session",
+        "Create a conversation session for a user and an agent",
+        201,
+        schemas.SessionCreated,
+        "Session created; Location is its address",
+        (StoreUnavailable,),
+        body=schemas.CreateSession,
+    ),
+    Route(
+        "GET",
+        handlers.SESSIONS,
+        handlers.list_sessions,
+        "List Sessions",
+        "List live sessions, page by page. The order is stable and otherwise unspecified: a session"
+        " that lives throughout a paging is met exactly once",
+        200,
+        schemas.SessionList,
+        "A page of sessions",
+        (ValidationFailed, StoreUnavailable),
+        query=schemas.ListSessions,
+    ),
+    Route(
+        "GET",
+        f"{handlers.SESSIONS}/health",
+        handlers.sessions_health,
+        "Sessions Health",
+        "Tell how the service and its store are; 503 is unhealthy",
+        200,
+        schemas.SessionsHealth,
+        "The service works",
+        (StoreUnavailable,),
+    ),
+    Route(
+        "GET",
+        _SESSION,
+        handlers.get_session,
+        "Get Session",
+        "Read a session",
+        200,
+        schemas.SessionInfo,
+        "The session",
+        _ONE,
+    ),
+    Route(
+        "POST",
+        f"{_SESSION}/renew",
+        handlers.renew_session,
+        "Renew Session",
+        "Renew a session, whether or not it renews by itself. Counts as activity",
+        200,
+        schemas.SessionInfo,
+        "The session, renewed",
+        (*_ONE, RenewalFailed),
+    ),
+    Route(
+        "POST",
+        f"{_SESSION}/heartbeat",
+        handlers.heartbeat,
+        "Session Heartbeat",
+        "Keep a session alive: counts as activity, and renews it if autoRenew is set",
+        200,
+        schemas.SessionInfo,
+        "The session",
+        _ONE,
+    ),
+    Route(
+        "PATCH",
+        f"{_SESSION}/timeout",
+        handlers.change_timeout,
+        "Update Session Timeout",
+        "Change the given timeout settings and leave the others as they are; the deadline is worked"
+        " out anew from the last renewal",
+        200,
+        schemas.SessionInfo,
+        "The session, changed",
+        _ONE,
+        body=schemas.TimeoutSettings,
+    ),
+    Route(
+        "POST",
+        f"{_SESSION}/messages",
+        handlers.send_message,
+        "Send Message",
+        "Store a message, which counts as activity",
+        201,
+        schemas.MessageSent,
+        "The message, and the session after it",
+        _ONE,
+        body=schemas.SendMessage,
+    ),
+    Route(
+        "GET",
+        f"{_SESSION}/messages",
+        handlers.read_history,
+        "Get Messages",
+        "Read a conversation, newest first. before and after are exclusive and can be combined;"
+        " after alone reads the messages that follow it directly",
+        200,
+        schemas.MessagePage,
+        "A page of messages",
+        (ValidationFailed, *_ONE),
+        query=schemas.ReadHistory,
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        handlers.healthz,
+        "Liveness",
+        "Tell that the process lives",
+        200,
+        schemas.ProbeStatus,
+        "It does",
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        handlers.readyz,
+        "Readiness",
+        "Tell whether requests can be served",
+        200,
+        schemas.ProbeStatus,
+        "They can",
+        (StoreUnavailable, NotReady),
+    ),
+)

@@ -1,0 +1,425 @@
+"""Requests and responses, as they travel: the types the handlers use and the API document shows.
+
+The description of a request's field completes the sentence "<field> must be ...", in messages as in
+the document; ``{braces}`` in it are filled from the service's TimeoutPolicy.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from session_service.domain.ids import UUID_PATTERN
+from session_service.domain.messages import History, Message
+from session_service.domain.sessions import Session, SessionPage
+from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy, to_minutes
+
+MAX_METADATA_BYTES = 10_240
+
+Uuid = Annotated[str, Meta(pattern=UUID_PATTERN, description="a UUID")]
+Metadata = Annotated[
+    dict[str, Any],
+    Meta(description=f"an object of at most {MAX_METADATA_BYTES:,} bytes as compact UTF-8 JSON"),
+]
+Timestamp = Annotated[
+    str,
+    Meta(
+        description="ISO 8601, UTC, with milliseconds",
+        examples=["2026-01-15T10:30:45.123Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+
+
+def describe(description: str, policy: TimeoutPolicy) -> str:
+    """Fill a description's braces."""
+    return description.format(
+        min_timeout=policy.min_timeout,
+        max_timeout=policy.max_timeout,
+        max_max_duration=policy.max_max_duration,
+    )
+
+
+class Request(Struct, rename="camel"):
+    """A request. Fields it does not know are passed over."""
+
+
+class Response(Struct, rename="camel"):
+    """A response."""
+
+
+# Requests
+
+TimeoutMinutes = Annotated[
+    float, Meta(description="a number of minutes from {min_timeout:g} to {max_timeout:g}")
+]
+MaxDurationMinutes = Annotated[
+    float,
+    Meta(
+        description="a number of minutes from {min_timeout:g} to {max_max_duration:g},"
+        " at least timeoutMinutes"
+    ),
+]
+WarningThresholdMinutes = Annotated[
+    float, Meta(description="a number of minutes above 0, at most timeoutMinutes")
+]
+AutoRenew = Annotated[bool, Meta(description="a boolean")]
+
+
+class TimeoutSettings(Request):
+    """How a session times out; what is left out takes the default, or stays as it is."""
+
+    timeout_minutes: TimeoutMinutes | UnsetType = UNSET
+    auto_renew: AutoRenew | UnsetType = UNSET
+    max_duration_minutes: MaxDurationMinutes | UnsetType = UNSET
+    warning_threshold_minutes: WarningThresholdMinutes | UnsetType = UNSET
+
+
+class CreateSession(Request):
+    """A session to be created."""
+
+    agent_id: Uuid
+    user_id: Uuid
+    metadata: Metadata | UnsetType = UNSET
+    timeout_config: (
+        Annotated[TimeoutSettings, Meta(description="an object of timeout settings")] | UnsetType
+    ) = UNSET
+
+
+class Attachment(Request):
+    """Something a message refers to; further members are kept as they are."""
+
+    type: Annotated[
+        str, Meta(min_length=1, description="a string such as image, file, audio, video, document")
+    ]
+    url: Annotated[str, Meta(min_length=1, description="a string that is not empty")]
+    name: Annotated[str, Meta(description="a string")] | UnsetType = UNSET
+
+
+class SendMessage(Request):
+    """A message to be sent."""
+
+    content: Annotated[
+        str, Meta(min_length=1, max_length=4000, description="a string of 1 to 4000 characters")
+    ]
+    author_id: (
+        Annotated[
+            str,
+            Meta(pattern=UUID_PATTERN, description="the session's userId (the default) or agentId"),
+        ]
+        | UnsetType
+    ) = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    attachments: (
+        Annotated[
+            list[Annotated[dict[str, Any], Meta(description="an object with type and url")]],
+            Meta(max_length=10, description="an array of at most 10 attachments"),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class ListSessions(Request):
+    """The query of a listing."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 100
+    cursor: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                description="the nextCursor of an earlier page of the same listing",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+
+
+_MOMENT = "epoch milliseconds or an ISO 8601 time"
+
+
+class ReadHistory(Request):
+    """The query of a history. ``before`` and ``after`` are exclusive."""
+
+    limit: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 50
+    before: Annotated[str, Meta(description=_MOMENT)] | UnsetType = UNSET
+    after: Annotated[str, Meta(description=_MOMENT)] | UnsetType = UNSET
+
+
+# Responses
+
+
+def iso(ms: int) -> str:
+    """Write epoch milliseconds as the contract writes times."""
+    seconds, milliseconds = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
+
+
+class TimeoutInfo(Response):
+    """How a session times out, all values filled in."""
+
+    timeout_minutes: float
+    auto_renew: bool
+    max_duration_minutes: float
+    warning_threshold_minutes: float
+
+    @classmethod
+    def of(cls, config: TimeoutConfig) -> "TimeoutInfo":
+        """Show a configuration in minutes."""
+        return cls(
+            timeout_minutes=to_minutes(config.timeout_ms),
+            auto_renew=config.auto_renew,
+            max_duration_minutes=to_minutes(config.max_duration_ms),
+            warning_threshold_minutes=to_minutes(config.warning_ms),
+        )
+
+
+class SessionCreated(Response):
+    """A session, new."""
+
+    session_id: str
+    channel_id: str
+    agent_id: str
+    user_id: str
+    created_at: Timestamp
+    expires_at: Timestamp
+    timeout_config: TimeoutInfo
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, session: Session) -> "SessionCreated":
+        """Show a new session."""
+        return cls(
+            session_id=session.id,
+            channel_id=session.channel_id,
+            agent_id=session.agent_id,
+            user_id=session.user_id,
+            created_at=iso(session.created_at),
+            expires_at=iso(session.expires_at),
+            timeout_config=TimeoutInfo.of(session.timeout),
+            metadata=_raw(session.metadata),
+        )
+
+
+class SessionInfo(Response):
+    """A session as it is now."""
+
+    session_id: str
+    channel_id: str
+    agent_id: str
+    user_id: str
+    created_at: Timestamp
+    last_activity: Timestamp
+    expires_at: Timestamp
+    timeout_config: TimeoutInfo
+    renewal_count: int
+    time_remaining: Annotated[int, Meta(description="milliseconds")]
+    is_near_expiration: bool
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, session: Session) -> "SessionInfo":
+        """Show a session."""
+        return cls(
+            session_id=session.id,
+            channel_id=session.channel_id,
+            agent_id=session.agent_id,
+            user_id=session.user_id,
+            created_at=iso(session.created_at),
+            last_activity=iso(session.last_activity),
+            expires_at=iso(session.expires_at),
+            timeout_config=TimeoutInfo.of(session.timeout),
+            renewal_count=session.renewal_count,
+            time_remaining=session.time_remaining,
+            is_near_expiration=session.is_near_expiration,
+            metadata=_raw(session.metadata),
+        )
+
+
+class SessionEnded(Response):
+    """The session has ended."""
+
+    message: Annotated[str, Meta(examples=["Session ended successfully"])]
+
+
+class SessionStats(Response):
+    """How many sessions there are in all, whatever the filter."""
+
+    total_sessions: Annotated[int, Meta(description="active and expired ones")]
+    active_sessions: int
+    expired_sessions: Annotated[int, Meta(description="those that answer 410")]
+
+
+class SessionList(Response):
+    """A page of live sessions."""
+
+    sessions: list[SessionInfo]
+    total: Annotated[int, Meta(description="live sessions that match the filter, on all pages")]
+    stats: SessionStats
+    next_cursor: Annotated[str | None, Meta(description="null on the last page")]
+
+    @classmethod
+    def of(cls, page: SessionPage) -> "SessionList":
+        """Show a page."""
+        return cls(
+            sessions=[SessionInfo.of(session) for session in page.sessions],
+            total=page.total,
+            stats=SessionStats(
+                total_sessions=page.counts.active + page.counts.expired,
+                active_sessions=page.counts.active,
+                expired_sessions=page.counts.expired,
+            ),
+            next_cursor=page.next_position,
+        )
+
+
+class MessageInfo(Response):
+    """A message of a conversation."""
+
+    id: str
+    content: str
+    author_id: str
+    is_agent: bool
+    created_at: Timestamp
+    metadata: dict[str, Any]
+    attachments: list[dict[str, Any]] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, message: Message) -> "MessageInfo":
+        """Show a message."""
+        return cls(
+            id=message.id,
+            content=message.content,
+            author_id=message.author_id,
+            is_agent=message.is_agent,
+            created_at=iso(message.created_at),
+            metadata=_raw(message.metadata),
+            attachments=UNSET if message.attachments is None else _raw(message.attachments),
+        )
+
+
+class SessionStatus(Response):
+    """What a message did to its session."""
+
+    expires_at: Timestamp
+    renewal_count: int
+    was_renewed: bool
+    is_near_expiration: bool
+
+
+class MessageSent(Response):
+    """A stored message, flat and again as ``userMessage``: published clients read either."""
+
+    id: str
+    content: str
+    author_id: str
+    created_at: Timestamp
+    metadata: dict[str, Any]
+    session_status: SessionStatus
+    user_message: MessageInfo
+    attachments: list[dict[str, Any]] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, message: Message, session: Session, was_renewed: bool) -> "MessageSent":
+        """Show a message and the session after it."""
+        shown = MessageInfo.of(message)
+        return cls(
+            id=shown.id,
+            content=shown.content,
+            author_id=shown.author_id,
+            created_at=shown.created_at,
+            metadata=shown.metadata,
+            attachments=shown.attachments,
+            session_status=SessionStatus(
+                expires_at=iso(session.expires_at),
+                renewal_count=session.renewal_count,
+                was_renewed=was_renewed,
+                is_near_expiration=session.is_near_expiration,
+            ),
+            user_message=shown,
+        )
+
+
+class Cursors(Response):
+    """Where to go on, epoch milliseconds."""
+
+    before: Annotated[int, Meta(description="the oldest message of the page: for older ones")]
+    after: Annotated[int, Meta(description="the newest message of the page: for newer ones")]
+
+
+class MessagePage(Response):
+    """A page of a conversation, newest first."""
+
+    messages: list[MessageInfo]
+    has_more: Annotated[bool, Meta(description="whether more lie beyond, in the direction asked")]
+    cursors: Annotated[Cursors, Meta(description="absent where messages is empty")] | UnsetType = (
+        UNSET
+    )
+
+    @classmethod
+    def of(cls, history: History) -> "MessagePage":
+        """Show a page."""
+        messages = history.messages
+        return cls(
+            messages=[MessageInfo.of(message) for message in messages],
+            has_more=history.has_more,
+            cursors=(
+                Cursors(before=messages[-1].created_at, after=messages[0].created_at)
+                if messages
+                else UNSET
+            ),
+        )
+
+
+class SessionsHealth(Response):
+    """How the service and its store are."""
+
+    status: Annotated[
+        str,
+        Meta(
+            description="degraded: deadlines are acted on late",
+            extra_json_schema={"enum": ["healthy", "degraded"]},
+        ),
+    ]
+    active_sessions: int
+    expiring_soon: Annotated[int, Meta(description="sessions past their warning threshold")]
+    timestamp: Timestamp
+    uptime: Annotated[float, Meta(description="of this process, in seconds")]
+
+
+class ErrorInfo(Response):
+    """What went wrong."""
+
+    code: Annotated[str, Meta(description="Error code")]
+    message: Annotated[str, Meta(description="Error message")]
+    details: Annotated[str, Meta(description="Detailed error information")]
+
+
+class Error(Response, kw_only=True):
+    """The one shape of every error."""
+
+    error: ErrorInfo
+    success: Annotated[bool, Meta(examples=[False])] = False
+
+
+class Unhealthy(Error, kw_only=True):  # noqa: N818 - a response, not an exception
+    """The store cannot be reached, so nothing can be counted."""
+
+    status: Annotated[str, Meta(extra_json_schema={"const": "unhealthy"})]
+    timestamp: Timestamp
+    uptime: float
+
+
+class ProbeStatus(Response):
+    """An answer to a probe."""
+
+    status: str
+
+
+def _raw(json: bytes) -> Any:
+    """Pass stored JSON on as it is."""
+    return msgspec.Raw(json)

@@ -1,0 +1,77 @@
+"""aiohttp's server, set up for this application."""
+
+import asyncio
+import logging
+import secrets
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from session_service.web.app import App
+from session_service.web.decoding import MAX_BODY_BYTES
+from session_service.web.errors import ANSWERS, BadRequest, InternalError, error_response
+from session_service.web.routes import REQUEST_ID_HEADER
+from session_service.web.service import Service
+
+# aiohttp's default is an hour, and nothing else cuts a client that never finishes its headers.
+_KEEPALIVE_SECONDS = 75.0
+
+log = logging.getLogger(__name__)
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's protocol, but for the form of what it answers to bytes that are no request."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        if status == ANSWERS[BadRequest].status:
+            response = error_response(BadRequest())
+        else:
+            log.error("defect outside of a request", exc_info=exc)
+            response = error_response(InternalError())
+        response.headers[REQUEST_ID_HEADER] = secrets.token_hex(8)
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """The server of one process. A handler goes on when its client has gone."""
+
+    def __init__(self, service: Service) -> None:
+        self._options: dict[str, Any] = {
+            "keepalive_timeout": _KEEPALIVE_SECONDS,
+            "access_log": None,
+        }
+        super().__init__(App(service).handle, request_factory=_make_request)
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a new connection."""
+        return _Protocol(self, loop=self._loop, **self._options)
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    return web.BaseRequest(
+        message,
+        payload,
+        protocol,
+        writer,
+        task,
+        asyncio.get_running_loop(),
+        client_max_size=MAX_BODY_BYTES,
+    )

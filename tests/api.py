@@ -1,0 +1,33 @@
+"""The API from a client's side, for the suites that speak HTTP."""
+
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+Client = TestClient[Any, Any]
+
+SESSIONS = "/api/messaging/sessions"
+
+
+async def create(client: Client, **fields: Any) -> dict[str, Any]:
+    """Create a session, of a new user and agent unless told otherwise; the body of the 201."""
+    body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
+    answer = await client.post(SESSIONS, json=body)
+    assert answer.status == 201, await answer.text()
+    session: dict[str, Any] = await answer.json()
+    return session
+
+
+async def assert_error(answer: ClientResponse, status: int, code: str) -> dict[str, str]:
+    """Check that an answer is an error in the one shape (contract, "One error shape")."""
+    body = await answer.json()
+    assert (answer.status, body["error"]["code"]) == (status, code), body
+    assert body["success"] is False
+    assert set(body) == {"success", "error"}
+    error: dict[str, str] = body["error"]
+    assert set(error) == {"code", "message", "details"}
+    assert all(isinstance(text, str) for text in error.values())
+    assert "X-Request-ID" in answer.headers
+    return error

@@ -1,0 +1,97 @@
+"""What the suites share. Those of store/ and http/ run on fakeredis and on each real server at hand."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer
+from redis.asyncio import Redis
+
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.connection import connect
+from session_service.store.keys import Keys
+from session_service.store.pipeline import Pipeline
+from session_service.store.repository import SessionRepository
+from session_service.web.server import Server
+from session_service.web.service import Service
+from tests.api import Client
+from tests.servers import redis_binary, store_server, valkey_binary
+
+STORE_TIMEOUT = 5.0
+RETENTION_MS = 60_000
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    with store_server(valkey_binary()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("no redis-server on the PATH")
+    with store_server(binary) as url:
+        yield url
+
+
+@pytest.fixture(params=["fakeredis", "valkey", "redis"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a store; several tests may use it one after the other."""
+    if request.param == "fakeredis":
+        return "memory://"
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def redis(store_url: str) -> AsyncIterator[Redis]:
+    """An empty store. A key that a test leaves in it without a TTL fails that test."""
+    client = connect(store_url, STORE_TIMEOUT)
+    await client.flushall()
+    yield client
+    immortal = [key async for key in client.scan_iter() if await client.ttl(key) == -1]
+    await client.aclose()
+    assert immortal == []
+
+
+@pytest.fixture
+def retention_ms() -> int:
+    """How long expired sessions are remembered; a test may override it."""
+    return RETENTION_MS
+
+
+@pytest.fixture
+def policy() -> TimeoutPolicy:
+    """The rules as published; a test that has to see sessions run out overrides it."""
+    return TimeoutPolicy()
+
+
+@pytest.fixture
+def repository(redis: Redis, retention_ms: int) -> SessionRepository:
+    return SessionRepository(Pipeline(redis, STORE_TIMEOUT), Keys("test"), retention_ms)
+
+
+class ServiceUnderTest(BaseTestServer):
+    """The server that runs in production, on a free port of 127.0.0.1."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        super().__init__(host="127.0.0.1")
+
+    async def _make_runner(self, **_: Any) -> web.ServerRunner:
+        return web.ServerRunner(Server(self.service))
+
+
+@pytest.fixture
+def service(repository: SessionRepository, policy: TimeoutPolicy) -> Service:
+    return Service(repository, policy)
+
+
+@pytest.fixture
+async def client(service: Service, aiohttp_client: Callable[..., Any]) -> Client:
+    """An HTTP client of the service."""
+    client: Client = await aiohttp_client(ServiceUnderTest(service))
+    return client
