@@ -55,8 +55,8 @@ async def serve(settings: Settings) -> None:
         url = settings.redis_url
         if url is None:
             embedded = EmbeddedServer(settings.data_dir)
-            await embedded.start()
             stack.push_async_callback(embedded.stop)
+            await embedded.start()
             await run(embedded.supervise())
             url = embedded.url
             store = f"{embedded.description}; durable, in {settings.data_dir}"
