@@ -1,0 +1,32 @@
+"""Services as processes, each test with its own, on a store of its own."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.servers import store_server, valkey_binary
+from tests.system.processes import ServiceProcess, Start
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a service with the settings given; it is gone when the test is over."""
+    with ExitStack() as stack:
+        numbers = itertools.count(1)
+
+        def start(**settings: str) -> ServiceProcess:
+            settings.setdefault("SESSION_DATA_DIR", str(tmp_path / "data"))
+            folder = tmp_path / f"service-{next(numbers)}"
+            return stack.enter_context(ServiceProcess(folder, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def store_url() -> Iterator[str]:
+    """The URL of an empty server that several services can share."""
+    with store_server(valkey_binary()) as url:
+        yield url

@@ -1,0 +1,142 @@
+"""The service as a process: started, signalled and always reaped, by its process id."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import ClientSession, ClientTimeout
+
+ROOT = Path(__file__).parents[2]
+
+_SECONDS = 30.0  # for what a process does in far less; a loaded machine is no defect
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """Make an environment that has these settings, and none of those who run the tests."""
+    passed_on = ("PATH", "HOME", "TMPDIR", "LANG")
+    return {
+        **{name: os.environ[name] for name in passed_on if name in os.environ},
+        "PYTHONPATH": str(ROOT),
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "SESSION_DATA_DIR": str(folder / "data"),
+        **settings,
+    }
+
+
+def run(folder: Path, command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the service to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "session_service", command],
+        env=environment(folder, **settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+
+
+class ServiceProcess:
+    """A service of its own on a free port, which ends with the ``with`` block.
+
+    What it writes goes to files in ``folder``, so that it never waits for a reader.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        variables = environment(folder, **settings)
+        self._data_dir = Path(variables["SESSION_DATA_DIR"])
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "session_service", "serve"],
+                env=variables,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it, by force where it does not."""
+        self._process.terminate()
+        try:
+            self._process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged, each line a JSON object."""
+        return [json.loads(line) for line in self.stderr.splitlines()]
+
+    @property
+    def start_line(self) -> str:
+        """The line that says where it listens; waits for it."""
+        give_up = time.monotonic() + _SECONDS
+        while "\n" not in self.stdout:
+            assert self._process.poll() is None, f"it ended: {self.stderr}"
+            assert time.monotonic() < give_up, f"it does not listen: {self.stderr}"
+            time.sleep(0.01)
+        return self.stdout.partition("\n")[0]
+
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+        found = re.search(r"listens on http://127\.0\.0\.1:(\d+);", self.start_line)
+        assert found, self.start_line
+        return int(found[1])
+
+    def client(self) -> ClientSession:
+        """Make an HTTP client of it; every request has a bound."""
+        return ClientSession(f"http://127.0.0.1:{self.port}", timeout=ClientTimeout(total=_SECONDS))
+
+    @property
+    def store_pid(self) -> int:
+        """The process id of its embedded store, as that store's log has it."""
+        *_, last = re.findall(
+            r"^(\d+):M ", (self._data_dir / "store.log").read_text(), re.MULTILINE
+        )
+        return int(last)
+
+    def signal(self, signum: signal.Signals) -> None:
+        self._process.send_signal(signum)
+
+    def wait(self) -> int:
+        """Wait until it has ended; its exit code."""
+        return self._process.wait(_SECONDS)
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        self._process.kill()
+        self._process.wait()
+
+
+# Starts a service with the settings given, to be gone when the test is over.
+Start = Callable[..., ServiceProcess]

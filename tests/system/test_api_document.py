@@ -1,0 +1,148 @@
+"""``/openapi.json``: valid, complete, and true to what the service does."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from session_service.web.errors import ANSWERS
+from session_service.web.routes import ROUTES, Route
+from tests.system.processes import ROOT, ServiceProcess, Start
+
+Json = dict[str, Any]
+
+SESSION = "/api/messaging/sessions/{sessionId}"
+
+
+def read_document(service: ServiceProcess) -> Json:
+    with closing(HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:
+        connection.request("GET", "/openapi.json")
+        document: Json = json.load(connection.getresponse())
+        return document
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
+    """The document of a service with default settings."""
+    with ServiceProcess(tmp_path_factory.mktemp("document"), REDIS_URL="memory://") as service:
+        return read_document(service)
+
+
+def resolved(node: Any, document: Json) -> Any:
+    """Put what references name in their place."""
+    if isinstance(node, list):
+        return [resolved(each, document) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        _, *path = node["$ref"].split("/")
+        target: Any = document
+        for name in path:
+            target = target[name]
+        return resolved(target, document)
+    return {name: resolved(each, document) for name, each in node.items()}
+
+
+def test_it_is_valid(document: Json) -> None:
+    """It is OpenAPI 3.1, by the specification's own schema."""
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_ending_a_session_is_documented_as_published(document: Json) -> None:
+    """The operation says what the published document of it says."""
+    operation = resolved(document["paths"][SESSION]["delete"], document)
+    assert operation["summary"] == "End Session"
+    assert operation["description"] == "Explicitly end and delete a conversation session"
+    assert operation["security"] == []
+    assert "requestBody" not in operation
+    assert operation["parameters"] == [
+        {
+            "name": "sessionId",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "ID of the session to end",
+        }
+    ]
+
+    responses = operation["responses"]
+    assert responses["200"]["description"] == "Session ended successfully"
+    assert schema_of(responses["200"])["properties"] == {
+        "message": {"type": "string", "examples": ["Session ended successfully"]}
+    }
+    for status, description in (("404", "Session not found"), ("500", "Internal server error")):
+        assert responses[status]["description"] == description
+        schema = schema_of(responses[status])
+        assert set(schema["properties"]) == {"success", "error"}
+        assert schema["properties"]["success"]["type"] == "boolean"
+        assert schema["properties"]["success"]["examples"] == [False]
+        assert schema["properties"]["error"]["properties"] == {
+            "code": {"type": "string", "description": "Error code"},
+            "message": {"type": "string", "description": "Error message"},
+            "details": {"type": "string", "description": "Detailed error information"},
+        }
+
+
+def schema_of(response: Json) -> Json:
+    schema: Json = response["content"]["application/json"]["schema"]
+    return schema
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.handler.__name__)
+def test_every_operation_is_in_it(document: Json, route: Route) -> None:
+    """Each with its success and every status of its errors, and no other."""
+    operation = document["paths"][route.path][route.method.lower()]
+    statuses = {route.status} | {ANSWERS[error].status for error in route.all_errors}
+    assert set(operation["responses"]) == {str(status) for status in statuses}
+
+
+def test_it_tells_the_limits_that_are_set(start: Start) -> None:
+    """The ranges of the timeouts in it are those of this service."""
+    service = start(
+        REDIS_URL="memory://",
+        SESSION_MIN_TIMEOUT_MINUTES="10",
+        SESSION_MAX_TIMEOUT_MINUTES="100",
+    )
+    schemas = read_document(service)["components"]["schemas"]
+    bounds = ("minimum", "exclusiveMinimum", "maximum")
+    assert {
+        name: {bound: schema[bound] for bound in bounds if bound in schema}
+        for name, schema in schemas["TimeoutSettings"]["properties"].items()
+    } == {
+        "timeoutMinutes": {"minimum": 10, "maximum": 100},
+        "autoRenew": {},
+        "maxDurationMinutes": {"minimum": 10, "maximum": 200},
+        "warningThresholdMinutes": {"exclusiveMinimum": 0, "maximum": 100},
+    }
+
+
+@pytest.mark.timeout(300)
+def test_the_service_does_what_it_says(start: Start, store_url: str, tmp_path: Path) -> None:
+    """Requests made from it, valid and invalid, alone and in sequences, are answered as told."""
+    service = start(REDIS_URL=store_url)
+    options = {
+        "checks": "all",
+        "phases": "examples,coverage,fuzzing,stateful",
+        "max-examples": "100",
+        "seed": "1",
+        "request-timeout": "10",
+        "generation-database": "none",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", "--no-color", "--continue-on-failure"]
+        + [f"--{name}={value}" for name, value in options.items()]
+        + [f"http://127.0.0.1:{service.port}/openapi.json"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.system.document_hooks"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

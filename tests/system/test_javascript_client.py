@@ -1,0 +1,236 @@
+"""The published JavaScript client, as it is, against the running service."""
+
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+import tarfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api import SESSIONS
+from tests.system.processes import ServiceProcess, Start
+from tests.waiting import wait_until
+
+PACKAGE = "@elizaos/api-client@1.7.2"
+SHA512 = "1v0fBpzHrUUfl1kUUuLuma7r5VSdB2bf8prnGyGsrwbBOMDTZencr6inwm/NIpzXmzJFv8Q++x0paLd0PoYqBA=="
+SCRIPT = Path(__file__).parent / "js" / "call.mjs"
+
+AGENT, USER = "b850bc30-45f8-0041-a00a-83df46d8555d", "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
+PARTIES = {"agentId": AGENT, "userId": USER}
+UNKNOWN = "3f000000-0000-4000-8000-000000000000"
+
+# A call is the name of a method and its arguments; an outcome what it returned or threw.
+Call = tuple[Any, ...]
+
+
+def sha512(file: Path) -> str:
+    """Write a file's checksum as npm does."""
+    return base64.b64encode(hashlib.sha512(file.read_bytes()).digest()).decode()
+
+
+@pytest.fixture(scope="session")
+def bundle(pytestconfig: pytest.Config) -> Path:
+    """The client's bundle, which runs by itself; fetched once, and the same bytes each time."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("no Node.js on the PATH")
+    folder = pytestconfig.cache.mkdir("javascript-client")
+    archive = folder / "elizaos-api-client-1.7.2.tgz"
+    if not archive.exists() or sha512(archive) != SHA512:
+        packed = subprocess.run(
+            ["npm", "pack", PACKAGE], cwd=folder, capture_output=True, timeout=60, check=False
+        )
+        if packed.returncode:
+            pytest.skip(f"npm cannot fetch {PACKAGE}")
+    assert sha512(archive) == SHA512
+    with tarfile.open(archive) as package:
+        package.extractall(folder, filter="data")
+    return folder / "package" / "dist" / "index.js"
+
+
+@pytest.fixture
+def service(start: Start, store_url: str) -> ServiceProcess:
+    """A service in which sessions may run out at once."""
+    return start(REDIS_URL=store_url, SESSION_MIN_TIMEOUT_MINUTES="0.0001")
+
+
+def outcomes(bundle: Path, service: ServiceProcess, calls: list[Call]) -> list[dict[str, Any]]:
+    """Make the calls, one after the other, by the client."""
+    done = subprocess.run(
+        ["node", SCRIPT, bundle, f"http://127.0.0.1:{service.port}", json.dumps(calls)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def values(bundle: Path, service: ServiceProcess, *calls: Call) -> list[Any]:
+    """Make calls that return; their values."""
+    return [outcome["returned"] for outcome in outcomes(bundle, service, list(calls))]
+
+
+def calls_on(session_id: str) -> list[Call]:
+    """Each method that takes a session."""
+    return [
+        ("getSession", session_id),
+        ("sendMessage", session_id, {"content": "Hello"}),
+        ("sendMessageSync", session_id, {"content": "Hello"}),
+        ("getMessages", session_id),
+        ("deleteSession", session_id),
+    ]
+
+
+def test_a_session_is_created_read_listed_and_ended(service: ServiceProcess, bundle: Path) -> None:
+    """Its session, the listing and the health check are as documented, and so is the end."""
+    (created,) = values(bundle, service, ("createSession", {**PARTIES, "metadata": {"a": 1}}))
+    session_id = created["sessionId"]
+    got, listed, health, ended = values(
+        bundle,
+        service,
+        ("getSession", session_id),
+        ("listSessions",),
+        ("checkHealth",),
+        ("deleteSession", session_id),
+    )
+    assert {name: created[name] for name in PARTIES} == PARTIES
+    assert created["metadata"] == {"a": 1}
+    assert created["timeoutConfig"] == {
+        "timeoutMinutes": 30,
+        "autoRenew": True,
+        "maxDurationMinutes": 720,
+        "warningThresholdMinutes": 5,
+    }
+    assert created.items() <= got.items()
+    assert got["lastActivity"] == created["createdAt"]
+    assert (got["renewalCount"], got["isNearExpiration"]) == (0, False)
+    assert 0 < got["timeRemaining"] <= 30 * 60_000
+    assert [session["sessionId"] for session in listed["sessions"]] == [session_id]
+    assert (listed["total"], listed["nextCursor"]) == (1, None)
+    assert listed["stats"] == {"totalSessions": 1, "activeSessions": 1, "expiredSessions": 0}
+    assert (health["status"], health["activeSessions"], health["expiringSoon"]) == ("healthy", 1, 0)
+    assert ended == {"message": "Session ended successfully"}
+
+
+@pytest.mark.parametrize("method", ["sendMessage", "sendMessageSync"])
+def test_a_message_is_sent(service: ServiceProcess, bundle: Path, method: str) -> None:
+    """Both ways to send give the message, as the client's type has it, and the session's status."""
+    message = {
+        "content": "Hello",
+        "metadata": {"priority": "high", "tags": ["a", "b"]},
+        "attachments": [{"type": "image", "url": "https://example.org/a.png", "size": 3}],
+    }
+    (created,) = values(bundle, service, ("createSession", PARTIES))
+    (sent,) = values(bundle, service, (method, created["sessionId"], message))
+    assert message.items() <= sent["userMessage"].items()
+    assert sent["userMessage"]["authorId"] == USER
+    assert sent["userMessage"]["createdAt"] > created["createdAt"]
+    assert {name: sent[name] for name in message} == message
+    status = sent["sessionStatus"]
+    assert status["expiresAt"] > created["expiresAt"]
+    assert (status["renewalCount"], status["wasRenewed"]) == (1, True)
+    assert status["isNearExpiration"] is False
+
+
+def test_messages_are_read_page_by_page(service: ServiceProcess, bundle: Path) -> None:
+    """A page takes a limit, and before and after as a Date, a text or a number."""
+    (created,) = values(bundle, service, ("createSession", PARTIES))
+    session_id = created["sessionId"]
+    sent = values(
+        bundle,
+        service,
+        *(("sendMessage", session_id, {"content": text}) for text in ("one", "two", "three")),
+    )
+    first, _, third = (message["createdAt"] for message in sent)
+    number = int(datetime.fromisoformat(first).timestamp() * 1000)
+    pages = values(
+        bundle,
+        service,
+        ("getMessages", session_id),
+        ("getMessages", session_id, {"limit": 2}),
+        ("getMessages", session_id, {"before": {"Date": third}}),
+        ("getMessages", session_id, {"before": third, "limit": 1}),
+        ("getMessages", session_id, {"after": number, "before": third}),
+        ("getMessages", session_id, {"after": first, "limit": 1}),
+    )
+    assert [([m["content"] for m in page["messages"]], page["hasMore"]) for page in pages] == [
+        (["three", "two", "one"], False),
+        (["three", "two"], True),
+        (["two", "one"], False),
+        (["two"], True),
+        (["two"], False),
+        (["two"], True),
+    ]
+    newest = pages[0]["messages"][0]
+    assert newest == {
+        "id": sent[2]["id"],
+        "content": "three",
+        "authorId": USER,
+        "isAgent": False,
+        "createdAt": third,
+        "metadata": {},
+    }
+
+
+def assert_all_thrown(found: list[dict[str, Any]], status: int, code: str) -> None:
+    """Check that every call threw the client's typed error, with details that are a string."""
+    assert [outcome["thrown"]["status"] for outcome in found] == [status] * len(found)
+    assert [outcome["thrown"]["code"] for outcome in found] == [code] * len(found)
+    for outcome in found:
+        assert isinstance(outcome["thrown"]["message"], str)
+        assert isinstance(outcome["thrown"]["details"], str)
+
+
+def test_no_method_finds_a_session_that_is_not_there(service: ServiceProcess, bundle: Path) -> None:
+    """One that never was and one that has ended are a 404 to every method."""
+    (created,) = values(bundle, service, ("createSession", PARTIES))
+    values(bundle, service, ("deleteSession", created["sessionId"]))
+    calls = calls_on(UNKNOWN) + calls_on(created["sessionId"])
+    assert_all_thrown(outcomes(bundle, service, calls), 404, "SESSION_NOT_FOUND")
+
+
+async def test_a_session_that_has_run_out_is_gone(service: ServiceProcess, bundle: Path) -> None:
+    """It is a 410 to every method, and a 404 to deleteSession."""
+    brief = {**PARTIES, "timeoutConfig": {"timeoutMinutes": 0.0001}}
+    (created,) = values(bundle, service, ("createSession", brief))
+    async with service.client() as client:
+
+        async def has_run_out() -> bool:
+            async with client.get(f"{SESSIONS}/{created['sessionId']}") as answer:
+                return answer.status == 410
+
+        await wait_until(has_run_out)
+    *others, delete = outcomes(bundle, service, calls_on(created["sessionId"]))
+    assert_all_thrown(others, 410, "SESSION_EXPIRED")
+    assert_all_thrown([delete], 404, "SESSION_NOT_FOUND")
+
+
+def test_what_is_out_of_range_is_refused(service: ServiceProcess, bundle: Path) -> None:
+    """A value that is not allowed is a 400 that names the field."""
+    (created,) = values(bundle, service, ("createSession", PARTIES))
+    session_id = created["sessionId"]
+    calls: list[Call] = [
+        ("createSession", {**PARTIES, "agentId": "nobody"}),
+        ("sendMessage", session_id, {"content": "x" * 4001}),
+        ("sendMessageSync", session_id, {"content": "x", "metadata": []}),
+        ("getMessages", session_id, {"limit": 101}),
+    ]
+    found = outcomes(bundle, service, calls)
+    assert_all_thrown(found, 400, "VALIDATION_ERROR")
+    assert [outcome["thrown"]["details"] for outcome in found] == [
+        "agentId", "content", "metadata", "limit"
+    ]  # fmt: skip
+
+
+def test_every_method_tells_that_the_store_is_away(start: Start, bundle: Path) -> None:
+    """Without its store the service is a 503 to every method, the health check included."""
+    service = start(REDIS_URL="redis://127.0.0.1:1/0")
+    calls = [("createSession", PARTIES), ("listSessions",), ("checkHealth",), *calls_on(UNKNOWN)]
+    assert_all_thrown(outcomes(bundle, service, calls), 503, "STORE_UNAVAILABLE")

@@ -1,0 +1,265 @@
+"""The service as a process: its start, its end, and what it says in between."""
+
+import asyncio
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM, Signals
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession
+from redis import Redis
+
+from session_service import __version__
+from tests.api import SESSIONS, assert_error
+from tests.servers import store_server, valkey_binary
+from tests.system.processes import Start, run
+from tests.waiting import wait_until
+
+
+def new_session() -> dict[str, str]:
+    return {"agentId": str(uuid4()), "userId": str(uuid4())}
+
+
+async def is_ready(client: ClientSession) -> bool:
+    async with client.get("/readyz") as answer:
+        return answer.status == 200
+
+
+async def assert_store_unavailable(client: ClientSession) -> None:
+    """Check that requests get a 503 that says when to come back, and so does the probe."""
+    async with client.post(SESSIONS, json=new_session()) as answer:
+        await assert_error(answer, 503, "STORE_UNAVAILABLE")
+        assert int(answer.headers["Retry-After"]) > 0
+    assert not await is_ready(client)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Keep a process from running."""
+    os.kill(pid, SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, SIGCONT)
+
+
+async def is_closed(port: int) -> bool:
+    """Tell whether a connection is refused."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await writer.wait_closed()
+    except ConnectionError:
+        return True
+    return False
+
+
+async def test_one_line_tells_of_the_start(start: Start, store_url: str) -> None:
+    """It names the version, the address and the store, and then the service answers."""
+    service = start(REDIS_URL=store_url)
+    assert re.fullmatch(
+        rf"session-service {re.escape(__version__)} listens on http://127\.0\.0\.1:\d+;"
+        rf" store: {store_url}; as durable as that server is",
+        service.start_line,
+    )
+    async with service.client() as client:
+        for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
+            async with client.get(path) as answer:
+                assert (answer.status, await answer.json()) == (200, {"status": status})
+    assert service.stdout.count("\n") == 1
+
+
+def test_the_start_line_keeps_a_password_to_itself(start: Start) -> None:
+    """Neither the start line nor the log shows the store's password."""
+    service = start(REDIS_URL="redis://user:hunter2@127.0.0.1:1/0")
+    assert "store: redis://127.0.0.1:1/0;" in service.start_line
+    assert "hunter2" not in service.stdout + service.stderr
+
+
+def test_a_store_in_memory_is_warned_of(start: Start) -> None:
+    """Who asks for it is told that nothing is kept."""
+    service = start(REDIS_URL="memory://")
+    assert "store: memory; NOT durable" in service.start_line
+    assert [line["event"] for line in service.log if line["level"] == "warning"] == [
+        "REDIS_URL=memory:// keeps sessions in this process alone"
+    ]
+
+
+@pytest.mark.parametrize("signum", [SIGTERM, SIGINT])
+def test_a_signal_stops_it(start: Start, store_url: str, signum: Signals) -> None:
+    """Both ways to stop it end with exit code 0, and without an error in the log."""
+    service = start(REDIS_URL=store_url)
+    assert service.port
+    service.signal(signum)
+    assert service.wait() == 0
+    assert {line["level"] for line in service.log} == {"info"}
+
+
+class SlowRequest:
+    """A request to create a session, whose body is sent when the test says so."""
+
+    BODY = b'{"agentId": "%s", "userId": "%s"}' % ((str(uuid4()).encode(),) * 2)
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def begin(cls, port: int) -> "SlowRequest":
+        """Send the headers, and wait until the service asks for the body."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+            % (SESSIONS.encode(), len(cls.BODY))
+        )
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        return cls(reader, writer)
+
+    async def finish(self) -> bytes:
+        """Send the body; all that is answered."""
+        self._writer.write(self.BODY)
+        return await self.answer()
+
+    async def answer(self) -> bytes:
+        """Wait until the connection is closed; all that is answered."""
+        answer = await self._reader.read()
+        self._writer.close()
+        await self._writer.wait_closed()
+        return answer
+
+
+@pytest.mark.parametrize("signum", [SIGTERM, SIGINT])
+async def test_what_is_in_flight_is_finished(start: Start, store_url: str, signum: Signals) -> None:
+    """A request that came before the signal is answered, a connection after it refused."""
+    service = start(REDIS_URL=store_url)
+    request = await SlowRequest.begin(service.port)
+    service.signal(signum)
+    await wait_until(lambda: is_closed(service.port))
+    answer = await request.finish()
+    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert service.wait() == 0
+
+
+async def test_a_service_that_is_stopping_is_not_ready(start: Start, store_url: str) -> None:
+    """Who holds a connection is told to go elsewhere, while what is in flight is finished."""
+    service = start(REDIS_URL=store_url)
+    async with service.client() as client:
+        assert await is_ready(client)  # leaves a connection open
+        request = await SlowRequest.begin(service.port)
+        service.signal(SIGTERM)
+        await wait_until(lambda: is_closed(service.port))
+        async with client.get("/readyz") as answer:
+            await assert_error(answer, 503, "NOT_READY")
+        assert b"201 Created" in await request.finish()
+    assert service.wait() == 0
+
+
+async def test_a_stop_waits_no_longer_than_it_is_told(start: Start, store_url: str) -> None:
+    """A request that does not come to its end is cut after SESSION_DRAIN_SECONDS."""
+    service = start(REDIS_URL=store_url, SESSION_DRAIN_SECONDS="0.2")
+    request = await SlowRequest.begin(service.port)
+    service.signal(SIGTERM)
+    async with asyncio.timeout(8):  # a body is waited for longer than that, were there no stop
+        assert b"201" not in await request.answer()
+    assert service.wait() == 0
+
+
+def test_bad_settings_are_told_one_a_line(tmp_path: Path) -> None:
+    """Exit code 2, every problem on a line of its own, and nothing else."""
+    done = run(tmp_path, "serve", PORT="70000", REDIS_URL="mysql://x", LOG_LEVEL="loud")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert [line.partition("=")[0] for line in lines] == ["PORT", "REDIS_URL", "LOG_LEVEL"]
+    assert all(" is not allowed: it must be " in line for line in lines)
+    assert done.stdout == ""
+
+
+def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, store_url: str) -> None:
+    """Exit code 1, and a line that names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(tmp_path, "serve", PORT=str(port), REDIS_URL=store_url)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{port}: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_store_that_comes_late_is_waited_for(start: Start) -> None:
+    """The service starts without its store, answers 503 until it comes, and 201 from then on."""
+    with tempfile.TemporaryDirectory(prefix="ss-") as folder:  # socket paths have to be short
+        path = Path(folder) / "s"
+        service = start(REDIS_URL=f"unix://{path}")
+        async with service.client() as client:
+            await assert_store_unavailable(client)
+            with store_server(valkey_binary()) as url:
+                path.symlink_to(url.removeprefix("unix://"))
+                await wait_until(lambda: is_ready(client))
+                async with client.post(SESSIONS, json=new_session()) as answer:
+                    assert answer.status == 201
+            await assert_store_unavailable(client)
+
+
+async def test_a_store_that_hangs_is_not_waited_for(start: Start, store_url: str) -> None:
+    """It is answered 503 within the store timeout, and served again when the store goes on."""
+    service = start(REDIS_URL=store_url, SESSION_STORE_TIMEOUT_SECONDS="0.5")
+    async with service.client() as client:
+        await wait_until(lambda: is_ready(client))
+        with Redis.from_url(store_url) as store:
+            pid = store.info("server")["process_id"]
+        with stopped(pid):
+            async with asyncio.timeout(10):
+                await assert_store_unavailable(client)
+        await wait_until(lambda: is_ready(client))
+        async with client.post(SESSIONS, json=new_session()) as answer:
+            assert answer.status == 201
+
+
+async def test_an_error_is_found_in_the_log_by_its_request_id(start: Start, store_url: str) -> None:
+    """A defect is logged once, as a JSON line with the request id and the trace."""
+    service = start(REDIS_URL=store_url)
+    async with service.client() as client:
+        async with client.post(SESSIONS, json=new_session()) as answer:
+            session_id = (await answer.json())["sessionId"]
+        with Redis.from_url(store_url) as store:  # make the session something that it never is
+            (key,) = store.scan_iter(f"*:id:{session_id}")
+            store.delete(key)
+            store.lpush(key, "x")
+        async with client.get(f"{SESSIONS}/{session_id}") as answer:
+            await assert_error(answer, 500, "INTERNAL_ERROR")
+            request_id = answer.headers["X-Request-ID"]
+    (line,) = [line for line in service.log if line.get("request_id") == request_id]
+    assert (line["level"], line["event"]) == ("error", "defect")
+    assert "WRONGTYPE" in line["exception"]
+
+
+async def test_a_request_keeps_its_id_in_the_log(start: Start) -> None:
+    """An error is logged with the request id that the caller gave."""
+    service = start(REDIS_URL="redis://127.0.0.1:1/0")
+    async with service.client() as client:
+        headers = {"X-Request-ID": "of-the-caller"}
+        async with client.get(f"{SESSIONS}/{uuid4()}", headers=headers) as answer:
+            assert answer.headers["X-Request-ID"] == "of-the-caller"
+    lines = [line for line in service.log if line.get("request_id") == "of-the-caller"]
+    assert [(line["level"], line["event"]) for line in lines] == [("warning", "store unavailable")]
+
+
+def test_the_health_check_tells_whether_it_is_ready(
+    start: Start, store_url: str, tmp_path: Path
+) -> None:
+    """Exit code 0 where the service is ready; 1 and a line why where it is not, or not there."""
+    ready, without_store = start(REDIS_URL=store_url), start(REDIS_URL="redis://127.0.0.1:1/0")
+    ports = [ready.port, without_store.port]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        ports.append(free.getsockname()[1])
+    done = [run(tmp_path, "healthcheck", PORT=str(port)) for port in ports]
+    assert [d.returncode for d in done] == [0, 1, 1]
+    assert [d.stderr.count("\n") for d in done] == [0, 1, 1]

@@ -1,0 +1,77 @@
+"""Two services on one store are one service."""
+
+import asyncio
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.api import SESSIONS
+from tests.system.processes import Start
+
+SESSION_COUNT = 100
+CONNECTIONS = 100  # to each node
+PIPELINED = 5  # on each connection; 2 nodes * 100 * 5 are the 1,000 callers of a session
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def create(client: ClientSession) -> str:
+    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    async with client.post(SESSIONS, json=body) as answer:
+        assert answer.status == 201
+        session_id: str = (await answer.json())["sessionId"]
+        return session_id
+
+
+async def end(connection: Connection, session_id: str) -> list[int]:
+    """Ask several times to end a session, without waiting in between; the status of each."""
+    reader, writer = connection
+    path = f"{SESSIONS}/{session_id}".encode()
+    writer.write(b"DELETE %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path * PIPELINED)
+    return [await read_status(reader) for _ in range(PIPELINED)]
+
+
+async def read_status(reader: asyncio.StreamReader) -> int:
+    head = await reader.readuntil(b"\r\n\r\n")
+    _, _, length = head.lower().partition(b"\r\ncontent-length:")
+    await reader.readexactly(int(length.partition(b"\r\n")[0]))
+    return int(head[9:12])
+
+
+@pytest.mark.timeout(300)  # 100,000 requests
+async def test_one_of_a_thousand_callers_ends_a_session(start: Start, store_url: str) -> None:
+    """Of 1,000 callers at once on two nodes exactly one gets 200, for each of 100 sessions."""
+    nodes = [start(REDIS_URL=store_url) for _ in range(2)]
+    async with nodes[0].client() as client:
+        sessions = [await create(client) for _ in range(SESSION_COUNT)]
+    connections = await asyncio.gather(
+        *(
+            asyncio.open_connection("127.0.0.1", node.port)
+            for node in nodes
+            for _ in range(CONNECTIONS)
+        )
+    )
+    for session_id in sessions:
+        answers = await asyncio.gather(*(end(each, session_id) for each in connections))
+        statuses = Counter(status for several in answers for status in several)
+        assert statuses == {200: 1, 404: 999}
+    for _, writer in connections:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_what_one_node_does_the_other_sees(start: Start, store_url: str) -> None:
+    """A session created on one node is talked in and ended on the other."""
+    first, second = start(REDIS_URL=store_url), start(REDIS_URL=store_url)
+    async with first.client() as here, second.client() as there:
+        session = f"{SESSIONS}/{await create(here)}"
+        async with there.post(f"{session}/messages", json={"content": "Hello"}) as answer:
+            assert answer.status == 201
+        async with here.get(f"{session}/messages") as answer:
+            assert [m["content"] for m in (await answer.json())["messages"]] == ["Hello"]
+        async with there.delete(session) as answer:
+            assert answer.status == 200
+        async with here.get(session) as answer:
+            assert answer.status == 404
