@@ -13,10 +13,9 @@ from aiohttp import web
 from session_service import __version__
 from session_service.domain.timeouts import to_ms
 from session_service.settings import Settings
-from session_service.store.connection import connect
+from session_service.store.connection import connect, pipeline
 from session_service.store.embedded import EmbeddedServer
 from session_service.store.keys import Keys
-from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
 from session_service.sweeper import sweep_forever
 from session_service.web.server import Server
@@ -66,10 +65,10 @@ async def serve(settings: Settings) -> None:
         else:
             store = f"{_without_password(url)}; as durable as that server is"
 
-        pipeline = Pipeline(connect(url, settings.store_timeout), settings.store_timeout)
-        stack.push_async_callback(pipeline.close)
+        calls = pipeline(url, connect(url, settings.store_timeout), settings.store_timeout)
+        stack.push_async_callback(calls.close)
         repository = SessionRepository(
-            pipeline, Keys(settings.key_prefix), to_ms(settings.retention_minutes)
+            calls, Keys(settings.key_prefix), to_ms(settings.retention_minutes)
         )
         service = Service(repository, settings.timeouts)
         await run(sweep_forever(repository))

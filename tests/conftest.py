@@ -1,4 +1,4 @@
-"""What the suites share. Those of store/ and http/ run on fakeredis and on each real server at hand."""
+"""What the suites share. Those of store/ and http/ run on fakeredis and on real servers."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -9,9 +9,8 @@ from aiohttp.test_utils import BaseTestServer
 from redis.asyncio import Redis
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.connection import connect
+from session_service.store.connection import connect, pipeline
 from session_service.store.keys import Keys
-from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
 from session_service.web.server import Server
 from session_service.web.service import Service
@@ -70,8 +69,12 @@ def policy() -> TimeoutPolicy:
 
 
 @pytest.fixture
-def repository(redis: Redis, retention_ms: int) -> SessionRepository:
-    return SessionRepository(Pipeline(redis, STORE_TIMEOUT), Keys("test"), retention_ms)
+async def repository(
+    redis: Redis, store_url: str, retention_ms: int
+) -> AsyncIterator[SessionRepository]:
+    calls = pipeline(store_url, redis, STORE_TIMEOUT)
+    yield SessionRepository(calls, Keys("test"), retention_ms)
+    await calls.close()
 
 
 class ServiceUnderTest(BaseTestServer):

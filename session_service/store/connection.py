@@ -6,6 +6,9 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from session_service.store.pipeline import Batches, Pipeline
+from session_service.store.wire import Wire
+
 SCHEMES = ("redis", "rediss", "unix", "memory")
 
 
@@ -28,3 +31,9 @@ def connect(url: str, timeout: float) -> Redis:
         retry_on_error=[],
         client_name="session-service",
     )
+
+
+def pipeline(url: str, client: Redis, timeout: float) -> Pipeline:
+    """Choose the pipeline for what is behind the URL."""
+    kind = Batches if urlsplit(url).scheme == "memory" else Wire
+    return kind(client, timeout)

@@ -1,46 +1,43 @@
 """Many callers, one round trip.
 
-What is asked for while a batch is under way waits and travels as the next batch, so the more
-callers there are, the fewer the round trips. A caller that gives up disturbs neither the connection
-nor another's reply: it only stops waiting for its own.
+A caller that gives up disturbs neither a connection nor another's reply: it only stops waiting for
+its own. There are two pipelines: ``Batches`` here, over any client of redis-py, and ``Wire``, the
+fast way to a single server. ``connection.py`` chooses.
 """
 
 import asyncio
+import re
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from session_service.domain.errors import StoreUnavailable
+from session_service.store.keys import KeySet
 from session_service.store.scripts import Script
 
-MAX_BATCH = 512  # commands; a batch of 512 keeps Redis busy for about 5 ms
-
 Argument = bytes | str | int
-Arguments = Sequence[Argument]
-Keys = Sequence[bytes]
-_T = TypeVar("_T")
+Arguments = tuple[Argument, ...]
 
-# What these say passes; anything else that the server answers is a defect of ours.
-_PASSING = (
-    redis_errors.BusyLoadingError,
-    redis_errors.ClusterDownError,
-    redis_errors.OutOfMemoryError,
-    redis_errors.ReadOnlyError,
-    redis_errors.TryAgainError,
+# What these say passes, or is for the operator to mend; anything else that the server answers is a
+# defect of ours. Before Redis 7 a script's error has the code inside.
+_UNAVAILABLE = re.compile(
+    r"(?:^|: -)(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|OOM|READONLY"
+    r"|TRYAGAIN|UNBLOCKED|WRONGPASS)\b"
 )
-_PASSING_CODES = ("BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "UNBLOCKED")
 
 
-class _Call(NamedTuple):
-    script: Script
-    arguments: Sequence[Argument]
-    reply: asyncio.Future[Any]
+def failure(code_and_text: str) -> Exception:
+    """Make an exception of a server's error reply: StoreUnavailable, or a defect's."""
+    if _UNAVAILABLE.search(code_and_text):
+        return StoreUnavailable(code_and_text)
+    return redis_errors.ResponseError(code_and_text)
 
 
-class Pipeline:
+class Pipeline(ABC):
     """Runs scripts, those of one moment together.
 
     ``timeout``, in seconds, is what a caller waits at most, for its turn and its reply together.
@@ -49,53 +46,78 @@ class Pipeline:
     def __init__(self, client: Redis, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
-        self._waiting: deque[_Call] = deque()
-        self._courier: asyncio.Task[None] | None = None
 
-    async def run(self, script: Script, keys: Keys, arguments: Arguments) -> Any:
+    @abstractmethod
+    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+        """Run a script soon; the future has its reply, or the error as of ``run``."""
+
+    async def run(self, script: Script, keys: KeySet, arguments: Arguments) -> Any:
         """Run a script and return its reply.
 
         Raises StoreUnavailable where the store did not answer in time or cannot serve now; a
         command may have taken effect then, and is never sent twice.
         """
-        return await self._within_timeout(self._ask(script, keys, arguments))
+        return await self.ask(script, keys, arguments)
 
-    async def run_all(self, script: Script, calls: Iterable[tuple[Keys, Arguments]]) -> list[Any]:
+    async def run_all(self, script: Script, calls: Iterable[tuple[KeySet, Arguments]]) -> list[Any]:
         """Run a script with each of the keys and arguments and return the replies.
 
         Raises as ``run``, for the first call that failed; the others may have taken effect.
         """
-        return await self._within_timeout(
-            asyncio.gather(*(self._ask(script, keys, arguments) for keys, arguments in calls))
-        )
+        return await asyncio.gather(*(self.ask(script, keys, args) for keys, args in calls))
 
     async def ping(self) -> None:
         """Return if the store answers; raises StoreUnavailable."""
         try:
-            await self._within_timeout(self._client.ping())
-        except (redis_errors.RedisError, OSError) as error:
-            raise _as_ours(error) from error
+            async with asyncio.timeout(self._timeout):
+                await self._client.ping()
+        except (TimeoutError, redis_errors.RedisError, OSError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
-    def _ask(self, script: Script, keys: Keys, arguments: Arguments) -> asyncio.Future[Any]:
+    async def close(self) -> None:
+        """Wait for what is under way, then close the connections."""
+        await self._client.aclose()
+
+
+class _Call(NamedTuple):
+    script: Script
+    arguments: tuple[Argument, ...]
+    reply: asyncio.Future[Any]
+
+
+class Batches(Pipeline):
+    """Batches over a client of redis-py: one under way, and the next one filling meanwhile."""
+
+    MAX_BATCH = 512  # commands; it keeps Redis busy for about 5 ms
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        super().__init__(client, timeout)
+        self._waiting: deque[_Call] = deque()
+        self._courier: asyncio.Task[None] | None = None
+
+    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+        """Put a call into the next batch."""
         loop = asyncio.get_running_loop()
-        call = _Call(script, (script.sha, len(keys), *keys, *arguments), loop.create_future())
+        names = keys.names()
+        call = _Call(script, (script.sha, len(names), *names, *arguments), loop.create_future())
         self._waiting.append(call)
         if self._courier is None:
             self._courier = loop.create_task(self._carry(), name="store-pipeline")
+        late = loop.call_later(self._timeout, _give_up, call.reply, self._timeout)
+        call.reply.add_done_callback(lambda _: late.cancel())
         return call.reply
 
-    async def _within_timeout(self, reply: Awaitable[_T]) -> _T:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await reply
-        except TimeoutError:
-            raise StoreUnavailable(f"no reply in {self._timeout:g} s") from None
+    async def close(self) -> None:
+        """Wait for the batch under way, then close the connections."""
+        if self._courier is not None:
+            await asyncio.wait([self._courier], timeout=self._timeout)
+        await super().close()
 
     async def _carry(self) -> None:
         try:
             while self._waiting:
                 batch: list[_Call] = []
-                while self._waiting and len(batch) < MAX_BATCH:
+                while self._waiting and len(batch) < self.MAX_BATCH:
                     call = self._waiting.popleft()
                     if not call.reply.done():  # else its caller has given up
                         batch.append(call)
@@ -118,7 +140,7 @@ class Pipeline:
             else:
                 call.reply.set_result(reply)
 
-    async def _execute(self, batch: Sequence[_Call]) -> list[Any]:
+    async def _execute(self, batch: list[_Call]) -> list[Any]:
         pipe = self._client.pipeline(transaction=False)
         for call in batch:
             pipe.execute_command("EVALSHA", *call.arguments)
@@ -137,18 +159,22 @@ class Pipeline:
         for n, reply in zip(missing, again, strict=True):
             replies[n] = reply
 
-    async def close(self) -> None:
-        """Wait for what is under way, then close the connections."""
-        if self._courier is not None:
-            await asyncio.wait([self._courier], timeout=self._timeout)
-        await self._client.aclose()
+
+def _give_up(reply: asyncio.Future[Any], timeout: float) -> None:
+    if not reply.done():
+        reply.set_exception(StoreUnavailable(f"no reply in {timeout:g} s"))
 
 
 def _as_ours(error: Exception) -> Exception:
-    """Tell a store that cannot serve now from a defect."""
-    is_defect = (
-        isinstance(error, redis_errors.ResponseError)
-        and not isinstance(error, _PASSING)
-        and not str(error).startswith(_PASSING_CODES)
-    ) or not isinstance(error, redis_errors.RedisError | OSError)
-    return error if is_defect else StoreUnavailable(f"{type(error).__name__}: {error}")
+    """Tell a store that cannot serve now from a defect. redis-py cuts known codes off."""
+    match error:
+        case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
+            return StoreUnavailable(str(error))
+        case redis_errors.BusyLoadingError() | redis_errors.ClusterDownError():
+            return StoreUnavailable(str(error))
+        case redis_errors.ResponseError():
+            return failure(str(error))
+        case redis_errors.RedisError() | OSError():
+            return StoreUnavailable(f"{type(error).__name__}: {error}")
+        case _:
+            return error

@@ -14,6 +14,8 @@ from session_service.domain.messages import Message
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 
+EXPIRED = b"expired"  # what the sweep leaves of a record
+
 
 def pack_tail(new: NewSession, channel_id: str) -> bytes:
     """Write the part of a session's record that never changes."""
@@ -22,31 +24,20 @@ def pack_tail(new: NewSession, channel_id: str) -> bytes:
 
 def unpack_session(session_id: str, record: bytes, observed_at: int) -> Session:
     """Read a session's record."""
-    (
-        created,
-        active,
-        renewed,
-        renewals,
-        timeout,
-        duration,
-        warning,
-        auto,
-        agent,
-        user,
-        channel,
-        metadata,
-    ) = record.split(b" ", 11)
+    parts = record.decode().split(" ", 11)
+    created, active, renewed, renewals, timeout, duration, warning = map(int, parts[:7])
+    auto, agent, user, channel, metadata = parts[7:]
     return Session(
         id=session_id,
-        channel_id=channel.decode(),
-        agent_id=agent.decode(),
-        user_id=user.decode(),
-        created_at=int(created),
-        last_activity=int(active),
-        last_renewal=int(renewed),
-        renewal_count=int(renewals),
-        timeout=TimeoutConfig(int(timeout), auto == b"1", int(duration), int(warning)),
-        metadata=metadata,
+        channel_id=channel,
+        agent_id=agent,
+        user_id=user,
+        created_at=created,
+        last_activity=active,
+        last_renewal=renewed,
+        renewal_count=renewals,
+        timeout=TimeoutConfig(timeout, auto == "1", duration, warning),
+        metadata=metadata.encode(),
         observed_at=observed_at,
     )
 

@@ -25,6 +25,7 @@ from session_service.store import scripts
 from session_service.store.keys import Keys
 from session_service.store.pipeline import Argument, Pipeline
 from session_service.store.records import (
+    EXPIRED,
     pack_tail,
     unpack_message,
     unpack_session,
@@ -57,7 +58,7 @@ class SessionRepository:
     def __init__(self, pipeline: Pipeline, keys: Keys, retention_ms: int) -> None:
         self._pipeline = pipeline
         self._keys = keys
-        self._retention_ms = retention_ms
+        self._retention_ms = b"%d" % retention_ms
 
     async def create(self, new: NewSession) -> Session:
         """Create a session."""
@@ -93,7 +94,18 @@ class SessionRepository:
 
     async def get(self, session_id: str) -> Session:
         """Read a session."""
-        _, session, _ = await self._run(scripts.GET, session_id)
+        shard = shard_of_session(session_id)
+        if shard is None:
+            raise SessionNotFound
+        seconds, microseconds, record = await self._pipeline.run(
+            scripts.GET, self._keys.of_record(shard, session_id), ()
+        )
+        if record is None:
+            raise SessionNotFound
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        session = None if record == EXPIRED else unpack_session(session_id, record, now)
+        if session is None or session.expires_at <= now:
+            raise SessionExpired
         return session
 
     async def end(self, session_id: str) -> None:
@@ -249,8 +261,7 @@ class SessionRepository:
 
     async def sweep(self) -> SweepReport:
         """Act on all deadlines that are due, of every shard, up to a bound; see ``more``."""
-        done = [0, 0, 0, 0]
-        more = False
+        done = [0, 0, 0, 0, 0]
         for first in range(0, len(SHARDS), _SWEEP_SHARDS):
             replies = await self._pipeline.run_all(
                 scripts.SWEEP,
@@ -262,10 +273,9 @@ class SessionRepository:
                     for shard in SHARDS[first : first + _SWEEP_SHARDS]
                 ],
             )
-            for reply in replies:
-                done = [a + b for a, b in zip(done, reply, strict=True)]
-                more = more or reply[0] + reply[1] >= _SWEEP_LIMIT
-        return SweepReport(done[0], done[1], done[2], done[3], more)
+            done = [sum(numbers) for numbers in zip(done, *replies, strict=True)]
+        warned, expired, forgotten, repaired, more = done
+        return SweepReport(warned, expired, forgotten, repaired, more > 0)
 
     async def ping(self) -> None:
         """Return if the store answers."""

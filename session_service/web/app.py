@@ -4,6 +4,7 @@ It runs on aiohttp's low-level server, with a lookup of its own in place of aioh
 (docs/decisions/0003-no-aiohttp-router.md).
 """
 
+import itertools
 import json
 import logging
 import re
@@ -16,20 +17,21 @@ from aiohttp import web
 
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
+from session_service.web.answers import REQUEST_ID_HEADER, Answer
 from session_service.web.decoding import RequestDecoder
 from session_service.web.errors import (
     ExpectationFailed,
     InternalError,
     MethodNotAllowed,
     RouteNotFound,
-    error_response,
+    error_answer,
 )
 from session_service.web.openapi import document
-from session_service.web.routes import PARAMETER, REQUEST_ID_HEADER, ROUTES, Route
+from session_service.web.routes import PARAMETER, ROUTES, Route
 from session_service.web.service import Service
 
 # From a request and the id in its path, if the route has one, to the answer.
-_Bound = Callable[[web.BaseRequest, str], Awaitable[web.Response]]
+_Bound = Callable[[web.BaseRequest, str], Awaitable[Answer]]
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
@@ -41,6 +43,8 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._name = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
         # Both by path, then by method; the first by what stands before the id and after it.
         self._with_id: dict[str, dict[str, dict[str, _Bound]]] = defaultdict(dict)
         self._without_id: dict[str, dict[str, _Bound]] = defaultdict(dict)
@@ -57,40 +61,45 @@ class App:
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> Answer:
         """Answer a request, whatever happens."""
         started = time.perf_counter()
-        given = request.headers.get(REQUEST_ID_HEADER)
-        request_id = given if given and _is_sane_id(given) else secrets.token_hex(8)
+        headers = request.headers
+        given = headers.get(REQUEST_ID_HEADER)
+        request_id = given if given and _is_sane_id(given) else self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
         try:
-            if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
             handler, path_id = self._find(request.method, request.rel_url.raw_path)
-            response = await handler(request, path_id)
+            answer = await handler(request, path_id)
         except ServiceError as error:
-            response = error_response(error)
+            answer = error_answer(error)
             if isinstance(error, StoreUnavailable):
                 log.warning("store unavailable", extra={"reason": error.reason})
         except ConnectionError:
             raise  # the client has gone; there is nobody to answer
         except Exception:
             log.exception("defect", extra={"method": request.method, "path": request.path})
-            response = error_response(InternalError())
-        response.headers[REQUEST_ID_HEADER] = request_id
+            answer = error_answer(InternalError())
+        answer.request_id = request_id
         if self._service.draining:
-            response.force_close()
+            answer.keep_alive = False
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "request",
                 extra={
                     "method": request.method,
                     "path": request.path,
-                    "status": response.status,
+                    "status": answer.status,
                     "ms": round((time.perf_counter() - started) * 1000, 2),
                 },
             )
-        return response
+        return answer
+
+    def _new_request_id(self) -> str:
+        """Make an id that no other process makes: this one's random name, and a number."""
+        return f"{self._name}-{next(self._numbers):x}"
 
     def _find(self, method: str, path: str) -> tuple[_Bound, str]:
         """Find the handler of a path; raises RouteNotFound or MethodNotAllowed."""
@@ -118,7 +127,7 @@ class App:
             return lambda _, __: handler(service)
         decoder = RequestDecoder(given_type, service.policy)
 
-        async def bound(request: web.BaseRequest, path_id: str) -> web.Response:
+        async def bound(request: web.BaseRequest, path_id: str) -> Answer:
             given = await decoder.body(request) if has_body else decoder.query(request)
             return await (handler(service, path_id, given) if has_id else handler(service, given))
 
@@ -127,7 +136,7 @@ class App:
     def _serve_document(self) -> _Bound:
         body = json.dumps(document(self._service.policy)).encode()
 
-        async def serve_document(_: web.BaseRequest, __: str) -> web.Response:
-            return web.Response(body=body, content_type="application/json")
+        async def serve_document(_: web.BaseRequest, __: str) -> Answer:
+            return Answer(200, body)
 
         return serve_document

@@ -5,9 +5,6 @@ To the tree of ``domain/errors.py`` this adds what can only go wrong in HTTP.
 
 from typing import Any, NamedTuple
 
-import msgspec
-from aiohttp import web
-
 from session_service.domain.errors import (
     RenewalFailed,
     ServiceError,
@@ -16,6 +13,7 @@ from session_service.domain.errors import (
     StoreUnavailable,
     ValidationFailed,
 )
+from session_service.web.answers import Answer, encode
 from session_service.web.schemas import ErrorInfo
 
 
@@ -92,7 +90,7 @@ class InternalError(ServiceError):
         )
 
 
-class Answer(NamedTuple):
+class ErrorKind(NamedTuple):
     """How an error is answered."""
 
     status: int
@@ -103,35 +101,32 @@ class Answer(NamedTuple):
 
 _SOON = (("Retry-After", "1"),)
 
-ANSWERS: dict[type[ServiceError], Answer] = {
-    BadRequest: Answer(400, "BAD_REQUEST", "Not a valid HTTP request"),
-    ValidationFailed: Answer(400, "VALIDATION_ERROR", "A field is missing or out of range"),
-    InvalidJson: Answer(400, "INVALID_JSON", "The body is not a JSON object"),
-    SessionNotFound: Answer(404, "SESSION_NOT_FOUND", "Session not found"),
-    RouteNotFound: Answer(404, "NOT_FOUND", "Unknown path"),
-    MethodNotAllowed: Answer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
-    RequestTimeout: Answer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
-    SessionExpired: Answer(410, "SESSION_EXPIRED", "Session has expired"),
-    PayloadTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
-    UnsupportedMediaType: Answer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
-    ExpectationFailed: Answer(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
-    RenewalFailed: Answer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
-    InternalError: Answer(500, "INTERNAL_ERROR", "Internal server error"),
-    StoreUnavailable: Answer(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
-    NotReady: Answer(503, "NOT_READY", "The service is shutting down", _SOON),
+KINDS: dict[type[ServiceError], ErrorKind] = {
+    BadRequest: ErrorKind(400, "BAD_REQUEST", "Not a valid HTTP request"),
+    ValidationFailed: ErrorKind(400, "VALIDATION_ERROR", "A field is missing or out of range"),
+    InvalidJson: ErrorKind(400, "INVALID_JSON", "The body is not a JSON object"),
+    SessionNotFound: ErrorKind(404, "SESSION_NOT_FOUND", "Session not found"),
+    RouteNotFound: ErrorKind(404, "NOT_FOUND", "Unknown path"),
+    MethodNotAllowed: ErrorKind(405, "METHOD_NOT_ALLOWED", "Unknown method"),
+    RequestTimeout: ErrorKind(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
+    SessionExpired: ErrorKind(410, "SESSION_EXPIRED", "Session has expired"),
+    PayloadTooLarge: ErrorKind(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
+    UnsupportedMediaType: ErrorKind(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
+    ExpectationFailed: ErrorKind(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
+    RenewalFailed: ErrorKind(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
+    InternalError: ErrorKind(500, "INTERNAL_ERROR", "Internal server error"),
+    StoreUnavailable: ErrorKind(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
+    NotReady: ErrorKind(503, "NOT_READY", "The service is shutting down", _SOON),
 }
 
 
-def error_response(error: ServiceError, **more: Any) -> web.Response:
+def error_answer(error: ServiceError, **more: Any) -> Answer:
     """Write an error as its HTTP answer, with ``more`` members beside the two it always has."""
-    answer = ANSWERS[type(error)]
-    info = ErrorInfo(code=answer.code, message=str(error), details=error.details)
-    response = web.Response(
-        status=answer.status,
-        body=msgspec.json.encode({"success": False, "error": info, **more}),
-        content_type="application/json",
-        headers=answer.headers,
+    kind = KINDS[type(error)]
+    info = ErrorInfo(code=kind.code, message=str(error), details=error.details)
+    allow = (("Allow", error.allowed),) if isinstance(error, MethodNotAllowed) else ()
+    return Answer(
+        kind.status,
+        encode({"success": False, "error": info, **more}),
+        (*kind.headers, *allow),
     )
-    if isinstance(error, MethodNotAllowed):
-        response.headers["Allow"] = error.allowed
-    return response

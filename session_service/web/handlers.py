@@ -4,15 +4,15 @@ import time
 from typing import Any
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
+from session_service.web.answers import Answer, encode
 from session_service.web.decoding import compact_attachments, compact_metadata, moment
-from session_service.web.errors import NotReady, error_response
+from session_service.web.errors import NotReady, error_answer
 from session_service.web.schemas import (
     CreateSession,
     ListSessions,
@@ -33,16 +33,17 @@ from session_service.web.service import Service
 
 SESSIONS = "/api/messaging/sessions"
 
+_ENDED = encode(SessionEnded("Session ended successfully"))
 _LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
 
 
-async def end_session(service: Service, session_id: str) -> web.Response:
+async def end_session(service: Service, session_id: str) -> Answer:
     """End a session and delete its conversation."""
     await service.repository.end(session_id)
-    return _reply(200, SessionEnded("Session ended successfully"))
+    return Answer(200, _ENDED)
 
 
-async def create_session(service: Service, given: CreateSession) -> web.Response:
+async def create_session(service: Service, given: CreateSession) -> Answer:
     """Create a session for a user and an agent."""
     path = "timeoutConfig."
     change = _change(_or(given.timeout_config, TimeoutSettings()), service.policy, path)
@@ -54,12 +55,11 @@ async def create_session(service: Service, given: CreateSession) -> web.Response
             metadata=compact_metadata(given.metadata),
         )
     )
-    response = _reply(201, SessionCreated.of(session))
-    response.headers["Location"] = f"{SESSIONS}/{session.id}"
-    return response
+    location = ("Location", f"{SESSIONS}/{session.id}")
+    return Answer(201, encode(SessionCreated.of(session)), (location,))
 
 
-async def list_sessions(service: Service, given: ListSessions) -> web.Response:
+async def list_sessions(service: Service, given: ListSessions) -> Answer:
     """List live sessions, page by page."""
     page = await service.repository.list_page(
         limit=given.limit,
@@ -70,13 +70,13 @@ async def list_sessions(service: Service, given: ListSessions) -> web.Response:
     return _reply(200, SessionList.of(page))
 
 
-async def sessions_health(service: Service) -> web.Response:
+async def sessions_health(service: Service) -> Answer:
     """Tell how the service and its store are."""
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
         counts = await service.repository.count()
     except StoreUnavailable as error:
-        return error_response(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
+        return error_answer(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
     return _reply(
         200,
         SessionsHealth(
@@ -89,28 +89,28 @@ async def sessions_health(service: Service) -> web.Response:
     )
 
 
-async def get_session(service: Service, session_id: str) -> web.Response:
+async def get_session(service: Service, session_id: str) -> Answer:
     """Read a session."""
     return _info(await service.repository.get(session_id))
 
 
-async def renew_session(service: Service, session_id: str) -> web.Response:
+async def renew_session(service: Service, session_id: str) -> Answer:
     """Renew a session, whether or not it renews by itself."""
     return _info(await service.repository.renew(session_id))
 
 
-async def heartbeat(service: Service, session_id: str) -> web.Response:
+async def heartbeat(service: Service, session_id: str) -> Answer:
     """Keep a session alive."""
     return _info(await service.repository.heartbeat(session_id))
 
 
-async def change_timeout(service: Service, session_id: str, given: TimeoutSettings) -> web.Response:
+async def change_timeout(service: Service, session_id: str, given: TimeoutSettings) -> Answer:
     """Change the given timeout settings of a session."""
     change = _change(given, service.policy)
     return _info(await service.repository.change_timeout(session_id, change))
 
 
-async def send_message(service: Service, session_id: str, given: SendMessage) -> web.Response:
+async def send_message(service: Service, session_id: str, given: SendMessage) -> Answer:
     """Store a message, which counts as activity."""
     sent = await service.repository.send(
         session_id,
@@ -124,7 +124,7 @@ async def send_message(service: Service, session_id: str, given: SendMessage) ->
     return _reply(201, MessageSent.of(*sent))
 
 
-async def read_history(service: Service, session_id: str, given: ReadHistory) -> web.Response:
+async def read_history(service: Service, session_id: str, given: ReadHistory) -> Answer:
     """Read a conversation, newest first."""
     history = await service.repository.history(
         session_id,
@@ -135,12 +135,12 @@ async def read_history(service: Service, session_id: str, given: ReadHistory) ->
     return _reply(200, MessagePage.of(history))
 
 
-async def healthz(_: Service) -> web.Response:
+async def healthz(_: Service) -> Answer:
     """Tell that the process lives."""
     return _reply(200, ProbeStatus("ok"))
 
 
-async def readyz(service: Service) -> web.Response:
+async def readyz(service: Service) -> Answer:
     """Tell whether requests can be served: the store answers, and the service is not stopping."""
     if service.draining:
         raise NotReady
@@ -148,14 +148,12 @@ async def readyz(service: Service) -> web.Response:
     return _reply(200, ProbeStatus("ready"))
 
 
-def _info(session: Session) -> web.Response:
+def _info(session: Session) -> Answer:
     return _reply(200, SessionInfo.of(session))
 
 
-def _reply(status: int, body: msgspec.Struct) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(body), content_type="application/json"
-    )
+def _reply(status: int, body: msgspec.Struct) -> Answer:
+    return Answer(status, encode(body))
 
 
 def _or(value: Any, otherwise: Any) -> Any:

@@ -9,9 +9,10 @@ from session_service import __version__
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web import schemas
-from session_service.web.errors import ANSWERS
+from session_service.web.answers import REQUEST_ID_HEADER
+from session_service.web.errors import KINDS
 from session_service.web.handlers import create_session, sessions_health
-from session_service.web.routes import PARAMETER, REQUEST_ID_HEADER, ROUTES, Route
+from session_service.web.routes import PARAMETER, ROUTES, Route
 
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
@@ -131,9 +132,9 @@ def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {str(route.status): success}
     by_status: dict[int, list[Any]] = defaultdict(list)
     for error in route.all_errors:
-        by_status[ANSWERS[error].status].append(ANSWERS[error])
+        by_status[KINDS[error].status].append(KINDS[error])
     for status, answers in sorted(by_status.items()):
-        is_health = route.handler is sessions_health and status == ANSWERS[StoreUnavailable].status
+        is_health = route.handler is sessions_health and status == KINDS[StoreUnavailable].status
         response: dict[str, Any] = {
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
             if len(answers) > 1

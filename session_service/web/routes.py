@@ -6,8 +6,6 @@ The application is built from it, and so is the API document.
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from aiohttp import web
-
 from session_service.domain.errors import (
     RenewalFailed,
     ServiceError,
@@ -17,6 +15,7 @@ from session_service.domain.errors import (
     ValidationFailed,
 )
 from session_service.web import handlers, schemas
+from session_service.web.answers import Answer
 from session_service.web.errors import (
     BadRequest,
     InternalError,
@@ -28,10 +27,9 @@ from session_service.web.errors import (
 )
 
 # Takes the service, then the path's id, then the body or query, each where the route has it.
-Handler = Callable[..., Awaitable[web.Response]]
+Handler = Callable[..., Awaitable[Answer]]
 
 PARAMETER = "{sessionId}"
-REQUEST_ID_HEADER = "X-Request-ID"
 
 
 class Route(NamedTuple):

@@ -5,6 +5,7 @@ the document; ``{braces}`` in it are filled from the service's TimeoutPolicy.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -156,7 +157,12 @@ class ReadHistory(Request):
 def iso(ms: int) -> str:
     """Write epoch milliseconds as the contract writes times."""
     seconds, milliseconds = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
+    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=16_384)  # the seconds of some hours: times of one moment are close to each other
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 class TimeoutInfo(Response):
@@ -168,6 +174,7 @@ class TimeoutInfo(Response):
     warning_threshold_minutes: float
 
     @classmethod
+    @lru_cache(maxsize=1024)  # sessions differ in much, rarely in this
     def of(cls, config: TimeoutConfig) -> "TimeoutInfo":
         """Show a configuration in minutes."""
         return cls(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -12,8 +12,7 @@ from aiohttp.streams import StreamReader
 
 from session_service.web.app import App
 from session_service.web.decoding import MAX_BODY_BYTES
-from session_service.web.errors import ANSWERS, BadRequest, InternalError, error_response
-from session_service.web.routes import REQUEST_ID_HEADER
+from session_service.web.errors import KINDS, BadRequest, InternalError, error_answer
 from session_service.web.service import Service
 
 # aiohttp's default is an hour, and nothing else cuts a client that never finishes its headers.
@@ -33,15 +32,15 @@ class _Protocol(web.RequestHandler):
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        if status == ANSWERS[BadRequest].status:
-            response = error_response(BadRequest())
+    ) -> Any:
+        if status == KINDS[BadRequest].status:
+            answer = error_answer(BadRequest())
         else:
             log.error("defect outside of a request", exc_info=exc)
-            response = error_response(InternalError())
-        response.headers[REQUEST_ID_HEADER] = secrets.token_hex(8)
-        response.force_close()
-        return response
+            answer = error_answer(InternalError())
+        answer.request_id = secrets.token_hex(8)
+        answer.keep_alive = False
+        return answer
 
 
 class Server(web.Server):
@@ -52,7 +51,7 @@ class Server(web.Server):
             "keepalive_timeout": _KEEPALIVE_SECONDS,
             "access_log": None,
         }
-        super().__init__(App(service).handle, request_factory=_make_request)
+        super().__init__(cast("Any", App(service).handle), request_factory=_make_request)
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""

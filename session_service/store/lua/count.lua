@@ -7,14 +7,14 @@
 local BACKLOG = 1000
 local now = clock()
 local function due(key)
-  return redis.call('ZRANGEBYSCORE', key, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, BACKLOG)
+  return redis.call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
 end
 local index, owner = KEYS[tonumber(ARGV[3])], ARGV[4]
 local first, last = '[' .. owner, '(' .. owner .. '~'  -- no member has a byte above ~
 
-local near = redis.call('ZCOUNT', KEYS[2], '(' .. text(now), '+inf')
-local waiting = redis.call('ZCOUNT', KEYS[1], '(' .. text(now), '+inf')
-local expired = redis.call('ZCOUNT', KEYS[3], '(' .. text(now), '+inf')
+local near = redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf')
+local waiting = redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
+local expired = redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf')
 local matching, lag = 0, 0
 if index then
   matching = redis.call('ZLEXCOUNT', index, first, last)
@@ -27,7 +27,7 @@ for _, key in ipairs({KEYS[1], KEYS[2]}) do
   for i = 1, #entries, 2 do
     local state, session = read(redis.call('GET', ARGV[2] .. entries[i]), now)
     if state == 'live' then
-      near = near + 1
+      if session.expires - session.warning <= now then near = near + 1 else waiting = waiting + 1 end
     else
       if state == 'expired' then expired = expired + 1 end
       if session and index then

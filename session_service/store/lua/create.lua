@@ -7,7 +7,7 @@ local id, now = ARGV[2], clock()
 local agent, user = string.match(ARGV[7], '^(%S+) (%S+) ')
 local session = {
   created = now, active = now, renewed = now, renewals = 0,
-  timeout = tonumber(ARGV[3]), duration = tonumber(ARGV[4]), warning = tonumber(ARGV[5]),
+  timeout = ARGV[3], duration = ARGV[4], warning = ARGV[5],
   auto = ARGV[6], tail = ARGV[7], agent = agent, user = user,
 }
 settle(session)

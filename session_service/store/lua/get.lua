@@ -1,7 +1,6 @@
--- Reads a session.
--- Reply  {state, clock, record}; state is live, missing or expired, the record stands with live
+-- Reads a session. Whether it is alive is for the reader to tell, by the clock that comes with it.
+-- KEYS   1 session
+-- Reply  {seconds, microseconds, record}, the record false where there is none
 
-local now = clock()
-local state, _, record = load(now)
-if state ~= 'live' then return {state, now} end
-return {state, now, record}
+local time = redis.call('TIME')
+return {time[1], time[2], redis.call('GET', KEYS[1])}

@@ -13,8 +13,8 @@ if not by then return {'stranger', now, record} end
 local created = now
 local newest = redis.call('XREVRANGE', KEYS[8], '+', '-', 'COUNT', 1)[1]
 if newest then created = math.max(now, string.match(newest[1], '^%d+') + 1) end
-redis.call('XADD', KEYS[8], text(created) .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
+redis.call('XADD', KEYS[8], created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
   'metadata', ARGV[6], 'attachments', ARGV[7])
 local renewed = touch(id, session, now)
-announce('message', id, session, now, 'message', ARGV[3], 'by', by, 'createdAt', text(created))
+announce('message', id, session, now, 'message', ARGV[3], 'by', by, 'createdAt', created .. '')
 return {state, now, save(session), created, by, renewed and 1 or 0}

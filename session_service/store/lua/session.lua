@@ -13,15 +13,11 @@
 local DAY = 86400000
 local OUTBOX_LENGTH = 1000  -- events a shard keeps, about
 
-local retention = tonumber(ARGV[1])
+local retention = ARGV[1]
 
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function text(number)
-  return string.format('%.0f', number)
 end
 
 -- Works out the deadline; the one place where its rule stands (contract, "Renewal, heartbeat, timeout").
@@ -31,46 +27,76 @@ local function settle(session)
 end
 
 -- Returns 'live' or 'expired' and the session in a record, or 'missing', or 'expired' alone where
--- the sweep has been.
+-- the sweep has been. Numbers are left as they are written, which arithmetic takes too.
 local function read(record, now)
   if not record then return 'missing' end
   local created, active, renewed, renewals, timeout, duration, warning, auto, tail, agent, user =
     string.match(record, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([01]) ((%S+) (%S+) .*)$')
   if not created then return 'expired' end
   local session = {
-    created = tonumber(created), active = tonumber(active), renewed = tonumber(renewed),
-    renewals = tonumber(renewals), timeout = tonumber(timeout), duration = tonumber(duration),
-    warning = tonumber(warning), auto = auto, tail = tail, agent = agent, user = user,
+    created = created, active = active, renewed = renewed, renewals = renewals,
+    timeout = timeout, duration = duration, warning = warning, auto = auto,
+    tail = tail, agent = agent, user = user,
   }
   settle(session)
   return session.expires > now and 'live' or 'expired', session
 end
 
-local function write(session)
-  return table.concat({
-    text(session.created), text(session.active), text(session.renewed), text(session.renewals),
-    text(session.timeout), text(session.duration), text(session.warning), session.auto, session.tail,
+local function load(now)
+  local record = redis.call('GET', KEYS[7])
+  local state, session = read(record, now)
+  return state, session, record
+end
+
+local function save(session)
+  local record = table.concat({
+    session.created, session.active, session.renewed, session.renewals, session.timeout,
+    session.duration, session.warning, session.auto, session.tail,
   }, ' ')
+  local gone = session.expires + retention .. ''
+  redis.call('SET', KEYS[7], record, 'PXAT', gone)
+  redis.call('PEXPIREAT', KEYS[8], gone)
+  return record
 end
 
 -- Keeps a key of the shard for a day past the moment; the day spares writing the TTL each time.
 local function outlive(key, moment, now)
   if redis.call('PTTL', key) < moment - now then
-    redis.call('PEXPIREAT', key, text(moment + DAY))
+    redis.call('PEXPIREAT', key, moment + DAY .. '')
   end
 end
 
+-- Appends to the outbox; the entry's id has the time.
 local function announce(event, id, session, now, ...)
   redis.call('XADD', KEYS[6], 'MAXLEN', '~', OUTBOX_LENGTH, '*', 'type', event, 'session', id,
-    'user', session.user, 'agent', session.agent, 'at', text(now), ...)
+    'user', session.user, 'agent', session.agent, ...)
   outlive(KEYS[6], now + DAY, now)
 end
 
--- Sets the warning anew, to be called when the deadline has changed.
+-- Sets the warning anew; its entry is kept as long as the session can possibly last.
 local function schedule(id, session, now)
-  redis.call('ZADD', KEYS[1], text(session.expires - session.warning), id)
+  redis.call('ZADD', KEYS[1], session.expires - session.warning .. '', id)
   redis.call('ZREM', KEYS[2], id)
-  outlive(KEYS[1], session.expires + retention, now)
+  outlive(KEYS[1], session.limit + retention, now)
+end
+
+-- Renews unless the session already lasts until its maximum. Returns whether it did. The warning that
+-- is scheduled now comes too early then, and the sweep schedules it anew: that spares each renewal the
+-- dearest of its writes. Only one that was given already is to be given again.
+local function renew(id, session, now)
+  if session.expires == session.limit then return false end
+  session.renewed = math.max(session.renewed, now)
+  session.renewals = session.renewals + 1
+  settle(session)
+  if redis.call('ZREM', KEYS[2], id) == 1 then schedule(id, session, now) end
+  announce('renewed', id, session, now, 'expiresAt', session.expires .. '')
+  return true
+end
+
+-- Counts an activity, which renews where the session asks for that. Returns whether it did.
+local function touch(id, session, now)
+  session.active = math.max(session.active, now)
+  return session.auto == '1' and renew(id, session, now)
 end
 
 local function users_member(id, session)
@@ -94,35 +120,4 @@ local function unindex(id, session)
   redis.call('ZREM', KEYS[2], id)
   redis.call('ZREM', KEYS[4], users_member(id, session))
   redis.call('ZREM', KEYS[5], agents_member(id, session))
-end
-
-local function load(now)
-  local record = redis.call('GET', KEYS[7])
-  local state, session = read(record, now)
-  return state, session, record
-end
-
-local function save(session)
-  local record = write(session)
-  local gone = text(session.expires + retention)
-  redis.call('SET', KEYS[7], record, 'PXAT', gone)
-  redis.call('PEXPIREAT', KEYS[8], gone)
-  return record
-end
-
--- Renews unless the session already lasts until its maximum. Returns whether it did.
-local function renew(id, session, now)
-  if session.expires == session.limit then return false end
-  session.renewed = math.max(session.renewed, now)
-  session.renewals = session.renewals + 1
-  settle(session)
-  schedule(id, session, now)
-  announce('renewed', id, session, now, 'expiresAt', text(session.expires))
-  return true
-end
-
--- Counts an activity, which renews where the session asks for that. Returns whether it did.
-local function touch(id, session, now)
-  session.active = math.max(session.active, now)
-  return session.auto == '1' and renew(id, session, now)
 end

@@ -6,16 +6,17 @@
 local id, now = ARGV[2], clock()
 local state, session, record = load(now)
 if state ~= 'live' then return {state, now} end
-session.timeout = tonumber(ARGV[3]) or session.timeout
-session.duration = tonumber(ARGV[4]) or session.duration
-session.warning = tonumber(ARGV[5]) or session.warning
-if ARGV[6] ~= '' then session.auto = ARGV[6] end
-if session.duration < session.timeout or session.warning > session.timeout then
+local function given(value, otherwise) return value ~= '' and value or otherwise end
+session.timeout = given(ARGV[3], session.timeout)
+session.duration = given(ARGV[4], session.duration)
+session.warning = given(ARGV[5], session.warning)
+session.auto = given(ARGV[6], session.auto)
+if session.duration - session.timeout < 0 or session.timeout - session.warning < 0 then
   return {'conflict', now, record}
 end
 settle(session)
 if session.expires <= now then return {'past', now, record} end
 schedule(id, session, now)
 index(id, session, now)
-announce('updated', id, session, now, 'expiresAt', text(session.expires))
+announce('updated', id, session, now, 'expiresAt', session.expires .. '')
 return {state, now, save(session)}
