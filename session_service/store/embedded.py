@@ -18,8 +18,8 @@ _LOCK_SECONDS = 10.0  # a server whose service was killed needs a moment to writ
 _MAX_FAILURES = 5  # in a row; then the service stops rather than to try forever
 _STABLE_SECONDS = 10.0  # a server that lived this long had not failed to start
 
-# Runs the server, and ends it when the pipe from the service does, however that came about. Where it
-# did, the watcher ended by itself, and the folder of the socket (the first argument) is nobody's.
+# Runs the server, and ends it when the pipe from the service does, however that came about. Where
+# it did, the watcher ended by itself, and the socket's folder (the first argument) is nobody's.
 _GUARD = """
 exec 3<&0 </dev/null
 folder=$1

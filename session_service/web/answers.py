@@ -1,8 +1,8 @@
 """Answers, written as bytes.
 
-aiohttp's own ``Response`` builds its headers in a multidict and serialises them for every answer, which
-takes longer than all else the service does for it. Here what never changes is written once, and the
-rest is put behind it. aiohttp's protocol asks of an answer just what ``Answer`` has.
+aiohttp's own ``Response`` builds its headers in a multidict and serialises them for every answer,
+which takes longer than all else the service does for it. Here what seldom changes is written once,
+and the rest is put behind it. aiohttp's protocol asks of an answer just what ``Answer`` has.
 """
 
 import time

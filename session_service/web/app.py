@@ -57,9 +57,10 @@ class App:
             )
             methods[route.method] = self._bind(route)
         self._without_id["/openapi.json"]["GET"] = self._serve_document()
-        for methods in self._without_id.values():
-            if "GET" in methods:
-                methods["HEAD"] = methods["GET"]
+        for by_path in (self._without_id, *self._with_id.values()):
+            for methods in by_path.values():
+                if "GET" in methods:
+                    methods["HEAD"] = methods["GET"]
 
     async def handle(self, request: web.BaseRequest) -> Answer:
         """Answer a request, whatever happens."""
