@@ -24,6 +24,7 @@ from session_service.web.service import Service
 _BACKLOG = (
     1024  # connections the kernel keeps until they are accepted; aiohttp's 128 refuses bursts
 )
+_CUT_SECONDS = 0.1  # for what is left after the drain; aiohttp takes 0 for no bound
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,12 @@ async def serve(settings: Settings) -> None:
         service = Service(repository, settings.timeouts)
         await run(sweep_forever(repository))
 
-        runner = web.ServerRunner(Server(service), shutdown_timeout=settings.drain_seconds)
+        runner = web.ServerRunner(Server(service), shutdown_timeout=_CUT_SECONDS)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=_BACKLOG)
         try:
-            await web.TCPSite(runner, settings.host, settings.port, backlog=_BACKLOG).start()
+            await site.start()
         except OSError as error:
             raise StartError(
                 f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
@@ -90,10 +92,11 @@ async def serve(settings: Settings) -> None:
 
         await run(stop.wait())
         done, _ = await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
-        service.draining = True
         for task in done:
             task.result()
         log.info("stopping", extra={"drain_seconds": settings.drain_seconds})
+        await site.stop()
+        await service.drain(settings.drain_seconds)
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

@@ -69,6 +69,7 @@ class App:
         given = headers.get(REQUEST_ID_HEADER)
         request_id = given if given and _is_sane_id(given) else self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
+        self._service.request_begins()
         try:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
@@ -83,6 +84,8 @@ class App:
         except Exception:
             log.exception("defect", extra={"method": request.method, "path": request.path})
             answer = error_answer(InternalError())
+        finally:
+            self._service.request_ends()
         answer.request_id = request_id
         if self._service.draining:
             answer.keep_alive = False

@@ -22,7 +22,7 @@ from session_service.web.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from session_service.web.schemas import MAX_METADATA_BYTES, describe
+from session_service.web.schemas import MAX_METADATA_BYTES, MAX_MOMENT, describe
 
 # The largest valid body: a message of 4,000 characters written as escapes (12 bytes each), its
 # metadata (six bytes for each of its own), and ten attachments of 10 KiB.
@@ -31,7 +31,6 @@ BODY_SECONDS = 10.0  # a body that takes longer is cut
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_MAX_MOMENT = 8_640_000_000_000_000  # the last millisecond a JavaScript Date can hold
 
 _JSON_NAMES = {
     "str": "a string", "int": "a number", "float": "a number", "bool": "a boolean",
@@ -162,12 +161,12 @@ def moment(text: str | UnsetType, field: str, *, up: bool) -> int | None:
         if re.fullmatch(r"\d{1,16}", text, re.ASCII):
             ms = int(text)
         else:
-            time = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(text.upper())
             since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
-            ms = -(since // -_MILLISECOND) if up else since // _MILLISECOND
+            ms = max(0, -(since // -_MILLISECOND) if up else since // _MILLISECOND)
     except (ValueError, OverflowError):
-        ms = -1
-    if not 0 <= ms <= _MAX_MOMENT:
+        ms = MAX_MOMENT + 1
+    if ms > MAX_MOMENT:
         raise ValidationFailed(
             field,
             "must be epoch milliseconds, or an ISO 8601 time such as 2026-01-15T10:30:45.123Z",

@@ -90,7 +90,7 @@ class InternalError(ServiceError):
         )
 
 
-class ErrorKind(NamedTuple):
+class ErrorAnswer(NamedTuple):
     """How an error is answered."""
 
     status: int
@@ -101,28 +101,28 @@ class ErrorKind(NamedTuple):
 
 _SOON = (("Retry-After", "1"),)
 
-KINDS: dict[type[ServiceError], ErrorKind] = {
-    BadRequest: ErrorKind(400, "BAD_REQUEST", "Not a valid HTTP request"),
-    ValidationFailed: ErrorKind(400, "VALIDATION_ERROR", "A field is missing or out of range"),
-    InvalidJson: ErrorKind(400, "INVALID_JSON", "The body is not a JSON object"),
-    SessionNotFound: ErrorKind(404, "SESSION_NOT_FOUND", "Session not found"),
-    RouteNotFound: ErrorKind(404, "NOT_FOUND", "Unknown path"),
-    MethodNotAllowed: ErrorKind(405, "METHOD_NOT_ALLOWED", "Unknown method"),
-    RequestTimeout: ErrorKind(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
-    SessionExpired: ErrorKind(410, "SESSION_EXPIRED", "Session has expired"),
-    PayloadTooLarge: ErrorKind(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
-    UnsupportedMediaType: ErrorKind(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
-    ExpectationFailed: ErrorKind(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
-    RenewalFailed: ErrorKind(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
-    InternalError: ErrorKind(500, "INTERNAL_ERROR", "Internal server error"),
-    StoreUnavailable: ErrorKind(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
-    NotReady: ErrorKind(503, "NOT_READY", "The service is shutting down", _SOON),
+ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
+    BadRequest: ErrorAnswer(400, "BAD_REQUEST", "Not a valid HTTP request"),
+    ValidationFailed: ErrorAnswer(400, "VALIDATION_ERROR", "A field is missing or out of range"),
+    InvalidJson: ErrorAnswer(400, "INVALID_JSON", "The body is not a JSON object"),
+    SessionNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Session not found"),
+    RouteNotFound: ErrorAnswer(404, "NOT_FOUND", "Unknown path"),
+    MethodNotAllowed: ErrorAnswer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
+    RequestTimeout: ErrorAnswer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
+    SessionExpired: ErrorAnswer(410, "SESSION_EXPIRED", "Session has expired"),
+    PayloadTooLarge: ErrorAnswer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
+    UnsupportedMediaType: ErrorAnswer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
+    ExpectationFailed: ErrorAnswer(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
+    RenewalFailed: ErrorAnswer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
+    InternalError: ErrorAnswer(500, "INTERNAL_ERROR", "Internal server error"),
+    StoreUnavailable: ErrorAnswer(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
+    NotReady: ErrorAnswer(503, "NOT_READY", "The service is shutting down", _SOON),
 }
 
 
 def error_answer(error: ServiceError, **more: Any) -> Answer:
     """Write an error as its HTTP answer, with ``more`` members beside the two it always has."""
-    kind = KINDS[type(error)]
+    kind = ANSWERS[type(error)]
     info = ErrorInfo(code=kind.code, message=str(error), details=error.details)
     allow = (("Allow", error.allowed),) if isinstance(error, MethodNotAllowed) else ()
     return Answer(

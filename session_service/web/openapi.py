@@ -1,5 +1,6 @@
 """The API document, OpenAPI 3.1: made from the route table and the types, so it cannot drift."""
 
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -10,7 +11,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web import schemas
 from session_service.web.answers import REQUEST_ID_HEADER
-from session_service.web.errors import KINDS
+from session_service.web.errors import ANSWERS
 from session_service.web.handlers import create_session, sessions_health
 from session_service.web.routes import PARAMETER, ROUTES, Route
 
@@ -59,17 +60,16 @@ def _components(policy: TimeoutPolicy) -> dict[str, Any]:
 
 
 def _filled(node: Any, policy: TimeoutPolicy) -> Any:
-    """Fill what depends on the settings: the braces of descriptions."""
+    """Fill what depends on the settings: braces in descriptions and bounds."""
     match node:
+        case {"description": str(description), **rest}:
+            return {"description": schemas.describe(description, policy), **_filled(rest, policy)}
         case dict():
-            return {
-                key: schemas.describe(value, policy)
-                if key == "description" and isinstance(value, str)
-                else _filled(value, policy)
-                for key, value in node.items()
-            }
+            return {key: _filled(value, policy) for key, value in node.items()}
         case list():
             return [_filled(value, policy) for value in node]
+        case str() if re.fullmatch(r"\{\w+\}", node):
+            return getattr(policy, node[1:-1])
         case _:
             return node
 
@@ -132,9 +132,9 @@ def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {str(route.status): success}
     by_status: dict[int, list[Any]] = defaultdict(list)
     for error in route.all_errors:
-        by_status[KINDS[error].status].append(KINDS[error])
+        by_status[ANSWERS[error].status].append(ANSWERS[error])
     for status, answers in sorted(by_status.items()):
-        is_health = route.handler is sessions_health and status == KINDS[StoreUnavailable].status
+        is_health = route.handler is sessions_health and status == ANSWERS[StoreUnavailable].status
         response: dict[str, Any] = {
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
             if len(answers) > 1

@@ -1,7 +1,7 @@
 """Requests and responses, as they travel: the types the handlers use and the API document shows.
 
 The description of a request's field completes the sentence "<field> must be ...", in messages as in
-the document; ``{braces}`` in it are filled from the service's TimeoutPolicy.
+the document. What stands in ``{braces}``, there and for a bound, is a value of the TimeoutPolicy.
 """
 
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from session_service.domain.sessions import Session, SessionPage
 from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy, to_minutes
 
 MAX_METADATA_BYTES = 10_240
+MAX_MOMENT = 8_640_000_000_000_000  # the last millisecond that a JavaScript Date can hold
 
 Uuid = Annotated[str, Meta(pattern=UUID_PATTERN, description="a UUID")]
 Metadata = Annotated[
@@ -53,17 +54,26 @@ class Response(Struct, rename="camel"):
 # Requests
 
 TimeoutMinutes = Annotated[
-    float, Meta(description="a number of minutes from {min_timeout:g} to {max_timeout:g}")
+    float,
+    Meta(
+        description="a number of minutes from {min_timeout:g} to {max_timeout:g}",
+        extra_json_schema={"minimum": "{min_timeout}", "maximum": "{max_timeout}"},
+    ),
 ]
 MaxDurationMinutes = Annotated[
     float,
     Meta(
         description="a number of minutes from {min_timeout:g} to {max_max_duration:g},"
-        " at least timeoutMinutes"
+        " at least timeoutMinutes",
+        extra_json_schema={"minimum": "{min_timeout}", "maximum": "{max_max_duration}"},
     ),
 ]
 WarningThresholdMinutes = Annotated[
-    float, Meta(description="a number of minutes above 0, at most timeoutMinutes")
+    float,
+    Meta(
+        description="a number of minutes above 0, at most timeoutMinutes",
+        extra_json_schema={"exclusiveMinimum": 0, "maximum": "{max_timeout}"},
+    ),
 ]
 AutoRenew = Annotated[bool, Meta(description="a boolean")]
 
@@ -114,7 +124,15 @@ class SendMessage(Request):
     metadata: Metadata | UnsetType = UNSET
     attachments: (
         Annotated[
-            list[Annotated[dict[str, Any], Meta(description="an object with type and url")]],
+            list[
+                Annotated[
+                    dict[str, Any],
+                    Meta(
+                        description="an object with type and url",
+                        extra_json_schema={"$ref": "#/components/schemas/Attachment"},
+                    ),
+                ]
+            ],
             Meta(max_length=10, description="an array of at most 10 attachments"),
         ]
         | UnsetType
@@ -140,15 +158,21 @@ class ListSessions(Request):
     agent_id: Uuid | UnsetType = UNSET
 
 
-_MOMENT = "epoch milliseconds or an ISO 8601 time"
+Moment = Annotated[
+    str,
+    Meta(
+        description="epoch milliseconds, or an ISO 8601 time such as 2026-01-15T10:30:45.123Z",
+        extra_json_schema={"anyOf": [{"pattern": "^[0-9]{1,15}$"}, {"format": "date-time"}]},
+    ),
+]
 
 
 class ReadHistory(Request):
     """The query of a history. ``before`` and ``after`` are exclusive."""
 
     limit: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 50
-    before: Annotated[str, Meta(description=_MOMENT)] | UnsetType = UNSET
-    after: Annotated[str, Meta(description=_MOMENT)] | UnsetType = UNSET
+    before: Moment | UnsetType = UNSET
+    after: Moment | UnsetType = UNSET
 
 
 # Responses

@@ -12,7 +12,7 @@ from aiohttp.streams import StreamReader
 
 from session_service.web.app import App
 from session_service.web.decoding import MAX_BODY_BYTES
-from session_service.web.errors import KINDS, BadRequest, InternalError, error_answer
+from session_service.web.errors import ANSWERS, BadRequest, InternalError, error_answer
 from session_service.web.service import Service
 
 # aiohttp's default is an hour, and nothing else cuts a client that never finishes its headers.
@@ -33,7 +33,7 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002
     ) -> Any:
-        if status == KINDS[BadRequest].status:
+        if status == ANSWERS[BadRequest].status:
             answer = error_answer(BadRequest())
         else:
             log.error("defect outside of a request", exc_info=exc)
