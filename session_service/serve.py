@@ -47,17 +47,24 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         background: list[asyncio.Task[Any]] = []
 
-        async def run(work: Coroutine[Any, Any, Any]) -> None:
+        def run(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
             task = loop.create_task(work)
             background.append(task)
             stack.push_async_callback(_cancelled, task)
+            return task
 
+        stopping = run(stop.wait())
         url = settings.redis_url
         if url is None:
             embedded = EmbeddedServer(settings.data_dir)
             stack.push_async_callback(embedded.stop)
-            await embedded.start()
-            await run(embedded.supervise())
+            starting = loop.create_task(embedded.start())
+            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                await _cancelled(starting)
+                return
+            starting.result()
+            run(embedded.supervise())
             url = embedded.url
             store = f"{embedded.description}; durable, in {settings.data_dir}"
         elif url.startswith("memory:"):
@@ -72,7 +79,7 @@ async def serve(settings: Settings) -> None:
             calls, Keys(settings.key_prefix), to_ms(settings.retention_minutes)
         )
         service = Service(repository, settings.timeouts)
-        await run(sweep_forever(repository))
+        run(sweep_forever(repository))
 
         runner = web.ServerRunner(Server(service), shutdown_timeout=_CUT_SECONDS)
         await runner.setup()
@@ -85,12 +92,12 @@ async def serve(settings: Settings) -> None:
                 f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
             ) from error
         host, port = runner.addresses[0][:2]
+        host = f"[{host}]" if ":" in host else host
         sys.stdout.write(
             f"session-service {__version__} listens on http://{host}:{port}; store: {store}\n"
         )
         sys.stdout.flush()
 
-        await run(stop.wait())
         done, _ = await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()

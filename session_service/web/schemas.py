@@ -433,8 +433,8 @@ class ErrorInfo(Response):
 class Error(Response, kw_only=True):
     """The one shape of every error."""
 
+    success: Annotated[bool, Meta(examples=[False])]
     error: ErrorInfo
-    success: Annotated[bool, Meta(examples=[False])] = False
 
 
 class Unhealthy(Error, kw_only=True):  # noqa: N818 - a response, not an exception
