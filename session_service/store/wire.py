@@ -188,10 +188,12 @@ class _Connection(asyncio.Protocol):
         """Fail all that is on its way and close the connection."""
         self._lost(self)
         self.close()
-        if self.in_flight:
-            log.warning("lost", extra={"reason": reason, "calls": len(self.in_flight)})
-        while self.in_flight:
-            self.in_flight.popleft().fail(StoreUnavailable(reason))
+        waiting = [call for call in self.in_flight if not call.reply.done()]
+        self.in_flight.clear()
+        if waiting:
+            log.warning("store connection lost", extra={"reason": reason, "calls": len(waiting)})
+        for call in waiting:
+            call.fail(StoreUnavailable(reason))
 
     def close(self) -> None:
         """Close the connection."""

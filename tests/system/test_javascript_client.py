@@ -47,9 +47,12 @@ def bundle(pytestconfig: pytest.Config) -> Path:
         if packed.returncode:
             pytest.skip(f"npm cannot fetch {PACKAGE}")
     assert sha512(archive) == SHA512
+    module = folder / "client.mjs"
     with tarfile.open(archive) as package:
-        package.extractall(folder, filter="data")
-    return folder / "package" / "dist" / "index.js"
+        packed_module = package.extractfile("package/dist/index.js")
+        assert packed_module is not None
+        module.write_bytes(packed_module.read())
+    return module
 
 
 @pytest.fixture
