@@ -39,78 +39,104 @@ async def serve(settings: Settings) -> None:
     Raises StartError or EmbeddedServerError where it cannot start, and what ends one of its
     background tasks: a service without its sweeper or its store is none.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-
     async with AsyncExitStack() as stack:
-        background: list[asyncio.Task[Any]] = []
-
-        def run(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-            task = loop.create_task(work)
-            background.append(task)
-            stack.push_async_callback(_cancelled, task)
-            return task
-
-        stopping = run(stop.wait())
-        url = settings.redis_url
-        if url is None:
-            embedded = EmbeddedServer(settings.data_dir)
-            stack.push_async_callback(embedded.stop)
-            starting = loop.create_task(embedded.start())
-            await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                await _cancelled(starting)
-                return
-            starting.result()
-            run(embedded.supervise())
-            url = embedded.url
-            store = f"{embedded.description}; durable, in {settings.data_dir}"
-        elif url.startswith("memory:"):
-            store = "memory; NOT durable, for tests only"
-            log.warning("REDIS_URL=memory:// keeps sessions in this process alone")
-        else:
-            store = f"{_without_password(url)}; as durable as that server is"
-
+        background = _Background(stack)
+        stopping = background.run(_until_signalled())
+        url, description = await _find_store(settings, stack, background, stopping)
+        if stopping.done():
+            return
         calls = pipeline(url, connect(url, settings.store_timeout), settings.store_timeout)
         stack.push_async_callback(calls.close)
         repository = SessionRepository(
             calls, Keys(settings.key_prefix), to_ms(settings.retention_minutes)
         )
+        background.run(sweep_forever(repository))
         service = Service(repository, settings.timeouts)
-        run(sweep_forever(repository))
-
-        runner = web.ServerRunner(Server(service), shutdown_timeout=_CUT_SECONDS)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=_BACKLOG)
-        try:
-            await site.start()
-        except OSError as error:
-            raise StartError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-            ) from error
-        host, port = runner.addresses[0][:2]
-        host = f"[{host}]" if ":" in host else host
+        site, address = await _listen(settings, service, stack)
         sys.stdout.write(
-            f"session-service {__version__} listens on http://{host}:{port}; store: {store}\n"
+            f"session-service {__version__} listens on {address}; store: {description}\n"
         )
         sys.stdout.flush()
 
-        done, _ = await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await background.until_one_ends()
         log.info("stopping", extra={"drain_seconds": settings.drain_seconds})
         await site.stop()
         await service.drain(settings.drain_seconds)
 
 
-async def _cancelled(task: asyncio.Task[Any]) -> None:
+class _Background:
+    """Tasks that last as long as the service; a stack cancels them."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        self._stack.push_async_callback(_cancelled, task)
+        return task
+
+    async def until_one_ends(self) -> None:
+        """Wait for the first to end, and raise what it raised."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
 
 
-def _without_password(url: str) -> str:
+async def _until_signalled() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    await stop.wait()
+
+
+async def _find_store(
+    settings: Settings, stack: AsyncExitStack, background: _Background, stopping: asyncio.Task[None]
+) -> tuple[str, str]:
+    """Return the store's URL and a description of it, once it has started if it is ours to start.
+
+    Returns early where the service is to stop meanwhile: loading much data takes its time.
+    """
+    url = settings.redis_url
+    if url is None:
+        embedded = EmbeddedServer(settings.data_dir)
+        stack.push_async_callback(embedded.stop)
+        starting = asyncio.get_running_loop().create_task(embedded.start())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            await _cancelled(starting)
+        else:
+            starting.result()
+            background.run(embedded.supervise())
+        return embedded.url, f"{embedded.description}; durable, in {settings.data_dir}"
+    if url.startswith("memory:"):
+        log.warning("REDIS_URL=memory:// keeps sessions in this process alone")
+        return url, "memory; NOT durable, for tests only"
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+    without_password = f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+    return url, f"{without_password}; as durable as that server is"
+
+
+async def _listen(
+    settings: Settings, service: Service, stack: AsyncExitStack
+) -> tuple[web.TCPSite, str]:
+    """Accept connections; return what accepts them, and its address."""
+    runner = web.ServerRunner(Server(service), shutdown_timeout=_CUT_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, settings.host, settings.port, backlog=_BACKLOG)
+    try:
+        await site.start()
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from error
+    host, port = runner.addresses[0][:2]
+    return site, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
