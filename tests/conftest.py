@@ -29,14 +29,11 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("no redis-server on the PATH")
-    with store_server(binary) as url:
+    with store_server(redis_binary() or "redis-server") as url:
         yield url
 
 
-@pytest.fixture(params=["fakeredis", "valkey", "redis"])
+@pytest.fixture(params=["fakeredis", "valkey"] + ["redis"] * bool(redis_binary()))
 def store_url(request: pytest.FixtureRequest) -> str:
     """The URL of a store; several tests may use it one after the other."""
     if request.param == "fakeredis":

@@ -62,7 +62,7 @@ class RequestDecoder:
         except web.RequestPayloadError as error:
             raise BadRequest("The body is cut off, or not in the encoding it declares.") from error
         try:
-            return self._json.decode(body)
+            return self._json.decode(body.decode())  # msgspec leaves what it skips unchecked
         except msgspec.ValidationError as error:
             raise self._problem(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

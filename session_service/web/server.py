@@ -17,6 +17,7 @@ from session_service.web.service import Service
 
 # aiohttp's default is an hour, and nothing else cuts a client that never finishes its headers.
 _KEEPALIVE_SECONDS = 75.0
+_LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes to read the answer
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Server(web.Server):
     def __init__(self, service: Service) -> None:
         self._options: dict[str, Any] = {
             "keepalive_timeout": _KEEPALIVE_SECONDS,
+            "lingering_time": _LINGERING_SECONDS,
             "access_log": None,
         }
         super().__init__(cast("Any", App(service).handle), request_factory=_make_request)

@@ -1,0 +1,120 @@
+"""Bodies and ids that no honest client sends: an error of the one shape each, never a 500."""
+
+import io
+import json
+
+import pytest
+
+from tests.api import SESSIONS, Client, assert_error, create
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+IDS = f'"agentId": "{ID}", "userId": "{ID}"'
+DEEP = 100_000
+DIGITS = "9" * 400
+
+NOT_JSON = [
+    b"",
+    b"{",
+    b"x",
+    b"\x00",
+    b"\xff\xfe{}",
+    b"\xef\xbb\xbf{}",
+    b"{'a': 1}",
+    b'{"a": NaN}',
+    b'{"a": Infinity}',
+    b'{"a": "\\ud800"}',
+    b'{"a": "\x00"}',
+    b'{"agentId": "\xff"}',
+    b'{"a":' * (DEEP // 3) + b"1" + b"}" * (DEEP // 3),
+    b'{"metadata": {"a":' + b"[" * DEEP + b"]" * DEEP + b"}}",
+]
+NOT_OBJECTS = [b"[]", b"null", b"1", b'"x"', b"true", b"[" * DEEP + b"]" * DEEP, DIGITS.encode()]
+
+
+@pytest.mark.parametrize("body", NOT_JSON + NOT_OBJECTS, ids=lambda body: repr(body[:20]))
+@pytest.mark.parametrize("operation", ["create", "timeout", "messages"])
+async def test_a_body_that_is_no_json_object_is_refused(
+    client: Client, operation: str, body: bytes
+) -> None:
+    """It is told apart from an object with a bad field."""
+    path, method = SESSIONS, "POST"
+    if operation != "create":
+        path += f"/{(await create(client))['sessionId']}/{operation}"
+        method = "PATCH" if operation == "timeout" else "POST"
+    headers = {"Content-Type": "application/json"}
+    answer = await client.request(method, path, data=body, headers=headers)
+    error = await assert_error(answer, 400, "INVALID_JSON")
+    assert "Traceback" not in error["details"]
+
+
+@pytest.mark.parametrize(
+    "number", [DIGITS, f"-{DIGITS}", f"0.{DIGITS}", "1e999", "-1e999", "1e-999"]
+)
+async def test_huge_numbers_are_out_of_range(client: Client, number: str) -> None:
+    """Numbers of 400 digits and beyond any float are refused as any other out of range."""
+    body = f'{{{IDS}, "timeoutConfig": {{"timeoutMinutes": {number}}}}}'
+    answer = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert "timeoutConfig.timeoutMinutes" in error["message"]
+    assert len(error["message"]) < 300
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999"])
+async def test_metadata_that_cannot_be_kept_is_refused(client: Client, number: str) -> None:
+    """What could not be given back as it came is not taken."""
+    body = f'{{{IDS}, "metadata": {{"a": {number}}}}}'
+    answer = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
+    await assert_error(answer, 400, "VALIDATION_ERROR")
+
+
+async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
+    """Declared or in chunks, it is a 413."""
+    big = json.dumps({"content": "x" * 8 * 1024 * 1024}).encode()
+
+    async def chunks() -> object:
+        for start in range(0, len(big), 65_536):
+            yield big[start : start + 65_536]
+
+    headers = {"Content-Type": "application/json"}
+    for data in (io.BytesIO(big), chunks()):
+        answer = await client.post(SESSIONS, data=data, headers=headers)
+        await assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    "session_id",
+    [
+        "x",
+        "..%2F..%2Fx",
+        "a%2Fb",
+        "%7Bid%7D",
+        "{}",
+        "%0d%0aX-Evil:%201",
+        "%00",
+        "%ff%fe",
+        "%F0%9D%84%9E",
+        "x" * 3000,
+        "3F2504E0-4F89-41D3-9A0C-0305E82C3301",
+        "3f2504e0-4f89-41d3-9a0c-0305e82c330",
+        "3f2504e04f8941d39a0c0305e82c3301",
+        "3f2504e0-4f89-41d3-9a0c-0305e82c3301%0a",
+        "{3f}:id:3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+        "*",
+        "%20",
+    ],
+)
+async def test_an_id_of_any_form_is_not_found(client: Client, session_id: str) -> None:
+    """One that is no session's is a 404, not a 400, and not to be seen in the answer."""
+    url = f"{SESSIONS}/{session_id}"
+    for answer in (
+        await client.delete(url),
+        await client.get(url),
+        await client.post(f"{url}/renew"),
+        await client.post(f"{url}/heartbeat"),
+        await client.patch(f"{url}/timeout", json={}),
+        await client.post(f"{url}/messages", json={"content": "x"}),
+        await client.get(f"{url}/messages"),
+    ):
+        error = await assert_error(answer, 404, "SESSION_NOT_FOUND")
+        assert error["message"] == "Session not found"
+        assert "X-Evil" not in answer.headers

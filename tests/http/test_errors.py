@@ -1,0 +1,189 @@
+"""The one error shape on every error of every route, and what cannot be asked for at all."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.repository import SessionRepository
+from session_service.web import decoding
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, assert_error
+from tests.conftest import ServiceUnderTest
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/x", "/api/messaging", f"{SESSIONS}/", f"{SESSIONS}/{ID}/x", f"{SESSIONS}/{ID}/"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "QUERY"])
+async def test_an_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
+    """Whatever the method."""
+    await assert_error(await client.request(method, path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", SESSIONS, "GET, HEAD, POST"),
+        ("DELETE", SESSIONS, "GET, HEAD, POST"),
+        ("POST", f"{SESSIONS}/{ID}", "DELETE, GET, HEAD"),
+        ("GET", f"{SESSIONS}/{ID}/renew", "POST"),
+        ("POST", f"{SESSIONS}/{ID}/timeout", "PATCH"),
+        ("OPTIONS", f"{SESSIONS}/{ID}/messages", "GET, HEAD, POST"),
+        ("DELETE", f"{SESSIONS}/health", "GET, HEAD"),
+    ],
+)
+async def test_an_unknown_method_tells_the_known(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    """405, with Allow."""
+    answer = await client.request(method, path)
+    await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["Allow"] == allowed
+
+
+async def test_a_head_is_a_get_without_its_body(client: Client) -> None:
+    """The headers are those of the GET."""
+    head, got = await client.head("/healthz"), await client.get("/healthz")
+    assert (head.status, await head.read()) == (200, b"")
+    assert head.headers["Content-Length"] == got.headers["Content-Length"]
+
+
+@pytest.mark.parametrize("path", [SESSIONS, f"{SESSIONS}/{ID}/messages"])
+async def test_another_media_type_is_refused(client: Client, path: str) -> None:
+    """What is not declared as JSON is a 415; charset parameters do not matter."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml"):
+        answer = await client.post(path, data="{}", headers={"Content-Type": kind})
+        await assert_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+    kind = "application/json; charset=utf-8"
+    answer = await client.post(SESSIONS, data="{}", headers={"Content-Type": kind})
+    await assert_error(answer, 400, "VALIDATION_ERROR")
+
+
+async def test_another_expectation_is_refused(client: Client) -> None:
+    """Only 100-continue can be expected."""
+    answer = await client.post(SESSIONS, json={}, headers={"Expect": "a miracle"})
+    await assert_error(answer, 417, "EXPECTATION_FAILED")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a bound the request is answered."""
+    monkeypatch.setattr(decoding, "BODY_SECONDS", 0.05)
+    answer = await spoken(
+        client,
+        f"POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+        "Content-Type: application/json\r\nConnection: close\r\n\r\n{",
+    )
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"REQUEST_TIMEOUT"' in answer
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "\r\nnonsense\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        f"GET /{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nX: {'x' * 9000}\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_gets_an_error_too(client: Client, request_text: str) -> None:
+    """The one shape, and nothing of what was sent."""
+    answer = await spoken(client, request_text)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"BAD_REQUEST"' in answer
+    assert b"xxxx" not in answer
+
+
+async def test_the_request_id_is_the_callers(client: Client) -> None:
+    """It is taken where it is sane, and made where it is not."""
+    for sane in ("a", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "x" * 128):
+        answer = await client.get("/healthz", headers={"X-Request-ID": sane})
+        assert answer.headers["X-Request-ID"] == sane
+    made = set()
+    for insane in (None, "", "x" * 129, "a b", "a\tb", "<x>", "ü"):
+        headers = {} if insane is None else {"X-Request-ID": insane}
+        answer = await client.get("/healthz", headers=headers)
+        made.add(answer.headers["X-Request-ID"])
+    assert len(made) == 7
+    assert insane not in made
+
+
+async def test_connections_are_kept_as_the_client_wants(client: Client) -> None:
+    """HTTP/1.0 without keep-alive and ``Connection: close`` end with the answer."""
+    assert b"Connection: close\r\n" in await spoken(client, "GET /healthz HTTP/1.0\r\n\r\n")
+    request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert (await spoken(client, request)).endswith(b'{"status":"ok"}')
+
+
+async def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
+    """Several requests in one write."""
+    request = "GET /{} HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await spoken(client, request.format("healthz") + request.format("nope") + last)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
+
+
+async def spoken(client: Client, text: str) -> bytes:
+    """Send text on a connection of its own; all that comes back."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(text.encode())
+    try:
+        return await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+class TestWithoutStore:
+    """A service whose store cannot be reached."""
+
+    @pytest.fixture
+    async def lost(self, aiohttp_client: Callable[..., Any]) -> Any:
+        url = "redis://127.0.0.1:1/0"
+        calls = pipeline(url, connect(url, 1), 1)
+        service = Service(SessionRepository(calls, Keys("test"), 1000), TimeoutPolicy())
+        yield await aiohttp_client(ServiceUnderTest(service))
+        await calls.close()
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("POST", "", {"agentId": ID, "userId": ID}),
+            ("GET", "", None),
+            ("GET", f"/{ID}", None),
+            ("DELETE", f"/{ID}", None),
+            ("POST", f"/{ID}/renew", None),
+            ("POST", f"/{ID}/heartbeat", None),
+            ("PATCH", f"/{ID}/timeout", {}),
+            ("POST", f"/{ID}/messages", {"content": "x"}),
+            ("GET", f"/{ID}/messages", None),
+        ],
+    )
+    async def test_every_operation_says_so(
+        self, lost: Client, method: str, path: str, body: Any
+    ) -> None:
+        """503 with Retry-After; never 404, 410 or 500."""
+        answer = await lost.request(method, SESSIONS + path, json=body)
+        await assert_error(answer, 503, "STORE_UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "1"
+
+    async def test_it_is_alive_but_not_ready(self, lost: Client) -> None:
+        """The process answers its probe; readiness and health are 503."""
+        assert (await lost.get("/healthz")).status == 200
+        await assert_error(await lost.get("/readyz"), 503, "STORE_UNAVAILABLE")
+        answer = await lost.get(f"{SESSIONS}/health")
+        body = await answer.json()
+        assert (answer.status, body["status"]) == (503, "unhealthy")
+        assert (body["success"], body["error"]["code"]) == (False, "STORE_UNAVAILABLE")

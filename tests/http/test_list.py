@@ -1,0 +1,171 @@
+"""``GET /api/messaging/sessions`` and the health check (contract, "List" and "Health")."""
+
+from collections.abc import AsyncIterator
+from itertools import chain
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.repository import SessionRepository
+from tests.api import SESSIONS, Client, assert_error, create
+from tests.waiting import wait_until
+
+
+async def listed(client: Client, **query: Any) -> dict[str, Any]:
+    answer = await client.get(SESSIONS, params=query)
+    assert answer.status == 200, await answer.text()
+    body: dict[str, Any] = await answer.json()
+    return body
+
+
+async def pages(client: Client, **query: Any) -> AsyncIterator[list[str]]:
+    """The ids of each page."""
+    body = await listed(client, **query)
+    yield [session["sessionId"] for session in body["sessions"]]
+    while body["nextCursor"]:
+        body = await listed(client, cursor=body["nextCursor"], **query)
+        yield [session["sessionId"] for session in body["sessions"]]
+
+
+async def test_an_empty_service_lists_nothing(client: Client) -> None:
+    """All members are there, and the last page says so."""
+    assert await listed(client) == {
+        "sessions": [],
+        "total": 0,
+        "stats": {"totalSessions": 0, "activeSessions": 0, "expiredSessions": 0},
+        "nextCursor": None,
+    }
+
+
+async def test_a_listed_session_is_the_info(client: Client) -> None:
+    """Each is what GET says of it."""
+    session = await create(client, metadata={"a": 1})
+    info = await (await client.get(f"{SESSIONS}/{session['sessionId']}")).json()
+    (found,) = (await listed(client))["sessions"]
+    assert {**found, "timeRemaining": 0} == {**info, "timeRemaining": 0}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 12, 13])
+async def test_paging_meets_each_session_once(client: Client, limit: int) -> None:
+    """Pages are full but for the last, and hold every session."""
+    made = {(await create(client))["sessionId"] for _ in range(12)}
+    found = [page async for page in pages(client, limit=limit)]
+    assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
+    assert len(found[-1]) in range(1, limit + 1)
+    assert sorted(chain(*found)) == sorted(made)
+
+
+async def test_filters_are_exact(client: Client) -> None:
+    """By user, by agent and by both, in pages, with the total of what matches."""
+    users, agents = [str(uuid4()) for _ in range(2)], [str(uuid4()) for _ in range(2)]
+    made = [
+        await create(client, userId=user, agentId=agent)
+        for user in users
+        for agent in agents
+        for _ in range(3)
+    ]
+    for query in (
+        {"userId": users[0]},
+        {"userId": users[0].upper()},
+        {"agentId": agents[1]},
+        {"userId": users[1], "agentId": agents[0]},
+        {"userId": str(uuid4())},
+        {"agentId": str(uuid4())},
+    ):
+        expected = [
+            s["sessionId"] for s in made if all(s[k] == v.lower() for k, v in query.items())
+        ]
+        found = [i async for page in pages(client, limit=2, **query) for i in page]
+        assert sorted(found) == sorted(expected)
+        body = await listed(client, **query)
+        assert (body["total"], body["stats"]["activeSessions"]) == (len(expected), 12)
+
+
+async def test_paging_is_stable_while_others_come_and_go(client: Client) -> None:
+    """A session that lives throughout is met exactly once."""
+    lasting = [(await create(client))["sessionId"] for _ in range(10)]
+    going = [(await create(client))["sessionId"] for _ in range(10)]
+    met = []
+    async for page in pages(client, limit=3):
+        met += page
+        for session_id in lasting:
+            await client.post(f"{SESSIONS}/{session_id}/heartbeat")
+        await create(client)
+        if going:
+            await client.delete(f"{SESSIONS}/{going.pop()}")
+    assert [met.count(session_id) for session_id in lasting] == [1] * 10
+
+
+async def test_an_ended_session_is_not_listed(client: Client) -> None:
+    """It leaves the listing and the counts at once."""
+    session = await create(client)
+    await client.delete(f"{SESSIONS}/{session['sessionId']}")
+    assert (await listed(client))["stats"]["totalSessions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"limit": "x"}, "limit"),
+        ({"userId": "x"}, "userId"),
+        ({"agentId": ""}, "agentId"),
+        ({"cursor": "abc"}, "cursor"),
+        ({"cursor": ""}, "cursor"),
+        ({"cursor": "ü"}, "cursor"),
+        ({"cursor": "x" * 500}, "cursor"),
+    ],
+)
+async def test_a_bad_query_is_refused(client: Client, query: dict[str, str], field: str) -> None:
+    """It is a 400 that names the parameter."""
+    answer = await client.get(SESSIONS, params=query)
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"].startswith(f"{field} must be ")
+
+
+async def test_a_cursor_belongs_to_its_listing(client: Client) -> None:
+    """That of another user is refused."""
+    user = str(uuid4())
+    for _ in range(2):
+        await create(client, userId=user)
+    cursor = (await listed(client, userId=user, limit=1))["nextCursor"]
+    answer = await client.get(SESSIONS, params={"userId": str(uuid4()), "cursor": cursor})
+    await assert_error(answer, 400, "VALIDATION_ERROR")
+
+
+class TestHealth:
+    """``GET /api/messaging/sessions/health``."""
+
+    @pytest.fixture
+    def policy(self) -> TimeoutPolicy:
+        return TimeoutPolicy(min_timeout=0.0005, default_warning=1)
+
+    async def test_it_counts(self, client: Client, repository: SessionRepository) -> None:
+        """Active sessions and those near expiration are counted, before and after a sweep."""
+        for timeout in (30, 1, 0.0005):
+            await create(client, timeoutConfig={"timeoutMinutes": timeout})
+
+        async def health() -> dict[str, Any]:
+            async with client.get(f"{SESSIONS}/health") as answer:
+                assert answer.status == 200
+                body: dict[str, Any] = await answer.json()
+                return body
+
+        async def one_has_expired() -> bool:
+            return bool((await health())["activeSessions"] == 2)
+
+        await wait_until(one_has_expired)
+        for _ in range(2):
+            body = await health()
+            assert set(body) == {
+                "status", "activeSessions", "expiringSoon", "timestamp", "uptime",
+            }  # fmt: skip
+            assert (body["status"], body["activeSessions"], body["expiringSoon"]) == (
+                "healthy",
+                2,
+                1,
+            )
+            await repository.sweep()

@@ -1,0 +1,218 @@
+"""Sending messages and reading the conversation (contract, "Messages")."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api import SESSIONS, Client, assert_error, create
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ms(text: str) -> int:
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(milliseconds=1)
+
+
+@pytest.fixture
+async def session(client: Client) -> dict[str, Any]:
+    return await create(client)
+
+
+@pytest.fixture
+def url(session: dict[str, Any]) -> str:
+    return f"{SESSIONS}/{session['sessionId']}/messages"
+
+
+async def talk(client: Client, url: str, count: int) -> list[int]:
+    """Send messages, some at once; when they were created, oldest first."""
+    answers = await asyncio.gather(
+        *(client.post(url, json={"content": str(n)}) for n in range(count))
+    )
+    return sorted([ms((await answer.json())["createdAt"]) for answer in answers])
+
+
+async def page(client: Client, url: str, **query: Any) -> dict[str, Any]:
+    answer = await client.get(url, params={k: str(v) for k, v in query.items()})
+    assert answer.status == 200, await answer.text()
+    body: dict[str, Any] = await answer.json()
+    return body
+
+
+def times(body: dict[str, Any]) -> list[int]:
+    return [ms(message["createdAt"]) for message in body["messages"]]
+
+
+async def test_a_message_is_stored_and_renews(
+    client: Client, session: dict[str, Any], url: str
+) -> None:
+    """The 201 has the message flat and as userMessage, and what became of the session."""
+    attachments = [{"type": "image", "url": "https://a.example/b", "name": "b", "size": 3}]
+    given = {"content": "Hello", "metadata": {"a": 1}, "attachments": attachments}
+    answer = await client.post(url, json={**given, "transport": "http"})
+    sent = await answer.json()
+    assert answer.status == 201
+    message = sent.pop("userMessage")
+    status = sent.pop("sessionStatus")
+    assert message == {**sent, "isAgent": False}
+    assert {name: sent[name] for name in given} == given
+    assert sent["authorId"] == session["userId"]
+    assert (status["wasRenewed"], status["renewalCount"]) == (True, 1)
+    assert status["isNearExpiration"] is False
+    assert (await page(client, url))["messages"] == [message]
+
+
+async def test_a_message_may_be_the_agents(
+    client: Client, session: dict[str, Any], url: str
+) -> None:
+    """The author is the session's user or agent."""
+    sent = await client.post(url, json={"content": "x", "authorId": session["agentId"].upper()})
+    assert (await sent.json())["authorId"] == session["agentId"]
+    assert (await page(client, url))["messages"][0]["isAgent"] is True
+
+
+async def test_a_message_of_a_stranger_is_refused(client: Client, url: str) -> None:
+    """Another author is a 400, and nothing is stored and nothing renewed."""
+    answer = await client.post(url, json={"content": "x", "authorId": str(uuid4())})
+    await assert_error(answer, 400, "VALIDATION_ERROR")
+    info = await (await client.get(url.removesuffix("/messages"))).json()
+    assert (info["renewalCount"], (await page(client, url))["messages"]) == (0, [])
+
+
+@pytest.mark.parametrize("letter", ["x", "𝄞", "\x00"])
+async def test_content_is_counted_in_code_points(client: Client, url: str, letter: str) -> None:
+    """4,000 of them are taken, one more is not."""
+    answer = await client.post(url, json={"content": letter * 4000})
+    assert (await answer.json())["content"] == letter * 4000
+    answer = await client.post(url, json={"content": letter * 4001})
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"] == "content must be a string of 1 to 4000 characters"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"content": ""}, "content"),
+        ({"content": None}, "content"),
+        ({"content": 5}, "content"),
+        ({"metadata": []}, "metadata"),
+        ({"metadata": {"a": "x" * 10_240}}, "metadata"),
+        ({"authorId": "me"}, "authorId"),
+        ({"attachments": {}}, "attachments"),
+        ({"attachments": [{"type": "a", "url": "b"}] * 11}, "attachments"),
+        ({"attachments": ["x"]}, "attachments[0]"),
+        ({"attachments": [{"type": "a", "url": "b"}, {"type": "a"}]}, "attachments[1].url"),
+        ({"attachments": [{"url": "b"}]}, "attachments[0].type"),
+        ({"attachments": [{"type": "", "url": "b"}]}, "attachments[0].type"),
+        ({"attachments": [{"type": "a", "url": "b", "name": 1}]}, "attachments[0].name"),
+    ],
+)
+async def test_a_bad_message_is_refused(
+    client: Client, url: str, change: dict[str, Any], field: str
+) -> None:
+    """It is a 400 that names the field, and nothing is stored."""
+    answer = await client.post(url, json={"content": "x", **change})
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"].startswith(f"{field} ")
+    assert (await page(client, url))["messages"] == []
+
+
+async def test_ten_attachments_are_allowed(client: Client, url: str) -> None:
+    """Ten are taken; see above for eleven."""
+    attachments = [{"type": "file", "url": str(n)} for n in range(10)]
+    answer = await client.post(url, json={"content": "x", "attachments": attachments})
+    assert (await answer.json())["attachments"] == attachments
+
+
+async def test_times_are_unique_and_increase(client: Client, url: str) -> None:
+    """Messages sent at once are at least a millisecond apart."""
+    created = await talk(client, url, 60)
+    assert len(set(created)) == 60
+    assert times(await page(client, url, limit=100)) == created[::-1]
+
+
+async def test_an_empty_conversation_has_no_cursors(client: Client, url: str) -> None:
+    """The page says so by leaving them out."""
+    assert await page(client, url) == {"messages": [], "hasMore": False}
+
+
+async def test_pages_are_newest_first_and_fifty_long(client: Client, url: str) -> None:
+    """The default page is the newest fifty, and hasMore is exact."""
+    created = await talk(client, url, 51)
+    body = await page(client, url)
+    assert times(body) == created[:0:-1]
+    assert body["hasMore"] is True
+    assert body["cursors"] == {"before": created[1], "after": created[50]}
+    assert (await page(client, url, limit=51))["hasMore"] is False
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+async def test_paging_back_meets_each_message_once(client: Client, url: str, size: int) -> None:
+    """By ``before``, from the newest to the oldest."""
+    created = await talk(client, url, 10)
+    body = await page(client, url, limit=size)
+    met = times(body)
+    while body["hasMore"]:
+        body = await page(client, url, limit=size, before=body["cursors"]["before"])
+        met += times(body)
+    assert met == created[::-1]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+async def test_paging_forward_leaves_no_gap(client: Client, url: str, size: int) -> None:
+    """``after`` alone reads the messages that follow directly, each page newest first."""
+    created = await talk(client, url, 10)
+    met, after, more = [created[0]], created[0], True
+    while more:
+        body = await page(client, url, limit=size, after=after)
+        met += times(body)[::-1]
+        after, more = body["cursors"]["after"], body["hasMore"]
+    assert met == created
+
+
+async def test_both_bounds_make_a_range(client: Client, url: str) -> None:
+    """Both are exclusive, and the newest in the range come first."""
+    created = await talk(client, url, 6)
+    body = await page(client, url, after=created[0], before=created[5], limit=3)
+    assert times(body) == created[4:1:-1]
+    assert body["hasMore"] is True
+    body = await page(client, url, after=created[0], before=created[2])
+    assert (times(body), body["hasMore"]) == ([created[1]], False)
+    assert (await page(client, url, after=created[5], before=created[0]))["messages"] == []
+
+
+async def test_bounds_may_be_iso_times_of_any_precision(client: Client, url: str) -> None:
+    """A time between two milliseconds is a bound between two messages."""
+    created = await talk(client, url, 3)
+    middle = EPOCH + timedelta(milliseconds=created[1])
+    just_after = (middle + timedelta(microseconds=500)).isoformat()
+    assert times(await page(client, url, before=middle.isoformat())) == created[:1]
+    assert times(await page(client, url, before=just_after)) == created[1::-1]
+    assert times(await page(client, url, after=just_after)) == created[2:]
+    assert times(await page(client, url, after="1950-01-01")) == created[::-1]
+    assert (
+        times(await page(client, url, before=middle.strftime("%Y-%m-%dT%H:%M:%S.%fZ")))
+        == (created[:1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("limit=1.5", "limit"),
+        ("before=yesterday", "before"),
+        ("before=", "before"),
+        ("after=-1", "after"),
+        ("after=99999999999999999", "after"),
+        ("after=NaN", "after"),
+    ],
+)
+async def test_a_bad_query_is_refused(client: Client, url: str, query: str, field: str) -> None:
+    """It is a 400 that names the parameter."""
+    error = await assert_error(await client.get(f"{url}?{query}"), 400, "VALIDATION_ERROR")
+    assert error["message"].startswith(f"{field} must be ")
