@@ -1,0 +1,281 @@
+"""Random interleavings of all operations on a few sessions, held against the model.
+
+A script is one atomic step, so an interleaving is an order in which calls reach the server. Orders
+are drawn at random, many travel in one batch, and the server's clock, which comes with the replies,
+tells the model when each call happened. Sessions last milliseconds: they run out in between.
+"""
+
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from redis import Redis
+
+from session_service.domain.ids import SHARDS, new_id
+from session_service.store import scripts
+from session_service.store.keys import Keys
+from session_service.store.records import unpack_session
+from session_service.store.scripts import Script
+from tests.model.model import ModelSession
+
+INTERLEAVINGS = int(os.environ.get("MODEL_INTERLEAVINGS", "100000"))
+AT_ONCE = 256  # one a shard
+SESSIONS = 2
+STEPS = 8
+KEYS = Keys("model")
+AGENT = str(UUID(int=1))
+
+
+@dataclass
+class Subject:
+    """A session of the store, and the model's idea of it."""
+
+    shard: str
+    id: str
+    user: str
+    model: ModelSession | None = None
+    given: dict[str, int] = field(default_factory=dict)
+
+    def keys(self) -> Any:
+        return KEYS.of_session(self.shard, self.id)
+
+
+@dataclass
+class Step:
+    """One call of an interleaving."""
+
+    name: str
+    script: Script
+    subject: Subject
+    arguments: tuple[Any, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.mark.timeout(600)
+def test_every_interleaving_ends_as_the_model_does(valkey_url: str) -> None:
+    """No revival, no orphaned key or index entry, and every reply is the model's."""
+    seed = int(os.environ.get("MODEL_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
+    print(f"MODEL_SEED={seed}")  # noqa: T201 - shown where it fails, to draw the same again
+    chance = random.Random(seed)
+    with Redis.from_url(valkey_url, protocol=2) as store:
+        for script in vars(scripts).values():
+            if isinstance(script, Script):
+                store.script_load(script.source)
+        done = 0
+        while done < INTERLEAVINGS:
+            store.flushdb()
+            subjects = [
+                Subject(shard, new_id(shard), str(UUID(int=chance.getrandbits(128))))
+                for shard in SHARDS
+                for _ in range(SESSIONS)
+            ]
+            run(store, interleaved(chance, subjects), chance.choice((1, 5, 60_000)))
+            check(store, subjects)
+            done += AT_ONCE
+
+
+def interleaved(chance: random.Random, subjects: list[Subject]) -> list[Step]:
+    """All sessions are created first, then each shard's calls come in a random order."""
+    steps = [creation(chance, subject) for subject in subjects]
+    for _ in range(STEPS):
+        steps.extend(
+            drawn(chance, chance.choice(subjects[first : first + SESSIONS]))
+            for first in range(0, len(subjects), SESSIONS)
+        )
+    return steps
+
+
+def creation(chance: random.Random, subject: Subject) -> Step:
+    timeout = chance.choice((3, 10, 30, 100_000))
+    values = {
+        "timeout": timeout,
+        "duration": timeout * chance.choice((1, 1, 2, 10)),
+        "warning": chance.randint(1, timeout),
+        "auto_renew": chance.random() < 0.7,
+    }
+    numbers = (values["timeout"], values["duration"], values["warning"], int(values["auto_renew"]))
+    tail = f"{AGENT} {subject.user} {AGENT} {{}}"
+    return Step("create", scripts.CREATE, subject, (*numbers, tail), values)
+
+
+def drawn(chance: random.Random, subject: Subject) -> Step:
+    name = chance.choice(
+        ("end", "renew", "heartbeat", "heartbeat", "send", "change", "get", "sweep")
+    )
+    if name == "change":
+        names = ("timeout", "duration", "warning", "auto_renew")
+        values: dict[str, Any] = {
+            n: chance.choice((1, 5, 20, 50, 200_000)) for n in names if chance.random() < 0.4
+        }
+        if "auto_renew" in values:
+            values["auto_renew"] = chance.random() < 0.5
+        given = tuple(str(int(values[n])) if n in values else "" for n in names)
+        return Step(name, scripts.TIMEOUT, subject, given, values)
+    if name == "send":
+        arguments = (new_id(subject.shard), "", "Hello", "{}", "")
+        return Step(name, scripts.SEND, subject, arguments)
+    script = {
+        "end": scripts.END,
+        "renew": scripts.RENEW,
+        "heartbeat": scripts.HEARTBEAT,
+        "get": scripts.GET,
+        "sweep": scripts.SWEEP,
+    }[name]
+    return Step(name, script, subject)
+
+
+def run(store: Any, steps: list[Step], retention: int) -> None:
+    """Send all steps at once and let the model follow."""
+    pipe = store.pipeline(transaction=False)
+    for step in steps:
+        shard, subject = step.subject.shard, step.subject
+        if step.name == "sweep":
+            keys, arguments = KEYS.of_shard(shard), (retention, *KEYS.prefixes(shard), 100)
+        elif step.name == "get":
+            keys, arguments = KEYS.of_record(shard, subject.id), ()
+        else:
+            keys, arguments = subject.keys(), (retention, subject.id, *step.arguments)
+        names = keys.names()
+        pipe.execute_command("TIME")
+        pipe.execute_command("EVALSHA", step.script.sha, len(names), *names, *arguments)
+    replies = pipe.execute()
+    clocks = [seconds * 1000 + micros // 1000 for seconds, micros in replies[::2]]
+    clocks.append(clocks[-1] + 1000)
+    for n, (step, reply) in enumerate(zip(steps, replies[1::2], strict=True)):
+        follow(step, reply, clocks[n], clocks[n + 1], retention)
+
+
+def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:
+    """Check a reply, and do the same to the model at the time of the reply."""
+    subject, model = step.subject, step.subject.model
+    if step.name == "create":
+        subject.model = ModelSession(created=reply, retention=retention, **step.values)
+        return
+    assert model is not None
+    if step.name == "sweep":
+        return
+    if step.name == "end":  # replies with what DEL removed, and the time is between two clocks
+        possible = {model.state(earliest) == "live", model.state(latest) == "live"}
+        assert bool(reply) in possible, (step, model, earliest, latest)
+        model.ended = model.ended or bool(reply)
+        return
+    if step.name == "get":
+        seconds, micros, record = reply
+        now, state = int(seconds) * 1000 + int(micros) // 1000, "missing"
+        if record is not None:
+            state = "expired"
+            if record != b"expired" and unpack_session(subject.id, record, now).expires_at > now:
+                state = "live"
+        assert state == model.state(now) or is_forgotten(model, state, now)
+        return
+    state, now = reply[0].decode(), reply[1]
+    before = len(model.messages)
+    expected = (
+        model.change(now, **step.values)
+        if step.name == "change"
+        else getattr(model, step.name)(now)
+    )
+    assert state == expected or is_forgotten(model, state, now), (step, model, now)
+    if state == "live":
+        assert_same(subject, reply[2], now)
+        if step.name == "send":
+            assert reply[3:5] == [model.messages[before], b"user"]
+
+
+def is_forgotten(model: ModelSession, state: str, now: int) -> bool:
+    """The server takes a key away in the millisecond of its deadline, or in the next."""
+    return {state, model.state(now)} == {"missing", "expired"} and (
+        abs(now - model.expires - model.retention) <= 1
+    )
+
+
+def assert_same(subject: Subject, record: bytes, now: int) -> None:
+    """The record says what the model says."""
+    model = subject.model
+    assert model is not None
+    session = unpack_session(subject.id, record, now)
+    assert (
+        session.created_at,
+        session.last_activity,
+        session.last_renewal,
+        session.renewal_count,
+        session.expires_at,
+        session.timeout.auto_renew,
+        session.timeout.warning_ms,
+    ) == (
+        model.created,
+        model.active,
+        model.renewed,
+        model.renewals,
+        model.expires,
+        model.auto_renew,
+        model.warning,
+    )
+
+
+def check(store: Any, subjects: list[Subject]) -> None:
+    """Sweep all that is due, then hold the whole key space against the model."""
+    retention = subjects[0].model.retention if subjects[0].model else 0
+    by_shard: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        by_shard.setdefault(subject.shard, []).append(subject)
+    pipe = store.pipeline(transaction=True)  # nothing runs out between the sweep and the look
+    for shard in SHARDS:
+        keys = KEYS.of_shard(shard).names()
+        arguments = (retention, *KEYS.prefixes(shard), 100)
+        pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, *arguments)
+    pipe.execute_command("TIME")
+    for shard, theirs in by_shard.items():
+        warn, expire, forget, users, agents, events = KEYS.of_shard(shard).names()
+        for index in (warn, expire, forget):
+            pipe.zrange(index, 0, -1, withscores=True)
+        for index in (users, agents):
+            pipe.zrange(index, 0, -1)
+        pipe.xrange(events)
+        for subject in theirs:
+            session_key, messages_key = subject.keys().names()[-2:]
+            pipe.get(session_key)
+            pipe.xrange(messages_key)
+    (seconds, micros), *found = pipe.execute()[len(SHARDS) :]
+    assert [key for key in store.scan_iter(count=1000) if store.pttl(key) == -1] == []
+    now = seconds * 1000 + micros // 1000
+    found_iterator = iter(found)
+    for theirs in by_shard.values():
+        check_shard(theirs, now, found_iterator)
+
+
+def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
+    """One shard: each index entry has its session, each session its entries and its events."""
+    warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
+    users, agents = ({member.decode() for member in next(found)} for _ in range(2))
+    events = Counter((e[b"session"].decode(), e[b"type"].decode()) for _, e in next(found))
+    listed = set()
+    for subject in theirs:
+        model, record, entries = subject.model, next(found), next(found)
+        assert model is not None
+        if record not in (None, b"expired"):  # live, or ran out since the sweep
+            assert model.state(now) == "live" or now - model.expires < 1000
+            assert_same(subject, record, now)
+            listed.add(subject.id)
+            assert [int(entry.split(b"-")[0]) for entry, _ in entries] == model.messages
+            assert (subject.id in warn) + (subject.id in expire) == 1
+            assert warn.get(subject.id, 0) <= model.expires - model.warning
+            assert expire.get(subject.id, model.expires) == model.expires
+            assert f"{subject.user}:{AGENT}:{subject.id}" in users
+            assert f"{AGENT}:{subject.id}" in agents
+        else:
+            assert model.state(now) != "live"
+            assert entries == []
+            said = events[subject.id, "ended"], events[subject.id, "expired"]
+            unseen = not model.ended and record is None  # its key was gone before a sweep came
+            assert said == ((1, 0) if model.ended else (0, 1)) or (unseen and said == (0, 0))
+        assert events[subject.id, "created"] == 1
+        assert events[subject.id, "message"] == len(model.messages)
+        assert events[subject.id, "renewed"] == model.renewals
+    assert {member[-36:] for member in users} == {member[-36:] for member in agents} == listed
+    assert set(warn) | set(expire) == listed
+    assert not set(forget) & listed
