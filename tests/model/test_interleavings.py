@@ -94,7 +94,7 @@ def creation(chance: random.Random, subject: Subject) -> Step:
     values = {
         "timeout": timeout,
         "duration": timeout * chance.choice((1, 1, 2, 10)),
-        "warning": chance.randint(1, timeout),
+        "warning": chance.choice((1, timeout // 2, timeout)),
         "auto_renew": chance.random() < 0.7,
     }
     numbers = (values["timeout"], values["duration"], values["warning"], int(values["auto_renew"]))

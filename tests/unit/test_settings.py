@@ -1,0 +1,94 @@
+"""Settings from an environment (docs/settings.md)."""
+
+from pathlib import Path
+
+import pytest
+
+from session_service.settings import Settings, SettingsError
+
+
+def problems(**environment: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment)
+    return caught.value.problems
+
+
+def test_without_an_environment_there_are_defaults() -> None:
+    """The published defaults, and the embedded store."""
+    settings = Settings.from_environment({})
+    assert (settings.host, settings.port, settings.redis_url) == ("0.0.0.0", 3000, None)
+    assert (settings.data_dir, settings.key_prefix) == (Path("data"), "sess")
+    assert (settings.store_timeout, settings.drain_seconds) == (2, 8)
+    rules = settings.timeouts
+    assert (rules.min_timeout, rules.default_timeout, rules.max_timeout) == (5, 30, 1440)
+    assert (rules.default_max_duration, rules.default_warning) == (720, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PORT", "x", "a whole number, at least 0 and at most 65535"),
+        ("PORT", "65536", "65535"),
+        ("PORT", "80.5", "whole"),
+        ("REDIS_URL", "http://localhost", "redis://, rediss://, unix://, memory://"),
+        ("REDIS_URL", "redis://localhost:x", "redis://"),
+        ("REDIS_URL", "redis://", "redis://"),
+        ("SESSION_KEY_PREFIX", "a{b}", "letters, digits"),
+        ("SESSION_STORE_TIMEOUT_SECONDS", "0", "at least 0.05"),
+        ("SESSION_DRAIN_SECONDS", "-1", "at least 0"),
+        ("SESSION_EXPIRED_RETENTION_MINUTES", "0", "above 0"),
+        ("SESSION_MIN_TIMEOUT_MINUTES", "0", "above 0"),
+        ("SESSION_MIN_TIMEOUT_MINUTES", "nan", "a number"),
+        ("SESSION_MAX_TIMEOUT_MINUTES", "4", "at least 5"),
+        ("SESSION_MAX_TIMEOUT_MINUTES", "inf", "a number"),
+        ("SESSION_DEFAULT_TIMEOUT_MINUTES", "1441", "at most 1440"),
+        ("SESSION_MAX_DURATION_MINUTES", "29", "at least 30"),
+        ("SESSION_WARNING_THRESHOLD_MINUTES", "0", "above 0"),
+        ("LOG_LEVEL", "loud", "debug, info, warning, error"),
+        ("LOG_FORMAT", "xml", "auto, json, console"),
+    ],
+)
+def test_a_bad_value_is_told(name: str, value: str, allowed: str) -> None:
+    """The problem names the variable, its value and what is allowed."""
+    (problem,) = problems(**{name: value})
+    assert problem.startswith(f"{name}='{value}' is not allowed: ")
+    assert allowed in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """One line each."""
+    found = problems(PORT="x", LOG_LEVEL="x", SESSION_DRAIN_SECONDS="x")
+    assert [line.partition("=")[0] for line in found] == [
+        "PORT",
+        "SESSION_DRAIN_SECONDS",
+        "LOG_LEVEL",
+    ]
+
+
+def test_a_password_is_not_told() -> None:
+    """Of a URL that is not allowed, all but that is shown."""
+    (problem,) = problems(REDIS_URL="http://user:secret@host")
+    assert "secret" not in problem
+    assert "http://user:***@host" in problem
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """As compose files leave them."""
+    assert Settings.from_environment({"PORT": " ", "REDIS_URL": ""}).port == 3000
+
+
+@pytest.mark.parametrize(
+    ("environment", "default", "duration"),
+    [
+        ({"SESSION_MIN_TIMEOUT_MINUTES": "60"}, 60, 720),
+        ({"SESSION_MAX_TIMEOUT_MINUTES": "10"}, 10, 20),
+        ({"SESSION_DEFAULT_TIMEOUT_MINUTES": "1000"}, 1000, 1000),
+        ({"SESSION_MIN_TIMEOUT_MINUTES": "2000"}, 2000, 2000),
+    ],
+)
+def test_defaults_move_into_the_range_that_is_set(
+    environment: dict[str, str], default: float, duration: float
+) -> None:
+    """One variable can be set alone."""
+    rules = Settings.from_environment(environment).timeouts
+    assert (rules.default_timeout, rules.default_max_duration) == (default, duration)
