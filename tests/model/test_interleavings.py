@@ -133,6 +133,7 @@ def run(store: Any, steps: list[Step], retention: int) -> None:
     pipe = store.pipeline(transaction=False)
     for step in steps:
         shard, subject = step.subject.shard, step.subject
+        arguments: tuple[Any, ...]
         if step.name == "sweep":
             keys, arguments = KEYS.of_shard(shard), (retention, *KEYS.prefixes(shard), 100)
         elif step.name == "get":

@@ -6,6 +6,8 @@ import pytest
 
 from session_service.settings import Settings, SettingsError
 
+ANYWHERE = "0.0.0.0"  # noqa: S104 - what is served is to be reached
+
 
 def problems(**environment: str) -> list[str]:
     with pytest.raises(SettingsError) as caught:
@@ -16,7 +18,7 @@ def problems(**environment: str) -> list[str]:
 def test_without_an_environment_there_are_defaults() -> None:
     """The published defaults, and the embedded store."""
     settings = Settings.from_environment({})
-    assert (settings.host, settings.port, settings.redis_url) == ("0.0.0.0", 3000, None)
+    assert (settings.host, settings.port, settings.redis_url) == (ANYWHERE, 3000, None)
     assert (settings.data_dir, settings.key_prefix) == (Path("data"), "sess")
     assert (settings.store_timeout, settings.drain_seconds) == (2, 8)
     rules = settings.timeouts

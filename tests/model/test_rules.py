@@ -1,0 +1,150 @@
+"""Any sequence of operations does to the service what it does to the model, at any time."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from session_service.domain.errors import (
+    RenewalFailed,
+    SessionExpired,
+    SessionNotFound,
+    ValidationFailed,
+)
+from session_service.domain.messages import NewMessage
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutChange, TimeoutConfig
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.repository import SessionRepository
+from tests.model.model import ModelSession
+
+RETENTION = 50_000
+DURATIONS = st.integers(1, 100_000)
+HELLO = NewMessage("Hello", None, b"{}", None)
+
+CONFIGS = st.builds(TimeoutConfig, DURATIONS, st.booleans(), DURATIONS, DURATIONS)
+CHANGES = st.builds(
+    TimeoutChange,
+    *(st.none() | values for values in (DURATIONS, st.booleans(), DURATIONS, DURATIONS)),
+)
+OPERATIONS = st.lists(
+    st.sampled_from(["get", "renew", "heartbeat", "heartbeat", "send", "send", "sweep", "end"])
+    | st.tuples(st.just("wait"), st.integers(0, 60_000))
+    | st.tuples(st.just("change"), CHANGES),
+    max_size=20,
+)
+
+
+class Clock:
+    """The clock of fakeredis: it stands still but where the test moves it."""
+
+    def __init__(self) -> None:
+        self.ms = 1_800_000_000_000
+
+    def __call__(self) -> float:
+        return self.ms / 1000 + 0.0001  # so that the division does not round down
+
+    def installed(self) -> AbstractContextManager[Any]:
+        return patch.object(time, "time", self)
+
+
+@settings(max_examples=60, deadline=None)
+@given(config=CONFIGS, operations=OPERATIONS)
+def test_the_service_follows_the_model(config: TimeoutConfig, operations: list[Any]) -> None:
+    """Outcome, deadline, counts and messages are the model's after every step."""
+    clock = Clock()
+    with clock.installed():
+        asyncio.run(compare(clock, config, operations))
+
+
+async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) -> None:
+    client = connect("memory://", 5)
+    await client.flushall()
+    repository = SessionRepository(pipeline("memory://", client, 5), Keys("rules"), RETENTION)
+    who = str(UUID(int=7))
+    created = await repository.create(NewSession(who, who, config, b"{}"))
+    model = ModelSession(
+        created=clock.ms,
+        timeout=config.timeout_ms,
+        duration=config.max_duration_ms,
+        warning=config.warning_ms,
+        auto_renew=config.auto_renew,
+        retention=RETENTION,
+    )
+    for operation in operations:
+        name, given = operation if isinstance(operation, tuple) else (operation, None)
+        match name:
+            case "wait":
+                clock.ms += given
+            case "sweep":
+                await repository.sweep()
+            case "end":
+                was_live = await outcome(repository.end(created.id)) == "live"
+                assert was_live == model.end(clock.ms)
+            case "get":
+                assert await outcome(repository.get(created.id)) == model.state(clock.ms)
+            case "change":
+                done = await outcome(repository.change_timeout(created.id, given))
+                values = {
+                    "timeout": given.timeout_ms,
+                    "duration": given.max_duration_ms,
+                    "warning": given.warning_ms,
+                    "auto_renew": given.auto_renew,
+                }
+                values = {k: v for k, v in values.items() if v is not None}
+                expected = model.change(clock.ms, **values)
+                assert done == ("refused" if expected in ("conflict", "past") else expected)
+            case _:
+                done = await outcome(
+                    getattr(repository, name)(created.id, *[HELLO][: name == "send"])
+                )
+                assert done == getattr(model, name)(clock.ms)
+        if model.state(clock.ms) == "live":
+            compare_session(await repository.get(created.id), model)
+    await compare_counts(repository, created, model, clock.ms)
+    await client.aclose()
+
+
+async def outcome(call: Coroutine[Any, Any, Any]) -> str:
+    """In the words of the model."""
+    try:
+        await call
+    except SessionNotFound:
+        return "missing"
+    except SessionExpired:
+        return "expired"
+    except RenewalFailed:
+        return "exhausted"
+    except ValidationFailed:
+        return "refused"
+    return "live"
+
+
+def compare_session(session: Session, model: ModelSession) -> None:
+    assert (session.expires_at, session.renewal_count, session.last_activity) == (
+        model.expires,
+        model.renewals,
+        model.active,
+    )
+
+
+async def compare_counts(
+    repository: SessionRepository, created: Session, model: ModelSession, now: int
+) -> None:
+    """What is counted and listed; at the end only, for fakeredis takes its time over 256 shards."""
+    state = model.state(now)
+    page = await repository.list_page(limit=5, user_id=created.user_id)
+    assert (page.counts.active, page.counts.expired) == (state == "live", state == "expired")
+    assert [session.id for session in page.sessions] == [created.id] * (state == "live")
+    assert page.total == len(page.sessions)
+    for session in page.sessions:
+        assert page.counts.near_expiration == session.is_near_expiration
+        history = await repository.history(created.id, limit=100)
+        assert [message.created_at for message in history.messages] == model.messages[::-1]

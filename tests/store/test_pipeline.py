@@ -1,0 +1,163 @@
+"""Many callers on few connections: each gets its own reply or its own error, in time."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from session_service.domain.errors import SessionNotFound, StoreUnavailable
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.repository import SessionRepository
+from tests.servers import store_server, valkey_binary
+from tests.waiting import wait_until
+
+LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+
+
+async def create(repository: SessionRepository, metadata: bytes = b"{}") -> Session:
+    return await repository.create(NewSession(str(uuid4()), str(uuid4()), LASTING, metadata))
+
+
+async def test_each_caller_gets_its_own_reply(repository: SessionRepository) -> None:
+    """Five hundred at once."""
+    sessions = await asyncio.gather(*(create(repository) for _ in range(500)))
+    got = await asyncio.gather(*(repository.get(session.id) for session in sessions))
+    assert [session.id for session in got] == [session.id for session in sessions]
+    assert [session.user_id for session in got] == [session.user_id for session in sessions]
+
+
+async def test_callers_that_give_up_disturb_nobody(repository: SessionRepository) -> None:
+    """Half of them are cancelled at random moments; the others get their own replies."""
+    chance = random.Random(1)
+    sessions = [await create(repository) for _ in range(20)]
+    for _ in range(20):
+        calls = [
+            (session, asyncio.ensure_future(repository.get(session.id)))
+            for session in chance.choices(sessions, k=50)
+        ]
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        given_up = chance.sample(range(50), 25)
+        for n in given_up:
+            calls[n][1].cancel()
+        results = await asyncio.gather(*(call for _, call in calls), return_exceptions=True)
+        for (session, _), result in zip(calls, results, strict=True):
+            if not isinstance(result, asyncio.CancelledError):
+                assert isinstance(result, Session)
+                assert result.id == session.id
+
+
+async def test_an_error_is_its_callers_alone(repository: SessionRepository, redis: Any) -> None:
+    """A key of a foreign kind breaks the call on it, and no other of the same moment."""
+    broken, *whole = [await create(repository) for _ in range(10)]
+    key = f"test:{{{broken.id[:2]}}}:id:{broken.id}"
+    await redis.delete(key)
+    await redis.lpush(key, "x")
+    await redis.expire(key, 60)
+    results = await asyncio.gather(
+        *(repository.heartbeat(session.id) for session in (*whole[:5], broken, *whole[5:])),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, Session) for result in results] == [True] * 5 + [False] + [True] * 4
+    assert "WRONGTYPE" in str(results[5])
+
+
+async def test_a_server_that_forgot_the_scripts_is_told_again(
+    repository: SessionRepository, redis: Any
+) -> None:
+    """Each call happens once all the same."""
+    session = await create(repository)
+    await redis.script_flush()
+    renewed = await asyncio.gather(*(repository.renew(session.id) for _ in range(20)))
+    assert sorted(s.renewal_count for s in renewed) == list(range(1, 21))
+
+
+class TestOnAServerOfItsOwn:
+    """What happens to a server happens here."""
+
+    @pytest.fixture
+    def options(self) -> tuple[str, ...]:
+        return ()
+
+    @pytest.fixture
+    async def client(self, options: tuple[str, ...]) -> AsyncIterator[Redis]:
+        with store_server(valkey_binary(), *options) as url:
+            client = connect(url, 5)
+            yield client
+            await client.aclose()
+
+    @pytest.fixture
+    async def own(self, client: Any) -> AsyncIterator[SessionRepository]:
+        url = f"unix://{client.connection_pool.connection_kwargs['path']}"
+        calls = pipeline(url, connect(url, 0.3), 0.3)
+        yield SessionRepository(calls, Keys("test"), 60_000)
+        await calls.close()
+
+    async def test_a_server_that_hangs_is_not_waited_for(
+        self, own: SessionRepository, client: Any
+    ) -> None:
+        """Calls fail in time, and work again afterwards; none happens twice."""
+        session = await create(own)
+        process = (await client.info("server"))["process_id"]
+        os.kill(process, signal.SIGSTOP)
+        try:
+            results = await asyncio.gather(
+                *(own.renew(session.id) for _ in range(10)), return_exceptions=True
+            )
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert [type(result) for result in results] == [StoreUnavailable] * 10
+
+        async def is_back() -> Session | None:
+            try:
+                return await own.get(session.id)
+            except StoreUnavailable:
+                return None
+
+        assert (await wait_until(is_back)).renewal_count in range(11)
+
+    async def test_a_lost_connection_is_made_again(
+        self, own: SessionRepository, client: Any
+    ) -> None:
+        """The next call after it finds the server."""
+        session = await create(own)
+        await client.client_kill_filter(_type="normal", skipme=True)
+
+        async def is_back() -> bool:
+            try:
+                return bool(await own.get(session.id))
+            except StoreUnavailable:
+                return False
+
+        await wait_until(is_back)
+
+    @pytest.mark.parametrize("options", [("--maxmemory", "3mb")])
+    async def test_a_full_server_refuses_whole_and_lets_go(
+        self, own: SessionRepository, client: Any
+    ) -> None:
+        """Creations fail and leave nothing; reads and ends go on, and make room again."""
+        sessions, refused = [], None
+        while refused is None:
+            try:
+                sessions.append(await create(own, b'{"a": "%s"}' % (b"x" * 10_000)))
+            except StoreUnavailable as error:
+                refused = error.reason
+        assert "OOM" in refused
+        assert (await own.count()).active == len(sessions)
+        assert len(await client.keys("*:id:*")) == len(sessions)
+        for session in sessions:
+            assert (await own.get(session.id)).id == session.id
+        for session in sessions:
+            await own.end(session.id)
+        await create(own)
+        with pytest.raises(SessionNotFound):
+            await own.get(sessions[0].id)
