@@ -195,7 +195,7 @@ class SessionRepository:
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""
-        counts, _ = await self._count("", "")
+        counts, _ = await self._count()
         return counts
 
     async def list_page(
@@ -221,7 +221,7 @@ class SessionRepository:
             index, owner = _AGENTS, f"{agent_id}:"
         after, at_shard = _read_position(position, owner)
 
-        counts, matching = await self._count(str(index), owner)
+        counts, matching = await self._count(shards, index, owner)
         ahead = [s for s in shards if s >= at_shard and matching[s] > 0]
         found: list[Session] = []
         while ahead and len(found) <= limit:
@@ -301,20 +301,30 @@ class SessionRepository:
             raise SessionExpired
         return state, unpack_session(session_id, rest[0], now), rest[1:]
 
-    async def _count(self, index: str, owner: str) -> tuple[SessionCounts, dict[str, int]]:
+    async def _count(
+        self, matching_in: Sequence[str] = SHARDS, index: int = _USERS, owner: str = ""
+    ) -> tuple[SessionCounts, dict[str, int]]:
+        """Count in all shards, and what matches in each of some."""
         replies = await self._pipeline.run_all(
             scripts.COUNT,
             [
                 (
                     self._keys.of_shard(shard),
-                    (self._retention_ms, self._keys.prefixes(shard)[0], index, owner),
+                    (
+                        self._retention_ms,
+                        self._keys.prefixes(shard)[0],
+                        *((index, owner) if owner and shard in matching_in else ("", "")),
+                    ),
                 )
                 for shard in SHARDS
             ],
         )
         active, near, expired, matching, lag = zip(*replies, strict=True)
-        counts = SessionCounts(sum(active), sum(near), sum(expired), sum(matching), max(lag))
-        return counts, dict(zip(SHARDS, matching, strict=True))
+        found = dict(zip(SHARDS, matching, strict=True))
+        found = {shard: found[shard] for shard in matching_in}
+        return SessionCounts(
+            sum(active), sum(near), sum(expired), sum(found.values()), max(lag)
+        ), found
 
 
 def _member(session: Session, index: int) -> str:

@@ -1,40 +1,41 @@
--- Counts a shard's sessions. Exact however far behind the sweep is, as long as it is less than
--- BACKLOG entries; the cost grows with that backlog, not with the sessions.
--- ARGV   2 session key prefix  3 listing index: 4 (users) | 5 (agents), or '' to match nothing
+-- Counts a shard's sessions. The cost is that of what the sweep has not come to, not of the sessions:
+-- the sizes are known, and what is due stands in front. Exact while less than BACKLOG is due.
+-- ARGV   2 session key prefix  3 listing index: 4 (users) | 5 (agents), or '' to match all
 --        4 how the members that match start
 -- Reply  {active, near expiration, expired, matching, age of the oldest deadline not acted on (ms)}
 
 local BACKLOG = 1000
-local now = clock()
+local now, index, owner = clock(), KEYS[tonumber(ARGV[3])], ARGV[4]
 local function due(key)
   return redis.call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
 end
-local index, owner = KEYS[tonumber(ARGV[3])], ARGV[4]
-local first, last = '[' .. owner, '(' .. owner .. '~'  -- no member has a byte above ~
 
-local near = redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf')
-local waiting = redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
-local expired = redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf')
+local near = redis.call('ZCARD', KEYS[2])
+local active = redis.call('ZCARD', KEYS[1]) + near
+local expired = redis.call('ZCARD', KEYS[3]) - #due(KEYS[3]) / 2
 local matching, lag = 0, 0
-if index then
-  matching = redis.call('ZLEXCOUNT', index, first, last)
+if index then  -- no member has a byte above ~
+  matching = redis.call('ZLEXCOUNT', index, '[' .. owner, '(' .. owner .. '~')
 end
 
--- What the sweep has not come to: warnings due may belong to expired sessions by now.
-for _, key in ipairs({KEYS[1], KEYS[2]}) do
+for n, key in ipairs({KEYS[1], KEYS[2]}) do
   local entries = due(key)
   if entries[2] then lag = math.max(lag, now - entries[2]) end
   for i = 1, #entries, 2 do
-    local state, session = read(redis.call('GET', ARGV[2] .. entries[i]), now)
+    local id = entries[i]
+    local state, session = read(redis.call('GET', ARGV[2] .. id), now)
     if state == 'live' then
-      if session.expires - session.warning <= now then near = near + 1 else waiting = waiting + 1 end
+      -- in expire all are counted as near already; in warn some were renewed since
+      if n == 1 and session.expires - session.warning <= now then near = near + 1 end
     else
+      active = active - 1
+      if n == 2 then near = near - 1 end
       if state == 'expired' then expired = expired + 1 end
-      if session and index then
-        local member = index == KEYS[4] and users_member(entries[i], session) or agents_member(entries[i], session)
+      if index and session then
+        local member = index == KEYS[4] and users_member(id, session) or agents_member(id, session)
         if string.sub(member, 1, #owner) == owner then matching = matching - 1 end
       end
     end
   end
 end
-return {waiting + near, near, expired, matching, lag}
+return {active, near, expired, index and matching or active, lag}
