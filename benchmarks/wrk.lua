@@ -1,0 +1,34 @@
+-- Walks through a file of lines, one a request.
+-- Arguments: method, path, file. A "{}" in the path stands for the line; without one the line is the body.
+-- Ends with a line of JSON; "sent" is how many lines were taken.
+
+local lines, before, after, method, path = {}, nil, nil, nil, nil
+sent = 0
+
+function init(args)
+  method, path = args[1], args[2]
+  before, after = path:match('^(.*){}(.*)$')
+  for line in io.lines(args[3]) do lines[#lines + 1] = line end
+end
+
+function request()
+  local line = lines[sent % #lines + 1]
+  sent = sent + 1
+  if before then
+    local length = method == 'POST' and 'Content-Length: 0\r\n' or ''
+    return method .. ' ' .. before .. line .. after .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\n' .. length .. '\r\n'
+  end
+  return method .. ' ' .. path .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: '
+    .. #line .. '\r\n\r\n' .. line
+end
+
+local threads = {}
+function setup(thread) threads[#threads + 1] = thread end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    '{"requests": %d, "seconds": %.6f, "p50": %d, "p99": %d, "errors": %d, "sent": %d}\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout, threads[1]:get('sent')))
+end
