@@ -6,7 +6,7 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
 ``sess:{3f}:id:<session>``
     string: the session (``records.py``), or ``expired``; until its retention ends
 ``sess:{3f}:msg:<session>``
-    stream: its messages, entry ids ``<createdAt in ms>-0``; as long as the session
+    stream: its messages, entry ids ``<createdAt in ms>-0``; as long as the session can last
 ``sess:{3f}:warn``
     sorted set: live sessions, by the time at which their warning is due
 ``sess:{3f}:expire``
@@ -16,7 +16,8 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
 ``sess:{3f}:users``, ``sess:{3f}:agents``
     sorted sets, all of score 0, for listing: ``<user>:<agent>:<session>``, ``<agent>:<session>``
 ``sess:{3f}:events``
-    stream, the outbox: what happened to the shard's sessions
+    stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
+    (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
 
 A session is in exactly one of warn, expire and forget. All keys have a TTL; those of a shard are
 kept a day longer than the last of their entries can matter.

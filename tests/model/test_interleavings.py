@@ -253,7 +253,8 @@ def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
     """One shard: each index entry has its session, each session its entries and its events."""
     warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
     users, agents = ({member.decode() for member in next(found)} for _ in range(2))
-    events = Counter((e[b"session"].decode(), e[b"type"].decode()) for _, e in next(found))
+    told = [fields[b"event"].decode().split() for _, fields in next(found)]
+    events = Counter((session_id, event) for event, session_id, *_ in told)
     listed = set()
     for subject in theirs:
         model, record, entries = subject.model, next(found), next(found)

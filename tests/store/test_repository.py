@@ -44,12 +44,11 @@ async def test_an_ended_session_leaves_nothing(repository: SessionRepository, re
     await repository.end(session.id)
     (events,) = await redis.keys("*")
     assert events == f"test:{{{session.id[:2]}}}:events".encode()
-    told = [fields for _, fields in await redis.xrange(events)]
-    assert [fields[b"type"] for fields in told] == [
-        b"created", b"renewed", b"message", b"updated", b"ended",
-    ]  # fmt: skip
-    assert {fields[b"session"].decode() for fields in told} == {session.id}
-    assert {fields[b"user"].decode() for fields in told} == {session.user_id}
+    told = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
+    assert [event[0] for event in told] == ["created", "renewed", "message", "updated", "ended"]
+    assert {tuple(event[1:4]) for event in told} == {
+        (session.id, session.agent_id, session.user_id)
+    }
 
 
 async def test_all_that_belongs_to_a_session_is_in_one_slot(
@@ -70,10 +69,10 @@ async def test_each_expiry_is_acted_on_once(repository: SessionRepository, redis
     reports = await asyncio.gather(*(repository.sweep() for _ in range(10)))
     assert sum(report.expired for report in reports) == 20
     told = [
-        fields[b"session"].decode()
+        fields[b"event"].decode().split()[1]
         for key in await redis.keys("*:events")
         for _, fields in await redis.xrange(key)
-        if fields[b"type"] == b"expired"
+        if fields[b"event"].startswith(b"expired ")
     ]
     assert sorted(told) == sorted(session.id for session in sessions)
 

@@ -7,15 +7,15 @@
 local BACKLOG = 1000
 local now, index, owner = clock(), KEYS[tonumber(ARGV[3])], ARGV[4]
 local function due(key)
-  return redis.call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
+  return call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
 end
 
-local near = redis.call('ZCARD', KEYS[2])
-local active = redis.call('ZCARD', KEYS[1]) + near
-local expired = redis.call('ZCARD', KEYS[3]) - #due(KEYS[3]) / 2
+local near = call('ZCARD', KEYS[2])
+local active = call('ZCARD', KEYS[1]) + near
+local expired = call('ZCARD', KEYS[3]) - #due(KEYS[3]) / 2
 local matching, lag = 0, 0
 if index then  -- no member has a byte above ~
-  matching = redis.call('ZLEXCOUNT', index, '[' .. owner, '(' .. owner .. '~')
+  matching = call('ZLEXCOUNT', index, '[' .. owner, '(' .. owner .. '~')
 end
 
 for n, key in ipairs({KEYS[1], KEYS[2]}) do
@@ -23,7 +23,7 @@ for n, key in ipairs({KEYS[1], KEYS[2]}) do
   if entries[2] then lag = math.max(lag, now - entries[2]) end
   for i = 1, #entries, 2 do
     local id = entries[i]
-    local state, session = read(redis.call('GET', ARGV[2] .. id), now)
+    local state, session = read(call('GET', ARGV[2] .. id), now)
     if state == 'live' then
       -- in expire all are counted as near already; in warn some were renewed since
       if n == 1 and session.expires - session.warning <= now then near = near + 1 end

@@ -4,15 +4,14 @@
 -- Reply  the store's clock, which is createdAt
 
 local id, now = ARGV[2], clock()
-local agent, user = string.match(ARGV[7], '^(%S+) (%S+) ')
 local session = {
   created = now, active = now, renewed = now, renewals = 0,
   timeout = ARGV[3], duration = ARGV[4], warning = ARGV[5],
-  auto = ARGV[6], tail = ARGV[7], agent = agent, user = user,
+  auto = ARGV[6], tail = ARGV[7],
 }
 settle(session)
 save(session)
 schedule(id, session, now)
+announce('created', id, session)
 index(id, session, now)
-announce('created', id, session, now)
 return now

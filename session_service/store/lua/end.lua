@@ -4,8 +4,8 @@
 local id, now = ARGV[2], clock()
 local state, session = load(now)
 if state ~= 'live' then return 0 end
-local removed = redis.call('DEL', KEYS[7])
-redis.call('DEL', KEYS[8])
-unindex(id, session)
-announce('ended', id, session, now)
+local removed = call('DEL', KEYS[7])
+call('DEL', KEYS[8])
+unindex(id, session, now)
+announce('ended', id, session)
 return removed

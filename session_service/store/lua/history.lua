@@ -7,8 +7,8 @@ local state, _, record = load(now)
 if state ~= 'live' then return {state, now} end
 local entries
 if ARGV[5] == 'oldest' then
-  entries = redis.call('XRANGE', KEYS[8], ARGV[3], ARGV[4], 'COUNT', ARGV[6])
+  entries = call('XRANGE', KEYS[8], ARGV[3], ARGV[4], 'COUNT', ARGV[6])
 else
-  entries = redis.call('XREVRANGE', KEYS[8], ARGV[4], ARGV[3], 'COUNT', ARGV[6])
+  entries = call('XREVRANGE', KEYS[8], ARGV[4], ARGV[3], 'COUNT', ARGV[6])
 end
 return {state, now, record, entries}

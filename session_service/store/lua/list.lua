@@ -8,11 +8,11 @@ local first = after == '' and '[' .. owner or '(' .. after
 local last = '(' .. owner .. '~'  -- no member has a byte above ~
 local reply = {now}
 while left > 0 do
-  local members = redis.call('ZRANGEBYLEX', index, first, last, 'LIMIT', 0, left)
+  local members = call('ZRANGEBYLEX', index, first, last, 'LIMIT', 0, left)
   if #members == 0 then break end
   for _, member in ipairs(members) do
     local id = string.sub(member, -36)
-    local record = redis.call('GET', ARGV[2] .. id)
+    local record = call('GET', ARGV[2] .. id)
     if read(record, now) == 'live' then
       reply[#reply + 1] = id
       reply[#reply + 1] = record

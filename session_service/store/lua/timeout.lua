@@ -17,6 +17,7 @@ end
 settle(session)
 if session.expires <= now then return {'past', now, record} end
 schedule(id, session, now)
+announce('updated', id, session, session.expires)
 index(id, session, now)
-announce('updated', id, session, now, 'expiresAt', session.expires .. '')
+if call('EXISTS', KEYS[8]) == 1 then outlive(KEYS[8], session.limit + retention, now) end
 return {state, now, save(session)}
