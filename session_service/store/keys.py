@@ -13,8 +13,9 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
     sorted set: live sessions whose warning was due, by their deadline
 ``sess:{3f}:forget``
     sorted set: expired sessions, by the end of their retention
-``sess:{3f}:users``, ``sess:{3f}:agents``
-    sorted sets, all of score 0, for listing: ``<user>:<agent>:<session>``, ``<agent>:<session>``
+``sess:{3f}:listing``
+    sorted set, all of score 0: ``u<user>:<agent>:<session>`` and ``a<agent>:<session>`` of each
+    session that was not ended and whose expiry was not acted on
 ``sess:{3f}:events``
     stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
     (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
@@ -25,7 +26,18 @@ kept a day longer than the last of their entries can matter.
 
 from typing import NamedTuple
 
-from session_service.domain.ids import SHARDS
+# Which part of a name stands for which key; the scripts know them by these names in capitals.
+_PARTS = {
+    "session": "id:",
+    "messages": "msg:",
+    "warn": "warn",
+    "expire": "expire",
+    "forget": "forget",
+    "listing": "listing",
+    "events": "events",
+}
+_OF_ONE_SESSION = ("session", "messages")
+_ID_BYTES = 36
 
 
 def bulk(value: bytes) -> bytes:
@@ -34,8 +46,9 @@ def bulk(value: bytes) -> bytes:
 
 
 class KeySet(NamedTuple):
-    """The keys of one call: of a shard, and of a session where it is about one."""
+    """The keys of one call, all of one shard."""
 
+    shard: str
     size: int
     packed: bytes  # as the protocol has them, their count first
 
@@ -48,45 +61,39 @@ class Keys:
     """Names keys under a prefix."""
 
     def __init__(self, prefix: str) -> None:
-        names = ("warn", "expire", "forget", "users", "agents", "events")
-        self._of_shard: dict[str, KeySet] = {}
-        self._of_record: dict[str, bytes] = {}
-        self._of_session: dict[str, tuple[bytes, bytes]] = {}
-        self._prefixes: dict[str, tuple[bytes, bytes]] = {}
-        for shard in SHARDS:
-            start = f"{prefix}:{{{shard}}}:"
-            packed = b"".join(bulk(f"{start}{name}".encode()) for name in names)
-            session, messages = f"{start}id:".encode(), f"{start}msg:".encode()
-            self._prefixes[shard] = session, messages
-            self._of_shard[shard] = KeySet(len(names), bulk(b"%d" % len(names)) + packed)
-            # A session id has 36 bytes, so all but the id itself is written beforehand.
-            self._of_record[shard] = bulk(b"1") + b"$%d\r\n" % (len(session) + 36) + session
-            self._of_session[shard] = (
-                bulk(b"%d" % (len(names) + 2))
-                + packed
-                + b"$%d\r\n" % (len(session) + 36)
-                + session,
-                b"\r\n$%d\r\n" % (len(messages) + 36) + messages,
-            )
-        self._session_keys = len(names) + 2
+        self._prefix = prefix
+        # As packed, in two pieces or more where a session's id is to go between them.
+        self._templates: dict[tuple[tuple[str, ...], str], list[bytes]] = {}
+        self._of_shards: dict[tuple[tuple[str, ...], str], KeySet] = {}
 
-    def of_shard(self, shard: str) -> KeySet:
-        """Return the keys of a shard: warn, expire, forget, users, agents, events."""
-        return self._of_shard[shard]
+    def of_session(self, names: tuple[str, ...], shard: str, session_id: str) -> KeySet:
+        """Return the keys of these names for a session of the shard."""
+        template = self._templates.get((names, shard))
+        if template is None:
+            template = self._templates[names, shard] = self._template(names, shard)
+        return KeySet(shard, len(names), session_id.encode().join(template))
 
-    def of_record(self, shard: str, session_id: str) -> KeySet:
-        """Return the session's key alone."""
-        return KeySet(1, b"%b%b\r\n" % (self._of_record[shard], session_id.encode()))
+    def of_shard(self, names: tuple[str, ...], shard: str) -> KeySet:
+        """Return the keys of these names for a shard.
 
-    def of_session(self, shard: str, session_id: str) -> KeySet:
-        """Return the keys of a shard, then the session's own: session, messages."""
-        before_session, before_messages = self._of_session[shard]
-        member = session_id.encode()
-        return KeySet(
-            self._session_keys,
-            b"".join((before_session, member, before_messages, member, b"\r\n")),
-        )
+        In place of a session's own keys there are their prefixes then, to put its id behind.
+        """
+        keys = self._of_shards.get((names, shard))
+        if keys is None:
+            packed = b"".join(bulk(self._name(name, shard)) for name in names)
+            keys = KeySet(shard, len(names), bulk(b"%d" % len(names)) + packed)
+            self._of_shards[names, shard] = keys
+        return keys
 
-    def prefixes(self, shard: str) -> tuple[bytes, bytes]:
-        """Return what stands before a session id in its session key and its messages key."""
-        return self._prefixes[shard]
+    def _name(self, name: str, shard: str) -> bytes:
+        return f"{self._prefix}:{{{shard}}}:{_PARTS[name]}".encode()
+
+    def _template(self, names: tuple[str, ...], shard: str) -> list[bytes]:
+        packed = bulk(b"%d" % len(names))
+        for name in names:
+            start = self._name(name, shard)
+            if name in _OF_ONE_SESSION:
+                packed += b"$%d\r\n%b\0\r\n" % (len(start) + _ID_BYTES, start)
+            else:
+                packed += bulk(start)
+        return packed.split(b"\0")

@@ -22,8 +22,8 @@ def pack_tail(new: NewSession, channel_id: str) -> bytes:
     return f"{new.agent_id} {new.user_id} {channel_id} ".encode() + new.metadata
 
 
-def unpack_session(session_id: str, record: bytes, observed_at: int) -> Session:
-    """Read a session's record."""
+def unpack_session(session_id: str, record: bytes, observed_at: int | None = None) -> Session:
+    """Read a session's record; it was observed at its last activity where nothing else is told."""
     parts = record.decode().split(" ", 11)
     created, active, renewed, renewals, timeout, duration, warning = map(int, parts[:7])
     auto, agent, user, channel, metadata = parts[7:]
@@ -38,7 +38,7 @@ def unpack_session(session_id: str, record: bytes, observed_at: int) -> Session:
         renewal_count=renewals,
         timeout=TimeoutConfig(timeout, auto == "1", duration, warning),
         metadata=metadata.encode(),
-        observed_at=observed_at,
+        observed_at=active if observed_at is None else observed_at,
     )
 
 

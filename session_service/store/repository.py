@@ -5,6 +5,8 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from session_service.domain.errors import (
     RenewalFailed,
     SessionExpired,
@@ -34,7 +36,7 @@ from session_service.store.scripts import Script
 
 _SWEEP_LIMIT = 100  # deadlines a script acts on: about 2 ms of Redis
 _SWEEP_SHARDS = 32  # shards a batch sweeps, so that requests are served in between
-_USERS, _AGENTS = 4, 5  # the listing indexes, by their place among a shard's keys
+_OUTBOX_LENGTH = 1000  # events a shard keeps, about
 
 
 class SweepReport(NamedTuple):
@@ -67,7 +69,7 @@ class SessionRepository:
         timeout = new.timeout
         now = await self._pipeline.run(
             scripts.CREATE,
-            self._keys.of_session(shard, session_id),
+            self._keys.of_session(scripts.CREATE.keys, shard, session_id),
             (
                 self._retention_ms,
                 session_id,
@@ -98,7 +100,7 @@ class SessionRepository:
         if shard is None:
             raise SessionNotFound
         seconds, microseconds, record = await self._pipeline.run(
-            scripts.GET, self._keys.of_record(shard, session_id), ()
+            scripts.GET, self._keys.of_session(scripts.GET.keys, shard, session_id), ()
         )
         if record is None:
             raise SessionNotFound
@@ -115,19 +117,19 @@ class SessionRepository:
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
-        state, session, _ = await self._run(scripts.RENEW, session_id)
-        if state == b"exhausted":
+        session, exhausted = await self._run(scripts.RENEW, session_id)
+        if exhausted:
             raise RenewalFailed(to_minutes(session.timeout.max_duration_ms))
         return session
 
     async def heartbeat(self, session_id: str) -> Session:
         """Count an activity, which renews the session if it is set to renew by itself."""
-        _, session, _ = await self._run(scripts.HEARTBEAT, session_id)
+        session, _ = await self._run(scripts.HEARTBEAT, session_id)
         return session
 
     async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
         """Change a session's timeout; raises ValidationFailed, and then changes nothing."""
-        state, session, _ = await self._run(
+        session, (now, *why) = await self._run(
             scripts.TIMEOUT,
             session_id,
             "" if change.timeout_ms is None else change.timeout_ms,
@@ -135,19 +137,19 @@ class SessionRepository:
             "" if change.warning_ms is None else change.warning_ms,
             "" if change.auto_renew is None else int(change.auto_renew),
         )
-        if state == b"conflict":
+        if why == [b"conflict"]:
             change.applied_to(session.timeout).check()
-        if state == b"past":
+        if why == [b"past"]:
             raise ValidationFailed(
                 "timeoutMinutes" if change.timeout_ms is not None else "maxDurationMinutes",
                 "would put expiresAt in the past; allowed is what leaves the session alive now",
             )
-        return session
+        return replace(session, observed_at=now)
 
     async def send(self, session_id: str, new: NewMessage) -> tuple[Message, Session, bool]:
         """Store a message; return it, the session after it, and whether that was renewed."""
         message_id = new_message_id()
-        state, session, rest = await self._run(
+        session, stored = await self._run(
             scripts.SEND,
             session_id,
             message_id,
@@ -156,9 +158,9 @@ class SessionRepository:
             new.metadata,
             new.attachments or b"",
         )
-        if state == b"stranger":
+        if not stored:
             raise ValidationFailed("authorId", "must be the session's userId or agentId")
-        created_at, by, renewed = rest
+        created_at, by, renewed = stored
         is_agent = by == b"agent"
         message = Message(
             id=message_id,
@@ -180,7 +182,7 @@ class SessionRepository:
         read, but with ``after`` alone those that follow it directly.
         """
         forward = after is not None and before is None
-        _, session, (entries,) = await self._run(
+        session, (entries,) = await self._run(
             scripts.HISTORY,
             session_id,
             "-" if after is None else after + 1,
@@ -212,16 +214,16 @@ class SessionRepository:
         ``position`` is an earlier page's ``next_position``; raises ValidationFailed for any other
         text. The cost is two round trips, a count of each shard and the page.
         """
-        index, owner = _USERS, ""
         shards: Sequence[str] = SHARDS
+        start = "u"
         if user_id:
             shards = (shard_of_user(user_id),)
-            owner = f"{user_id}:{agent_id}:" if agent_id else f"{user_id}:"
+            start = f"u{user_id}:{agent_id}:" if agent_id else f"u{user_id}:"
         elif agent_id:
-            index, owner = _AGENTS, f"{agent_id}:"
-        after, at_shard = _read_position(position, owner)
+            start = f"a{agent_id}:"
+        after, at_shard = _read_position(position, start)
 
-        counts, matching = await self._count(shards, index, owner)
+        counts, matching = await self._count(shards, "" if start == "u" else start)
         ahead = [s for s in shards if s >= at_shard and matching[s] > 0]
         found: list[Session] = []
         while ahead and len(found) <= limit:
@@ -235,12 +237,11 @@ class SessionRepository:
                 scripts.LIST,
                 [
                     (
-                        self._keys.of_shard(shard),
+                        self._keys.of_shard(scripts.LIST.keys, shard),
                         (
                             self._retention_ms,
-                            self._keys.prefixes(shard)[0],
-                            index,
-                            owner,
+                            "",
+                            start,
                             after if shard == at_shard else "",
                             limit + 1 - len(found),
                         ),
@@ -254,9 +255,9 @@ class SessionRepository:
         page = found[:limit]
         return SessionPage(
             sessions=page,
-            total=counts.matching if owner else counts.active,
+            total=counts.matching,
             counts=counts,
-            next_position=_position_after(page[-1], index) if len(found) > limit else None,
+            next_position=_position_after(page[-1], start) if len(found) > limit else None,
         )
 
     async def sweep(self) -> SweepReport:
@@ -267,8 +268,8 @@ class SessionRepository:
                 scripts.SWEEP,
                 [
                     (
-                        self._keys.of_shard(shard),
-                        (self._retention_ms, *self._keys.prefixes(shard), _SWEEP_LIMIT),
+                        self._keys.of_shard(scripts.SWEEP.keys, shard),
+                        (self._retention_ms, "", _SWEEP_LIMIT, _OUTBOX_LENGTH),
                     )
                     for shard in SHARDS[first : first + _SWEEP_SHARDS]
                 ],
@@ -287,34 +288,32 @@ class SessionRepository:
             raise SessionNotFound
         return await self._pipeline.run(
             script,
-            self._keys.of_session(shard, session_id),
+            self._keys.of_session(script.keys, shard, session_id),
             (self._retention_ms, session_id, *arguments),
         )
 
     async def _run(
         self, script: Script, session_id: str, *arguments: Argument
-    ) -> tuple[bytes, Session, list[Any]]:
-        state, now, *rest = await self._call(script, session_id, *arguments)
-        if state == b"missing":
+    ) -> tuple[Session, list[Any]]:
+        """Call a script that replies with a session's record first, and what more it has."""
+        reply = await self._call(script, session_id, *arguments)
+        if reply is None:
             raise SessionNotFound
-        if state == b"expired":
+        if reply == EXPIRED:
             raise SessionExpired
-        return state, unpack_session(session_id, rest[0], now), rest[1:]
+        record, *more = reply
+        return unpack_session(session_id, record), more
 
     async def _count(
-        self, matching_in: Sequence[str] = SHARDS, index: int = _USERS, owner: str = ""
+        self, matching_in: Sequence[str] = SHARDS, start: str = ""
     ) -> tuple[SessionCounts, dict[str, int]]:
         """Count in all shards, and what matches in each of some."""
         replies = await self._pipeline.run_all(
             scripts.COUNT,
             [
                 (
-                    self._keys.of_shard(shard),
-                    (
-                        self._retention_ms,
-                        self._keys.prefixes(shard)[0],
-                        *((index, owner) if owner and shard in matching_in else ("", "")),
-                    ),
+                    self._keys.of_shard(scripts.COUNT.keys, shard),
+                    (self._retention_ms, "", start if shard in matching_in else ""),
                 )
                 for shard in SHARDS
             ],
@@ -327,17 +326,14 @@ class SessionRepository:
         ), found
 
 
-def _member(session: Session, index: int) -> str:
-    """Write a session's member of a listing index, as lua/session.lua does."""
-    user = f"{session.user_id}:" if index == _USERS else ""
-    return f"{user}{session.agent_id}:{session.id}"
+def _position_after(session: Session, start: str) -> str:
+    """Write a session's member of the listing, as lua/listing.lua does, for the outside."""
+    user = f"u{session.user_id}:" if start.startswith("u") else "a"
+    member = f"{user}{session.agent_id}:{session.id}"
+    return base64.urlsafe_b64encode(member.encode()).decode().rstrip("=")
 
 
-def _position_after(session: Session, index: int) -> str:
-    return base64.urlsafe_b64encode(_member(session, index).encode()).decode().rstrip("=")
-
-
-def _read_position(position: str | None, owner: str) -> tuple[str, str]:
+def _read_position(position: str | None, start: str) -> tuple[str, str]:
     """Return the member after which a page starts and its shard, or two empty strings."""
     if position is None:
         return "", ""
@@ -348,7 +344,7 @@ def _read_position(position: str | None, owner: str) -> tuple[str, str]:
     except (binascii.Error, UnicodeError, ValueError):
         member = ""
     shard = shard_of_session(member[-36:])
-    if shard is None or not member.startswith(owner):
+    if shard is None or not member.startswith(start):
         raise ValidationFailed(
             "cursor", "must be the nextCursor of an earlier page of the same listing"
         )

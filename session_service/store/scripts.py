@@ -1,4 +1,9 @@
-"""The Lua scripts, by name: one a file, one an operation."""
+"""The Lua scripts, by name: one a file, one an operation.
+
+A script is put together from a header, which gives its keys their names, the files it shares with
+others, and its own. It gets no more than it needs: a key costs Redis about 0.7 us a call, and a
+shared function 0.2 us, for scripts are run from their start each time.
+"""
 
 import hashlib
 from importlib.resources import files
@@ -6,32 +11,45 @@ from importlib.resources import files
 from session_service.store.keys import bulk
 
 _SOURCES = files("session_service.store") / "lua"
-_SHARED = (_SOURCES / "session.lua").read_text("utf-8")
 
 
 class Script:
-    """One operation: its source and the SHA-1 by which the server knows it."""
+    """One operation: its source, the keys it takes, and the SHA-1 by which the server knows it."""
 
-    def __init__(self, name: str, *, alone: bool = False) -> None:
-        own = (_SOURCES / f"{name}.lua").read_text("utf-8")
+    def __init__(self, name: str, keys: str, shared: str = "") -> None:
         self.name = name
-        self.source = (own if alone else f"{_SHARED}\n{own}").encode()
+        self.keys = tuple(keys.split())
+        parts = [(_SOURCES / f"{part}.lua").read_text("utf-8") for part in (*shared.split(), name)]
+        self.source = "\n".join((self._header(), *parts)).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
         self.packed_sha = bulk(b"EVALSHA") + bulk(self.sha)
         self.packed_source = bulk(b"EVAL") + bulk(self.source)
+
+    def _header(self) -> str:
+        names = ", ".join(key.upper() for key in self.keys)
+        values = ", ".join(f"KEYS[{n}]" for n in range(1, len(self.keys) + 1))
+        return f"local {names} = {values}"
 
     def __repr__(self) -> str:
         return f"Script({self.name!r})"
 
 
-CREATE = Script("create")
-GET = Script("get", alone=True)
-END = Script("end")
-RENEW = Script("renew")
-HEARTBEAT = Script("heartbeat")
-TIMEOUT = Script("timeout")
-SEND = Script("send")
-HISTORY = Script("history")
-COUNT = Script("count")
-LIST = Script("list")
-SWEEP = Script("sweep")
+CREATE = Script("create", "session warn listing events", "session outbox deadline listing")
+GET = Script("get", "session")
+END = Script("end", "session messages warn expire listing events", "session outbox listing")
+RENEW = Script("renew", "session warn expire events", "session outbox deadline renewal")
+HEARTBEAT = Script("heartbeat", "session warn expire events", "session outbox deadline renewal")
+TIMEOUT = Script(
+    "timeout",
+    "session messages warn expire listing events",
+    "session outbox deadline",
+)
+SEND = Script("send", "session messages warn expire events", "session outbox deadline renewal")
+HISTORY = Script("history", "session messages", "session")
+COUNT = Script("count", "session warn expire forget listing", "session listing")
+LIST = Script("list", "session listing", "session")
+SWEEP = Script(
+    "sweep",
+    "session messages warn expire forget listing events",
+    "session outbox deadline listing",
+)

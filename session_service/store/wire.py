@@ -20,6 +20,7 @@ from session_service.store.pipeline import Argument, Arguments, Pipeline, failur
 from session_service.store.scripts import Script
 
 _MAX_WAITING = 20_000  # calls; past that the store does not keep up, and waiting would not help
+_MAX_UNWRITTEN = 16  # calls; more leave before the turn ends, and the server works meanwhile
 _TICKS = 8  # how often in one timeout it is looked for calls that have waited too long
 
 log = logging.getLogger(__name__)
@@ -153,17 +154,22 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[bytes] = []
         self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(high=0)  # else uvloop writes at the turn's end only
 
     def send(self, call: _Call, *, with_source: bool = False) -> None:
-        """Send a call with all others of this turn of the loop."""
-        if not self._unwritten:
+        """Send a call, with others of this turn of the loop."""
+        unwritten = self._unwritten
+        if not unwritten:
             self._loop.call_soon(self._write)
-        self._unwritten.append(call.packed(with_source=with_source))
+        unwritten.append(call.packed(with_source=with_source))
         self.in_flight.append(call)
+        if len(unwritten) == _MAX_UNWRITTEN:
+            self._write()
 
     def _write(self) -> None:
-        self._transport.write(b"".join(self._unwritten))
-        self._unwritten.clear()
+        if self._unwritten:
+            self._transport.write(b"".join(self._unwritten))
+            self._unwritten.clear()
 
     def data_received(self, data: bytes) -> None:
         """Give each reply to its caller."""

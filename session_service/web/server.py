@@ -27,6 +27,11 @@ class _Protocol(web.RequestHandler):
 
     __slots__ = ()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # uvloop would write the answers of a turn at its end; at once, clients go on meanwhile.
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+
     def handle_error(
         self,
         request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature

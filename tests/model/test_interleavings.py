@@ -27,6 +27,7 @@ AT_ONCE = 256  # one a shard
 SESSIONS = 2
 STEPS = 8
 KEYS = Keys("model")
+OF_SHARD = ("warn", "expire", "forget", "listing", "events")
 AGENT = str(UUID(int=1))
 
 
@@ -40,8 +41,8 @@ class Subject:
     model: ModelSession | None = None
     given: dict[str, int] = field(default_factory=dict)
 
-    def keys(self) -> Any:
-        return KEYS.of_session(self.shard, self.id)
+    def keys(self, script: Script) -> list[bytes]:
+        return KEYS.of_session(script.keys, self.shard, self.id).names()
 
 
 @dataclass
@@ -132,22 +133,23 @@ def run(store: Any, steps: list[Step], retention: int) -> None:
     """Send all steps at once and let the model follow."""
     pipe = store.pipeline(transaction=False)
     for step in steps:
-        shard, subject = step.subject.shard, step.subject
-        arguments: tuple[Any, ...]
-        if step.name == "sweep":
-            keys, arguments = KEYS.of_shard(shard), (retention, *KEYS.prefixes(shard), 100)
-        elif step.name == "get":
-            keys, arguments = KEYS.of_record(shard, subject.id), ()
-        else:
-            keys, arguments = subject.keys(), (retention, subject.id, *step.arguments)
-        names = keys.names()
         pipe.execute_command("TIME")
-        pipe.execute_command("EVALSHA", step.script.sha, len(names), *names, *arguments)
+        if step.name == "sweep":
+            sweep(pipe, step.subject.shard, retention)
+            continue
+        keys = step.subject.keys(step.script)
+        arguments = (retention, step.subject.id, *step.arguments)
+        pipe.execute_command("EVALSHA", step.script.sha, len(keys), *keys, *arguments)
     replies = pipe.execute()
     clocks = [seconds * 1000 + micros // 1000 for seconds, micros in replies[::2]]
     clocks.append(clocks[-1] + 1000)
     for n, (step, reply) in enumerate(zip(steps, replies[1::2], strict=True)):
         follow(step, reply, clocks[n], clocks[n + 1], retention)
+
+
+def sweep(pipe: Any, shard: str, retention: int) -> None:
+    keys = KEYS.of_shard(scripts.SWEEP.keys, shard).names()
+    pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, retention, "", 100, 1000)
 
 
 def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:
@@ -173,18 +175,25 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
                 state = "live"
         assert state == model.state(now) or is_forgotten(model, state, now)
         return
-    state, now = reply[0].decode(), reply[1]
-    before = len(model.messages)
-    expected = (
-        model.change(now, **step.values)
-        if step.name == "change"
-        else getattr(model, step.name)(now)
-    )
-    assert state == expected or is_forgotten(model, state, now), (step, model, now)
-    if state == "live":
-        assert_same(subject, reply[2], now)
+    state = {None: "missing", b"expired": "expired"}.get(reply if type(reply) is not list else b"")
+    if state:  # it does not say when
+        possible_states = {model.state(earliest), model.state(latest)}
+        assert state in possible_states or is_forgotten(model, state, earliest), (step, model)
+        return
+    record, *more = reply
+    if step.name == "change":
+        now, *why = more
+        assert model.change(now, **step.values) == (why[0].decode() if why else "live")
+    elif more == [b"exhausted"]:
+        now = earliest
+        assert model.renew(now) == "exhausted"
+    else:  # an activity is when it was
+        now = unpack_session(subject.id, record).last_activity
+        before = len(model.messages)
+        assert getattr(model, step.name)(now) == "live"
         if step.name == "send":
-            assert reply[3:5] == [model.messages[before], b"user"]
+            assert more[:2] == [model.messages[before], b"user"]
+    assert_same(subject, record)
 
 
 def is_forgotten(model: ModelSession, state: str, now: int) -> bool:
@@ -194,11 +203,11 @@ def is_forgotten(model: ModelSession, state: str, now: int) -> bool:
     )
 
 
-def assert_same(subject: Subject, record: bytes, now: int) -> None:
+def assert_same(subject: Subject, record: bytes) -> None:
     """The record says what the model says."""
     model = subject.model
     assert model is not None
-    session = unpack_session(subject.id, record, now)
+    session = unpack_session(subject.id, record)
     assert (
         session.created_at,
         session.last_activity,
@@ -226,19 +235,16 @@ def check(store: Any, subjects: list[Subject]) -> None:
         by_shard.setdefault(subject.shard, []).append(subject)
     pipe = store.pipeline(transaction=True)  # nothing runs out between the sweep and the look
     for shard in SHARDS:
-        keys = KEYS.of_shard(shard).names()
-        arguments = (retention, *KEYS.prefixes(shard), 100)
-        pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, *arguments)
+        sweep(pipe, shard, retention)
     pipe.execute_command("TIME")
     for shard, theirs in by_shard.items():
-        warn, expire, forget, users, agents, events = KEYS.of_shard(shard).names()
-        for index in (warn, expire, forget):
+        *deadlines, listing, events = KEYS.of_shard(OF_SHARD, shard).names()
+        for index in deadlines:
             pipe.zrange(index, 0, -1, withscores=True)
-        for index in (users, agents):
-            pipe.zrange(index, 0, -1)
+        pipe.zrange(listing, 0, -1)
         pipe.xrange(events)
         for subject in theirs:
-            session_key, messages_key = subject.keys().names()[-2:]
+            session_key, messages_key = subject.keys(scripts.HISTORY)
             pipe.get(session_key)
             pipe.xrange(messages_key)
     (seconds, micros), *found = pipe.execute()[len(SHARDS) :]
@@ -252,7 +258,7 @@ def check(store: Any, subjects: list[Subject]) -> None:
 def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
     """One shard: each index entry has its session, each session its entries and its events."""
     warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
-    users, agents = ({member.decode() for member in next(found)} for _ in range(2))
+    listing = {member.decode() for member in next(found)}
     told = [fields[b"event"].decode().split() for _, fields in next(found)]
     events = Counter((session_id, event) for event, session_id, *_ in told)
     listed = set()
@@ -261,14 +267,14 @@ def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
         assert model is not None
         if record not in (None, b"expired"):  # live, or ran out since the sweep
             assert model.state(now) == "live" or now - model.expires < 1000
-            assert_same(subject, record, now)
+            assert_same(subject, record)
             listed.add(subject.id)
             assert [int(entry.split(b"-")[0]) for entry, _ in entries] == model.messages
             assert (subject.id in warn) + (subject.id in expire) == 1
             assert warn.get(subject.id, 0) <= model.expires - model.warning
             assert expire.get(subject.id, model.expires) == model.expires
-            assert f"{subject.user}:{AGENT}:{subject.id}" in users
-            assert f"{AGENT}:{subject.id}" in agents
+            assert f"u{subject.user}:{AGENT}:{subject.id}" in listing
+            assert f"a{AGENT}:{subject.id}" in listing
         else:
             assert model.state(now) != "live"
             assert entries == []
@@ -278,6 +284,7 @@ def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
         assert events[subject.id, "created"] == 1
         assert events[subject.id, "message"] == len(model.messages)
         assert events[subject.id, "renewed"] == model.renewals
-    assert {member[-36:] for member in users} == {member[-36:] for member in agents} == listed
+    assert len(listing) == 2 * len(listed)
+    assert {member[-36:] for member in listing} == listed
     assert set(warn) | set(expire) == listed
     assert not set(forget) & listed

@@ -87,7 +87,7 @@ async def test_a_warning_is_told_once_for_each_deadline(repository: SessionRepos
 
 async def test_a_renewed_session_is_not_warned_about_early(repository: SessionRepository) -> None:
     """A deadline that has moved takes its warning along."""
-    session = await repository.create(new(TimeoutConfig(300, True, HOUR, 100)))
+    session = await repository.create(new(TimeoutConfig(HOUR, True, 9 * HOUR, HOUR - 1000)))
 
     async def is_near() -> bool:
         return (await repository.get(session.id)).is_near_expiration

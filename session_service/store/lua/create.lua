@@ -3,15 +3,16 @@
 --        7 the record's tail: agent, user, channel, metadata
 -- Reply  the store's clock, which is createdAt
 
-local id, now = ARGV[2], clock()
 local session = {
   created = now, active = now, renewed = now, renewals = 0,
-  timeout = ARGV[3], duration = ARGV[4], warning = ARGV[5],
-  auto = ARGV[6], tail = ARGV[7],
+  timeout = ARGV[3], duration = ARGV[4], warning = ARGV[5], auto = ARGV[6], tail = ARGV[7],
 }
 settle(session)
 save(session)
-schedule(id, session, now)
+schedule(id, session)
 announce('created', id, session)
-index(id, session, now)
+local by_user, by_agent = members(id, session)
+call('ZADD', LISTING, 0, by_user, 0, by_agent)
+outlive(LISTING, session.limit + retention)
+outlive(EVENTS, session.limit + retention)
 return now

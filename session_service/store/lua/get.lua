@@ -1,6 +1,5 @@
 -- Reads a session. Whether it is alive is for the reader to tell, by the clock that comes with it.
--- KEYS   1 session
 -- Reply  {seconds, microseconds, record}, the record false where there is none
 
 local time = redis.call('TIME')
-return {time[1], time[2], redis.call('GET', KEYS[1])}
+return {time[1], time[2], redis.call('GET', SESSION)}

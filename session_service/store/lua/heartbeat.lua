@@ -1,8 +1,8 @@
--- Counts an activity.
--- Reply  {state, clock, record}; state is live, missing or expired
+-- Counts an activity, which renews where the session asks for that.
+-- Reply  {record}, or nil for a session that is missing, or 'expired'
 
-local id, now = ARGV[2], clock()
-local state, session = load(now)
-if state ~= 'live' then return {state, now} end
-touch(id, session, now)
-return {state, now, save(session)}
+local session, record = load()
+if not session then return record end
+session.active = math.max(session.active, now)
+if session.auto == '1' then renew(session) end
+return {save(session)}

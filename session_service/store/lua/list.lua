@@ -1,24 +1,24 @@
--- Lists a shard's live sessions, in the order of a listing index.
--- ARGV   2 session key prefix  3 index: 4 (users) | 5 (agents)  4 how the members start: '' for all
---        5 the member after which to start, or ''  6 how many
+-- Lists a shard's live sessions, in the order of the listing.
+-- ARGV   3 how the members start  4 the member after which to start, or ''  5 how many
 -- Reply  {clock, id, record, id, record, ...}
 
-local now, index, owner, after, left = clock(), KEYS[tonumber(ARGV[3])], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local first = after == '' and '[' .. owner or '(' .. after
-local last = '(' .. owner .. '~'  -- no member has a byte above ~
+local start, after, left = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local first = after == '' and '[' .. start or '(' .. after
+local last = '(' .. start .. '~'  -- no member has a byte above ~
 local reply = {now}
 while left > 0 do
-  local members = call('ZRANGEBYLEX', index, first, last, 'LIMIT', 0, left)
-  if #members == 0 then break end
-  for _, member in ipairs(members) do
-    local id = string.sub(member, -36)
-    local record = call('GET', ARGV[2] .. id)
-    if read(record, now) == 'live' then
-      reply[#reply + 1] = id
+  local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, left)
+  if #found == 0 then break end
+  for _, member in ipairs(found) do
+    local session_id = string.sub(member, -36)
+    local record = call('GET', SESSION .. session_id)
+    local session = record and read(record)
+    if session and session.expires > now then
+      reply[#reply + 1] = session_id
       reply[#reply + 1] = record
       left = left - 1
     end
   end
-  first = '(' .. members[#members]
+  first = '(' .. found[#found]
 end
 return reply

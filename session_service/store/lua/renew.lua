@@ -1,10 +1,9 @@
 -- Renews a session because it was asked to, whether or not it renews by itself.
--- Reply  {state, clock, record}; state is live, missing, expired, or exhausted where nothing is
---        left to gain, which changes nothing
+-- Reply  {record}, or nil for a session that is missing, or 'expired'; {record, 'exhausted'} where
+--        nothing is left to gain, which changes nothing
 
-local id, now = ARGV[2], clock()
-local state, session, record = load(now)
-if state ~= 'live' then return {state, now} end
+local session, record = load()
+if not session then return record end
 session.active = math.max(session.active, now)
-if not renew(id, session, now) then return {'exhausted', now, record} end
-return {state, now, save(session)}
+if not renew(session) then return {record, 'exhausted'} end
+return {save(session)}

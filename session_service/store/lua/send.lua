@@ -1,22 +1,22 @@
 -- Stores a message, which counts as activity.
 -- ARGV   3 message id  4 author, or '' for the user  5 content
 --        6 metadata  7 attachments, or '' (JSON)
--- Reply  {state, clock, record, createdAt, by, renewed (0|1)}; state is live, missing, expired, or
---        stranger where the author is neither the session's user nor its agent; then nothing is stored
+-- Reply  {record, createdAt, by, renewed (0|1)}, or nil for a session that is missing, or 'expired';
+--        {record} where the author is neither the session's user nor its agent; then nothing is stored
 
-local id, now = ARGV[2], clock()
-local state, session, record = load(now)
-if state ~= 'live' then return {state, now} end
-local agent, user = string.match(session.tail, '^(%S+) (%S+)')
+local session, record = load()
+if not session then return record end
+local agent, user = string.sub(session.tail, 1, 36), string.sub(session.tail, 38, 73)
 local by = (ARGV[4] == '' or ARGV[4] == user) and 'user' or ARGV[4] == agent and 'agent'
-if not by then return {'stranger', now, record} end
+if not by then return {record} end
 
 local created = now
-local newest = call('XREVRANGE', KEYS[8], '+', '-', 'COUNT', 1)[1]
+local newest = call('XREVRANGE', MESSAGES, '+', '-', 'COUNT', 1)[1]
 if newest then created = math.max(now, string.match(newest[1], '^%d+') + 1) end
-call('XADD', KEYS[8], created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
+call('XADD', MESSAGES, created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
   'metadata', ARGV[6], 'attachments', ARGV[7])
-if not newest then outlive(KEYS[8], session.limit + retention, now) end
-local renewed = touch(id, session, now)
+if not newest then outlive(MESSAGES, session.limit + retention) end
+session.active = math.max(session.active, now)
+local renewed = session.auto == '1' and renew(session)
 announce('message', id, session, ARGV[3] .. ' ' .. by .. ' ' .. created)
-return {state, now, save(session), created, by, renewed and 1 or 0}
+return {save(session), created, by, renewed and 1 or 0}

@@ -1,8 +1,8 @@
--- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
--- ARGV   2 session key prefix  3 messages key prefix  4 how many of each at most
+-- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention; bounds the outbox.
+-- ARGV   3 how many deadlines of each kind at most  4 how many events the outbox keeps, about
 -- Reply  {warned, expired, forgotten, repaired, more}; more is 1 where there may be more due now
 
-local now, limit = clock(), tonumber(ARGV[4])
+local limit = tonumber(ARGV[3])
 local warned, expired, forgotten, repaired, more = 0, 0, 0, 0, 0
 local lost = false
 
@@ -12,56 +12,61 @@ local function due(key)
   return ids
 end
 
-local function expire(id, session)
-  call('DEL', ARGV[3] .. id)
+local function expire(session_id, session)
+  call('UNLINK', MESSAGES .. session_id)
   local gone = session.expires + retention
   if gone > now then
-    call('SET', ARGV[2] .. id, 'expired', 'PXAT', gone .. '')
-    call('ZADD', KEYS[3], gone .. '', id)
-    outlive(KEYS[3], gone, now)
+    call('SET', SESSION .. session_id, 'expired', 'PXAT', gone .. '')
+    call('ZADD', FORGET, gone .. '', session_id)
+    outlive(FORGET, gone)
   else
-    call('DEL', ARGV[2] .. id)
+    call('DEL', SESSION .. session_id)
   end
-  unindex(id, session, now)
-  announce('expired', id, session, session.expires)
+  call('ZREM', WARN, session_id)
+  call('ZREM', EXPIRE, session_id)
+  call('ZREM', LISTING, members(session_id, session))
+  announce('expired', session_id, session, session.expires)
   expired = expired + 1
 end
 
 -- A session that was renewed since its warning was scheduled has a later one.
-local function warn(id, session)
-  if session.expires - session.warning > now then return schedule(id, session, now) end
-  call('ZREM', KEYS[1], id)
-  call('ZADD', KEYS[2], session.expires .. '', id)
-  outlive(KEYS[2], session.limit + retention, now)
-  announce('expiring', id, session, session.expires)
+local function warn(session_id, session)
+  if session.expires - session.warning > now then
+    call('ZREM', EXPIRE, session_id)
+    return schedule(session_id, session)
+  end
+  call('ZREM', WARN, session_id)
+  call('ZADD', EXPIRE, session.expires .. '', session_id)
+  outlive(EXPIRE, session.limit + retention)
+  announce('expiring', session_id, session, session.expires)
   warned = warned + 1
 end
 
-for _, key in ipairs({KEYS[1], KEYS[2]}) do
-  for _, id in ipairs(due(key)) do
-    local state, session = read(call('GET', ARGV[2] .. id), now)
-    if state == 'live' then
-      warn(id, session)
-    elseif session then
-      expire(id, session)
-    else
-      call('ZREM', key, id)
-      call('DEL', ARGV[3] .. id)
+for _, key in ipairs({WARN, EXPIRE}) do
+  for _, session_id in ipairs(due(key)) do
+    local record = call('GET', SESSION .. session_id)
+    local session = record and read(record)
+    if not session then
+      call('ZREM', key, session_id)
+      call('DEL', MESSAGES .. session_id)
       lost = true
+    elseif session.expires > now then
+      warn(session_id, session)
+    else
+      expire(session_id, session)
     end
   end
 end
 
-forgotten = call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now .. '')
+forgotten = call('ZREMRANGEBYSCORE', FORGET, '-inf', now .. '')
+call('XTRIM', EVENTS, 'MAXLEN', '~', ARGV[4])
 
 -- A session whose key is gone before its deadline was acted on (evicted, or no sweep for all of its
--- retention) cannot say whose it was, so its listings are looked for.
+-- retention) cannot say whose it was, so its members of the listing are looked for.
 if lost then
-  for _, key in ipairs({KEYS[4], KEYS[5]}) do
-    for _, member in ipairs(call('ZRANGE', key, 0, -1)) do
-      if call('EXISTS', ARGV[2] .. string.sub(member, -36)) == 0 then
-        repaired = repaired + call('ZREM', key, member)
-      end
+  for _, member in ipairs(call('ZRANGE', LISTING, 0, -1)) do
+    if call('EXISTS', SESSION .. string.sub(member, -36)) == 0 then
+      repaired = repaired + call('ZREM', LISTING, member)
     end
   end
 end
