@@ -1,5 +1,6 @@
 """Real servers for the tests, each started and ended by its process id."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
+
+from session_service.store.embedded import ALLOCATOR
 
 
 def valkey_binary() -> str:
@@ -34,6 +37,7 @@ def store_server(binary: str, *options: str) -> Iterator[str]:
         process = subprocess.Popen(
             [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", *options],
             cwd=folder,
+            env={**os.environ, **ALLOCATOR},
             stdout=subprocess.DEVNULL,
         )
         try:

