@@ -53,8 +53,11 @@ class RequestDecoder:
         if "Expect" in request.headers and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            if request.content.is_eof():  # it has come with the head, as small ones do
                 body = await request.read()
+            else:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise PayloadTooLarge(MAX_BODY_BYTES) from None
         except TimeoutError:
