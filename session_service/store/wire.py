@@ -20,7 +20,7 @@ from session_service.store.pipeline import Argument, Arguments, Pipeline, failur
 from session_service.store.scripts import Script
 
 _MAX_WAITING = 20_000  # calls; past that the store does not keep up, and waiting would not help
-_MAX_UNWRITTEN = 16  # calls; more leave before the turn ends, and the server works meanwhile
+_MAX_UNWRITTEN = 4  # calls; more leave before the turn ends, and the server works meanwhile
 _TICKS = 8  # how often in one timeout it is looked for calls that have waited too long
 
 log = logging.getLogger(__name__)
