@@ -175,10 +175,10 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
                 state = "live"
         assert state == model.state(now) or is_forgotten(model, state, now)
         return
-    state = {None: "missing", b"expired": "expired"}.get(reply if type(reply) is not list else b"")
-    if state:  # it does not say when
-        possible_states = {model.state(earliest), model.state(latest)}
-        assert state in possible_states or is_forgotten(model, state, earliest), (step, model)
+    if not isinstance(reply, list):  # it does not say when
+        state = "expired" if reply else "missing"
+        states = {model.state(earliest), model.state(latest)}
+        assert state in states or is_forgotten(model, state, earliest), (step, model)
         return
     record, *more = reply
     if step.name == "change":
