@@ -9,12 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.connection import SCHEMES
+from session_service.store.connection import read_url
 
 
 class SettingsError(Exception):
@@ -51,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True):
         settings = cls(
             host=text("HOST", "0.0.0.0"),  # noqa: S104 - a service is there to be reached
             port=int(number("PORT", 3000, 0, 65535, whole=True)),
-            redis_url=text("REDIS_URL", None, _is_store_url, f"a URL of {_schemes()}"),
+            redis_url=reader.store_url("REDIS_URL"),
             data_dir=Path(text("SESSION_DATA_DIR", "data")),
             key_prefix=text(
                 "SESSION_KEY_PREFIX",
@@ -102,6 +101,14 @@ class _Reader:
             return default
         return value
 
+    def store_url(self, name: str) -> str | None:
+        value = self._environment.get(name, "").strip()
+        try:
+            return value if value and read_url(value) else None
+        except ValueError as error:
+            self._problem(name, value, str(error))
+            return None
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
         return str(value).lower()
@@ -134,20 +141,3 @@ class _Reader:
     def _problem(self, name: str, value: str, allowed: str) -> None:
         value = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)  # a URL's password
         self.problems.append(f"{name}={value[:80]!r} is not allowed: it must be {allowed}")
-
-
-def _schemes() -> str:
-    return ", ".join(f"{scheme}://" for scheme in SCHEMES)
-
-
-def _is_store_url(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        return False
-    if parts.scheme not in SCHEMES:
-        return False
-    return bool(
-        parts.path if parts.scheme == "unix" else parts.hostname or parts.scheme == "memory"
-    )

@@ -1,19 +1,17 @@
 """Many callers, one round trip.
 
 A caller that gives up disturbs neither a connection nor another's reply: it only stops waiting for
-its own. There are two pipelines: ``Batches`` here, over any client of redis-py, and ``Wire``, the
-fast way to a single server. ``connection.py`` chooses.
+its own. ``connection.py`` chooses the pipeline: ``Single``, ``Cluster``, or ``Batches`` for
+fakeredis.
 """
 
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.keys import KeySet
@@ -25,8 +23,8 @@ Arguments = tuple[Argument, ...]
 # What these say passes, or is for the operator to mend; anything else that the server answers is a
 # defect of ours. Before Redis 7 a script's error has the code inside.
 _UNAVAILABLE = re.compile(
-    r"(?:^|: -)(?:BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|OOM|READONLY"
-    r"|TRYAGAIN|UNBLOCKED|WRONGPASS)\b"
+    r"(?:^|: -)(?:ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS"
+    r"|OOM|READONLY|TRYAGAIN|UNBLOCKED|WRONGPASS)\b"
 )
 
 
@@ -38,14 +36,7 @@ def failure(code_and_text: str) -> Exception:
 
 
 class Pipeline(ABC):
-    """Runs scripts, those of one moment together.
-
-    ``timeout``, in seconds, is what a caller waits at most, for its turn and its reply together.
-    """
-
-    def __init__(self, client: Redis, timeout: float) -> None:
-        self._client = client
-        self._timeout = timeout
+    """Runs scripts, those of one moment together."""
 
     @abstractmethod
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
@@ -66,115 +57,10 @@ class Pipeline(ABC):
         """
         return await asyncio.gather(*(self.ask(script, keys, args) for keys, args in calls))
 
+    @abstractmethod
     async def ping(self) -> None:
         """Return if the store answers; raises StoreUnavailable."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._client.ping()
-        except (TimeoutError, redis_errors.RedisError, OSError) as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
+    @abstractmethod
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""
-        await self._client.aclose()
-
-
-class _Call(NamedTuple):
-    script: Script
-    arguments: tuple[Argument, ...]
-    reply: asyncio.Future[Any]
-
-
-class Batches(Pipeline):
-    """Batches over a client of redis-py: one under way, and the next one filling meanwhile."""
-
-    MAX_BATCH = 512  # commands; it keeps Redis busy for about 5 ms
-
-    def __init__(self, client: Redis, timeout: float) -> None:
-        super().__init__(client, timeout)
-        self._waiting: deque[_Call] = deque()
-        self._courier: asyncio.Task[None] | None = None
-
-    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
-        """Put a call into the next batch."""
-        loop = asyncio.get_running_loop()
-        names = keys.names()
-        call = _Call(script, (script.sha, len(names), *names, *arguments), loop.create_future())
-        self._waiting.append(call)
-        if self._courier is None:
-            self._courier = loop.create_task(self._carry(), name="store-pipeline")
-        late = loop.call_later(self._timeout, _give_up, call.reply, self._timeout)
-        call.reply.add_done_callback(lambda _: late.cancel())
-        return call.reply
-
-    async def close(self) -> None:
-        """Wait for the batch under way, then close the connections."""
-        if self._courier is not None:
-            await asyncio.wait([self._courier], timeout=self._timeout)
-        await super().close()
-
-    async def _carry(self) -> None:
-        try:
-            while self._waiting:
-                batch: list[_Call] = []
-                while self._waiting and len(batch) < self.MAX_BATCH:
-                    call = self._waiting.popleft()
-                    if not call.reply.done():  # else its caller has given up
-                        batch.append(call)
-                if batch:
-                    await self._send(batch)
-        finally:
-            self._courier = None
-
-    async def _send(self, batch: list[_Call]) -> None:
-        try:
-            replies = await self._execute(batch)
-            await self._load_missing(batch, replies)
-        except Exception as error:  # noqa: BLE001 - each caller gets it and raises it
-            replies = [error] * len(batch)
-        for call, reply in zip(batch, replies, strict=True):
-            if call.reply.done():
-                continue
-            if isinstance(reply, Exception):
-                call.reply.set_exception(_as_ours(reply))
-            else:
-                call.reply.set_result(reply)
-
-    async def _execute(self, batch: list[_Call]) -> list[Any]:
-        pipe = self._client.pipeline(transaction=False)
-        for call in batch:
-            pipe.execute_command("EVALSHA", *call.arguments)
-        return await pipe.execute(raise_on_error=False)
-
-    async def _load_missing(self, batch: list[_Call], replies: list[Any]) -> None:
-        """Load the scripts that the server does not know, and send their calls again."""
-        missing = [
-            n for n, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)
-        ]
-        if not missing:
-            return
-        for source in {batch[n].script.source for n in missing}:
-            await self._client.script_load(source)
-        again = await self._execute([batch[n] for n in missing])
-        for n, reply in zip(missing, again, strict=True):
-            replies[n] = reply
-
-
-def _give_up(reply: asyncio.Future[Any], timeout: float) -> None:
-    if not reply.done():
-        reply.set_exception(StoreUnavailable(f"no reply in {timeout:g} s"))
-
-
-def _as_ours(error: Exception) -> Exception:
-    """Tell a store that cannot serve now from a defect. redis-py cuts known codes off."""
-    match error:
-        case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
-            return StoreUnavailable(str(error))
-        case redis_errors.BusyLoadingError() | redis_errors.ClusterDownError():
-            return StoreUnavailable(str(error))
-        case redis_errors.ResponseError():
-            return failure(str(error))
-        case redis_errors.RedisError() | OSError():
-            return StoreUnavailable(f"{type(error).__name__}: {error}")
-        case _:
-            return error

@@ -16,14 +16,14 @@ _SOURCES = files("session_service.store") / "lua"
 class Script:
     """One operation: its source, the keys it takes, and the SHA-1 by which the server knows it."""
 
-    def __init__(self, name: str, keys: str, shared: str = "") -> None:
+    def __init__(self, name: str, keys: str, shared: str = "", *, writes: bool = True) -> None:
         self.name = name
+        self.writes = writes
         self.keys = tuple(keys.split())
         parts = [(_SOURCES / f"{part}.lua").read_text("utf-8") for part in (*shared.split(), name)]
         self.source = "\n".join((self._header(), *parts)).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
         self.packed_sha = bulk(b"EVALSHA") + bulk(self.sha)
-        self.packed_source = bulk(b"EVAL") + bulk(self.source)
 
     def _header(self) -> str:
         names = ", ".join(key.upper() for key in self.keys)
@@ -35,7 +35,7 @@ class Script:
 
 
 CREATE = Script("create", "session warn listing events", "session outbox deadline listing")
-GET = Script("get", "session")
+GET = Script("get", "session", writes=False)
 END = Script("end", "session messages warn expire listing events", "session outbox listing")
 RENEW = Script("renew", "session warn expire events", "session outbox deadline renewal")
 HEARTBEAT = Script("heartbeat", "session warn expire events", "session outbox deadline renewal")
@@ -45,9 +45,9 @@ TIMEOUT = Script(
     "session outbox deadline",
 )
 SEND = Script("send", "session messages warn expire events", "session outbox deadline renewal")
-HISTORY = Script("history", "session messages", "session")
-COUNT = Script("count", "session warn expire forget listing", "session listing")
-LIST = Script("list", "session listing", "session")
+HISTORY = Script("history", "session messages", "session", writes=False)
+COUNT = Script("count", "session warn expire forget listing", "session listing", writes=False)
+LIST = Script("list", "session listing", "session", writes=False)
 SWEEP = Script(
     "sweep",
     "session messages warn expire forget listing events",

@@ -1,0 +1,39 @@
+"""The pipeline for one server, or for the master of a Sentinel group."""
+
+import asyncio
+from typing import Any
+
+from redis.asyncio import Redis
+
+from session_service.store.keys import KeySet
+from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.scripts import Script
+from session_service.store.wire import Acknowledgement, Call, Wire, command
+
+
+class Single(Pipeline):
+    """All calls go one way."""
+
+    def __init__(
+        self, client: Redis, timeout: float, acknowledgement: Acknowledgement | None = None
+    ) -> None:
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._wire = Wire(client.connection_pool.make_connection, timeout, acknowledgement)
+
+    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+        """Send a call."""
+        call = Call.of_script(script, keys, arguments, self._loop)
+        self._wire.send(call)
+        return call.reply
+
+    async def ping(self) -> None:
+        """Return if the store answers; raises StoreUnavailable."""
+        call = Call(command("PING"), self._loop)
+        self._wire.send(call)
+        await call.reply
+
+    async def close(self) -> None:
+        """Wait for what is under way, then close the connections."""
+        await self._wire.close()
+        await self._client.aclose()
