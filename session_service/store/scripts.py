@@ -34,22 +34,26 @@ class Script:
         return f"Script({self.name!r})"
 
 
-CREATE = Script("create", "session warn listing events", "session outbox deadline listing")
+CREATE = Script("create", "session warn listing events", "base session outbox deadline listing")
 GET = Script("get", "session", writes=False)
-END = Script("end", "session messages warn expire listing events", "session outbox listing")
-RENEW = Script("renew", "session warn expire events", "session outbox deadline renewal")
-HEARTBEAT = Script("heartbeat", "session warn expire events", "session outbox deadline renewal")
+END = Script("end", "session messages warn expire listing events", "base session outbox listing")
+RENEW = Script("renew", "session warn expire events", "base session outbox deadline renewal")
+HEARTBEAT = Script(
+    "heartbeat", "session warn expire events", "base session outbox deadline renewal"
+)
 TIMEOUT = Script(
     "timeout",
     "session messages warn expire listing events",
-    "session outbox deadline",
+    "base session outbox deadline",
 )
-SEND = Script("send", "session messages warn expire events", "session outbox deadline renewal")
-HISTORY = Script("history", "session messages", "session", writes=False)
-COUNT = Script("count", "session warn expire forget listing", "session listing", writes=False)
-LIST = Script("list", "session listing", "session", writes=False)
+SEND = Script("send", "session messages warn expire events", "base session outbox deadline renewal")
+HISTORY = Script("history", "session messages", "base session", writes=False)
+COUNT = Script(
+    "count", "session warn expire forget listing", "base sizes session listing", writes=False
+)
+LIST = Script("list", "session listing", "base session", writes=False)
 SWEEP = Script(
     "sweep",
     "session messages warn expire forget listing events",
-    "session outbox deadline listing",
+    "base session outbox deadline listing",
 )

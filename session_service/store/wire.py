@@ -265,14 +265,14 @@ class _Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)  # else uvloop writes at the turn's end only
 
     def send(self, call: Call) -> None:
-        """Send a call, with others of this turn of the loop."""
-        unwritten = self._unwritten
-        if not unwritten:
-            self._loop.call_soon(self._write)
+        """Send a call: at once where nothing else is on its way, else with others of this turn."""
+        unwritten, in_flight = self._unwritten, self.in_flight
         unwritten.append(call)
-        self.in_flight.append(call)
-        if len(unwritten) == _MAX_UNWRITTEN:
+        in_flight.append(call)
+        if len(in_flight) == 1 or len(unwritten) == _MAX_UNWRITTEN:
             self._write()
+        elif len(unwritten) == 1:
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         if not self._unwritten or self._waits_for is not None:

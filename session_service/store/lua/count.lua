@@ -1,23 +1,15 @@
--- Counts a shard's sessions. The cost is that of what the sweep has not come to, not of the sessions:
--- the sizes are known, and what is due stands in front. Exact while less than BACKLOG is due.
+-- Counts a shard's sessions: corrects the sizes by what is due. Exact while less than BACKLOG is.
 -- ARGV   3 how the members of the listing that match start, or '' to match all
 -- Reply  {active, near expiration, expired, matching, age of the oldest deadline not acted on (ms)}
 
 local BACKLOG = 1000
-local start = ARGV[3]
+local lag = 0
 local function due(key)
   return call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
 end
 local function starts(member) return string.sub(member, 1, #start) == start end
 
-local near = call('ZCARD', EXPIRE)
-local active = call('ZCARD', WARN) + near
-local expired = call('ZCARD', FORGET) - #due(FORGET) / 2
-local matching, lag = 0, 0
-if start ~= '' then  -- no member has a byte above ~
-  matching = call('ZLEXCOUNT', LISTING, '[' .. start, '(' .. start .. '~')
-end
-
+expired = expired - #due(FORGET) / 2
 for _, key in ipairs({WARN, EXPIRE}) do
   local entries = due(key)
   if entries[2] then lag = math.max(lag, now - entries[2]) end
