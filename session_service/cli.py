@@ -13,6 +13,7 @@ from session_service import __version__, logs
 from session_service.serve import StartError, serve
 from session_service.settings import Settings, SettingsError
 from session_service.store.embedded import EmbeddedServerError
+from session_service.workers import LISTEN_FDS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,25 +21,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="session-service", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="serve the Sessions API; settings come from the environment")
+    serving = commands.add_parser(
+        "serve", help="serve the Sessions API; settings come from the environment"
+    )
+    serving.add_argument(LISTEN_FDS, default="", help=argparse.SUPPRESS)
     commands.add_parser("healthcheck", help="exit with 0 where the service on PORT is ready")
-    command = parser.parse_args(arguments).command
+    options = parser.parse_args(arguments)
     try:
         settings = Settings.from_environment()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return _serve(settings) if command == "serve" else _healthcheck(settings.port)
+    if options.command == "healthcheck":
+        return _healthcheck(settings.port)
+    return _serve(settings, [int(fd) for fd in options.listen_fds.split(",") if fd])
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, listen_fds: list[int]) -> int:
     logs.set_up(settings.log_level, settings.log_format)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     if importlib.util.find_spec("uvloop"):  # not to be had everywhere
         loop_factory = importlib.import_module("uvloop").new_event_loop
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, listen_fds))
     except (StartError, EmbeddedServerError) as error:
         logging.getLogger("session_service").critical("cannot serve: %s", error)
         return 1

@@ -29,10 +29,14 @@ class Settings(msgspec.Struct, frozen=True):
 
     host: str
     port: int
+    workers: int  # processes
+    max_in_flight: int  # requests of a process
+    max_connections: int  # of a process
     redis_url: str | None  # None: the embedded store
     data_dir: Path  # of the embedded store
     key_prefix: str
     store_timeout: float  # seconds
+    write_ack: str  # what a write waits for beyond the store's reply: none, replica, fsync
     drain_seconds: float
     retention_minutes: float  # how long an expired session is remembered
     timeouts: TimeoutPolicy
@@ -50,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True):
         settings = cls(
             host=text("HOST", "0.0.0.0"),  # noqa: S104 - a service is there to be reached
             port=int(number("PORT", 3000, 0, 65535, whole=True)),
+            workers=int(number("WEB_CONCURRENCY", 1, 1, 64, whole=True)),
+            max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", 2000, 1, 100_000, whole=True)),
+            max_connections=int(number("SESSION_MAX_CONNECTIONS", 10_000, 1, 500_000, whole=True)),
             redis_url=reader.store_url("REDIS_URL"),
             data_dir=Path(text("SESSION_DATA_DIR", "data")),
             key_prefix=text(
@@ -59,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True):
                 "1 to 64 letters, digits, _ . : or -",
             ),
             store_timeout=number("SESSION_STORE_TIMEOUT_SECONDS", 2, 0.05, 60),
+            write_ack=reader.choice("WRITE_ACK", "none", ("none", "replica", "fsync")),
             drain_seconds=number("SESSION_DRAIN_SECONDS", 8, 0, 600),
             retention_minutes=number(
                 "SESSION_EXPIRED_RETENTION_MINUTES", 1440, above=0, high=525600

@@ -152,12 +152,12 @@ def connect(url: str, timeout: float) -> Any:
 
 
 def pipeline(
-    url: str, client: Redis | RedisCluster, timeout: float, acknowledgement: str | None = None
+    url: str, client: Redis | RedisCluster, timeout: float, acknowledgement: str = "none"
 ) -> Pipeline:
     """Choose the pipeline for what is behind the URL.
 
     ``acknowledgement`` is ``replica`` or ``fsync`` where a write is to be safe there before its
-    caller has its reply.
+    caller has its reply, else ``none``.
     """
     by = _acknowledgement(acknowledgement, timeout)
     if isinstance(client, RedisCluster):
@@ -167,7 +167,7 @@ def pipeline(
     return Single(client, timeout, by)
 
 
-def _acknowledgement(by: str | None, timeout: float) -> Acknowledgement | None:
+def _acknowledgement(by: str, timeout: float) -> Acknowledgement | None:
     ms = int(timeout * 800)  # well before the call's own deadline
     match by:
         case "replica":

@@ -42,19 +42,23 @@ class Answer:
         request = self._request
         if request is None or request.transport is None:
             raise ConnectionResetError
+        request.transport.write(
+            self.packed(is_http_1_0=request.version.minor == 0, is_head=request.method == "HEAD")
+        )
+        await request.writer.drain()
+
+    def packed(self, *, is_http_1_0: bool = False, is_head: bool = False) -> bytes:
+        """Write the answer as bytes."""
         body = self.body
         head = f"Content-Length: {len(body)}\r\n{REQUEST_ID_HEADER}: {self.request_id}\r\n"
         for name, value in self.headers:
             head += f"{name}: {value}\r\n"
         if not self.keep_alive:
             head += "Connection: close\r\n"
-        elif request.version.minor == 0:
+        elif is_http_1_0:
             head += "Connection: keep-alive\r\n"
         start = _start(self.status, int(time.time()))
-        if request.method == "HEAD":
-            body = b""
-        request.transport.write(b"".join((start, head.encode("latin-1"), b"\r\n", body)))
-        await request.writer.drain()
+        return b"".join((start, head.encode("latin-1"), b"\r\n", b"" if is_head else body))
 
 
 @lru_cache(maxsize=64)

@@ -23,6 +23,7 @@ from session_service.web.errors import (
     ExpectationFailed,
     InternalError,
     MethodNotAllowed,
+    Overloaded,
     RouteNotFound,
     error_answer,
 )
@@ -73,7 +74,10 @@ class App:
         try:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
-            handler, path_id = self._find(request.method, request.rel_url.raw_path)
+            path = request.rel_url.raw_path
+            if self._service.is_full and path.startswith("/api/"):  # probes are answered always
+                raise Overloaded
+            handler, path_id = self._find(request.method, path)
             answer = await handler(request, path_id)
         except ServiceError as error:
             answer = error_answer(error)

@@ -81,6 +81,13 @@ class NotReady(ServiceError):  # noqa: N818
         super().__init__("The service is shutting down", "Ask another node.")
 
 
+class Overloaded(ServiceError):  # noqa: N818
+    """As much is under way as there may be; waiting in line would not help."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is overloaded", "Nothing was done. Try again shortly.")
+
+
 class InternalError(ServiceError):
     """A defect of ours; the log tells more, to us."""
 
@@ -116,6 +123,7 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     RenewalFailed: ErrorAnswer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
     InternalError: ErrorAnswer(500, "INTERNAL_ERROR", "Internal server error"),
     StoreUnavailable: ErrorAnswer(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
+    Overloaded: ErrorAnswer(503, "OVERLOADED", "Too much is under way", _SOON),
     NotReady: ErrorAnswer(503, "NOT_READY", "The service is shutting down", _SOON),
 }
 

@@ -139,7 +139,9 @@ def _responses(route: Route) -> dict[str, Any]:
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
             if len(answers) > 1
             else answers[0].description,
-            "content": _json(schemas.Unhealthy if is_health else schemas.Error),
+            "content": _json(schemas.Unhealthy, schemas.Error)
+            if is_health
+            else _json(schemas.Error),
         }
         if answers[0].headers:
             response["headers"] = {
@@ -149,8 +151,10 @@ def _responses(route: Route) -> dict[str, Any]:
     return responses
 
 
-def _json(of: type[msgspec.Struct]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REF.format(name=of.__name__)}}}
+def _json(*of: type[msgspec.Struct]) -> dict[str, Any]:
+    schemas_of = [{"$ref": _REF.format(name=each.__name__)} for each in of]
+    schema: dict[str, Any] = {"anyOf": schemas_of} if len(of) > 1 else schemas_of[0]
+    return {"application/json": {"schema": schema}}
 
 
 def _header(description: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from session_service.web.errors import (
     InternalError,
     InvalidJson,
     NotReady,
+    Overloaded,
     PayloadTooLarge,
     RequestTimeout,
     UnsupportedMediaType,
@@ -51,6 +52,8 @@ class Route(NamedTuple):
     def all_errors(self) -> tuple[type[ServiceError], ...]:
         """Its own errors, and those of every operation of its kind."""
         common: tuple[type[ServiceError], ...] = (BadRequest, InternalError)
+        if self.path.startswith("/api/"):
+            common += (Overloaded,)
         if self.body:
             common += _BODY_ERRORS
         return self.errors + common

@@ -12,7 +12,7 @@ from aiohttp.streams import StreamReader
 
 from session_service.web.app import App
 from session_service.web.decoding import MAX_BODY_BYTES
-from session_service.web.errors import ANSWERS, BadRequest, InternalError, error_answer
+from session_service.web.errors import ANSWERS, BadRequest, InternalError, Overloaded, error_answer
 from session_service.web.service import Service
 
 # aiohttp's default is an hour, and nothing else cuts a client that never finishes its headers.
@@ -22,15 +22,39 @@ _LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes 
 log = logging.getLogger(__name__)
 
 
+def _refusal() -> bytes:
+    """Write what a connection is answered that is one too many."""
+    answer = error_answer(Overloaded())
+    answer.request_id = secrets.token_hex(8)
+    answer.keep_alive = False
+    return answer.packed()
+
+
 class _Protocol(web.RequestHandler):
     """aiohttp's protocol, but for the form of what it answers to bytes that are no request."""
 
-    __slots__ = ()
+    __slots__ = ("_is_refused", "_server")
+
+    def __init__(self, server: "Server", **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._is_refused = self._server.is_full
+        self._server.connections_open += 1
+        if self._is_refused:
+            cast("asyncio.Transport", transport).write(_refusal())
+            transport.close()
+            return
         super().connection_made(transport)
         # uvloop would write the answers of a turn at its end; at once, clients go on meanwhile.
         cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._server.connections_open -= 1
+        if not self._is_refused:
+            super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -50,9 +74,14 @@ class _Protocol(web.RequestHandler):
 
 
 class Server(web.Server):
-    """The server of one process. A handler goes on when its client has gone."""
+    """The server of one process. A handler goes on when its client has gone.
 
-    def __init__(self, service: Service) -> None:
+    Past ``max_connections`` a connection is answered 503 and closed.
+    """
+
+    def __init__(self, service: Service, max_connections: int = 10_000) -> None:
+        self._max_connections = max_connections
+        self.connections_open = 0
         self._options: dict[str, Any] = {
             "keepalive_timeout": _KEEPALIVE_SECONDS,
             "lingering_time": _LINGERING_SECONDS,
@@ -63,6 +92,15 @@ class Server(web.Server):
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
         return _Protocol(self, loop=self._loop, **self._options)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return self.connections_open >= self._max_connections
+
+    def has_connections(self) -> bool:
+        """Whether a client is connected."""
+        return self.connections_open > 0
 
 
 def _make_request(

@@ -2,21 +2,30 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import Callable
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.repository import SessionRepository
 
+_IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
+_LOOK_SECONDS = 0.02
+
 
 class Service:
-    """The repository, the rules, and the state of this process."""
+    """The repository, the rules, and the state of this process.
 
-    def __init__(self, repository: SessionRepository, policy: TimeoutPolicy) -> None:
+    Of requests in flight there are at most ``max_in_flight``; see ``is_full``.
+    """
+
+    def __init__(
+        self, repository: SessionRepository, policy: TimeoutPolicy, max_in_flight: int = 2000
+    ) -> None:
         self.repository = repository
         self.policy = policy
         self.draining = False
+        self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._idle = asyncio.Event()
+        self._last_end = 0.0
         self._started = time.monotonic()
 
     def request_begins(self) -> None:
@@ -26,15 +35,27 @@ class Service:
     def request_ends(self) -> None:
         """Count a request out."""
         self._in_flight -= 1
-        if self.draining and not self._in_flight:
-            self._idle.set()
+        if self.draining:
+            self._last_end = time.monotonic()
 
-    async def drain(self, seconds: float) -> None:
-        """Be not ready from now on; return when no request is in flight, or the time is over."""
+    @property
+    def is_full(self) -> bool:
+        """Whether more requests are in flight than there may be; one more would only wait."""
+        return self._in_flight > self._max_in_flight
+
+    async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
+        """Be not ready from now on; return when nothing more can be lost, or the time is over.
+
+        Clients learn from their next answer that the connection is closed. One that is idle gets a
+        second for that: a request may be on its way.
+        """
         self.draining = True
-        if self._in_flight:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), seconds)
+        self._last_end = started = time.monotonic()
+        while (now := time.monotonic()) < started + seconds:
+            is_quiet = now - self._last_end > _IDLE_SECONDS or not has_connections()
+            if is_quiet and not self._in_flight:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
 
     @property
     def uptime(self) -> float:

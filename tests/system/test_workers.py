@@ -1,0 +1,98 @@
+"""Several worker processes on one port."""
+
+import os
+import socket
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession, TCPConnector
+
+from session_service.workers import WorkerError, Workers
+from tests.api import SESSIONS
+from tests.system.processes import ServiceProcess, Start
+from tests.waiting import wait_until
+
+
+def workers_of(service: ServiceProcess) -> set[int]:
+    """The process ids of the workers, the newest of each, as the log has them."""
+    started = [line["worker"] for line in service.log if line["event"] == "worker started"]
+    return {pid for pid in started if Path(f"/proc/{pid}").exists()}
+
+
+async def answered_by(service: ServiceProcess) -> set[str]:
+    """Ask on several connections; the names of the processes that answer."""
+    names = set()
+    connector = TCPConnector(force_close=True)
+    url = f"http://127.0.0.1:{service.port}"
+    async with ClientSession(url, connector=connector) as client:
+        for _ in range(20):
+            async with client.get("/readyz") as answer:
+                assert answer.status == 200
+                names.add(answer.headers["X-Request-ID"].partition("-")[0])
+    return names
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+async def test_each_worker_serves(start: Start, store_url: str) -> None:
+    """Connections go to both, and what one creates the other ends."""
+    service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
+
+    async def both_answer() -> bool:
+        return len(await answered_by(service)) == 2
+
+    await wait_until(both_answer)
+    parties = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    connector = TCPConnector(force_close=True)
+    url = f"http://127.0.0.1:{service.port}"
+    async with ClientSession(url, connector=connector) as client:
+        for _ in range(10):
+            async with client.post(SESSIONS, json=parties) as answer:
+                location = answer.headers["Location"]
+            async with client.delete(location) as answer:
+                assert answer.status == 200
+    assert service.stdout.count("\n") == 1
+    service.signal(SIGTERM)
+    assert service.wait() == 0
+
+
+async def test_a_worker_that_dies_is_replaced(start: Start, store_url: str) -> None:
+    """The service answers throughout on the connections of the others, and then by both again."""
+    service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
+    assert service.port
+    first, second = workers_of(service)
+    os.kill(first, SIGKILL)
+
+    def is_replaced() -> bool:
+        now = workers_of(service)
+        return len(now) == 2 and first not in now and second in now
+
+    await wait_until(is_replaced)
+    assert await answered_by(service)
+
+
+async def test_workers_end_with_their_supervisor(start: Start) -> None:
+    """However it ends; and so does the embedded store."""
+    service = start(WEB_CONCURRENCY="2")
+    assert service.port
+    workers, store = workers_of(service), service.store_pid
+    assert len(workers) == 2
+    service.kill()
+    await wait_until(lambda: all(is_gone(pid) for pid in (*workers, store)))
+
+
+async def test_a_worker_that_cannot_start_stops_the_whole() -> None:
+    """It is not tried forever."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        workers = Workers(2, [listener], {"PORT": "none"})
+        with pytest.raises(WorkerError, match="exit status is 2"):
+            await workers.start()
+        await workers.stop(5)
