@@ -84,9 +84,8 @@ async def _serve_here(
         settings.write_ack,
     )
     stack.push_async_callback(calls.close)
-    repository = SessionRepository(
-        calls, Keys(settings.key_prefix), to_ms(settings.retention_minutes)
-    )
+    keys = Keys(settings.key_prefix)
+    repository = SessionRepository(calls, keys, to_ms(settings.retention_minutes), settings.events)
     background.run(sweep_forever(repository))
     service = Service(repository, settings.timeouts, settings.max_in_flight)
     server = Server(service, _allow_files(settings.max_connections))

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from session_service.domain.timeouts import TimeoutPolicy
+from session_service.domain.events import EventPolicy
+from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.store.connection import read_url
 
 
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True):
     write_ack: str  # what a write waits for beyond the store's reply: none, replica, fsync
     drain_seconds: float
     retention_minutes: float  # how long an expired session is remembered
+    events: EventPolicy
     timeouts: TimeoutPolicy
     log_level: str
     log_format: str
@@ -70,6 +72,16 @@ class Settings(msgspec.Struct, frozen=True):
             drain_seconds=number("SESSION_DRAIN_SECONDS", 8, 0, 600),
             retention_minutes=number(
                 "SESSION_EXPIRED_RETENTION_MINUTES", 1440, above=0, high=525600
+            ),
+            events=EventPolicy(
+                max_length=int(
+                    number("SESSION_EVENTS_MAX_LENGTH", 500_000, 1000, 1_000_000_000, whole=True)
+                ),
+                retention_ms=to_ms(
+                    number("SESSION_EVENTS_RETENTION_MINUTES", 60, above=0, high=10_080)
+                ),
+                content=reader.choice("SESSION_EVENTS_CONTENT", "false", ("true", "false"))
+                == "true",
             ),
             timeouts=TimeoutPolicy(
                 min_timeout=low,

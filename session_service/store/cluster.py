@@ -26,6 +26,8 @@ _SLOTS = {shard: key_slot(shard.encode()) for shard in SHARDS}
 class Cluster(Pipeline):
     """Calls go to the master of their shard's slot, as far as is known."""
 
+    spans_shards = False
+
     def __init__(
         self, client: RedisCluster, timeout: float, acknowledgement: Acknowledgement | None = None
     ) -> None:

@@ -19,11 +19,14 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
 ``sess:{3f}:events``
     stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
     (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
+``sess:{3f}:trimmed``
+    string: the moment, in epoch ms, before which events were taken from the outbox to bound it
 
 A session is in exactly one of warn, expire and forget. All keys have a TTL; those of a shard are
 kept a day longer than the last of their entries can matter.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # Which part of a name stands for which key; the scripts know them by these names in capitals.
@@ -35,6 +38,7 @@ _PARTS = {
     "forget": "forget",
     "listing": "listing",
     "events": "events",
+    "trimmed": "trimmed",
 }
 _OF_ONE_SESSION = ("session", "messages")
 _ID_BYTES = 36
@@ -46,9 +50,9 @@ def bulk(value: bytes) -> bytes:
 
 
 class KeySet(NamedTuple):
-    """The keys of one call, all of one shard."""
+    """The keys of one call, all of one shard but where a pipeline spans shards."""
 
-    shard: str
+    shard: str  # the first
     size: int
     packed: bytes  # as the protocol has them, their count first
 
@@ -80,10 +84,13 @@ class Keys:
         """
         keys = self._of_shards.get((names, shard))
         if keys is None:
-            packed = b"".join(bulk(self._name(name, shard)) for name in names)
-            keys = KeySet(shard, len(names), bulk(b"%d" % len(names)) + packed)
-            self._of_shards[names, shard] = keys
+            keys = self._of_shards[names, shard] = self.of_shards(names, (shard,))
         return keys
+
+    def of_shards(self, names: tuple[str, ...], shards: Sequence[str]) -> KeySet:
+        """Return the keys of these names for each of some shards, one shard after the other."""
+        parts = [bulk(self._name(name, shard)) for shard in shards for name in names]
+        return KeySet(shards[0], len(parts), bulk(b"%d" % len(parts)) + b"".join(parts))
 
     def _name(self, name: str, shard: str) -> bytes:
         return f"{self._prefix}:{{{shard}}}:{_PARTS[name]}".encode()

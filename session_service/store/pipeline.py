@@ -36,7 +36,12 @@ def failure(code_and_text: str) -> Exception:
 
 
 class Pipeline(ABC):
-    """Runs scripts, those of one moment together."""
+    """Runs scripts, those of one moment together.
+
+    ``spans_shards`` tells whether the keys of a call may be of several shards.
+    """
+
+    spans_shards = True
 
     @abstractmethod
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from session_service.domain.errors import (
     SessionNotFound,
     ValidationFailed,
 )
+from session_service.domain.events import EventPolicy
 from session_service.domain.ids import (
     SHARDS,
     new_id,
@@ -36,7 +37,6 @@ from session_service.store.scripts import Script
 
 _SWEEP_LIMIT = 100  # deadlines a script acts on: about 2 ms of Redis
 _SWEEP_SHARDS = 32  # shards a batch sweeps, so that requests are served in between
-_OUTBOX_LENGTH = 1000  # events a shard keeps, about
 
 
 class SweepReport(NamedTuple):
@@ -57,10 +57,19 @@ class SessionRepository:
     ``retention_ms`` is how long an expired session is remembered.
     """
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, retention_ms: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        retention_ms: int,
+        events: EventPolicy = EventPolicy(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._retention_ms = b"%d" % retention_ms
+        self._events = events
+        self._event_count = dict.fromkeys(SHARDS, 0)  # as of the last sweep
+        self._told_with_content = ("1",) if events.content else ()
 
     async def create(self, new: NewSession) -> Session:
         """Create a session."""
@@ -157,6 +166,7 @@ class SessionRepository:
             new.content,
             new.metadata,
             new.attachments or b"",
+            *self._told_with_content,
         )
         if not stored:
             raise ValidationFailed("authorId", "must be the session's userId or agentId")
@@ -262,19 +272,19 @@ class SessionRepository:
 
     async def sweep(self) -> SweepReport:
         """Act on all deadlines that are due, of every shard, up to a bound; see ``more``."""
+        most = _fair_share(self._event_count.values(), self._events.max_length)
+        arguments = (self._retention_ms, "", _SWEEP_LIMIT, most, self._events.retention_ms)
         done = [0, 0, 0, 0, 0]
         for first in range(0, len(SHARDS), _SWEEP_SHARDS):
+            shards = SHARDS[first : first + _SWEEP_SHARDS]
             replies = await self._pipeline.run_all(
                 scripts.SWEEP,
-                [
-                    (
-                        self._keys.of_shard(scripts.SWEEP.keys, shard),
-                        (self._retention_ms, "", _SWEEP_LIMIT, _OUTBOX_LENGTH),
-                    )
-                    for shard in SHARDS[first : first + _SWEEP_SHARDS]
-                ],
+                [(self._keys.of_shard(scripts.SWEEP.keys, shard), arguments) for shard in shards],
             )
-            done = [sum(numbers) for numbers in zip(done, *replies, strict=True)]
+            self._event_count.update(
+                (shard, events) for shard, (*_, events) in zip(shards, replies, strict=True)
+            )
+            done = [sum(numbers) for numbers in zip(done, *(r[:5] for r in replies), strict=True)]
         warned, expired, forgotten, repaired, more = done
         return SweepReport(warned, expired, forgotten, repaired, more > 0)
 
@@ -324,6 +334,18 @@ class SessionRepository:
         return SessionCounts(
             sum(active), sum(near), sum(expired), sum(found.values()), max(lag)
         ), found
+
+
+def _fair_share(sizes: Iterable[int], total: int) -> int:
+    """Return the most that each may have of a total, where those that need less leave the rest."""
+    left = total
+    ascending = sorted(sizes)
+    for n, size in enumerate(ascending):
+        share = left // (len(ascending) - n)
+        if size > share:
+            return share
+        left -= size
+    return total
 
 
 def _position_after(session: Session, start: str) -> str:

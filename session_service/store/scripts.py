@@ -54,6 +54,7 @@ COUNT = Script(
 LIST = Script("list", "session listing", "base session", writes=False)
 SWEEP = Script(
     "sweep",
-    "session messages warn expire forget listing events",
+    "session messages warn expire forget listing events trimmed",
     "base session outbox deadline listing",
 )
+READ = Script("read", "events trimmed", writes=False)

@@ -10,6 +10,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
+from session_service.domain.times import iso
 from session_service.web.answers import Answer, encode
 from session_service.web.decoding import compact_attachments, compact_metadata, moment
 from session_service.web.errors import NotReady, error_answer
@@ -27,7 +28,6 @@ from session_service.web.schemas import (
     SessionList,
     SessionsHealth,
     TimeoutSettings,
-    iso,
 )
 from session_service.web.service import Service
 

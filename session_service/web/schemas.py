@@ -4,7 +4,6 @@ The description of a request's field completes the sentence "<field> must be ...
 the document. What stands in ``{braces}``, there and for a bound, is a value of the TimeoutPolicy.
 """
 
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from session_service.domain.ids import UUID_PATTERN
 from session_service.domain.messages import History, Message
 from session_service.domain.sessions import Session, SessionPage
 from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy, to_minutes
+from session_service.domain.times import iso
 
 MAX_METADATA_BYTES = 10_240
 MAX_MOMENT = 8_640_000_000_000_000  # the last millisecond that a JavaScript Date can hold
@@ -176,17 +176,6 @@ class ReadHistory(Request):
 
 
 # Responses
-
-
-def iso(ms: int) -> str:
-    """Write epoch milliseconds as the contract writes times."""
-    seconds, milliseconds = divmod(ms, 1000)
-    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
-
-
-@lru_cache(maxsize=16_384)  # the seconds of some hours: times of one moment are close to each other
-def _iso_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 class TimeoutInfo(Response):

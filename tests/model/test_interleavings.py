@@ -149,7 +149,8 @@ def run(store: Any, steps: list[Step], retention: int) -> None:
 
 def sweep(pipe: Any, shard: str, retention: int) -> None:
     keys = KEYS.of_shard(scripts.SWEEP.keys, shard).names()
-    pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, retention, "", 100, 1000)
+    arguments = (retention, "", 100, 1000, 3_600_000)
+    pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, *arguments)
 
 
 def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:

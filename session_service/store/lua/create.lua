@@ -10,9 +10,9 @@ local session = {
 settle(session)
 save(session)
 schedule(id, session)
-announce('created', id, session)
+announce('created', id, session, session.expires)
 local by_user, by_agent = members(id, session)
 call('ZADD', LISTING, 0, by_user, 0, by_agent)
 outlive(LISTING, session.limit + retention)
-outlive(EVENTS, session.limit + retention)
+outlive(EVENTS, session.limit + retention + LONGEST)
 return now

@@ -11,6 +11,6 @@ local function renew(session)
     schedule(id, session)
     call('ZREM', EXPIRE, id)
   end
-  announce('renewed', id, session, session.expires)
+  announce('renewed', id, session, session.expires .. ' ' .. session.renewals)
   return true
 end

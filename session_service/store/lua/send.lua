@@ -1,6 +1,6 @@
 -- Stores a message, which counts as activity.
 -- ARGV   3 message id  4 author, or '' for the user  5 content
---        6 metadata  7 attachments, or '' (JSON)
+--        6 metadata  7 attachments, or '' (JSON)  8 given where the event is to have the content
 -- Reply  {record, createdAt, by, renewed (0|1)}, or nil for a session that is missing, or 'expired';
 --        {record} where the author is neither the session's user nor its agent; then nothing is stored
 
@@ -18,5 +18,6 @@ call('XADD', MESSAGES, created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV
 if not newest then outlive(MESSAGES, session.limit + retention) end
 session.active = math.max(session.active, now)
 local renewed = session.auto == '1' and renew(session)
-announce('message', id, session, ARGV[3] .. ' ' .. by .. ' ' .. created)
+local said = ARGV[3] .. ' ' .. by .. ' ' .. created
+announce('message', id, session, ARGV[8] and said .. ' ' .. ARGV[5] or said)
 return {save(session), created, by, renewed and 1 or 0}

@@ -1,6 +1,8 @@
 -- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention; bounds the outbox.
--- ARGV   3 how many deadlines of each kind at most  4 how many events the outbox keeps, about
--- Reply  {warned, expired, forgotten, repaired, more}; more is 1 where there may be more due now
+-- ARGV   3 how many deadlines of each kind at most
+--        4 how many events the outbox keeps, about  5 for how long, about (ms)
+-- Reply  {warned, expired, forgotten, repaired, more, how many events there are}; more is 1 where
+--        there may be more due now
 
 local limit = tonumber(ARGV[3])
 local warned, expired, forgotten, repaired, more = 0, 0, 0, 0, 0
@@ -59,7 +61,16 @@ for _, key in ipairs({WARN, EXPIRE}) do
 end
 
 forgotten = call('ZREMRANGEBYSCORE', FORGET, '-inf', now .. '')
-call('XTRIM', EVENTS, 'MAXLEN', '~', ARGV[4])
+
+-- What was trimmed lies before a moment, which is kept, so that a reader can tell a gap.
+if warned + expired > 0 then outlive(EVENTS, now + LONGEST) end
+local trimmed = false
+if call('XTRIM', EVENTS, 'MINID', '~', now - ARGV[5] .. '') > 0 then trimmed = now - ARGV[5] end
+if call('XTRIM', EVENTS, 'MAXLEN', '~', ARGV[4]) > 0 then
+  local first = call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)[1]
+  trimmed = first and string.match(first[1], '^%d+') + 1 or now
+end
+if trimmed then call('SET', TRIMMED, trimmed .. '', 'PX', LONGEST .. '') end
 
 -- A session whose key is gone before its deadline was acted on (evicted, or no sweep for all of its
 -- retention) cannot say whose it was, so its members of the listing are looked for.
@@ -70,4 +81,4 @@ if lost then
     end
   end
 end
-return {warned, expired, forgotten, repaired, more}
+return {warned, expired, forgotten, repaired, more, call('XLEN', EVENTS)}

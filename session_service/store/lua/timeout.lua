@@ -18,7 +18,9 @@ settle(session)
 if session.expires <= now then return {record, now, 'past'} end
 schedule(id, session)
 call('ZREM', EXPIRE, id)
-announce('updated', id, session, session.expires)
-for _, key in ipairs({LISTING, EVENTS}) do outlive(key, session.limit + retention) end
+announce('updated', id, session, session.expires .. ' ' .. session.timeout .. ' ' .. session.duration
+  .. ' ' .. session.warning .. ' ' .. session.auto)
+outlive(LISTING, session.limit + retention)
+outlive(EVENTS, session.limit + retention + LONGEST)
 if call('EXISTS', MESSAGES) == 1 then outlive(MESSAGES, session.limit + retention) end
 return {save(session), now}

@@ -1,0 +1,219 @@
+"""Events for any number of subscribers in this process, by one reader of the outbox.
+
+A subscriber that starts at an earlier position catches up by a reader of its own, no faster than it
+takes what it is given, and then joins the others. Both readers follow the one order of all events,
+so where they meet there is no gap, and nothing comes twice.
+"""
+
+import asyncio
+import logging
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.events import Event, EventFilter, EventId
+from session_service.store.outbox import Batch, Outbox, Reader
+
+_INTERVAL_SECONDS = 0.1  # between looks for what is new
+_AWAY_SECONDS = 0.5  # until a store that was away is asked again
+_BUFFERED = 1000  # events that may wait for a subscriber
+_TURN = 64  # events that are delivered before the subscribers have their turn
+_LONG_SECONDS = 3600.0  # a subscriber that has nothing else to do waits again after it
+_CATCHING_UP = 4  # readers at a time, for the store has others to serve
+
+log = logging.getLogger(__name__)
+
+
+class Reset(NamedTuple):
+    """Stands for a gap: what happened before ``position`` may be missing; the rest follows."""
+
+    position: EventId
+
+
+class FellBehindError(Exception):
+    """The subscriber did not take what it was given, and gets nothing more."""
+
+
+class Feed:
+    """Reads the outbox while somebody subscribes."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.turns = asyncio.Semaphore(_CATCHING_UP)
+        self._subscriptions: set[Subscription] = set()
+        # Those that have joined, by the session or the user they ask for, so that an event is shown
+        # to few that do not want it; and how many of them want each shard.
+        self._joined: dict[str | None, dict[Subscription, None]] = defaultdict(dict)
+        self._wanted: Counter[str] = Counter()
+        self._reader: Reader | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def subscribe(self, wanted: EventFilter, after: EventId | None = None) -> "Subscription":
+        """Subscribe to what happens from now on, or happened after a position.
+
+        Raises StoreUnavailable. A subscription is to be closed when it is not wanted any more.
+        """
+        subscription = Subscription(self, wanted, after)
+        await subscription.start()
+        self._subscriptions.add(subscription)
+        if self._is_closed:
+            subscription.close()
+        return subscription
+
+    def close(self) -> None:
+        """Close all subscriptions, at once and for good."""
+        self._is_closed = True
+        for subscription in list(self._subscriptions):
+            subscription.close()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def join(self, subscription: "Subscription", position: EventId) -> bool:
+        """Take over a subscription that has everything up to a position, if that is far enough."""
+        if self._reader is not None and position < self._reader.position:
+            return False
+        self._joined[subscription.key][subscription] = None
+        self._wanted.update(subscription.wanted.shards)
+        if self._reader is None:
+            self._reader = self.outbox.reader(sorted(self._wanted), position)
+            self._reading = asyncio.create_task(self._read(self._reader), name="feed")
+        return True
+
+    def leave(self, subscription: "Subscription") -> None:
+        """Forget a subscription."""
+        self._subscriptions.discard(subscription)
+        others = self._joined[subscription.key]
+        if subscription in others:
+            del others[subscription]
+            self._wanted.subtract(subscription.wanted.shards)
+            self._wanted = +self._wanted
+        if not others:
+            del self._joined[subscription.key]
+
+    async def _read(self, reader: Reader) -> None:
+        is_away = False
+        shards: list[str] = []
+        try:
+            while self._wanted:
+                if shards != sorted(self._wanted):
+                    shards = sorted(self._wanted)
+                    reader.read_from(shards)
+                try:
+                    batch = await reader.read()
+                except StoreUnavailable as error:
+                    if not is_away:
+                        log.warning("feed: store unavailable", extra={"reason": error.reason})
+                    is_away = True
+                    await asyncio.sleep(_AWAY_SECONDS)
+                    continue
+                is_away = False
+                await self._deliver(batch, reader.position)
+                if not batch.more:
+                    await asyncio.sleep(_INTERVAL_SECONDS)
+        except Exception:
+            log.exception("defect in the feed")
+            for subscription in list(self._subscriptions):
+                subscription.close()
+        finally:
+            self._reader = self._reading = None
+
+    async def _deliver(self, batch: Batch, position: EventId) -> None:
+        if batch.is_lost:
+            log.warning("feed: events were trimmed before they were read")
+            for subscriptions in list(self._joined.values()):
+                for subscription in list(subscriptions):
+                    subscription.put(Reset(position))
+        for n, event in enumerate(batch.events, 1):
+            for key in (event.session_id, event.user_id, None):
+                slow = [
+                    subscription
+                    for subscription in self._joined.get(key, ())
+                    if subscription.wanted.matches(event) and not subscription.put(event)
+                ]
+                for subscription in slow:
+                    self.leave(subscription)
+            if n % _TURN == 0:
+                await asyncio.sleep(0)
+
+
+class Subscription:
+    """One subscriber's events, in order: to be taken, or iterated over."""
+
+    def __init__(self, feed: Feed, wanted: EventFilter, after: EventId | None) -> None:
+        self.wanted = wanted
+        self.key = wanted.session_id or wanted.user_id
+        self.is_closed = False
+        self._feed = feed
+        self._reader: Reader | None = feed.outbox.reader(wanted.shards, after)  # until it joins
+        self._since = self._reader.position  # everything up to here was put
+        self._items: deque[Event | Reset] = deque()
+        self._fell_behind = False
+        self._news = asyncio.Event()
+
+    async def start(self) -> None:
+        """See that the store answers, and what it has to begin with."""
+        if self._reader is not None:
+            await self._catch_up(self._reader)
+
+    async def take(self, seconds: float) -> list[Event | Reset]:
+        """Return what has come, or wait for it at most so long and return nothing.
+
+        Returns nothing at once when it is closed. Raises FellBehindError when 1,000 events have
+        waited and more came, once those were taken.
+        """
+        give_up = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(give_up):
+                while not (self._items or self.is_closed or self._fell_behind):
+                    if self._reader is None:
+                        await self._news.wait()
+                        continue
+                    async with self._feed.turns:
+                        await self._catch_up(self._reader)
+        except TimeoutError:
+            return []
+        except StoreUnavailable:
+            await asyncio.sleep(_AWAY_SECONDS)
+            return []
+        if self._fell_behind and not self._items:
+            raise FellBehindError
+        items = list(self._items)
+        self._items.clear()
+        self._news.clear()
+        return items
+
+    async def __aiter__(self) -> AsyncIterator[Event | Reset]:
+        while True:
+            items = await self.take(_LONG_SECONDS)
+            if not items and self.is_closed:
+                return
+            for item in items:
+                yield item
+
+    def put(self, item: Event | Reset) -> bool:
+        """Let an item wait to be taken; false where too many wait already."""
+        if item.position <= self._since:
+            return True
+        if len(self._items) >= _BUFFERED:
+            self._fell_behind = True
+        else:
+            self._items.append(item)
+        self._news.set()
+        return not self._fell_behind
+
+    def close(self) -> None:
+        """Want no more."""
+        self.is_closed = True
+        self._feed.leave(self)
+        self._news.set()
+
+    async def _catch_up(self, reader: Reader) -> None:
+        batch = await reader.read()
+        if batch.is_lost:
+            self._items.append(Reset(reader.position))
+        self._items.extend(event for event in batch.events if self.wanted.matches(event))
+        self._since = reader.position
+        if not batch.more and self._feed.join(self, reader.position):
+            self._reader = None

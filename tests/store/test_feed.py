@@ -1,0 +1,280 @@
+"""What happened is told to every subscriber: in order, without a gap, and nothing twice."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
+from session_service.domain.messages import NewMessage
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.connection import pipeline
+from session_service.store.feed import Feed, FellBehindError, Reset, Subscription
+from session_service.store.keys import Keys
+from session_service.store.outbox import Outbox
+from session_service.store.pipeline import Pipeline
+from session_service.store.repository import SessionRepository
+from tests.conftest import RETENTION_MS, STORE_TIMEOUT
+from tests.waiting import wait_until
+
+HOUR = 3_600_000
+LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
+EVERYTHING = EventFilter()
+KEYS = Keys("test")
+
+
+@pytest.fixture
+async def calls(redis: Redis, store_url: str) -> AsyncIterator[Pipeline]:
+    calls = pipeline(store_url, redis, STORE_TIMEOUT)
+    yield calls
+    await calls.close()
+
+
+@pytest.fixture
+def outbox(calls: Pipeline) -> Outbox:
+    return Outbox(calls, KEYS)
+
+
+@pytest.fixture
+async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
+    feed = Feed(outbox)
+    yield feed
+    feed.close()
+
+
+def new(user: str | None = None) -> NewSession:
+    return NewSession(str(uuid4()), user or str(uuid4()), LASTING, b"{}")
+
+
+async def lives(repository: SessionRepository, count: int) -> list[Session]:
+    """Sessions that are created, renewed a few times and ended, all at the same time."""
+
+    async def live() -> Session:
+        session = await repository.create(new())
+        for _ in range(random.randrange(4)):
+            await repository.renew(session.id)
+            await asyncio.sleep(random.random() / 100)
+        await repository.end(session.id)
+        return session
+
+    return await asyncio.gather(*(live() for _ in range(count)))
+
+
+async def a_moment_later(redis: Any) -> None:
+    """Let the store's clock go on: a subscription starts with the millisecond in which it comes."""
+    start = await redis.time()
+
+    async def is_past() -> bool:
+        return bool(await redis.time() > (start[0], start[1] + 1000))
+
+    await wait_until(is_past)
+
+
+async def take(subscription: Subscription, count: int) -> list[Any]:
+    """The next items, so many."""
+    items: list[Any] = []
+    while len(items) < count:
+        more = await subscription.take(10)
+        assert more, f"only {len(items)} of {count} came"
+        items += more
+    assert len(items) == count
+    return items
+
+
+async def stored(redis: Any) -> list[EventId]:
+    """The ids of all events in the store, in order."""
+    found = []
+    for key in await redis.keys("*:events"):
+        shard = key.partition(b"{")[2][:2].decode()
+        for entry, _ in await redis.xrange(key):
+            ms, number = map(int, entry.split(b"-"))
+            found.append(EventId(ms, shard, number))
+    return sorted(found)
+
+
+async def test_subscribers_get_all_that_happens_in_one_order(
+    feed: Feed, repository: SessionRepository, redis: Any
+) -> None:
+    """Each the same, and exactly what is in the store."""
+    await lives(repository, 5)  # before they came
+    await a_moment_later(redis)
+    before = len(await stored(redis))
+    subscriptions = [await feed.subscribe(EVERYTHING) for _ in range(3)]
+    await lives(repository, 50)
+    expected = (await stored(redis))[before:]
+    for subscription in subscriptions:
+        events = await take(subscription, len(expected))
+        assert [event.position for event in events] == expected
+
+
+async def test_a_subscriber_who_was_away_gets_what_it_missed(
+    feed: Feed, repository: SessionRepository, redis: Any
+) -> None:
+    """From any event it has seen, while more happens: without a gap, and nothing twice."""
+    await lives(repository, 40)
+    seen = await stored(redis)
+    writing = asyncio.create_task(lives(repository, 100))
+    starts = random.sample(seen, 5)
+    subscriptions = [await feed.subscribe(EVERYTHING, start) for start in starts]
+    await writing
+    everything = await stored(redis)
+    for start, subscription in zip(starts, subscriptions, strict=True):
+        expected = everything[everything.index(start) + 1 :]
+        events = await take(subscription, len(expected))
+        assert [event.position for event in events] == expected
+
+
+async def test_a_long_absence_is_caught_up_with(
+    feed: Feed, repository: SessionRepository, redis: Any
+) -> None:
+    """5,000 events, half of them of one shard, are more than is read at a time."""
+    user, session = str(uuid4()), await repository.create(new())
+    start = (await stored(redis))[0]
+    for _ in range(25):
+        await asyncio.gather(
+            *(repository.create(new(user)) for _ in range(100)),
+            *(repository.create(new()) for _ in range(100)),
+        )
+    expected = (await stored(redis))[1:]
+    subscription = await feed.subscribe(EVERYTHING, start)
+    events = await take(subscription, len(expected))
+    assert [event.position for event in events] == expected
+    await repository.end(session.id)
+    assert [event.type for event in await take(subscription, 1)] == ["ended"]
+
+
+async def test_a_filter_lets_through_what_matches(
+    feed: Feed, repository: SessionRepository, redis: Any
+) -> None:
+    """By session, by user, by agent and by type."""
+    first = await repository.create(new())
+    await a_moment_later(redis)
+    subscriptions = {
+        "session": await feed.subscribe(EventFilter(session_id=first.id)),
+        "user": await feed.subscribe(EventFilter(user_id=first.user_id)),
+        "agent": await feed.subscribe(EventFilter(agent_id=first.agent_id)),
+        "type": await feed.subscribe(EventFilter(types=frozenset(["ended"]))),
+    }
+    second = await repository.create(new(first.user_id))
+    await repository.send(first.id, NewMessage("Hello", None, b"{}", None))
+    await repository.end(second.id)
+    await repository.end(first.id)
+    told = {
+        name: [(event.type, event.session_id) for event in await take(subscription, count)]
+        for count, (name, subscription) in zip((3, 5, 3, 2), subscriptions.items(), strict=True)
+    }
+    of_first = [(each, first.id) for each in ("renewed", "message", "ended")]
+    assert told == {
+        "session": of_first,
+        "user": [("created", second.id), *of_first[:2], ("ended", second.id), of_first[2]],
+        "agent": of_first,
+        "type": [("ended", second.id), ("ended", first.id)],
+    }
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_a_message_is_told_without_its_content(
+    calls: Pipeline, feed: Feed, content: bool
+) -> None:
+    """But where the content was asked for."""
+    repository = SessionRepository(calls, KEYS, RETENTION_MS, EventPolicy(content=content))
+    session = await repository.create(new())
+    subscription = await feed.subscribe(EventFilter(types=frozenset(["message"])))
+    await repository.send(session.id, NewMessage("a  secret", None, b"{}", None))
+    (event,) = await take(subscription, 1)
+    assert event.data.get("content") == ("a  secret" if content else None)
+
+
+class TestWhenTheOutboxIsBounded:
+    """An outbox that keeps some 1,000 events, or those of 100 ms."""
+
+    @pytest.fixture(params=["length", "age"])
+    def policy(self, request: pytest.FixtureRequest) -> EventPolicy:
+        if request.param == "length":
+            return EventPolicy(max_length=1000)
+        return EventPolicy(retention_ms=100)
+
+    @pytest.fixture
+    def repository(self, calls: Pipeline, policy: EventPolicy) -> SessionRepository:
+        return SessionRepository(calls, KEYS, RETENTION_MS, policy)
+
+    async def test_a_gap_is_told(
+        self, feed: Feed, repository: SessionRepository, redis: Any
+    ) -> None:
+        """A subscriber for whom too much is gone is told so, and gets what comes from now on."""
+        user = str(uuid4())
+        first = await repository.create(new(user))
+        start = (await stored(redis))[0]
+        for _ in range(20):
+            await asyncio.gather(*(repository.create(new(user)) for _ in range(100)))
+
+        async def is_trimmed() -> bool:
+            await repository.sweep()
+            return start not in await stored(redis)
+
+        await wait_until(is_trimmed)
+        for wanted in (EVERYTHING, EventFilter(session_id=first.id)):
+            subscription = await feed.subscribe(wanted, start)
+            (reset,) = await take(subscription, 1)
+            assert isinstance(reset, Reset)
+            await repository.renew(first.id)
+            (event,) = await take(subscription, 1)
+            assert isinstance(event, Event)
+            assert event.position > reset.position
+            await feed.subscribe(EVERYTHING, reset.position)  # from where one can go on, too
+
+    async def test_what_is_kept_can_be_read_on(
+        self, feed: Feed, repository: SessionRepository, redis: Any
+    ) -> None:
+        """A quiet shard's past is not missed by who has seen it."""
+        await lives(repository, 20)
+        await asyncio.sleep(0.2)
+        await repository.sweep()
+        last = await repository.create(new())
+        start = (await stored(redis))[-1]
+        subscription = await feed.subscribe(EVERYTHING, start)
+        await repository.end(last.id)
+        assert [event.type for event in await take(subscription, 1)] == ["ended"]
+
+
+@pytest.mark.parametrize("days", [-8, 1])
+async def test_a_position_that_cannot_be_known_is_a_gap(
+    feed: Feed, repository: SessionRepository, days: int
+) -> None:
+    """One in the future, as of another store, and one older than anything is kept."""
+    session = await repository.create(new())
+    position = EventId(session.created_at + days * 24 * HOUR, "00", 0)
+    assert isinstance((await take(await feed.subscribe(EVERYTHING, position), 1))[0], Reset)
+
+
+async def test_who_does_not_take_is_cut_and_disturbs_nobody(
+    feed: Feed, repository: SessionRepository
+) -> None:
+    """It gets the first 1,000, then it is told; the other gets all."""
+    user = str(uuid4())
+    idle, busy = [await feed.subscribe(EVERYTHING) for _ in range(2)]
+    events = []
+    for _ in range(15):
+        await asyncio.gather(*(repository.create(new(user)) for _ in range(100)))
+        events += await take(busy, 100)
+    assert len(await take(idle, 1000)) == 1000
+    with pytest.raises(FellBehindError):
+        await idle.take(10)
+    assert len(events) == 1500
+
+
+async def test_a_subscriber_of_nothing_waits(feed: Feed) -> None:
+    """A session that cannot be has no events; a wait has a bound; a closed feed lets go at once."""
+    subscription = await feed.subscribe(EventFilter(session_id="no session"))
+    assert await subscription.take(0.01) == []
+    waiting = asyncio.create_task(subscription.take(60))
+    await asyncio.sleep(0)
+    feed.close()
+    assert await waiting == []
+    assert subscription.is_closed
+    assert (await feed.subscribe(EVERYTHING)).is_closed
