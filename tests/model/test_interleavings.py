@@ -178,7 +178,7 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
         return
     if not isinstance(reply, list):  # it does not say when
         state = "expired" if reply else "missing"
-        states = {model.state(earliest), model.state(latest)}
+        states = {model.state(now) for now in range(earliest, latest + 1)}
         assert state in states or is_forgotten(model, state, earliest), (step, model)
         return
     record, *more = reply
