@@ -1,5 +1,6 @@
 """The service as a process: started, signalled and always reaped, by its process id."""
 
+import asyncio
 import json
 import os
 import re
@@ -43,6 +44,17 @@ def run(folder: Path, command: str, **settings: str) -> subprocess.CompletedProc
         timeout=_SECONDS,
         check=False,
     )
+
+
+async def is_closed(port: int) -> bool:
+    """Tell whether a connection is refused."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await writer.wait_closed()
+    except ConnectionError:
+        return True
+    return False
 
 
 class ServiceProcess:

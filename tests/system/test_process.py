@@ -18,7 +18,7 @@ from redis import Redis
 from session_service import __version__
 from tests.api import SESSIONS, assert_error
 from tests.servers import store_server, valkey_binary
-from tests.system.processes import Start, run
+from tests.system.processes import Start, is_closed, run
 from tests.waiting import wait_until
 
 
@@ -47,17 +47,6 @@ def stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, SIGCONT)
-
-
-async def is_closed(port: int) -> bool:
-    """Tell whether a connection is refused."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        await writer.wait_closed()
-    except ConnectionError:
-        return True
-    return False
 
 
 async def test_one_line_tells_of_the_start(start: Start, store_url: str) -> None:
