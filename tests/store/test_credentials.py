@@ -1,0 +1,102 @@
+"""Logins and TLS, as the URL has them."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from redis import Redis
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.store.connection import connect, pipeline
+from tests.servers import store_server, valkey_binary
+
+
+class Certificate(NamedTuple):
+    """One for 127.0.0.1, signed by itself."""
+
+    certificate: Path
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl on the PATH to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    made = Certificate(folder / "certificate.pem", folder / "key.pem")
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-out", made.certificate, "-keyout", made.key,
+        ],
+        capture_output=True,
+        check=True,
+    )  # fmt: skip
+    return made
+
+
+@asynccontextmanager
+async def behind_tls(certificate: Certificate, socket: str) -> AsyncIterator[int]:
+    """A port that speaks TLS before a server's unix socket."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    tasks = set()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        store_reader, store_writer = await asyncio.open_unix_connection(socket)
+        await asyncio.gather(
+            pass_on(reader, store_writer), pass_on(store_reader, writer), return_exceptions=True
+        )
+        tasks.discard(asyncio.current_task())
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+        await asyncio.gather(*(task for task in tasks if task), return_exceptions=True)
+
+
+async def answers(url: str) -> bool:
+    """Whether the store behind a URL does; the reason is in the exception otherwise."""
+    calls = pipeline(url, connect(url, 2), 2)
+    try:
+        await calls.ping()
+    finally:
+        await calls.close()
+    return True
+
+
+async def test_a_server_with_tls(certificate: Certificate) -> None:
+    """It is spoken with where its certificate can be checked, and not otherwise."""
+    with store_server(valkey_binary()) as url:
+        async with behind_tls(certificate, url.removeprefix("unix://")) as port:
+            address = f"rediss://127.0.0.1:{port}/0"
+            assert await answers(f"{address}?ssl_ca_certs={certificate.certificate}")
+            with pytest.raises(StoreUnavailable) as refused:
+                await answers(address)
+            assert "certificate" in refused.value.reason
+
+
+async def test_a_login() -> None:
+    """The user of the URL is the one who is let in."""
+    with store_server(valkey_binary()) as url:
+        with Redis.from_url(url) as operator:
+            operator.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
+            operator.execute_command("ACL", "SETUSER", "default", "off")
+        login = url.replace("unix://", "unix://app:secret@")
+        assert await answers(login)
+        for wrong in (url, login.replace("secret", "guess")):
+            with pytest.raises(StoreUnavailable):
+                await answers(wrong)
