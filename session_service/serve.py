@@ -19,8 +19,10 @@ from session_service.domain.timeouts import to_ms
 from session_service.settings import Settings
 from session_service.store.connection import connect, pipeline
 from session_service.store.embedded import EmbeddedServer
+from session_service.store.feed import Feed
 from session_service.store.inspection import StoreTooOldError, inspect
 from session_service.store.keys import Keys
+from session_service.store.outbox import Outbox
 from session_service.store.repository import SessionRepository
 from session_service.sweeper import sweep_forever
 from session_service.web.server import Server
@@ -87,7 +89,8 @@ async def _serve_here(
     keys = Keys(settings.key_prefix)
     repository = SessionRepository(calls, keys, to_ms(settings.retention_minutes), settings.events)
     background.run(sweep_forever(repository))
-    service = Service(repository, settings.timeouts, settings.max_in_flight)
+    feed = Feed(Outbox(calls, keys))
+    service = Service(repository, settings.timeouts, feed, settings.max_in_flight)
     server = Server(service, _allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()

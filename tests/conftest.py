@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.connection import connect, pipeline
+from session_service.store.feed import Feed
 from session_service.store.keys import Keys
+from session_service.store.outbox import Outbox
+from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
 from session_service.web.server import Server
 from session_service.web.service import Service
@@ -19,6 +22,7 @@ from tests.servers import redis_binary, store_server, valkey_binary
 
 STORE_TIMEOUT = 5.0
 RETENTION_MS = 60_000
+KEYS = Keys("test")
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +70,24 @@ def policy() -> TimeoutPolicy:
 
 
 @pytest.fixture
-async def repository(
-    redis: Redis, store_url: str, retention_ms: int
-) -> AsyncIterator[SessionRepository]:
+async def calls(redis: Redis, store_url: str) -> AsyncIterator[Pipeline]:
+    """The way to the store."""
     calls = pipeline(store_url, redis, STORE_TIMEOUT)
-    yield SessionRepository(calls, Keys("test"), retention_ms)
+    yield calls
     await calls.close()
+
+
+@pytest.fixture
+def repository(calls: Pipeline, retention_ms: int) -> SessionRepository:
+    return SessionRepository(calls, KEYS, retention_ms)
+
+
+@pytest.fixture
+async def feed(calls: Pipeline) -> AsyncIterator[Feed]:
+    """What is told of the sessions of the repository."""
+    feed = Feed(Outbox(calls, KEYS))
+    yield feed
+    feed.close()
 
 
 class ServiceUnderTest(BaseTestServer):
@@ -86,8 +102,8 @@ class ServiceUnderTest(BaseTestServer):
 
 
 @pytest.fixture
-def service(repository: SessionRepository, policy: TimeoutPolicy) -> Service:
-    return Service(repository, policy)
+def service(repository: SessionRepository, policy: TimeoutPolicy, feed: Feed) -> Service:
+    return Service(repository, policy, feed)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from session_service.domain.events import Event, EventFilter, EventId
 from session_service.store.outbox import Batch, Outbox, Reader
 
 _INTERVAL_SECONDS = 0.1  # between looks for what is new
+_MILLISECOND = 0.001
 _AWAY_SECONDS = 0.5  # until a store that was away is asked again
 _BUFFERED = 1000  # events that may wait for a subscriber
 _TURN = 64  # events that are delivered before the subscribers have their turn
@@ -49,6 +50,7 @@ class Feed:
         self._reader: Reader | None = None
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
+        self.position = EventId.before(0)  # all up to here was delivered to those that have joined
 
     async def subscribe(self, wanted: EventFilter, after: EventId | None = None) -> "Subscription":
         """Subscribe to what happens from now on, or happened after a position.
@@ -61,6 +63,11 @@ class Feed:
         if self._is_closed:
             subscription.close()
         return subscription
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._subscriptions)
 
     def close(self) -> None:
         """Close all subscriptions, at once and for good."""
@@ -77,6 +84,7 @@ class Feed:
         self._joined[subscription.key][subscription] = None
         self._wanted.update(subscription.wanted.shards)
         if self._reader is None:
+            self.position = position
             self._reader = self.outbox.reader(sorted(self._wanted), position)
             self._reading = asyncio.create_task(self._read(self._reader), name="feed")
         return True
@@ -136,6 +144,7 @@ class Feed:
                     self.leave(subscription)
             if n % _TURN == 0:
                 await asyncio.sleep(0)
+        self.position = position
 
 
 class Subscription:
@@ -147,7 +156,7 @@ class Subscription:
         self.is_closed = False
         self._feed = feed
         self._reader: Reader | None = feed.outbox.reader(wanted.shards, after)  # until it joins
-        self._since = self._reader.position  # everything up to here was put
+        self._taken = self._since = self._reader.position  # all up to here was taken, was put
         self._items: deque[Event | Reset] = deque()
         self._fell_behind = False
         self._news = asyncio.Event()
@@ -180,9 +189,35 @@ class Subscription:
         if self._fell_behind and not self._items:
             raise FellBehindError
         items = list(self._items)
+        self._taken = items[-1].position if items else self._taken
         self._items.clear()
         self._news.clear()
         return items
+
+    @property
+    def position(self) -> EventId:
+        """From where to go on for who has had all that was taken."""
+        if self._items:
+            return self._taken
+        return max(self._since, self._feed.position) if self._reader is None else self._since
+
+    async def has_missed(self) -> bool:
+        """Tell whether something has happened until now that is still to be taken.
+
+        Raises StoreUnavailable.
+        """
+        if any(isinstance(item, Event) for item in self._items):
+            return True
+        reader = self._feed.outbox.reader(self.wanted.shards, self._since)
+        now = None  # a read comes up to the millisecond before the one in which it happens
+        while now is None or reader.position == now:
+            batch = await reader.read()
+            if any(self.wanted.matches(event) for event in batch.events):
+                return True
+            if now is None and not batch.more:
+                now = reader.position
+            await asyncio.sleep(_MILLISECOND)
+        return False
 
     async def __aiter__(self) -> AsyncIterator[Event | Reset]:
         while True:

@@ -57,15 +57,16 @@ class Answer:
             head += "Connection: close\r\n"
         elif is_http_1_0:
             head += "Connection: keep-alive\r\n"
-        start = _start(self.status, int(time.time()))
+        start = start_of(self.status, int(time.time()))
         return b"".join((start, head.encode("latin-1"), b"\r\n", b"" if is_head else body))
 
 
 @lru_cache(maxsize=64)
-def _start(status: int, second: int) -> bytes:
+def start_of(status: int, second: int, content_type: str = "application/json") -> bytes:
+    """Write the status and the headers that an answer shares with others of its second."""
     phrase = HTTPStatus(status).phrase
     return (
         f"HTTP/1.1 {status} {phrase}\r\n"
-        f"Content-Type: application/json\r\n"
+        f"Content-Type: {content_type}\r\n"
         f"Date: {formatdate(second, usegmt=True)}\r\n"
     ).encode("latin-1")

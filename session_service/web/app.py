@@ -30,9 +30,10 @@ from session_service.web.errors import (
 from session_service.web.openapi import document
 from session_service.web.routes import PARAMETER, ROUTES, Route
 from session_service.web.service import Service
+from session_service.web.streams import EventStream
 
 # From a request and the id in its path, if the route has one, to the answer.
-_Bound = Callable[[web.BaseRequest, str], Awaitable[Answer]]
+_Bound = Callable[[web.BaseRequest, str], Awaitable[Answer | EventStream]]
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
@@ -63,8 +64,9 @@ class App:
                 if "GET" in methods:
                     methods["HEAD"] = methods["GET"]
 
-    async def handle(self, request: web.BaseRequest) -> Answer:
+    async def handle(self, request: web.BaseRequest) -> Answer | EventStream:
         """Answer a request, whatever happens."""
+        answer: Answer | EventStream
         started = time.perf_counter()
         headers = request.headers
         given = headers.get(REQUEST_ID_HEADER)
@@ -135,7 +137,7 @@ class App:
             return lambda _, __: handler(service)
         decoder = RequestDecoder(given_type, service.policy)
 
-        async def bound(request: web.BaseRequest, path_id: str) -> Answer:
+        async def bound(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
             given = await decoder.body(request) if has_body else decoder.query(request)
             return await (handler(service, path_id, given) if has_id else handler(service, given))
 

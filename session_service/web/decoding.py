@@ -44,7 +44,10 @@ class RequestDecoder:
     def __init__(self, request_type: Any, policy: TimeoutPolicy) -> None:
         self._type = request_type
         self._json = msgspec.json.Decoder(request_type)
-        self._allowed = dict(_describe(inspect.type_info(request_type), policy))
+        info = inspect.type_info(request_type)
+        self._allowed = dict(_describe(info, policy))
+        self._lists = {path.removesuffix("[]") for path in self._allowed if path.endswith("[]")}
+        self._headers = headers_of(request_type)
 
     async def body(self, request: web.BaseRequest) -> Any:
         """Read and decode a body; raises InvalidJson, ValidationFailed and their like."""
@@ -74,9 +77,15 @@ class RequestDecoder:
             raise InvalidJson("It is nested too deeply.") from None
 
     def query(self, request: web.BaseRequest) -> Any:
-        """Decode a query; raises ValidationFailed."""
+        """Decode a query, and headers that stand for a part of it; raises ValidationFailed."""
+        given: dict[str, Any] = dict(request.query)
+        for name in self._lists & given.keys():
+            given[name] = ",".join(request.query.getall(name)).split(",")
+        for name, header in self._headers.items():
+            if header in request.headers:
+                given[name] = request.headers[header]
         try:
-            return msgspec.convert(dict(request.query), self._type, strict=False)
+            return msgspec.convert(given, self._type, strict=False)
         except msgspec.ValidationError as error:
             raise self._problem(str(error)) from None
 
@@ -99,6 +108,16 @@ class RequestDecoder:
         while path not in self._allowed and path:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self._allowed.get(path, "valid")
+
+
+def headers_of(request_type: Any) -> dict[str, str]:
+    """Return the headers in which fields of a query can come, too, by the fields' names."""
+    info = inspect.type_info(request_type)
+    return {
+        field.encode_name: field.type.extra["header"]
+        for field in (info.fields if isinstance(info, inspect.StructType) else ())
+        if isinstance(field.type, inspect.Metadata) and field.type.extra
+    }
 
 
 def _describe(

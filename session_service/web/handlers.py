@@ -6,7 +6,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from session_service.domain.errors import StoreUnavailable
+from session_service.domain.errors import (
+    ServiceError,
+    SessionExpired,
+    SessionNotFound,
+    StoreUnavailable,
+)
+from session_service.domain.events import EventFilter, EventId
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
@@ -27,11 +33,15 @@ from session_service.web.schemas import (
     SessionInfo,
     SessionList,
     SessionsHealth,
+    StreamEvents,
+    StreamSessionEvents,
     TimeoutSettings,
 )
 from session_service.web.service import Service
+from session_service.web.streams import EventStream
 
-SESSIONS = "/api/messaging/sessions"
+MESSAGING = "/api/messaging"
+SESSIONS = f"{MESSAGING}/sessions"
 
 _ENDED = encode(SessionEnded("Session ended successfully"))
 _LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
@@ -135,6 +145,36 @@ async def read_history(service: Service, session_id: str, given: ReadHistory) ->
     return _reply(200, MessagePage.of(history))
 
 
+async def stream_session_events(
+    service: Service, session_id: str, given: StreamSessionEvents
+) -> EventStream:
+    """Follow what happens to a session.
+
+    Who has seen the session is told of its end, too, if that was missed.
+    """
+    after = _position(given.last_event_id)
+    subscription = await service.feed.subscribe(EventFilter(session_id=session_id), after)
+    try:
+        await service.repository.get(session_id)
+    except ServiceError as error:
+        has_gone = isinstance(error, SessionNotFound | SessionExpired)
+        if not (has_gone and after and await subscription.has_missed()):
+            subscription.close()
+            raise
+    return EventStream(subscription)
+
+
+async def stream_events(service: Service, given: StreamEvents) -> EventStream:
+    """Follow what happens to all sessions, or those that match."""
+    wanted = EventFilter(
+        user_id=_lower(given.user_id),
+        agent_id=_lower(given.agent_id),
+        types=frozenset(each.removeprefix("session.") for each in given.type) or None,
+    )
+    after = _position(given.last_event_id)
+    return EventStream(await service.feed.subscribe(wanted, after))
+
+
 async def healthz(_: Service) -> Answer:
     """Tell that the process lives."""
     return _reply(200, ProbeStatus("ok"))
@@ -158,6 +198,10 @@ def _reply(status: int, body: msgspec.Struct) -> Answer:
 
 def _or(value: Any, otherwise: Any) -> Any:
     return otherwise if value is UNSET else value
+
+
+def _position(last_event_id: str | UnsetType) -> EventId | None:
+    return EventId.parse(last_event_id, "lastEventId") if last_event_id else None
 
 
 def _lower(uuid: str | UnsetType) -> str | None:

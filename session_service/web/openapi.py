@@ -11,9 +11,11 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web import schemas
 from session_service.web.answers import REQUEST_ID_HEADER
+from session_service.web.decoding import headers_of
 from session_service.web.errors import ANSWERS
 from session_service.web.handlers import create_session, sessions_health
 from session_service.web.routes import PARAMETER, ROUTES, Route
+from session_service.web.streams import CONTENT_TYPE as STREAM_TYPE
 
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
@@ -45,7 +47,7 @@ def document(policy: TimeoutPolicy) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
-        "tags": [{"name": "sessions"}, {"name": "probes"}],
+        "tags": [{"name": "sessions"}, {"name": "events"}, {"name": "probes"}],
         "paths": dict(paths),
         "components": {"schemas": components},
     }
@@ -79,7 +81,7 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
         "operationId": _camel(route.handler.__name__),
         "summary": route.summary,
         "description": route.description,
-        "tags": ["sessions" if route.path.startswith("/api/") else "probes"],
+        "tags": [_tag(route)],
         "security": [],
     }
     parameters = []
@@ -105,6 +107,15 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
             }
             for name, property_schema in schema["properties"].items()
         ]
+        parameters += [
+            {
+                "name": header,
+                "in": "header",
+                "schema": schema["properties"][name],
+                "description": f"stands for {name}, and goes before it",
+            }
+            for name, header in headers_of(route.query).items()
+        ]
     if parameters:
         operation["parameters"] = parameters
     if route.body:
@@ -113,11 +124,17 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
+def _tag(route: Route) -> str:
+    if route.streams:
+        return "events"
+    return "sessions" if route.path.startswith("/api/") else "probes"
+
+
 def _responses(route: Route) -> dict[str, Any]:
     success: dict[str, Any] = {
         "description": route.answer,
         "headers": {REQUEST_ID_HEADER: _header("The id of the request, as in the log")},
-        "content": _json(route.response),
+        "content": _stream(route.response) if route.streams else _json(route.response),
     }
     if route.handler is create_session:
         success["headers"]["Location"] = _header("The address of the session")
@@ -155,6 +172,13 @@ def _json(*of: type[msgspec.Struct]) -> dict[str, Any]:
     schemas_of = [{"$ref": _REF.format(name=each.__name__)} for each in of]
     schema: dict[str, Any] = {"anyOf": schemas_of} if len(of) > 1 else schemas_of[0]
     return {"application/json": {"schema": schema}}
+
+
+def _stream(of: type[msgspec.Struct]) -> dict[str, Any]:
+    """Describe a stream; OpenAPI 3.1 has no way to say what is in it but in words."""
+    reference = f"#/components/schemas/{of.__name__}"
+    description = f"Server-sent events; the data of each is a JSON object as in {reference}"
+    return {STREAM_TYPE: {"schema": {"type": "string", "description": description}}}
 
 
 def _header(description: str) -> dict[str, Any]:

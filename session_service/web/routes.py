@@ -26,9 +26,10 @@ from session_service.web.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from session_service.web.streams import EventStream
 
 # Takes the service, then the path's id, then the body or query, each where the route has it.
-Handler = Callable[..., Awaitable[Answer]]
+Handler = Callable[..., Awaitable[Answer | EventStream]]
 
 PARAMETER = "{sessionId}"
 
@@ -47,6 +48,7 @@ class Route(NamedTuple):
     errors: tuple[type[ServiceError], ...] = ()
     body: type[schemas.Request] | None = None
     query: type[schemas.Request] | None = None
+    streams: bool = False  # the response is what each event of the stream says
 
     @property
     def all_errors(self) -> tuple[type[ServiceError], ...]:
@@ -67,6 +69,12 @@ _BODY_ERRORS = (
     UnsupportedMediaType,
 )
 _SESSION = f"{handlers.SESSIONS}/{PARAMETER}"
+_STREAM = (
+    "Last-Event-ID resumes without a gap or a repeat; where the service does not hold all that"
+    " followed it any more, an event named reset says so, and what happens from then on follows."
+    " A stream that its client does not read, or that is cut by a stop of the service, is to be"
+    " resumed in the same way"
+)
 _ONE = (SessionNotFound, SessionExpired, StoreUnavailable)
 
 ROUTES = (
@@ -187,6 +195,34 @@ ROUTES = (
         "A page of messages",
         (ValidationFailed, *_ONE),
         query=schemas.ReadHistory,
+    ),
+    Route(
+        "GET",
+        f"{_SESSION}/events",
+        handlers.stream_session_events,
+        "Stream Session Events",
+        "Follow what happens to a session, as server-sent events in the order in which it happens;"
+        " ends after the event that the session has ended or expired. " + _STREAM,
+        200,
+        schemas.CloudEvent,
+        "A stream, until the session ends",
+        (ValidationFailed, *_ONE),
+        query=schemas.StreamSessionEvents,
+        streams=True,
+    ),
+    Route(
+        "GET",
+        f"{handlers.MESSAGING}/events",
+        handlers.stream_events,
+        "Stream Events",
+        "Follow what happens to all sessions, or those that match, as server-sent events in one"
+        " order. " + _STREAM,
+        200,
+        schemas.CloudEvent,
+        "A stream without end",
+        (ValidationFailed, StoreUnavailable),
+        query=schemas.StreamEvents,
+        streams=True,
     ),
     Route(
         "GET",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from session_service.domain.events import EVENT_ID_PATTERN, EVENT_TYPES
 from session_service.domain.ids import UUID_PATTERN
 from session_service.domain.messages import History, Message
 from session_service.domain.sessions import Session, SessionPage
@@ -173,6 +174,43 @@ class ReadHistory(Request):
     limit: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 50
     before: Moment | UnsetType = UNSET
     after: Moment | UnsetType = UNSET
+
+
+LastEventId = Annotated[
+    str,
+    Meta(
+        description="the id of an event, such as 1764000000000-3f-0",
+        extra_json_schema={"pattern": EVENT_ID_PATTERN},
+        extra={"header": "Last-Event-ID"},
+    ),
+]
+
+
+class StreamSessionEvents(Request):
+    """The query of a stream of one session's events."""
+
+    last_event_id: LastEventId | UnsetType = UNSET
+
+
+class StreamEvents(Request):
+    """The query of a stream of events."""
+
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+    type: Annotated[
+        list[
+            Annotated[
+                str,
+                Meta(
+                    pattern=rf"^(session\.)?({'|'.join(EVENT_TYPES)})$",
+                    description=f"one of {', '.join(EVENT_TYPES)}",
+                    examples=["session.expiring"],
+                ),
+            ]
+        ],
+        Meta(description=f"some of {', '.join(EVENT_TYPES)}, given one by one or parted by commas"),
+    ] = []
+    last_event_id: LastEventId | UnsetType = UNSET
 
 
 # Responses
@@ -393,6 +431,30 @@ class MessagePage(Response):
                 else UNSET
             ),
         )
+
+
+class CloudEvent(Response):
+    """An event of a session, as CloudEvents 1.0 has it: the ``data`` of a server-sent event."""
+
+    specversion: Annotated[str, Meta(extra_json_schema={"const": "1.0"})]
+    id: Annotated[
+        str, Meta(description="orders events", extra_json_schema={"pattern": EVENT_ID_PATTERN})
+    ]
+    source: Annotated[str, Meta(description="the address of the session")]
+    type: Annotated[str, Meta(extra_json_schema={"enum": [f"session.{t}" for t in EVENT_TYPES]})]
+    subject: Annotated[str, Meta(description="the id of the session")]
+    time: Timestamp
+    datacontenttype: Annotated[str, Meta(extra_json_schema={"const": "application/json"})]
+    data: Annotated[
+        dict[str, Any],
+        Meta(
+            description="sessionId, userId, agentId; and of created expiresAt; of message"
+            " messageId, authorId, isAgent, createdAt, and content where that is asked for by the"
+            " setting SESSION_EVENTS_CONTENT; of renewed expiresAt, renewalCount; of updated"
+            " expiresAt, timeoutConfig; of expiring expiresAt, minutesRemaining; of expired"
+            " expiredAt; of ended reason, where there is one"
+        ),
+    ]
 
 
 class SessionsHealth(Response):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
@@ -33,12 +34,13 @@ def _refusal() -> bytes:
 class _Protocol(web.RequestHandler):
     """aiohttp's protocol, but for the form of what it answers to bytes that are no request."""
 
-    __slots__ = ("_is_refused", "_server")
+    __slots__ = ("_is_refused", "_server", "when_lost")
 
     def __init__(self, server: "Server", **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self._is_refused = False
+        self.when_lost: Callable[[], None] | None = None  # of who has to know at once
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._is_refused = self._server.is_full
@@ -53,6 +55,8 @@ class _Protocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.connections_open -= 1
+        if self.when_lost is not None:
+            self.when_lost()
         if not self._is_refused:
             super().connection_lost(exc)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.feed import Feed
 from session_service.store.repository import SessionRepository
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
@@ -12,16 +13,21 @@ _LOOK_SECONDS = 0.02
 
 
 class Service:
-    """The repository, the rules, and the state of this process.
+    """The repository, the rules, the feed of events, and the state of this process.
 
     Of requests in flight there are at most ``max_in_flight``; see ``is_full``.
     """
 
     def __init__(
-        self, repository: SessionRepository, policy: TimeoutPolicy, max_in_flight: int = 2000
+        self,
+        repository: SessionRepository,
+        policy: TimeoutPolicy,
+        feed: Feed,
+        max_in_flight: int = 2000,
     ) -> None:
         self.repository = repository
         self.policy = policy
+        self.feed = feed
         self.draining = False
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -47,9 +53,10 @@ class Service:
         """Be not ready from now on; return when nothing more can be lost, or the time is over.
 
         Clients learn from their next answer that the connection is closed. One that is idle gets a
-        second for that: a request may be on its way.
+        second for that: a request may be on its way. Streams of events end at once.
         """
         self.draining = True
+        self.feed.close()
         self._last_end = started = time.monotonic()
         while (now := time.monotonic()) < started + seconds:
             is_quiet = now - self._last_end > _IDLE_SECONDS or not has_connections()

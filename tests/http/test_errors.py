@@ -9,12 +9,13 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.connection import connect, pipeline
-from session_service.store.keys import Keys
+from session_service.store.feed import Feed
+from session_service.store.outbox import Outbox
 from session_service.store.repository import SessionRepository
 from session_service.web import decoding
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error
-from tests.conftest import ServiceUnderTest
+from tests.conftest import KEYS, ServiceUnderTest
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
@@ -153,7 +154,9 @@ class TestWithoutStore:
     async def lost(self, aiohttp_client: Callable[..., Any]) -> Any:
         url = "redis://127.0.0.1:1/0"
         calls = pipeline(url, connect(url, 1), 1)
-        service = Service(SessionRepository(calls, Keys("test"), 1000), TimeoutPolicy())
+        service = Service(
+            SessionRepository(calls, KEYS, 1000), TimeoutPolicy(), Feed(Outbox(calls, KEYS))
+        )
         yield await aiohttp_client(ServiceUnderTest(service))
         await calls.close()
 

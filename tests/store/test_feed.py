@@ -2,49 +2,24 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from redis.asyncio import Redis
 
 from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import pipeline
 from session_service.store.feed import Feed, FellBehindError, Reset, Subscription
-from session_service.store.keys import Keys
-from session_service.store.outbox import Outbox
 from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
-from tests.conftest import RETENTION_MS, STORE_TIMEOUT
+from tests.conftest import KEYS, RETENTION_MS
 from tests.waiting import wait_until
 
 HOUR = 3_600_000
 LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
 EVERYTHING = EventFilter()
-KEYS = Keys("test")
-
-
-@pytest.fixture
-async def calls(redis: Redis, store_url: str) -> AsyncIterator[Pipeline]:
-    calls = pipeline(store_url, redis, STORE_TIMEOUT)
-    yield calls
-    await calls.close()
-
-
-@pytest.fixture
-def outbox(calls: Pipeline) -> Outbox:
-    return Outbox(calls, KEYS)
-
-
-@pytest.fixture
-async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
-    feed = Feed(outbox)
-    yield feed
-    feed.close()
 
 
 def new(user: str | None = None) -> NewSession:

@@ -1,0 +1,149 @@
+"""Streams of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+Every event has its id, and a heartbeat that of the position reached: so a client that had long
+nothing to hear of resumes from when it was connected, not from what it heard last.
+"""
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from functools import lru_cache
+from typing import Any, cast
+
+from aiohttp import web
+
+from session_service.domain.events import LAST_TYPES, Event
+from session_service.store.feed import FellBehindError, Reset, Subscription
+from session_service.web.answers import REQUEST_ID_HEADER, encode, start_of
+
+CONTENT_TYPE = "text/event-stream"
+
+HEARTBEAT_SECONDS = 15.0
+STALLED_SECONDS = 10.0  # after which a client that does not read is cut
+FAREWELL_SECONDS = 1.0  # for what was written last to such a client
+_RETRY_MS = (1000, 3000)  # drawn at random, so that clients do not come back all at once
+_TOGETHER = 32  # events in one write, about 20 KB
+_KERNEL_BYTES = 65_536  # that the kernel buffers for a client; its own limit is some megabytes
+
+_RESET = encode(
+    {"message": "Events before this one were missed and are not held any more; read anew"}
+)
+_SLOW = b": not read in time; reconnect with Last-Event-ID\n\n"
+_STOPPING = b": the service stops; reconnect with Last-Event-ID\n\n"
+
+log = logging.getLogger(__name__)
+
+
+class _StalledError(Exception):
+    """The client does not read."""
+
+
+class EventStream:
+    """What a subscription brings, written as it comes, until a session's last event if it is one's.
+
+    A client that does not read is told so and cut; it holds no more than what it was written last,
+    and references to 1,000 events that all who subscribe share.
+    """
+
+    __slots__ = ("_request", "_subscription", "keep_alive", "request_id", "status")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.status = 200
+        self.request_id = ""
+        self.keep_alive: bool | None = False
+        self._subscription = subscription
+        self._request: web.BaseRequest | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Take the request that is answered."""
+        self._request = request
+
+    async def write_eof(self) -> None:
+        """Write until the stream ends, the client goes, or it is cut."""
+        request, subscription = self._request, self._subscription
+        self.keep_alive = False  # where it ends the connection ends
+        try:
+            if request is None or request.transport is None:
+                raise ConnectionResetError
+            if request.method == "HEAD":
+                return request.transport.write(self._head())
+            cast("Any", request.protocol).when_lost = subscription.close
+            connection: socket.socket = request.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+            await _write(request, self._head() + _opening(subscription))
+            await self._write_events(request)
+        except FellBehindError:
+            log.info("stream cut: its client is too slow")
+            _cut(request)
+        except _StalledError:
+            log.info("stream cut: its client does not read")
+            _cut(request)
+        finally:
+            subscription.close()
+
+    async def _write_events(self, request: web.BaseRequest) -> None:
+        subscription = self._subscription
+        has_begun = False
+        while True:
+            items = await subscription.take(HEARTBEAT_SECONDS)
+            for n in range(0, len(items), _TOGETHER):
+                await _write(request, b"".join(map(_frame, items[n : n + _TOGETHER])))
+            if not items and subscription.is_closed:
+                return await _write(request, _STOPPING)
+            if not items:
+                await _write(request, b":\nid: %b\n\n" % str(subscription.position).encode())
+            elif subscription.wanted.session_id is not None and _is_last(items[-1], has_begun):
+                return None
+            has_begun = True
+
+    def _head(self) -> bytes:
+        kind = f"{CONTENT_TYPE}\r\nCache-Control: no-store\r\nX-Accel-Buffering: no"
+        ends = f"{REQUEST_ID_HEADER}: {self.request_id}\r\nConnection: close\r\n\r\n"
+        return start_of(self.status, int(time.time()), kind) + ends.encode("latin-1")
+
+
+def _is_last(item: Event | Reset, has_begun: bool) -> bool:
+    """Tell whether a session's stream ends; in a gap it may have, which a new request will show."""
+    return item.type in LAST_TYPES if isinstance(item, Event) else has_begun
+
+
+def _opening(subscription: Subscription) -> bytes:
+    """Write when to come back, and from which position."""
+    retry = random.randint(*_RETRY_MS)  # noqa: S311 - nothing secret
+    return b"retry: %d\nid: %b\n\n" % (retry, str(subscription.position).encode())
+
+
+def _frame(item: Event | Reset) -> bytes:
+    if isinstance(item, Event):
+        return _event_frame(item)
+    return b"id: %b\nevent: reset\ndata: %b\n\n" % (str(item.position).encode(), _RESET)
+
+
+@lru_cache(maxsize=1024)  # many who subscribe are told the same
+def _event_frame(event: Event) -> bytes:
+    head = f"id: {event.id}\nevent: session.{event.type}\ndata: ".encode()
+    return head + encode(event.cloud_event()) + b"\n\n"
+
+
+async def _write(request: web.BaseRequest, data: bytes) -> None:
+    """Write and wait until it has left; raises ConnectionResetError, _StalledError."""
+    if request.transport is None:
+        raise ConnectionResetError
+    request.transport.write(data)
+    if request.protocol.writing_paused:
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await request.writer.drain()
+        except TimeoutError:
+            raise _StalledError from None
+
+
+def _cut(request: web.BaseRequest | None) -> None:
+    """Tell the client, if it comes to read after all, and close the connection anyway."""
+    transport = request.transport if request else None
+    if transport is not None:
+        transport.write(_SLOW)
+        transport.close()
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, transport.abort)

@@ -1,0 +1,304 @@
+"""Streams of server-sent events (issue 5, "Server-sent events")."""
+
+import asyncio
+import re
+import socket
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.sessions import NewSession
+from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy
+from session_service.store.repository import SessionRepository
+from session_service.web import streams
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, assert_error, create
+from tests.sse import EVENTS, Source, follow
+from tests.waiting import wait_until
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+async def of_new_session(client: Client) -> tuple[str, Source]:
+    """Create a session and follow it; its URL and what is told of it."""
+    url = f"{SESSIONS}/{(await create(client))['sessionId']}"
+    await a_moment_later()
+    source = await follow(client, f"{url}/events")
+    return url, source
+
+
+async def a_moment_later() -> None:
+    """Let the clock go on: a stream starts with the millisecond in which it is asked for."""
+    await asyncio.sleep(0.002)
+
+
+def new_session() -> NewSession:
+    lasting = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+    return NewSession(str(uuid4()), str(uuid4()), lasting, b"{}")
+
+
+async def test_a_session_is_followed_to_its_end(client: Client) -> None:
+    """Each event comes once, in order, says what changed; the stream ends with the session."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}"
+    await a_moment_later()
+    source = await follow(client, f"{url}/events")
+    sent = await (await client.post(f"{url}/messages", json={"content": "secret"})).json()
+    change = await (await client.patch(f"{url}/timeout", json={"timeoutMinutes": 60})).json()
+    await create(client)
+    await client.delete(url)
+    told = {each.name: each for each in await source.rest()}
+    assert list(told) == [
+        "session.renewed",
+        "session.message",
+        "session.updated",
+        "session.ended",
+    ]
+    whose = {name: session[name] for name in ("sessionId", "userId", "agentId")}
+    assert {name: each.data["data"] for name, each in told.items()} == {
+        "session.renewed": {
+            **whose,
+            "expiresAt": sent["sessionStatus"]["expiresAt"],
+            "renewalCount": 1,
+        },
+        "session.message": {
+            **whose,
+            "messageId": sent["id"],
+            "authorId": session["userId"],
+            "isAgent": False,
+            "createdAt": sent["createdAt"],
+        },
+        "session.updated": {
+            **whose,
+            "expiresAt": change["expiresAt"],
+            "timeoutConfig": change["timeoutConfig"],
+        },
+        "session.ended": whose,
+    }
+    for name, each in told.items():
+        assert (each.data["type"], each.data["id"], each.subject) == (
+            name,
+            each.id,
+            session["sessionId"],
+        )
+    assert "secret" not in str(told)
+    await assert_error(await client.get(f"{url}/events"), 404, "SESSION_NOT_FOUND")
+
+
+async def test_a_stream_says_what_it_is(client: Client) -> None:
+    """Not to be kept by anyone on the way; when to come back; and from where."""
+    _, source = await of_new_session(client)
+    headers = source.answer.headers
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Accel-Buffering"] == "no"
+    assert "X-Request-ID" in headers
+    await wait_until(lambda: source.answer.content.total_bytes)
+    head = (await source.answer.content.readuntil(b"\n\n")).decode()
+    assert re.fullmatch(r"retry: [123]\d{3}\nid: \d+-ff-\d+\n\n", head)
+    answer = await client.head(EVENTS)
+    assert (answer.status, await answer.read()) == (200, b"")
+
+
+async def test_events_are_filtered(client: Client) -> None:
+    """By user, by agent, by types given one by one, parted by commas, or both."""
+    user, agent = str(uuid4()), str(uuid4())
+    sources = [
+        await follow(client, EVENTS, userId=user.upper()),
+        await follow(client, EVENTS, agentId=agent),
+        await follow(client, EVENTS, type="session.ended,renewed", userId=user),
+        await follow(client, f"{EVENTS}?type=ended&type=created,message&agentId={agent}"),
+    ]
+    theirs = (await create(client, userId=user, agentId=agent))["sessionId"]
+    for session_id in (theirs, (await create(client))["sessionId"]):
+        await client.post(f"{SESSIONS}/{session_id}/renew")
+        await client.delete(f"{SESSIONS}/{session_id}")
+    expected = ["session.created", "session.renewed", "session.ended"]
+    for source, wanted in zip(
+        sources, (expected, expected, expected[1:], expected[::2]), strict=True
+    ):
+        told = await source.take(len(wanted))
+        assert [(each.name, each.subject) for each in told] == [(name, theirs) for name in wanted]
+
+
+@pytest.mark.parametrize("by", ["header", "query"])
+async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) -> None:
+    """After any of its events the rest follows, and nothing twice."""
+    url, source = await of_new_session(client)
+    for _ in range(9):
+        await client.post(f"{url}/renew")
+    told = await source.take(9)
+    for n, each in enumerate(told):
+        if by == "header":  # which is newer, for an EventSource keeps its URL
+            again = await follow(client, f"{url}/events", each.id, lastEventId=told[0].id)
+        else:
+            again = await follow(client, f"{url}/events", lastEventId=each.id)
+        assert await again.take(len(told) - n - 1) == told[n + 1 :]
+        again.answer.close()
+
+
+async def test_who_was_away_hears_of_the_end(client: Client) -> None:
+    """With Last-Event-ID the last events are told of a session that is gone; then it is a 404."""
+    url, source = await of_new_session(client)
+    await client.post(f"{url}/renew")
+    (seen,) = await source.take(1)
+    source.answer.close()
+    await client.delete(url)
+    again = await follow(client, f"{url}/events", seen.id)
+    (ended,) = await again.rest()
+    assert ended.name == "session.ended"
+    for last_id in (ended.id, "1-00-0", ""):
+        answer = await client.get(f"{url}/events", headers={"Last-Event-ID": last_id})
+        await assert_error(answer, 404, "SESSION_NOT_FOUND")
+
+
+@pytest.mark.parametrize("last_id", ["1-00-0", "99999999999999-00-0"])
+async def test_what_cannot_be_resumed_is_reset(client: Client, last_id: str) -> None:
+    """Long ago, or never: the client is told, and then what happens from now on."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}"
+    await a_moment_later()
+    for path in (EVENTS, f"{url}/events"):
+        source = await follow(client, path, last_id)
+        (reset,) = await source.take(1)
+        assert reset.name == "reset"
+        assert "read anew" in reset.data["message"]
+        await client.post(f"{url}/renew")
+        (told,) = await source.take(1)
+        assert told.name == "session.renewed"
+        again = await follow(client, path, reset.id)
+        assert await again.take(1) == [told]
+
+
+@pytest.mark.parametrize("last_id", ["x", "1764000000000", "1764000000000-0", "1-3f-x"])
+@pytest.mark.parametrize("by", ["header", "query"])
+async def test_an_id_of_no_event_is_refused(client: Client, last_id: str, by: str) -> None:
+    """400, before a stream starts."""
+    session = await create(client)
+    for path in (EVENTS, f"{SESSIONS}/{session['sessionId']}/events"):
+        given: dict[str, Any] = {"params": {"lastEventId": last_id}}
+        if by == "header":
+            given = {"headers": {"Last-Event-ID": last_id}}
+        error = await assert_error(await client.get(path, **given), 400, "VALIDATION_ERROR")
+        assert error["message"].startswith("lastEventId must be the id of an event, such as ")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("type=x", "type"), ("type=", "type"), ("type=ended,", "type"), ("userId=1", "userId")],
+)
+async def test_a_filter_that_cannot_be_is_refused(client: Client, query: str, field: str) -> None:
+    """400, with the field and what is allowed."""
+    answer = await client.get(f"{EVENTS}?{query}")
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"].startswith(field)
+
+
+@pytest.mark.parametrize("session_id", [ID, "no-session", "3F2504E0-4F89-41D3-9A0C-0305E82C3301"])
+async def test_no_session_has_no_stream(client: Client, session_id: str) -> None:
+    """404, as for every operation on it."""
+    answer = await client.get(f"{SESSIONS}/{session_id}/events")
+    await assert_error(answer, 404, "SESSION_NOT_FOUND")
+
+
+class TestWithShortTimeouts:
+    """Sessions of about a second."""
+
+    @pytest.fixture
+    def policy(self) -> TimeoutPolicy:
+        return TimeoutPolicy(min_timeout=0.0005, max_timeout=60, default_warning=0.015)
+
+    async def test_warning_and_expiry_are_told(
+        self, client: Client, repository: SessionRepository
+    ) -> None:
+        """Then the stream ends, and a new one is a 410."""
+        session = await create(client, timeoutConfig={"timeoutMinutes": 0.02})
+        url = f"{SESSIONS}/{session['sessionId']}/events"
+        source = await follow(client, url)
+        rest = asyncio.create_task(source.rest())
+
+        async def is_over() -> bool:
+            await repository.sweep()
+            return rest.done()
+
+        await wait_until(is_over)
+        *_, warned, expired = await rest
+        assert (warned.name, warned.data["data"]["minutesRemaining"]) == ("session.expiring", 1)
+        assert warned.data["data"]["expiresAt"] == session["expiresAt"]
+        assert (expired.name, expired.data["data"]["expiredAt"]) == (
+            "session.expired",
+            session["expiresAt"],
+        )
+        await assert_error(await client.get(url), 410, "SESSION_EXPIRED")
+
+
+async def test_a_quiet_stream_has_heartbeats(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comments, and the position reached, from which the stream can be resumed."""
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
+    url, source = await of_new_session(client)
+    reading = asyncio.create_task(source.rest())
+    await wait_until(lambda: len(source.comments) >= 3)
+    reached = source.last_id
+    await client.delete(url)
+    told = await reading
+    again = await follow(client, f"{url}/events", reached)
+    assert await again.rest() == told[-1:]
+    assert set(source.comments) == {""}
+
+
+async def test_streams_end_when_the_service_stops(client: Client, service: Service) -> None:
+    """At once, with word to come back; nothing in flight has to wait for them."""
+    _, source = await of_new_session(client)
+    everything = await follow(client, EVENTS)
+    stopping = asyncio.create_task(service.drain(10, lambda: False))
+    for each in (source, everything):
+        await each.rest()
+        assert "reconnect with Last-Event-ID" in each.comments[-1]
+    await stopping
+    late = await follow(client, EVENTS)
+    assert await late.rest() == []
+
+
+async def test_a_client_that_goes_leaves_nothing(client: Client, service: Service) -> None:
+    """Nobody reads the store for it any more."""
+    for _ in range(3):
+        _, source = await of_new_session(client)
+        source.answer.close()
+    await wait_until(lambda: service.feed.subscribers == 0)
+
+
+@pytest.mark.parametrize("store_url", ["valkey"], indirect=True)
+@pytest.mark.parametrize("reads_late", [True, False])
+async def test_a_client_that_does_not_read_is_cut(
+    client: Client,
+    repository: SessionRepository,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    reads_late: bool,
+) -> None:
+    """It is told if it comes to read, and can resume; the other client gets everything."""
+    monkeypatch.setattr(streams, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(streams, "FAREWELL_SECONDS", 10 if reads_late else 0.01)
+    other = await follow(client, EVENTS, type="created")
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=1024)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    writer.write(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await wait_until(lambda: service.feed.subscribers == 2)
+    count = 0
+    while service.feed.subscribers == 2:
+        assert count < 20_000
+        await asyncio.gather(*(repository.create(new_session()) for _ in range(100)))
+        count += 100
+        assert len(await other.take(100)) == 100
+    read = b""
+    with suppress(ConnectionError):
+        while more := await reader.read(100_000):
+            read += more
+    writer.close()
+    assert read.endswith(b"reconnect with Last-Event-ID\n\n") == reads_late
+    *_, last_id = re.findall(rb"id: (\S+)\n", read.rpartition(b"\n\nid")[0])
+    again = await follow(client, EVENTS, last_id.decode())
+    assert len(await again.take(count - read.count(b"\nevent: "))) > 0
