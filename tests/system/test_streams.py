@@ -1,0 +1,114 @@
+"""Events across nodes: who was away misses nothing, and a stop cuts nobody off for good."""
+
+import asyncio
+import signal
+from collections import defaultdict
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import ClientSession
+
+from tests.api import SESSIONS
+from tests.sse import EVENTS, Told, follow
+from tests.system.processes import Start
+
+SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
+
+
+async def create(client: ClientSession, **fields: Any) -> str:
+    body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
+    async with client.post(SESSIONS, json=body) as answer:
+        assert answer.status == 201
+        return str((await answer.json())["sessionId"])
+
+
+async def live(client: ClientSession) -> str:
+    """A session's life: created, renewed three times, ended."""
+    session_id = await create(client)
+    for _ in range(3):
+        async with client.post(f"{SESSIONS}/{session_id}/renew") as answer:
+            assert answer.status == 200
+    async with client.delete(f"{SESSIONS}/{session_id}") as answer:
+        assert answer.status == 200
+    return session_id
+
+
+LIFE = ["session.created", *["session.renewed"] * 3, "session.ended"]
+
+
+def by_session(told: list[Told]) -> dict[str, list[str]]:
+    lives = defaultdict(list)
+    for each in told:
+        lives[each.subject].append(each.name)
+    return lives
+
+
+async def test_who_was_away_misses_nothing(start: Start, store_url: str) -> None:
+    """A consumer that leaves one node and comes back to another has each event once, in order.
+
+    Away is away: for ten minutes as for a moment, for what is read then is what the store holds,
+    by default for an hour and 500,000 events.
+    """
+    nodes = [start(REDIS_URL=store_url) for _ in range(2)]
+    async with nodes[0].client() as first, nodes[1].client() as second:
+        source = await follow(first, EVENTS)
+        lives = await asyncio.gather(
+            *(live(client) for client in (first, second) for _ in range(20))
+        )
+        seen = await source.take(77)  # in the middle of many lives
+        source.answer.close()
+        lives += await asyncio.gather(
+            *(live(client) for client in (first, second) for _ in range(300))
+        )
+        source = await follow(second, EVENTS, seen[-1].id)
+        more = asyncio.create_task(live(second))
+        seen += await source.take((len(lives) + 1) * len(LIFE) - len(seen))
+        lives.append(await more)
+    told = by_session(seen)
+    assert set(told) == set(lives)
+    assert all(each == LIFE for each in told.values())
+    assert [each.id for each in seen] == sorted({each.id for each in seen}, key=order)
+
+
+def order(event_id: str) -> tuple[int, str, int]:
+    ms, shard, number = event_id.split("-")
+    return int(ms), shard, int(number)
+
+
+async def test_what_runs_out_is_told_once_by_any_number_of_nodes(
+    start: Start, store_url: str
+) -> None:
+    """Each warning and each expiry, while one of three nodes is killed."""
+    nodes = [start(REDIS_URL=store_url, **SHORT) for _ in range(3)]
+    async with nodes[0].client() as first, nodes[1].client() as second:
+        source = await follow(first, EVENTS, type="expiring,expired")
+        timeouts = {"timeoutMinutes": 0.02, "warningThresholdMinutes": 0.01}  # 1.2 s, 0.6 s
+        sessions = await asyncio.gather(
+            *(create(second, timeoutConfig=timeouts) for _ in range(200))
+        )
+        nodes[2].kill()
+        told = await source.take(400)
+        await live(second)
+        everything = await follow(first, EVENTS, told[-1].id)
+        lives = by_session(told)
+        assert set(lives) == set(sessions)
+        assert all(each == ["session.expiring", "session.expired"] for each in lives.values())
+        assert by_session(await everything.take(5)).popitem()[1] == LIFE
+
+
+async def test_streams_end_with_the_service(start: Start, store_url: str) -> None:
+    """SIGTERM ends them at once, with word to come back; another node goes on where they ended."""
+    one, other = (start(REDIS_URL=store_url) for _ in range(2))
+    async with one.client() as client, other.client() as there:
+        session_id = await create(client)
+        sources = [await follow(client, f"{SESSIONS}/{session_id}/events") for _ in range(20)]
+        one.signal(signal.SIGTERM)
+        for source in sources:
+            await source.rest()
+            assert source.comments[-1] == "the service stops; reconnect with Last-Event-ID"
+            assert source.retry >= 1000
+        assert one.wait() == 0
+        async with there.delete(f"{SESSIONS}/{session_id}") as answer:
+            assert answer.status == 200
+        again = await follow(there, f"{SESSIONS}/{session_id}/events", sources[0].last_id)
+        assert [each.name for each in await again.rest()][-1] == "session.ended"
