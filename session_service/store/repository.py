@@ -24,7 +24,8 @@ from session_service.domain.ids import (
 from session_service.domain.messages import History, Message, NewMessage
 from session_service.domain.sessions import NewSession, Session, SessionCounts, SessionPage
 from session_service.domain.timeouts import TimeoutChange, to_minutes
-from session_service.store import scripts
+from session_service.store import bulk, scripts
+from session_service.store.bulk import BulkEnd
 from session_service.store.keys import Keys
 from session_service.store.pipeline import Argument, Pipeline
 from session_service.store.records import (
@@ -123,6 +124,14 @@ class SessionRepository:
         """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
         if not await self._call(scripts.END, session_id):
             raise SessionNotFound
+
+    async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
+        """End the sessions of a user, of an agent, of both, or with neither all there are.
+
+        Safe to repeat. The cost grows with the sessions that match, not with the others.
+        """
+        shards, start = _selection(user_id, agent_id)
+        return await bulk.end_all(self._pipeline, self._keys, self._retention_ms, shards, start)
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
@@ -224,13 +233,7 @@ class SessionRepository:
         ``position`` is an earlier page's ``next_position``; raises ValidationFailed for any other
         text. The cost is two round trips, a count of each shard and the page.
         """
-        shards: Sequence[str] = SHARDS
-        start = "u"
-        if user_id:
-            shards = (shard_of_user(user_id),)
-            start = f"u{user_id}:{agent_id}:" if agent_id else f"u{user_id}:"
-        elif agent_id:
-            start = f"a{agent_id}:"
+        shards, start = _selection(user_id, agent_id)
         after, at_shard = _read_position(position, start)
 
         counts, matching = await self._count(shards, "" if start == "u" else start)
@@ -346,6 +349,14 @@ def _fair_share(sizes: Iterable[int], total: int) -> int:
             return share
         left -= size
     return total
+
+
+def _selection(user_id: str | None, agent_id: str | None) -> tuple[Sequence[str], str]:
+    """Return the shards that have sessions of these, and how their members of the listing start."""
+    if user_id:
+        start = f"u{user_id}:{agent_id}:" if agent_id else f"u{user_id}:"
+        return (shard_of_user(user_id),), start
+    return SHARDS, f"a{agent_id}:" if agent_id else "u"
 
 
 def _position_after(session: Session, start: str) -> str:

@@ -36,7 +36,12 @@ class Script:
 
 CREATE = Script("create", "session warn listing events", "base session outbox deadline listing")
 GET = Script("get", "session", writes=False)
-END = Script("end", "session messages warn expire listing events", "base session outbox listing")
+END = Script(
+    "end", "session messages warn expire listing events", "base session outbox listing ending"
+)
+END_ALL = Script(
+    "end_all", "session messages warn expire listing events", "base session outbox listing ending"
+)
 RENEW = Script("renew", "session warn expire events", "base session outbox deadline renewal")
 HEARTBEAT = Script(
     "heartbeat", "session warn expire events", "base session outbox deadline renewal"

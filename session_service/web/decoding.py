@@ -96,6 +96,12 @@ class RequestDecoder:
         if missing := re.search(r"missing required field `(\w+)`", what):
             field = f"{path}.{missing[1]}" if path else missing[1]
             return ValidationFailed(field, f"is required: it must be {self._allowed_at(field)}")
+        if "unknown field" in what:
+            name = re.search(r"`(\w{1,64})`", what)
+            known = ", ".join(self._allowed)
+            return ValidationFailed(
+                name[1] if name else "A parameter", f"is not known here: allowed are {known}"
+            )
         if not path:
             return InvalidJson("It is not an object.")
         got = re.search(r"got `(\w+)`", what)

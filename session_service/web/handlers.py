@@ -11,6 +11,7 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    ValidationFailed,
 )
 from session_service.domain.events import EventFilter, EventId
 from session_service.domain.messages import NewMessage
@@ -22,6 +23,7 @@ from session_service.web.decoding import compact_attachments, compact_metadata, 
 from session_service.web.errors import NotReady, error_answer
 from session_service.web.schemas import (
     CreateSession,
+    EndSessions,
     ListSessions,
     MessagePage,
     MessageSent,
@@ -32,6 +34,7 @@ from session_service.web.schemas import (
     SessionEnded,
     SessionInfo,
     SessionList,
+    SessionsEnded,
     SessionsHealth,
     StreamEvents,
     StreamSessionEvents,
@@ -51,6 +54,20 @@ async def end_session(service: Service, session_id: str) -> Answer:
     """End a session and delete its conversation."""
     await service.repository.end(session_id)
     return Answer(200, _ENDED)
+
+
+async def end_sessions(service: Service, given: EndSessions) -> Answer:
+    """End the sessions of a user, of an agent, of both, or all."""
+    user_id, agent_id = _lower(given.user_id), _lower(given.agent_id)
+    of_some = user_id is not None or agent_id is not None
+    if given.all_ is UNSET and not of_some:
+        raise ValidationFailed(
+            "userId, agentId or all", "is required: a UUID, or all=true for every session there is"
+        )
+    if given.all_ is not UNSET and of_some:
+        raise ValidationFailed("all", "must be left out where userId or agentId is given")
+    ended, more = await service.repository.end_all(user_id=user_id, agent_id=agent_id)
+    return _reply(200, SessionsEnded(ended, more))
 
 
 async def create_session(service: Service, given: CreateSession) -> Answer:

@@ -90,6 +90,20 @@ ROUTES = (
         (SessionNotFound, StoreUnavailable),
     ),
     Route(
+        "DELETE",
+        handlers.SESSIONS,
+        handlers.end_sessions,
+        "End Sessions",
+        "End the sessions of a user, of an agent, of both, or all=true of them, and delete their"
+        " conversations. Works for two seconds at most: repeat it while more is true. Sessions"
+        " created before the call do not survive it then, those created since are left alone",
+        200,
+        schemas.SessionsEnded,
+        "Sessions ended",
+        (ValidationFailed, StoreUnavailable),
+        query=schemas.EndSessions,
+    ),
+    Route(
         "POST",
         handlers.SESSIONS,
         handlers.create_session,

@@ -5,7 +5,7 @@ the document. What stands in ``{braces}``, there and for a bound, is a value of 
 """
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -159,6 +159,16 @@ class ListSessions(Request):
     agent_id: Uuid | UnsetType = UNSET
 
 
+class EndSessions(Request, forbid_unknown_fields=True):
+    """Whose sessions to end; a name that is misspelt must not end more than was meant."""
+
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+    all_: Annotated[Literal["true"], Meta(description="true")] | UnsetType = msgspec.field(
+        default=UNSET, name="all"
+    )
+
+
 Moment = Annotated[
     str,
     Meta(
@@ -302,6 +312,13 @@ class SessionEnded(Response):
     """The session has ended."""
 
     message: Annotated[str, Meta(examples=["Session ended successfully"])]
+
+
+class SessionsEnded(Response):
+    """Sessions have ended."""
+
+    ended: Annotated[int, Meta(description="how many sessions this call ended")]
+    more: Annotated[bool, Meta(description="whether there may be more, for the same call again")]
 
 
 class SessionStats(Response):

@@ -32,8 +32,8 @@ async def test_an_unknown_path_is_not_found(client: Client, method: str, path: s
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", SESSIONS, "GET, HEAD, POST"),
-        ("DELETE", SESSIONS, "GET, HEAD, POST"),
+        ("PUT", SESSIONS, "DELETE, GET, HEAD, POST"),
+        ("PATCH", SESSIONS, "DELETE, GET, HEAD, POST"),
         ("POST", f"{SESSIONS}/{ID}", "DELETE, GET, HEAD"),
         ("GET", f"{SESSIONS}/{ID}/renew", "POST"),
         ("POST", f"{SESSIONS}/{ID}/timeout", "PATCH"),
@@ -167,6 +167,7 @@ class TestWithoutStore:
             ("GET", "", None),
             ("GET", f"/{ID}", None),
             ("DELETE", f"/{ID}", None),
+            ("DELETE", f"?userId={ID}", None),
             ("POST", f"/{ID}/renew", None),
             ("POST", f"/{ID}/heartbeat", None),
             ("PATCH", f"/{ID}/timeout", {}),

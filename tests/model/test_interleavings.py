@@ -105,7 +105,7 @@ def creation(chance: random.Random, subject: Subject) -> Step:
 
 def drawn(chance: random.Random, subject: Subject) -> Step:
     name = chance.choice(
-        ("end", "renew", "heartbeat", "heartbeat", "send", "change", "get", "sweep")
+        ("end", "end all", "renew", "heartbeat", "heartbeat", "send", "change", "get", "sweep")
     )
     if name == "change":
         names = ("timeout", "duration", "warning", "auto_renew")
@@ -121,6 +121,7 @@ def drawn(chance: random.Random, subject: Subject) -> Step:
         return Step(name, scripts.SEND, subject, arguments)
     script = {
         "end": scripts.END,
+        "end all": scripts.END_ALL,
         "renew": scripts.RENEW,
         "heartbeat": scripts.HEARTBEAT,
         "get": scripts.GET,
@@ -136,6 +137,9 @@ def run(store: Any, steps: list[Step], retention: int) -> None:
         pipe.execute_command("TIME")
         if step.name == "sweep":
             sweep(pipe, step.subject.shard, retention)
+            continue
+        if step.name == "end all":
+            end_all(pipe, step.subject, retention)
             continue
         keys = step.subject.keys(step.script)
         arguments = (retention, step.subject.id, *step.arguments)
@@ -153,6 +157,13 @@ def sweep(pipe: Any, shard: str, retention: int) -> None:
     pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, *arguments)
 
 
+def end_all(pipe: Any, subject: Subject, retention: int) -> None:
+    """End the sessions of the subject's user, whenever they were created."""
+    keys = KEYS.of_shard(scripts.END_ALL.keys, subject.shard).names()
+    arguments = (retention, "", f"u{subject.user}:", "", 1 << 53, 10)
+    pipe.execute_command("EVALSHA", scripts.END_ALL.sha, len(keys), *keys, *arguments)
+
+
 def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:
     """Check a reply, and do the same to the model at the time of the reply."""
     subject, model = step.subject, step.subject.model
@@ -166,6 +177,10 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
         possible = {model.state(earliest) == "live", model.state(latest) == "live"}
         assert bool(reply) in possible, (step, model, earliest, latest)
         model.ended = model.ended or bool(reply)
+        return
+    if step.name == "end all":
+        now, ended, position = reply
+        assert (ended, position) == (int(model.end(now)), b"")
         return
     if step.name == "get":
         seconds, micros, record = reply

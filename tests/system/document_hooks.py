@@ -8,6 +8,8 @@ from schemathesis.openapi.checks import RejectedPositiveData
 # Rules between a value and another, or the state of a session. JSON Schema cannot state them; the
 # document tells them in words, and the service in these.
 RULES = (
+    "all must be left out where userId or agentId is given",
+    "userId, agentId or all is required",
     "authorId must be the session's userId or agentId",
     "cursor must be the nextCursor of an earlier page of the same listing",
     "maxDurationMinutes must be at least timeoutMinutes",

@@ -1,0 +1,130 @@
+"""``DELETE /api/messaging/sessions``: ending in bulk."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.store import bulk
+from tests.api import SESSIONS, Client, assert_error, create
+
+
+async def end_all(client: Client, **query: str) -> dict[str, Any]:
+    answer = await client.delete(SESSIONS, params=query)
+    assert answer.status == 200, await answer.text()
+    body: dict[str, Any] = await answer.json()
+    return body
+
+
+async def lasting(client: Client) -> set[str]:
+    listed = await (await client.get(SESSIONS, params={"limit": "1000"})).json()
+    return {session["sessionId"] for session in listed["sessions"]}
+
+
+async def test_the_filters_choose_whose_sessions_end(client: Client) -> None:
+    """Those of a user, of an agent, of both, or all; the others go on."""
+    users, agents = [str(uuid4()) for _ in range(2)], [str(uuid4()) for _ in range(2)]
+    made = [
+        await create(client, userId=user, agentId=agent)
+        for user in users
+        for agent in agents
+        for _ in range(3)
+    ]
+    for query, ended in (
+        ({"userId": str(uuid4())}, 0),
+        ({"userId": users[0].upper(), "agentId": agents[0]}, 3),
+        ({"agentId": agents[0]}, 3),
+        ({"userId": users[0]}, 3),
+        ({"all": "true"}, 3),
+        ({"all": "true"}, 0),
+    ):
+        assert await end_all(client, **query) == {"ended": ended, "more": False}
+        made = [
+            session
+            for session in made
+            if not all(session.get(k, v) == v.lower() for k, v in query.items())
+        ]
+        assert await lasting(client) == {session["sessionId"] for session in made}
+
+
+async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
+    """Every one is a 404 then, and nothing of it is left but its events."""
+    user = str(uuid4())
+    made = [(await create(client, userId=user))["sessionId"] for _ in range(5)]
+    for session_id in made:
+        await client.post(f"{SESSIONS}/{session_id}/messages", json={"content": "Hello"})
+    await end_all(client, userId=user)
+    for session_id in made:
+        answer = await client.get(f"{SESSIONS}/{session_id}")
+        await assert_error(answer, 404, "SESSION_NOT_FOUND")
+    (events,) = [key async for key in redis.scan_iter()]
+    said = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
+    assert sorted(i for event, i, *_ in said if event == "ended") == sorted(made)
+
+
+async def test_many_are_ended_while_more_come(client: Client) -> None:
+    """Of 2,000 sessions of a user none survives, and all that are created since the end do."""
+    user = str(uuid4())
+    before = await asyncio.gather(*(create(client, userId=user) for _ in range(2000)))
+    since: list[dict[str, Any]] = []
+    over = asyncio.Event()
+
+    async def go_on_creating() -> None:
+        while not over.is_set():
+            since.append(await create(client, userId=user))
+
+    creating = [asyncio.create_task(go_on_creating()) for _ in range(4)]
+    answer = await end_all(client, userId=user)
+    late = await create(client, userId=user)
+    over.set()
+    await asyncio.gather(*creating)
+    created_since = {session["sessionId"] for session in (*since, late)}
+    left = await lasting(client)
+    assert answer["more"] is False
+    assert 2000 <= answer["ended"] == 2000 + len(created_since - left)
+    assert not left & {session["sessionId"] for session in before}
+    assert left <= created_since
+    assert late["sessionId"] in left
+
+
+async def test_callers_at_once_share_the_work(client: Client) -> None:
+    """Each session is ended by one of them."""
+    await asyncio.gather(*(create(client) for _ in range(300)))
+    answers = await asyncio.gather(*(end_all(client, all="true") for _ in range(5)))
+    assert sum(answer["ended"] for answer in answers) == 300
+    assert await lasting(client) == set()
+
+
+async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is more than it can end in time it says so, and repeating it ends the rest."""
+    monkeypatch.setattr(bulk, "_BATCH", 10)
+    monkeypatch.setattr(bulk, "_SECONDS", 0.0)
+    user = str(uuid4())
+    await asyncio.gather(*(create(client, userId=user) for _ in range(35)))
+    answers = [await end_all(client, userId=user) for _ in range(4)]
+    assert [tuple(answer.values()) for answer in answers] == [(10, True)] * 3 + [(5, False)]
+    assert await lasting(client) == set()
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "userId, agentId or all is required"),
+        ("?all=true&userId={id}", "all must be left out where userId or agentId is given"),
+        ("?all=true&agentId={id}", "all must be left out where userId or agentId is given"),
+        ("?all=false", "all must be true"),
+        ("?all=", "all must be true"),
+        ("?userId=x", "userId must be a UUID"),
+        ("?agentId=", "agentId must be a UUID"),
+        ("?agentId={id}&userID={id}", "userID is not known here: allowed are userId, agentId, all"),
+        ("?agentId={id}&user-id={id}", "A parameter is not known here: allowed are userId, "),
+    ],
+)
+async def test_what_is_unclear_ends_nothing(client: Client, query: str, message: str) -> None:
+    """It is a 400 that names the parameters."""
+    session = await create(client)
+    answer = await client.delete(SESSIONS + query.format(id=session["userId"]))
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"].startswith(message)
+    assert await lasting(client) == {session["sessionId"]}
