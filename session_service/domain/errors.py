@@ -5,6 +5,8 @@
     ├── SessionNotFound       never existed, was ended, or its retention is over
     ├── SessionExpired        ran out, and is still within its retention
     ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
+    ├── IdempotencyMismatch   the key was used for another request
+    ├── IdempotencyConflict   the request with this key is being worked on
     └── StoreUnavailable      the store did not answer in time; a change may have happened
 
 How each becomes an HTTP answer is decided in ``web/errors.py`` alone.
@@ -54,6 +56,26 @@ class RenewalFailed(ServiceError):  # noqa: N818
             "Session cannot be renewed: it has reached its maximum duration",
             f"maxDurationMinutes is {max_duration_minutes:g}, counted from createdAt;"
             " raise it, or create a new session.",
+        )
+
+
+class IdempotencyMismatch(ServiceError):  # noqa: N818
+    """The Idempotency-Key was used for another request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The Idempotency-Key was used for another request",
+            "A key stands for one method, path, query and body for 24 hours. Use a new one.",
+        )
+
+
+class IdempotencyConflict(ServiceError):  # noqa: N818
+    """The first request with this Idempotency-Key has not been answered yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this Idempotency-Key is still being worked on",
+            "Try again shortly, to get its answer.",
         )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Callable
 
 SHARDS: tuple[str, ...] = tuple(f"{n:02x}" for n in range(256))
 
@@ -29,9 +30,9 @@ def shard_of_session(session_id: str) -> str | None:
     return session_id[:2] if _is_session_id(session_id) else None
 
 
-def new_id(shard: str) -> str:
+def new_id(shard: str, random: Callable[[int], bytes] = os.urandom) -> str:
     """Make a new session or channel id in the shard."""
-    digits = os.urandom(15).hex()
+    digits = random(15).hex()
     variant = "89ab"[int(digits[28], 16) & 3]
     return (
         f"{shard}{digits[0:6]}-{digits[6:10]}-4{digits[10:13]}"
@@ -39,6 +40,6 @@ def new_id(shard: str) -> str:
     )
 
 
-def new_message_id() -> str:
+def new_message_id(random: Callable[[int], bytes] = os.urandom) -> str:
     """Make a new message id."""
-    return str(uuid.uuid4())
+    return str(uuid.UUID(bytes=random(16), version=4))

@@ -21,6 +21,11 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
     (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
 ``sess:{3f}:trimmed``
     string: the moment, in epoch ms, before which events were taken from the outbox to bound it
+``sess:{7a}:claim:<SHA-256 of an Idempotency-Key, whose first two digits are the shard>``
+    hash: the ``request`` it was used for (SHA-256), the ``seed`` of what that does, and where that
+    takes several steps a ``lease`` until when they may take, then the ``answer``; a day
+``sess:{3f}:idem:<name from the seed>:<number>``
+    string: what a script replied that a request with an Idempotency-Key asked for, JSON; a day
 
 A session is in exactly one of warn, expire and forget. All keys have a TTL; those of a shard are
 kept a day longer than the last of their entries can matter.
@@ -39,6 +44,8 @@ _PARTS = {
     "listing": "listing",
     "events": "events",
     "trimmed": "trimmed",
+    "claim": "claim:",
+    "outcome": "idem:",
 }
 _OF_ONE_SESSION = ("session", "messages")
 _ID_BYTES = 36
@@ -59,6 +66,11 @@ class KeySet(NamedTuple):
     def names(self) -> list[bytes]:
         """Return the keys one by one."""
         return self.packed.split(b"\r\n")[3::2]
+
+
+def _pack(shard: str, names: list[bytes]) -> KeySet:
+    packed = b"".join(map(bulk, names))
+    return KeySet(shard, len(names), bulk(b"%d" % len(names)) + packed)
 
 
 class Keys:
@@ -89,8 +101,15 @@ class Keys:
 
     def of_shards(self, names: tuple[str, ...], shards: Sequence[str]) -> KeySet:
         """Return the keys of these names for each of some shards, one shard after the other."""
-        parts = [bulk(self._name(name, shard)) for shard in shards for name in names]
-        return KeySet(shards[0], len(parts), bulk(b"%d" % len(parts)) + b"".join(parts))
+        return _pack(shards[0], [self._name(name, shard) for shard in shards for name in names])
+
+    def one(self, name: str, shard: str, of: str) -> KeySet:
+        """Return a key of the shard that belongs to something other than a session."""
+        return _pack(shard, [self._name(name, shard) + of.encode()])
+
+    def and_one(self, keys: KeySet, name: str, of: str) -> KeySet:
+        """Return keys and one more, of the same shard."""
+        return _pack(keys.shard, [*keys.names(), self._name(name, keys.shard) + of.encode()])
 
     def _name(self, name: str, shard: str) -> bytes:
         return f"{self._prefix}:{{{shard}}}:{_PARTS[name]}".encode()

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import copy
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from session_service.domain.sessions import NewSession, Session, SessionCounts, 
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store import bulk, scripts
 from session_service.store.bulk import BulkEnd
+from session_service.store.idempotency import Claims, Once
 from session_service.store.keys import Keys
 from session_service.store.pipeline import Argument, Pipeline
 from session_service.store.records import (
@@ -71,11 +74,19 @@ class SessionRepository:
         self._events = events
         self._event_count = dict.fromkeys(SHARDS, 0)  # as of the last sweep
         self._told_with_content = ("1",) if events.content else ()
+        self._random = os.urandom
+        self.claims = Claims(pipeline, keys)
+
+    def through(self, once: Once) -> "SessionRepository":
+        """Return a repository for one request, what is done through which happens once."""
+        theirs = copy.copy(self)
+        theirs._pipeline, theirs._random = once, once.random  # noqa: SLF001 - it is of this class
+        return theirs
 
     async def create(self, new: NewSession) -> Session:
         """Create a session."""
         shard = shard_of_user(new.user_id)
-        session_id, channel_id = new_id(shard), new_id(shard)
+        session_id, channel_id = new_id(shard, self._random), new_id(shard, self._random)
         timeout = new.timeout
         now = await self._pipeline.run(
             scripts.CREATE,
@@ -166,7 +177,7 @@ class SessionRepository:
 
     async def send(self, session_id: str, new: NewMessage) -> tuple[Message, Session, bool]:
         """Store a message; return it, the session after it, and whether that was renewed."""
-        message_id = new_message_id()
+        message_id = new_message_id(self._random)
         session, stored = await self._run(
             scripts.SEND,
             session_id,

@@ -6,6 +6,7 @@ shared function 0.2 us, for scripts are run from their start each time.
 """
 
 import hashlib
+from functools import cached_property
 from importlib.resources import files
 
 from session_service.store.keys import bulk
@@ -16,14 +17,31 @@ _SOURCES = files("session_service.store") / "lua"
 class Script:
     """One operation: its source, the keys it takes, and the SHA-1 by which the server knows it."""
 
-    def __init__(self, name: str, keys: str, shared: str = "", *, writes: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        keys: str,
+        shared: str = "",
+        *,
+        writes: bool = True,
+        remembers: bool = False,
+    ) -> None:
         self.name = name
         self.writes = writes
         self.keys = tuple(keys.split())
-        parts = [(_SOURCES / f"{part}.lua").read_text("utf-8") for part in (*shared.split(), name)]
+        self._shared = shared
+        parts = [_read(part) for part in (*shared.split(), name)]
+        if remembers:
+            parts = ["local function act()", *parts, "end", _read("remember")]
         self.source = "\n".join((self._header(), *parts)).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
         self.packed_sha = bulk(b"EVALSHA") + bulk(self.sha)
+
+    @cached_property
+    def remembering(self) -> "Script":
+        """The same operation, to happen once: it remembers its reply (lua/remember.lua)."""
+        keys = " ".join((*self.keys, "outcome"))
+        return Script(self.name, keys, self._shared, remembers=True)
 
     def _header(self) -> str:
         names = ", ".join(key.upper() for key in self.keys)
@@ -32,6 +50,10 @@ class Script:
 
     def __repr__(self) -> str:
         return f"Script({self.name!r})"
+
+
+def _read(part: str) -> str:
+    return (_SOURCES / f"{part}.lua").read_text("utf-8")
 
 
 CREATE = Script("create", "session warn listing events", "base session outbox deadline listing")
@@ -63,3 +85,5 @@ SWEEP = Script(
     "base session outbox deadline listing",
 )
 READ = Script("read", "events trimmed", writes=False)
+CLAIM = Script("claim", "claim")
+ANSWER = Script("answer", "claim")

@@ -11,14 +11,14 @@ import re
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
-from session_service.web.decoding import RequestDecoder
+from session_service.web.decoding import RequestDecoder, read_body
 from session_service.web.errors import (
     ExpectationFailed,
     InternalError,
@@ -27,13 +27,11 @@ from session_service.web.errors import (
     RouteNotFound,
     error_answer,
 )
+from session_service.web.idempotency import Bound, repeatable
 from session_service.web.openapi import document
-from session_service.web.routes import PARAMETER, ROUTES, Route
+from session_service.web.routes import IDEMPOTENCY_KEY, PARAMETER, ROUTES, Route
 from session_service.web.service import Service
 from session_service.web.streams import EventStream
-
-# From a request and the id in its path, if the route has one, to the answer.
-_Bound = Callable[[web.BaseRequest, str], Awaitable[Answer | EventStream]]
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
@@ -48,8 +46,8 @@ class App:
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         # Both by path, then by method; the first by what stands before the id and after it.
-        self._with_id: dict[str, dict[str, dict[str, _Bound]]] = defaultdict(dict)
-        self._without_id: dict[str, dict[str, _Bound]] = defaultdict(dict)
+        self._with_id: dict[str, dict[str, dict[str, Bound]]] = defaultdict(dict)
+        self._without_id: dict[str, dict[str, Bound]] = defaultdict(dict)
         for route in ROUTES:
             before, parameter, after = route.path.partition(PARAMETER)
             methods = (
@@ -111,7 +109,7 @@ class App:
         """Make an id that no other process makes: this one's random name, and a number."""
         return f"{self._name}-{next(self._numbers):x}"
 
-    def _find(self, method: str, path: str) -> tuple[_Bound, str]:
+    def _find(self, method: str, path: str) -> tuple[Bound, str]:
         """Find the handler of a path; raises RouteNotFound or MethodNotAllowed."""
         path_id = ""
         methods = self._without_id.get(path)
@@ -126,27 +124,40 @@ class App:
             raise MethodNotAllowed(", ".join(sorted(methods)))
         return methods[method], path_id
 
-    def _bind(self, route: Route) -> _Bound:
-        """Make a handler's call from a request: the id of the path, then the body or the query."""
-        service, handler = self._service, route.handler
-        has_id, has_body = PARAMETER in route.path, route.body is not None
+    def _bind(self, route: Route) -> Bound:
+        """Make the call of a route, and for requests with an Idempotency-Key another one."""
         given_type = route.body or route.query
-        if given_type is None:
-            if has_id:
-                return lambda _, path_id: handler(service, path_id)
-            return lambda _, __: handler(service)
-        decoder = RequestDecoder(given_type, service.policy)
+        decoder = RequestDecoder(given_type, self._service.policy) if given_type else None
+        bound = _bind(route, decoder, self._service)
+        if not route.takes_key:
+            return bound
+        once = repeatable(route, self._service, partial(_bind, route, decoder))
+        return lambda request, path_id: (
+            once(request, path_id)
+            if IDEMPOTENCY_KEY in request.headers
+            else bound(request, path_id)
+        )
 
-        async def bound(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
-            given = await decoder.body(request) if has_body else decoder.query(request)
-            return await (handler(service, path_id, given) if has_id else handler(service, given))
-
-        return bound
-
-    def _serve_document(self) -> _Bound:
+    def _serve_document(self) -> Bound:
         body = json.dumps(document(self._service.policy)).encode()
 
         async def serve_document(_: web.BaseRequest, __: str) -> Answer:
             return Answer(200, body)
 
         return serve_document
+
+
+def _bind(route: Route, decoder: RequestDecoder | None, service: Service) -> Bound:
+    """Make a handler's call from a request: the id of the path, then the body or the query."""
+    handler = route.handler
+    has_id, has_body = PARAMETER in route.path, route.body is not None
+    if decoder is None:
+        if has_id:
+            return lambda _, path_id: handler(service, path_id)
+        return lambda _, __: handler(service)
+
+    async def bound(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
+        given = decoder.body(await read_body(request)) if has_body else decoder.query(request)
+        return await (handler(service, path_id, given) if has_id else handler(service, given))
+
+    return bound

@@ -38,6 +38,28 @@ _JSON_NAMES = {
 }  # fmt: skip
 
 
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Read the bytes of a JSON body, from the second time on those read before.
+
+    Raises UnsupportedMediaType, PayloadTooLarge, RequestTimeout or BadRequest.
+    """
+    if "Content-Type" in request.headers and request.content_type != "application/json":
+        raise UnsupportedMediaType
+    try:
+        if request.content.is_eof():  # it has come with the head, as small ones do
+            return await request.read()
+        if "Expect" in request.headers and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise PayloadTooLarge(MAX_BODY_BYTES) from None
+    except TimeoutError:
+        raise RequestTimeout(BODY_SECONDS) from None
+    except web.RequestPayloadError as error:
+        raise BadRequest("The body is cut off, or not in the encoding it declares.") from error
+
+
 class RequestDecoder:
     """Decodes one request type, a JSON body or a query."""
 
@@ -49,24 +71,8 @@ class RequestDecoder:
         self._lists = {path.removesuffix("[]") for path in self._allowed if path.endswith("[]")}
         self._headers = headers_of(request_type)
 
-    async def body(self, request: web.BaseRequest) -> Any:
-        """Read and decode a body; raises InvalidJson, ValidationFailed and their like."""
-        if "Content-Type" in request.headers and request.content_type != "application/json":
-            raise UnsupportedMediaType
-        if "Expect" in request.headers and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        try:
-            if request.content.is_eof():  # it has come with the head, as small ones do
-                body = await request.read()
-            else:
-                async with asyncio.timeout(BODY_SECONDS):
-                    body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise PayloadTooLarge(MAX_BODY_BYTES) from None
-        except TimeoutError:
-            raise RequestTimeout(BODY_SECONDS) from None
-        except web.RequestPayloadError as error:
-            raise BadRequest("The body is cut off, or not in the encoding it declares.") from error
+    def body(self, body: bytes) -> Any:
+        """Decode a body; raises InvalidJson or ValidationFailed."""
         try:
             return self._json.decode(body.decode())  # msgspec leaves what it skips unchecked
         except msgspec.ValidationError as error:

@@ -6,6 +6,8 @@ To the tree of ``domain/errors.py`` this adds what can only go wrong in HTTP.
 from typing import Any, NamedTuple
 
 from session_service.domain.errors import (
+    IdempotencyConflict,
+    IdempotencyMismatch,
     RenewalFailed,
     ServiceError,
     SessionExpired,
@@ -116,11 +118,17 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     RouteNotFound: ErrorAnswer(404, "NOT_FOUND", "Unknown path"),
     MethodNotAllowed: ErrorAnswer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
     RequestTimeout: ErrorAnswer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
+    IdempotencyConflict: ErrorAnswer(
+        409, "IDEMPOTENCY_CONFLICT", "The request with this key is being worked on", _SOON
+    ),
     SessionExpired: ErrorAnswer(410, "SESSION_EXPIRED", "Session has expired"),
     PayloadTooLarge: ErrorAnswer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
     UnsupportedMediaType: ErrorAnswer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
     ExpectationFailed: ErrorAnswer(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
     RenewalFailed: ErrorAnswer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
+    IdempotencyMismatch: ErrorAnswer(
+        422, "IDEMPOTENCY_MISMATCH", "The Idempotency-Key was used for another request"
+    ),
     InternalError: ErrorAnswer(500, "INTERNAL_ERROR", "Internal server error"),
     StoreUnavailable: ErrorAnswer(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
     Overloaded: ErrorAnswer(503, "OVERLOADED", "Too much is under way", _SOON),

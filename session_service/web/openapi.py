@@ -14,7 +14,7 @@ from session_service.web.answers import REQUEST_ID_HEADER
 from session_service.web.decoding import headers_of
 from session_service.web.errors import ANSWERS
 from session_service.web.handlers import create_session, sessions_health
-from session_service.web.routes import PARAMETER, ROUTES, Route
+from session_service.web.routes import IDEMPOTENCY_KEY, PARAMETER, ROUTES, Route
 from session_service.web.streams import CONTENT_TYPE as STREAM_TYPE
 
 _REF = "#/components/schemas/{name}"
@@ -28,8 +28,24 @@ millisecond.
 passed over.
 - An expired session answers 410 until its retention ends, then 404. An ended one answers 404.
 - A renewal, and every message, counts as activity: it sets `lastActivity`.
+- With an `Idempotency-Key`, what is asked for happens once: the same request with the same key \
+gets the same answer for 24 hours.
 - `X-Request-ID` is taken from the request, or made, and returned.
 """
+
+
+_KEY = {
+    "name": IDEMPOTENCY_KEY,
+    "in": "header",
+    "required": False,
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": "^[!-~]([ -~]*[!-~])?$",
+    },
+    "description": "Any text, such as a UUID, that no other request has",
+}
 
 
 def document(policy: TimeoutPolicy) -> dict[str, Any]:
@@ -84,7 +100,7 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
         "tags": [_tag(route)],
         "security": [],
     }
-    parameters = []
+    parameters: list[dict[str, Any]] = []
     if PARAMETER in route.path:
         parameters.append(
             {
@@ -116,6 +132,8 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
             }
             for name, header in headers_of(route.query).items()
         ]
+    if route.takes_key:
+        parameters.append(_KEY)
     if parameters:
         operation["parameters"] = parameters
     if route.body:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from session_service.domain.errors import (
+    IdempotencyConflict,
+    IdempotencyMismatch,
     RenewalFailed,
     ServiceError,
     SessionExpired,
@@ -32,10 +34,14 @@ from session_service.web.streams import EventStream
 Handler = Callable[..., Awaitable[Answer | EventStream]]
 
 PARAMETER = "{sessionId}"
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class Route(NamedTuple):
-    """One operation. ``body`` or ``query`` is the type its handler is given."""
+    """One operation. ``body`` or ``query`` is the type its handler is given.
+
+    ``is_atomic`` where all it does to the store is one script, which then can remember its outcome.
+    """
 
     method: str
     path: str
@@ -49,6 +55,12 @@ class Route(NamedTuple):
     body: type[schemas.Request] | None = None
     query: type[schemas.Request] | None = None
     streams: bool = False  # the response is what each event of the stream says
+    is_atomic: bool = False
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether it heeds the Idempotency-Key header."""
+        return self.method in ("POST", "DELETE") and self.path.startswith("/api/")
 
     @property
     def all_errors(self) -> tuple[type[ServiceError], ...]:
@@ -58,7 +70,10 @@ class Route(NamedTuple):
             common += (Overloaded,)
         if self.body:
             common += _BODY_ERRORS
-        return self.errors + common
+        if self.takes_key:
+            common += (ValidationFailed, IdempotencyMismatch)
+            common += () if self.is_atomic else (IdempotencyConflict,)
+        return tuple(dict.fromkeys(self.errors + common))
 
 
 _BODY_ERRORS = (
@@ -88,6 +103,7 @@ ROUTES = (
         schemas.SessionEnded,
         "Session ended successfully",
         (SessionNotFound, StoreUnavailable),
+        is_atomic=True,
     ),
     Route(
         "DELETE",
@@ -114,6 +130,7 @@ ROUTES = (
         "Session created; Location is its address",
         (StoreUnavailable,),
         body=schemas.CreateSession,
+        is_atomic=True,
     ),
     Route(
         "GET",
@@ -160,6 +177,7 @@ ROUTES = (
         schemas.SessionInfo,
         "The session, renewed",
         (*_ONE, RenewalFailed),
+        is_atomic=True,
     ),
     Route(
         "POST",
@@ -171,6 +189,7 @@ ROUTES = (
         schemas.SessionInfo,
         "The session",
         _ONE,
+        is_atomic=True,
     ),
     Route(
         "PATCH",
@@ -196,6 +215,7 @@ ROUTES = (
         "The message, and the session after it",
         _ONE,
         body=schemas.SendMessage,
+        is_atomic=True,
     ),
     Route(
         "GET",

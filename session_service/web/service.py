@@ -1,6 +1,7 @@
 """What the handlers work with."""
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable
 
@@ -33,6 +34,12 @@ class Service:
         self._in_flight = 0
         self._last_end = 0.0
         self._started = time.monotonic()
+
+    def through(self, repository: SessionRepository) -> "Service":
+        """Return a service for one request, which works through a repository of its own."""
+        theirs = copy.copy(self)
+        theirs.repository = repository
+        return theirs
 
     def request_begins(self) -> None:
         """Count a request in."""

@@ -14,6 +14,7 @@ RULES = (
     "cursor must be the nextCursor of an earlier page of the same listing",
     "maxDurationMinutes must be at least timeoutMinutes",
     "warningThresholdMinutes must be at most timeoutMinutes",
+    "The Idempotency-Key was used for another request",
     "would put expiresAt in the past",
     "it has reached its maximum duration",
 )

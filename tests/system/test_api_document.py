@@ -61,15 +61,15 @@ def test_ending_a_session_is_documented_as_published(document: Json) -> None:
     assert operation["description"] == "Explicitly end and delete a conversation session"
     assert operation["security"] == []
     assert "requestBody" not in operation
-    assert operation["parameters"] == [
-        {
-            "name": "sessionId",
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string"},
-            "description": "ID of the session to end",
-        }
-    ]
+    published, key = operation["parameters"]
+    assert (key["name"], key["required"]) == ("Idempotency-Key", False)
+    assert published == {
+        "name": "sessionId",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "ID of the session to end",
+    }
 
     responses = operation["responses"]
     assert responses["200"]["description"] == "Session ended successfully"

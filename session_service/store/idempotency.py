@@ -1,0 +1,122 @@
+"""A request with an Idempotency-Key happens once, and is answered alike each time.
+
+The key is claimed first, with the request's fingerprint and a random seed; the same request later
+finds that seed. What is one script then goes through ``Once``: the script remembers its reply in
+the same atomic step, under a name from the seed, and new ids are drawn from the seed too. So a node
+that dies at any moment leaves either nothing or all that the answer is made of, and nobody has to
+wait for it. What takes several steps holds a lease meanwhile, and its answer is kept.
+"""
+
+import asyncio
+import base64
+import hashlib
+import io
+import itertools
+import os
+from typing import Any, NamedTuple
+
+import msgspec
+
+from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch
+from session_service.store import scripts
+from session_service.store.keys import Keys, KeySet
+from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.scripts import Script
+
+_LEASE_MS = 60_000  # a request in several steps takes far less; a dead node's keeps others waiting
+_NAME_BYTES = 16  # of the seed; the others are for ids
+_SEED_BYTES = 48  # two session ids' worth, and 64 characters: what a compact hash holds
+
+
+class Once(Pipeline):
+    """A pipeline for one request, each of whose scripts happens once and remembers its reply.
+
+    ``random`` gives bytes, as ``os.urandom`` does, but the same ones each time.
+    """
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, seed: bytes) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._name = seed[:_NAME_BYTES].hex()
+        self._numbers = itertools.count()
+        self.random = io.BytesIO(seed[_NAME_BYTES:]).read
+
+    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+        """Run a script soon, or look up what it replied."""
+        outcome = self._keys.and_one(keys, "outcome", f"{self._name}:{next(self._numbers)}")
+        remembered = self._pipeline.ask(script.remembering, outcome, arguments)
+        return asyncio.get_running_loop().create_task(_read(remembered))
+
+    async def ping(self) -> None:
+        """Return if the store answers; raises StoreUnavailable."""
+        await self._pipeline.ping()
+
+    async def close(self) -> None:
+        """Do nothing: the pipeline below is others' too."""
+
+
+async def _read(remembered: asyncio.Future[Any]) -> Any:
+    (reply,) = msgspec.json.decode(await remembered)
+    return _as_replied(reply)
+
+
+def _as_replied(value: Any) -> Any:
+    """Turn what was JSON into what the server would have replied."""
+    match value:
+        case str():
+            return value.encode()
+        case list():
+            return [_as_replied(each) for each in value]
+        case False:
+            return None
+        case _:
+            return value
+
+
+class Claim(NamedTuple):
+    """A key, claimed for a request in several steps; ``answer`` is there once it is kept."""
+
+    keys: KeySet
+    seed: bytes
+    answer: bytes | None
+
+
+class Claims:
+    """Who claims a key first has it for a day.
+
+    A request is told by its fingerprint, any text that differs where the requests do. Another one
+    with the same key is an IdempotencyMismatch.
+    """
+
+    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+
+    async def once(self, key: str, request: str) -> Once:
+        """Claim a key; return the pipeline for the request, whose every script is atomic."""
+        _, (seed,) = await self._claim(key, request, b"")
+        return Once(self._pipeline, self._keys, base64.b64decode(seed))
+
+    async def begin(self, key: str, request: str) -> Claim:
+        """Claim a key for a request in several steps.
+
+        Raises IdempotencyConflict while the same request is being made. What gets no answer must
+        be ended with ``finish``; if that never comes, another try may begin after a minute.
+        """
+        keys, (seed, *answer) = await self._claim(key, request, b"%d" % _LEASE_MS)
+        return Claim(keys, seed, answer[0] if answer else None)
+
+    async def finish(self, claim: Claim, answer: bytes = b"") -> None:
+        """Keep the answer to a request; without one it may be made anew."""
+        await self._pipeline.run(scripts.ANSWER, claim.keys, (claim.seed, answer))
+
+    async def _claim(self, key: str, request: str, lease: bytes) -> tuple[KeySet, list[bytes]]:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        keys = self._keys.one("claim", name[:2], name)
+        seed = base64.b64encode(os.urandom(_SEED_BYTES))
+        reply = await self._pipeline.run(scripts.CLAIM, keys, (request, seed, lease))
+        if reply == b"mismatch":
+            raise IdempotencyMismatch
+        if reply == b"in flight":
+            raise IdempotencyConflict
+        return keys, reply

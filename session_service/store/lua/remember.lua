@@ -1,0 +1,11 @@
+-- Stands behind a script that is to happen once, which is the function act here (scripts.py).
+-- KEYS   OUTCOME
+-- Reply  the script's own, in an array and as JSON: the first time's, however often it is asked
+
+local REMEMBERED = 90000000  -- an hour longer than the claim; clocks of a cluster's servers differ
+local outcome = redis.call('GET', OUTCOME)
+if not outcome then
+  outcome = cjson.encode({act()})
+  redis.call('SET', OUTCOME, outcome, 'PX', REMEMBERED)
+end
+return outcome

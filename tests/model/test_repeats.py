@@ -1,0 +1,93 @@
+"""Any sequence of operations, each asked for twice with a key, does what it does asked for once."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from session_service.domain.errors import ServiceError
+from session_service.domain.sessions import NewSession
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.repository import SessionRepository
+from tests.model.test_rules import CONFIGS, HELLO, RETENTION, Clock
+
+WHO = str(UUID(int=7))
+
+# An operation, and how long to wait before it is asked for again.
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "renew", "heartbeat", "heartbeat", "send", "send", "end"]),
+        st.integers(0, 1),  # which of the sessions
+        st.integers(0, 30_000),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(config=CONFIGS, operations=OPERATIONS)
+def test_asked_twice_is_done_once(config: TimeoutConfig, operations: list[Any]) -> None:
+    """The outcome of each and what is left are the same, whatever happened before the repeat."""
+    once = asyncio.run(played(config, operations, repeat=False))
+    assert asyncio.run(played(config, operations, repeat=True)) == once
+
+
+async def played(config: TimeoutConfig, operations: list[Any], *, repeat: bool) -> list[Any]:
+    """What was replied and what is left then, without the ids."""
+    clock = Clock()
+    with clock.installed():
+        client = connect("memory://", 5)
+        await client.flushall()
+        repository = SessionRepository(pipeline("memory://", client, 5), Keys("twice"), RETENTION)
+        shape = NewSession(WHO, WHO, config, b"{}")
+        sessions = [(await repository.create(shape)).id for _ in range(2)]
+        outcomes: list[Any] = []
+        repeats: list[tuple[str, str, str, Any]] = []
+        for n, (name, which, pause) in enumerate(operations):
+            call = (str(n), name, sessions[which])
+            outcome = await asked(repository, shape, *call, with_key=repeat)
+            repeats.append((*call, outcome))
+            outcomes.append(without_ids(outcome))
+            clock.ms += pause
+            if repeat:  # the last one, and all from time to time
+                for *asked_before, before in repeats[-1:] if n % 4 else repeats:
+                    assert await asked(repository, shape, *asked_before, with_key=True) == before
+        left = [await asked(repository, shape, "", "get", session) for session in sessions]
+        page = await repository.list_page(limit=100)
+        told = sorted(
+            [fields[b"event"].split()[0] for key in await client.keys("*:events")
+             for _, fields in await client.xrange(key)]
+        )  # fmt: skip
+        await client.aclose()
+    return [outcomes, [without_ids(each) for each in left], page.counts, told]
+
+
+async def asked(
+    repository: SessionRepository,
+    shape: NewSession,
+    key: str,
+    name: str,
+    session_id: str,
+    *,
+    with_key: bool = False,
+) -> Any:
+    """What an operation returns, or the kind of its error."""
+    if with_key:
+        once = await repository.claims.once(key, f"{name} {session_id}")
+        repository = repository.through(once)
+    given = {"create": (shape,), "send": (session_id, HELLO)}.get(name, (session_id,))
+    try:
+        return await getattr(repository, name)(*given)
+    except ServiceError as error:
+        return type(error).__name__
+
+
+def without_ids(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [without_ids(each) for each in value]
+    fields = getattr(value, "__struct_fields__", ())
+    return {f: getattr(value, f) for f in fields if f not in ("id", "channel_id")} or value
