@@ -18,6 +18,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import to_ms
 from session_service.settings import Settings
 from session_service.store.connection import connect, pipeline
+from session_service.store.deadlines import Deadlines
 from session_service.store.embedded import EmbeddedServer
 from session_service.store.feed import Feed
 from session_service.store.inspection import StoreTooOldError, inspect
@@ -87,10 +88,11 @@ async def _serve_here(
     )
     stack.push_async_callback(calls.close)
     keys = Keys(settings.key_prefix)
-    repository = SessionRepository(calls, keys, to_ms(settings.retention_minutes), settings.events)
-    background.run(sweep_forever(repository))
-    feed = Feed(Outbox(calls, keys))
-    service = Service(repository, settings.timeouts, feed, settings.max_in_flight)
+    retention_ms = to_ms(settings.retention_minutes)
+    repository = SessionRepository(calls, keys, retention_ms, settings.events)
+    outbox = Outbox(calls, keys)
+    background.run(sweep_forever(Deadlines(calls, keys, retention_ms), outbox, settings.events))
+    service = Service(repository, settings.timeouts, Feed(outbox), settings.max_in_flight)
     server = Server(service, _allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.connection import connect, pipeline
+from session_service.store.deadlines import Deadlines
 from session_service.store.feed import Feed
 from session_service.store.keys import Keys
 from session_service.store.outbox import Outbox
@@ -83,9 +84,19 @@ def repository(calls: Pipeline, retention_ms: int) -> SessionRepository:
 
 
 @pytest.fixture
-async def feed(calls: Pipeline) -> AsyncIterator[Feed]:
+def deadlines(calls: Pipeline, retention_ms: int) -> Deadlines:
+    return Deadlines(calls, KEYS, retention_ms)
+
+
+@pytest.fixture
+def outbox(calls: Pipeline) -> Outbox:
+    return Outbox(calls, KEYS)
+
+
+@pytest.fixture
+async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
     """What is told of the sessions of the repository."""
-    feed = Feed(Outbox(calls, KEYS))
+    feed = Feed(outbox)
     yield feed
     feed.close()
 

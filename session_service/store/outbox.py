@@ -1,4 +1,4 @@
-"""The outbox, read: what happened to all sessions, or to those of some shards, in one order.
+"""The outbox, read and bounded: what happened to all sessions, or those of some shards, in order.
 
 Each shard has a stream of its own. Their events are merged in the order of their ids, which start
 with the store's time. A read comes back with a shard's clock, and has all that happened there
@@ -10,18 +10,20 @@ Events that come late all the same, for a clock was set back, are told when they
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from session_service.domain.events import LAST_NUMBER, MAX_RETENTION_MS, Event, EventId
+from session_service.domain.events import LAST_NUMBER, MAX_RETENTION_MS, Event, EventId, EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.store import scripts
 from session_service.store.keys import Keys, KeySet
 from session_service.store.pipeline import Pipeline
 from session_service.store.records import unpack_event
+from session_service.store.scripts import Script
 
-_TOGETHER = 32  # shards read in one call, where they can be
+_TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
+_TRIMMED = 1000  # events of a shard in one call
 _LEAST = 16  # events that a shard may have of a call's, whatever the others have
 _MOST = 2000  # events in one read, about; as one call they hold Redis for some 4 ms
 
@@ -46,6 +48,24 @@ class Outbox:
     def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
         self._pipeline = pipeline
         self._keys = keys
+        self._lengths = dict.fromkeys(SHARDS, 0)  # as it was last seen
+
+    async def trim(self, policy: EventPolicy) -> None:
+        """Bound it, about, by age and by length: the shards with most have to give.
+
+        Raises StoreUnavailable.
+        """
+        most = _fair_share(self._lengths.values(), policy.max_length)
+        arguments = (most, policy.retention_ms, MAX_RETENTION_MS, _TRIMMED)
+        busy: Sequence[str] = SHARDS
+        while busy:
+            groups = _grouped(busy, self._pipeline, self._keys, scripts.TRIM)
+            busy = []
+            for shards, keys in groups:
+                reply = await self._pipeline.run(scripts.TRIM, keys, arguments)
+                self._lengths.update(zip(shards, reply[::2], strict=True))
+                trimmed = zip(shards, reply[1::2], strict=True)
+                busy += [shard for shard, events in trimmed if events >= _TRIMMED // 2]
 
     def reader(self, shards: Sequence[str] = SHARDS, after: EventId | None = None) -> "Reader":
         """Make a reader of some shards that starts after a position, or now."""
@@ -71,9 +91,7 @@ class Reader:
     def read_from(self, shards: Sequence[str]) -> None:
         """Read from these shards in the future, those that are new to it from the position on."""
         self._first = {s: self._first.get(s) or _first_after(self.position, s) for s in shards}
-        size = _TOGETHER if self._pipeline.spans_shards else 1
-        parts = [shards[n : n + size] for n in range(0, len(shards), size)]
-        self._groups = [(part, self._keys.of_shards(scripts.READ.keys, part)) for part in parts]
+        self._groups = _grouped(shards, self._pipeline, self._keys, scripts.READ)
 
     async def read(self) -> Batch:
         """Read what comes next, in order; nothing twice, and without a gap.
@@ -133,6 +151,27 @@ class Reader:
     def _is_known(self, earliest: int, latest: int) -> bool:
         """Tell whether the position is not in the future, nor too long ago to have left a trace."""
         return earliest - MAX_RETENTION_MS < self.position.ms <= latest
+
+
+def _grouped(
+    shards: Sequence[str], pipeline: Pipeline, keys: Keys, script: Script
+) -> list[tuple[Sequence[str], KeySet]]:
+    """Put together the shards of which one call can have the keys."""
+    size = _TOGETHER if pipeline.spans_shards else 1
+    parts = [shards[n : n + size] for n in range(0, len(shards), size)]
+    return [(part, keys.of_shards(script.keys, part)) for part in parts]
+
+
+def _fair_share(sizes: Iterable[int], total: int) -> int:
+    """Return the most that each may have of a total, where those that need less leave the rest."""
+    left = total
+    ascending = sorted(sizes)
+    for n, size in enumerate(ascending):
+        share = left // (len(ascending) - n)
+        if size > share:
+            return share
+        left -= size
+    return total
 
 
 def _id(entry: bytes, shard: str) -> EventId:

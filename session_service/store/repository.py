@@ -4,8 +4,8 @@ import base64
 import binascii
 import copy
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -39,19 +39,6 @@ from session_service.store.records import (
 )
 from session_service.store.scripts import Script
 
-_SWEEP_LIMIT = 100  # deadlines a script acts on: about 2 ms of Redis
-_SWEEP_SHARDS = 32  # shards a batch sweeps, so that requests are served in between
-
-
-class SweepReport(NamedTuple):
-    """What a sweep did; ``more`` where a shard had more due than one script takes."""
-
-    warned: int = 0
-    expired: int = 0
-    forgotten: int = 0
-    repaired: int = 0
-    more: bool = False
-
 
 class SessionRepository:
     """The sessions in the store.
@@ -70,9 +57,8 @@ class SessionRepository:
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
+        self._retention = retention_ms
         self._retention_ms = b"%d" % retention_ms
-        self._events = events
-        self._event_count = dict.fromkeys(SHARDS, 0)  # as of the last sweep
         self._told_with_content = ("1",) if events.content else ()
         self._random = os.urandom
         self.claims = Claims(pipeline, keys)
@@ -126,9 +112,12 @@ class SessionRepository:
         if record is None:
             raise SessionNotFound
         now = int(seconds) * 1000 + int(microseconds) // 1000
-        session = None if record == EXPIRED else unpack_session(session_id, record, now)
-        if session is None or session.expires_at <= now:
+        if record == EXPIRED:
             raise SessionExpired
+        session = unpack_session(session_id, record, now)
+        if session.expires_at <= now:
+            is_remembered = session.expires_at + self._retention > now
+            raise SessionExpired if is_remembered else SessionNotFound
         return session
 
     async def end(self, session_id: str) -> None:
@@ -284,24 +273,6 @@ class SessionRepository:
             next_position=_position_after(page[-1], start) if len(found) > limit else None,
         )
 
-    async def sweep(self) -> SweepReport:
-        """Act on all deadlines that are due, of every shard, up to a bound; see ``more``."""
-        most = _fair_share(self._event_count.values(), self._events.max_length)
-        arguments = (self._retention_ms, "", _SWEEP_LIMIT, most, self._events.retention_ms)
-        done = [0, 0, 0, 0, 0]
-        for first in range(0, len(SHARDS), _SWEEP_SHARDS):
-            shards = SHARDS[first : first + _SWEEP_SHARDS]
-            replies = await self._pipeline.run_all(
-                scripts.SWEEP,
-                [(self._keys.of_shard(scripts.SWEEP.keys, shard), arguments) for shard in shards],
-            )
-            self._event_count.update(
-                (shard, events) for shard, (*_, events) in zip(shards, replies, strict=True)
-            )
-            done = [sum(numbers) for numbers in zip(done, *(r[:5] for r in replies), strict=True)]
-        warned, expired, forgotten, repaired, more = done
-        return SweepReport(warned, expired, forgotten, repaired, more > 0)
-
     async def ping(self) -> None:
         """Return if the store answers."""
         await self._pipeline.ping()
@@ -348,18 +319,6 @@ class SessionRepository:
         return SessionCounts(
             sum(active), sum(near), sum(expired), sum(found.values()), max(lag)
         ), found
-
-
-def _fair_share(sizes: Iterable[int], total: int) -> int:
-    """Return the most that each may have of a total, where those that need less leave the rest."""
-    left = total
-    ascending = sorted(sizes)
-    for n, size in enumerate(ascending):
-        share = left // (len(ascending) - n)
-        if size > share:
-            return share
-        left -= size
-    return total
 
 
 def _selection(user_id: str | None, agent_id: str | None) -> tuple[Sequence[str], str]:

@@ -79,11 +79,14 @@ COUNT = Script(
     "count", "session warn expire forget listing", "base sizes session listing", writes=False
 )
 LIST = Script("list", "session listing", "base session", writes=False)
+DUE = Script("due", "warn expire forget", writes=False)
 SWEEP = Script(
     "sweep",
-    "session messages warn expire forget listing events trimmed",
+    "session messages warn expire forget listing events",
     "base session outbox deadline listing",
 )
+REPAIR = Script("repair", "session messages warn expire listing", "base")
+TRIM = Script("trim", "events trimmed")
 READ = Script("read", "events trimmed", writes=False)
 CLAIM = Script("claim", "claim")
 ANSWER = Script("answer", "claim")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.repository import SessionRepository
+from session_service.store.deadlines import Deadlines
 from tests.api import SESSIONS, Client, assert_error, create
 from tests.waiting import wait_until
 
@@ -32,12 +32,12 @@ async def expired(client: Client) -> str:
 
 @pytest.mark.parametrize("swept", [False, True])
 async def test_an_expired_session_is_gone(
-    client: Client, repository: SessionRepository, swept: bool
+    client: Client, deadlines: Deadlines, swept: bool
 ) -> None:
     """Every operation is a 410, before and after the sweep; ending it is a 404."""
     url = await expired(client)
     if swept:
-        assert (await repository.sweep()).expired == 1
+        assert (await deadlines.sweep()).expired == 1
     for answer in (
         await client.get(url),
         await client.post(f"{url}/renew"),
@@ -51,9 +51,7 @@ async def test_an_expired_session_is_gone(
     await assert_error(await client.get(url), 410, "SESSION_EXPIRED")
 
 
-async def test_an_expired_session_is_not_listed(
-    client: Client, repository: SessionRepository
-) -> None:
+async def test_an_expired_session_is_not_listed(client: Client, deadlines: Deadlines) -> None:
     """It counts as expired and as nothing else, before and after the sweep."""
     lasting = await create(client)
     await expired(client)
@@ -64,7 +62,7 @@ async def test_an_expired_session_is_not_listed(
             1,
             {"totalSessions": 2, "activeSessions": 1, "expiredSessions": 1},
         )
-        await repository.sweep()
+        await deadlines.sweep()
 
 
 async def test_activity_keeps_a_session_alive(client: Client) -> None:
@@ -107,18 +105,18 @@ class TestWithShortRetention:
 
     @pytest.mark.parametrize("swept", [False, True])
     async def test_after_its_retention_nobody_knows_it(
-        self, client: Client, repository: SessionRepository, swept: bool
+        self, client: Client, deadlines: Deadlines, swept: bool
     ) -> None:
         """The 410 becomes a 404, whether or not a sweep came by."""
         url = await expired(client)
         if swept:
-            await repository.sweep()
+            await deadlines.sweep()
 
         async def status() -> Any:
             async with client.get(url) as answer:
                 return answer.status == 404
 
         await wait_until(status)
-        await repository.sweep()
+        await deadlines.sweep()
         listed = await (await client.get(SESSIONS)).json()
         assert listed["stats"]["totalSessions"] == 0

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.repository import SessionRepository
+from session_service.store.deadlines import Deadlines
 from tests.api import SESSIONS, Client, assert_error, create
 from tests.waiting import wait_until
 
@@ -143,7 +143,7 @@ class TestHealth:
     def policy(self) -> TimeoutPolicy:
         return TimeoutPolicy(min_timeout=0.0005, default_warning=1)
 
-    async def test_it_counts(self, client: Client, repository: SessionRepository) -> None:
+    async def test_it_counts(self, client: Client, deadlines: Deadlines) -> None:
         """Active sessions and those near expiration are counted, before and after a sweep."""
         for timeout in (30, 1, 0.0005):
             await create(client, timeoutConfig={"timeoutMinutes": timeout})
@@ -168,4 +168,4 @@ class TestHealth:
                 2,
                 1,
             )
-            await repository.sweep()
+            await deadlines.sweep()

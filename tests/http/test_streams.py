@@ -11,6 +11,7 @@ import pytest
 
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy
+from session_service.store.deadlines import Deadlines
 from session_service.store.repository import SessionRepository
 from session_service.web import streams
 from session_service.web.service import Service
@@ -209,9 +210,7 @@ class TestWithShortTimeouts:
     def policy(self) -> TimeoutPolicy:
         return TimeoutPolicy(min_timeout=0.0005, max_timeout=60, default_warning=0.015)
 
-    async def test_warning_and_expiry_are_told(
-        self, client: Client, repository: SessionRepository
-    ) -> None:
+    async def test_warning_and_expiry_are_told(self, client: Client, deadlines: Deadlines) -> None:
         """Then the stream ends, and a new one is a 410."""
         session = await create(client, timeoutConfig={"timeoutMinutes": 0.02})
         url = f"{SESSIONS}/{session['sessionId']}/events"
@@ -219,7 +218,7 @@ class TestWithShortTimeouts:
         rest = asyncio.create_task(source.rest())
 
         async def is_over() -> bool:
-            await repository.sweep()
+            await deadlines.sweep()
             return rest.done()
 
         await wait_until(is_over)

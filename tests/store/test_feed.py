@@ -12,6 +12,7 @@ from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.feed import Feed, FellBehindError, Reset, Subscription
+from session_service.store.outbox import Outbox
 from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
 from tests.conftest import KEYS, RETENTION_MS
@@ -174,12 +175,13 @@ class TestWhenTheOutboxIsBounded:
             return EventPolicy(max_length=1000)
         return EventPolicy(retention_ms=100)
 
-    @pytest.fixture
-    def repository(self, calls: Pipeline, policy: EventPolicy) -> SessionRepository:
-        return SessionRepository(calls, KEYS, RETENTION_MS, policy)
-
     async def test_a_gap_is_told(
-        self, feed: Feed, repository: SessionRepository, redis: Any
+        self,
+        feed: Feed,
+        repository: SessionRepository,
+        outbox: Outbox,
+        policy: EventPolicy,
+        redis: Any,
     ) -> None:
         """A subscriber for whom too much is gone is told so, and gets what comes from now on."""
         user = str(uuid4())
@@ -189,7 +191,7 @@ class TestWhenTheOutboxIsBounded:
             await asyncio.gather(*(repository.create(new(user)) for _ in range(100)))
 
         async def is_trimmed() -> bool:
-            await repository.sweep()
+            await outbox.trim(policy)
             return start not in await stored(redis)
 
         await wait_until(is_trimmed)
@@ -204,12 +206,17 @@ class TestWhenTheOutboxIsBounded:
             await feed.subscribe(EVERYTHING, reset.position)  # from where one can go on, too
 
     async def test_what_is_kept_can_be_read_on(
-        self, feed: Feed, repository: SessionRepository, redis: Any
+        self,
+        feed: Feed,
+        repository: SessionRepository,
+        outbox: Outbox,
+        policy: EventPolicy,
+        redis: Any,
     ) -> None:
         """A quiet shard's past is not missed by who has seen it."""
         await lives(repository, 20)
         await asyncio.sleep(0.2)
-        await repository.sweep()
+        await outbox.trim(policy)
         last = await repository.create(new())
         start = (await stored(redis))[-1]
         subscription = await feed.subscribe(EVERYTHING, start)

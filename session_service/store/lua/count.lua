@@ -23,7 +23,7 @@ for _, key in ipairs({WARN, EXPIRE}) do
     else
       active = active - 1
       if key == EXPIRE then near = near - 1 end
-      if record then expired = expired + 1 end
+      if session and session.expires + retention > now then expired = expired + 1 end
       if session then
         local by_user, by_agent = members(session_id, session)
         if starts(by_user) or starts(by_agent) then matching = matching - 1 end

@@ -13,6 +13,6 @@ schedule(id, session)
 announce('created', id, session, session.expires)
 local by_user, by_agent = members(id, session)
 call('ZADD', LISTING, 0, by_user, 0, by_agent)
-outlive(LISTING, session.limit + retention)
-outlive(EVENTS, session.limit + retention + LONGEST)
+outlive(LISTING, session.limit + retention + SPARE)
+outlive(EVENTS, session.limit + retention + SPARE)
 return now

@@ -1,5 +1,9 @@
 -- A session's record, whose form is told in records.py: read, and written.
 
+-- How much longer than they matter keys are kept: a deadline is still acted on after no node has run
+-- for a week. It is also the longest that an event can be kept (MAX_RETENTION_MS, domain/events.py).
+local SPARE = 604800000
+
 -- Works out the deadline; the one place where its rule stands (contract, "Renewal, heartbeat, timeout").
 local function settle(session)
   session.limit = session.created + session.duration
@@ -27,7 +31,10 @@ local function load()
   local record = call('GET', SESSION)
   if not record then return false, false end
   local session = read(record)
-  if not session or session.expires <= now then return false, 'expired' end
+  if not session then return false, 'expired' end
+  if session.expires <= now then
+    return false, session.expires + retention > now and 'expired'
+  end
   return session, record
 end
 
@@ -35,6 +42,6 @@ local function save(session)
   local record = session.created .. ' ' .. session.active .. ' ' .. session.renewed .. ' '
     .. session.renewals .. ' ' .. session.timeout .. ' ' .. session.duration .. ' '
     .. session.warning .. ' ' .. session.auto .. ' ' .. session.tail
-  call('SET', SESSION, record, 'PXAT', session.expires + retention .. '')
+  call('SET', SESSION, record, 'PXAT', session.expires + retention + SPARE .. '')
   return record
 end

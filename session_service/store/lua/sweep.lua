@@ -1,12 +1,10 @@
--- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention; bounds the outbox.
+-- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
 -- ARGV   3 how many deadlines of each kind at most
---        4 how many events the outbox keeps, about  5 for how long, about (ms)
--- Reply  {warned, expired, forgotten, repaired, more, how many events there are}; more is 1 where
---        there may be more due now
+-- Reply  {warned, expired, forgotten, more, ids}; more is 1 where there may be more due now; the ids
+--        are those of sessions whose record is gone (repair.lua), which stay due
 
 local limit = tonumber(ARGV[3])
-local warned, expired, forgotten, repaired, more = 0, 0, 0, 0, 0
-local lost = false
+local warned, expired, more, lost = 0, 0, 0, {}
 
 local function due(key)
   local ids = call('ZRANGEBYSCORE', key, '-inf', now .. '', 'LIMIT', 0, limit)
@@ -39,7 +37,7 @@ local function warn(session_id, session)
   end
   call('ZREM', WARN, session_id)
   call('ZADD', EXPIRE, session.expires .. '', session_id)
-  outlive(EXPIRE, session.limit + retention)
+  outlive(EXPIRE, session.limit + retention + SPARE)
   announce('expiring', session_id, session, session.expires)
   warned = warned + 1
 end
@@ -49,9 +47,7 @@ for _, key in ipairs({WARN, EXPIRE}) do
     local record = call('GET', SESSION .. session_id)
     local session = record and read(record)
     if not session then
-      call('ZREM', key, session_id)
-      call('DEL', MESSAGES .. session_id)
-      lost = true
+      lost[#lost + 1] = session_id
     elseif session.expires > now then
       warn(session_id, session)
     else
@@ -59,26 +55,9 @@ for _, key in ipairs({WARN, EXPIRE}) do
     end
   end
 end
+if warned + expired > 0 then outlive(EVENTS, now + SPARE) end
 
-forgotten = call('ZREMRANGEBYSCORE', FORGET, '-inf', now .. '')
-
--- What was trimmed lies before a moment, which is kept, so that a reader can tell a gap.
-if warned + expired > 0 then outlive(EVENTS, now + LONGEST) end
-local trimmed = false
-if call('XTRIM', EVENTS, 'MINID', '~', now - ARGV[5] .. '') > 0 then trimmed = now - ARGV[5] end
-if call('XTRIM', EVENTS, 'MAXLEN', '~', ARGV[4]) > 0 then
-  local first = call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)[1]
-  trimmed = first and string.match(first[1], '^%d+') + 1 or now
-end
-if trimmed then call('SET', TRIMMED, trimmed .. '', 'PX', LONGEST .. '') end
-
--- A session whose key is gone before its deadline was acted on (evicted, or no sweep for all of its
--- retention) cannot say whose it was, so its members of the listing are looked for.
-if lost then
-  for _, member in ipairs(call('ZRANGE', LISTING, 0, -1)) do
-    if call('EXISTS', SESSION .. string.sub(member, -36)) == 0 then
-      repaired = repaired + call('ZREM', LISTING, member)
-    end
-  end
-end
-return {warned, expired, forgotten, repaired, more, call('XLEN', EVENTS)}
+local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * limit)
+if forgotten == 10 * limit then more = 1 end
+if forgotten > 0 then call('ZREMRANGEBYRANK', FORGET, 0, forgotten - 1) end
+return {warned, expired, forgotten, more, lost}

@@ -20,7 +20,7 @@ schedule(id, session)
 call('ZREM', EXPIRE, id)
 announce('updated', id, session, session.expires .. ' ' .. session.timeout .. ' ' .. session.duration
   .. ' ' .. session.warning .. ' ' .. session.auto)
-outlive(LISTING, session.limit + retention)
-outlive(EVENTS, session.limit + retention + LONGEST)
+outlive(LISTING, session.limit + retention + SPARE)
+outlive(EVENTS, session.limit + retention + SPARE)
 if call('EXISTS', MESSAGES) == 1 then outlive(MESSAGES, session.limit + retention) end
 return {save(session), now}

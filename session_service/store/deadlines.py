@@ -1,0 +1,93 @@
+"""Deadlines that are due: each is acted on once, by one script, of whichever node comes first."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from session_service.domain.ids import SHARDS
+from session_service.store import scripts
+from session_service.store.keys import Keys, KeySet
+from session_service.store.pipeline import Pipeline
+
+TOGETHER = 8  # shards acted on at a time, so that requests are served in between
+_LIMIT = 32  # deadlines of a kind that a script acts on: about 1 ms of Redis
+_MEMBERS = 500  # of a listing that a script looks at: as much
+
+# Shards that are looked at together.
+BLOCKS: tuple[tuple[str, ...], ...] = tuple(SHARDS[n : n + 32] for n in range(0, len(SHARDS), 32))
+
+
+class Acted(NamedTuple):
+    """What was done, and the shards in which more may be due."""
+
+    warned: int = 0
+    expired: int = 0
+    forgotten: int = 0
+    repaired: int = 0  # members of listings that named sessions that were gone
+    behind: tuple[str, ...] = ()
+
+
+class Deadlines:
+    """Warnings, expiries and ends of retention. Every method raises StoreUnavailable."""
+
+    def __init__(self, pipeline: Pipeline, keys: Keys, retention_ms: int) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._retention_ms = b"%d" % retention_ms
+        self._of_blocks: dict[tuple[str, ...], list[tuple[tuple[str, ...], KeySet]]] = {}
+
+    async def due(self, block: tuple[str, ...]) -> list[str]:
+        """Return the shards of a block in which something is due."""
+        groups = self._of_blocks.get(block)
+        if groups is None:
+            parts = [block] if self._pipeline.spans_shards else [(shard,) for shard in block]
+            groups = [(part, self._keys.of_shards(scripts.DUE.keys, part)) for part in parts]
+            self._of_blocks[block] = groups
+        replies = await self._pipeline.run_all(scripts.DUE, [(keys, ()) for _, keys in groups])
+        return [
+            shards[number]
+            for (shards, _), numbers in zip(groups, replies, strict=True)
+            for number in dict.fromkeys(numbers)
+        ]
+
+    async def act(self, shards: Sequence[str]) -> Acted:
+        """Act on what is due in some shards, up to a bound for each; see ``behind``."""
+        warned = expired = forgotten = repaired = 0
+        behind = []
+        for n in range(0, len(shards), TOGETHER):
+            some = shards[n : n + TOGETHER]
+            replies = await self._pipeline.run_all(
+                scripts.SWEEP,
+                [
+                    (
+                        self._keys.of_shard(scripts.SWEEP.keys, shard),
+                        (self._retention_ms, "", _LIMIT),
+                    )
+                    for shard in some
+                ],
+            )
+            for shard, (warnings, expiries, ends, more, lost) in zip(some, replies, strict=True):
+                warned += warnings
+                expired += expiries
+                forgotten += ends
+                if more:
+                    behind.append(shard)
+                if lost:
+                    repaired += await self._repair(shard, lost)
+        return Acted(warned, expired, forgotten, repaired, tuple(behind))
+
+    async def sweep(self) -> Acted:
+        """Act on what is due in all shards, up to a bound for each."""
+        return await self.act([shard for block in BLOCKS for shard in await self.due(block)])
+
+    async def _repair(self, shard: str, lost: Iterable[bytes]) -> int:
+        """Remove from a listing what is gone: evicted, or deleted behind our back."""
+        repaired, after = 0, b""
+        while True:
+            removed, after = await self._pipeline.run(
+                scripts.REPAIR,
+                self._keys.of_shard(scripts.REPAIR.keys, shard),
+                (self._retention_ms, "", after, _MEMBERS, *lost),
+            )
+            repaired += int(removed)
+            if not after:
+                return repaired

@@ -1,0 +1,168 @@
+"""Each deadline is acted on once, whoever comes, and however late."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.errors import SessionExpired, SessionNotFound
+from session_service.domain.messages import NewMessage
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.deadlines import Deadlines
+from session_service.store.repository import SessionRepository
+from tests.waiting import wait_until
+
+HOUR = 3_600_000
+LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
+BRIEF = TimeoutConfig(30, False, HOUR, 1)
+HELLO = NewMessage("Hello", None, b"{}", None)
+
+
+def new(timeout: TimeoutConfig = LASTING, user: str | None = None) -> NewSession:
+    return NewSession(str(uuid4()), user or str(uuid4()), timeout, b"{}")
+
+
+async def gone(repository: SessionRepository, session: Session) -> None:
+    """Wait until a session has run out."""
+
+    async def has_run_out() -> bool:
+        try:
+            await repository.get(session.id)
+        except (SessionExpired, SessionNotFound):
+            return True
+        return False
+
+    await wait_until(has_run_out)
+
+
+async def events(redis: Any, kind: str) -> list[str]:
+    """The sessions of which an event of this kind was announced."""
+    return [
+        fields[b"event"].decode().split()[1]
+        for key in await redis.keys("*:events")
+        for _, fields in await redis.xrange(key)
+        if fields[b"event"].startswith(kind.encode())
+    ]
+
+
+async def test_each_expiry_is_acted_on_once(
+    repository: SessionRepository, deadlines: Deadlines, redis: Any
+) -> None:
+    """Ten sweeps at once announce each of twenty expiries once."""
+    sessions = [await repository.create(new(BRIEF)) for _ in range(20)]
+    for session in sessions:
+        await gone(repository, session)
+    reports = await asyncio.gather(*(deadlines.sweep() for _ in range(10)))
+    assert sum(report.expired for report in reports) == 20
+    told = await events(redis, "expired")
+    assert sorted(told) == sorted(session.id for session in sessions)
+
+
+async def test_a_warning_is_told_once_for_each_deadline(
+    repository: SessionRepository, deadlines: Deadlines
+) -> None:
+    """A session past its threshold is warned about once, and again after a renewal."""
+    session = await repository.create(new(TimeoutConfig(HOUR, True, 9 * HOUR, HOUR)))
+    assert [(await deadlines.sweep()).warned for _ in range(2)] == [1, 0]
+    await repository.renew(session.id)
+    assert [(await deadlines.sweep()).warned for _ in range(2)] == [1, 0]
+
+
+async def test_a_renewed_session_is_not_warned_about_early(
+    repository: SessionRepository, deadlines: Deadlines
+) -> None:
+    """A deadline that has moved takes its warning along."""
+    session = await repository.create(new(TimeoutConfig(HOUR, True, 9 * HOUR, HOUR - 1000)))
+
+    async def is_near() -> bool:
+        return (await repository.get(session.id)).is_near_expiration
+
+    await wait_until(is_near)
+    await repository.renew(session.id)
+    assert (await deadlines.sweep()).warned == 0
+    assert (await repository.count()).near_expiration == 0
+
+
+async def test_a_backlog_is_swept_in_bounded_steps(
+    repository: SessionRepository, deadlines: Deadlines
+) -> None:
+    """100 sessions of one user take four steps, and are counted as expired throughout."""
+    user = str(uuid4())
+    await asyncio.gather(*(repository.create(new(BRIEF, user)) for _ in range(99)))
+    await gone(repository, await repository.create(new(BRIEF, user)))
+    lasting = await repository.create(new(LASTING, user))
+    expired = []
+    more = True
+    while more:
+        counts = await repository.count()
+        assert (counts.active, counts.expired) == (1, 100)
+        page = await repository.list_page(limit=10, user_id=user)
+        assert (page.total, [session.id for session in page.sessions]) == (1, [lasting.id])
+        acted = await deadlines.sweep()
+        expired.append(acted.expired)
+        more = bool(acted.behind)
+    assert expired == [32, 32, 32, 4]
+
+
+async def test_a_session_that_vanished_leaves_the_listings(
+    repository: SessionRepository, deadlines: Deadlines, redis: Any
+) -> None:
+    """Where a key was taken behind our back, the sweep notices and mends the listings."""
+    user = str(uuid4())
+    others = [await repository.create(new(LASTING, user)) for _ in range(300)]  # a look at 500
+    session = await repository.create(new(TimeoutConfig(HOUR, True, HOUR, HOUR), user))
+    await repository.send(session.id, HELLO)
+    await redis.delete(f"test:{{{session.id[:2]}}}:id:{session.id}")
+    assert [(await deadlines.sweep()).repaired for _ in range(2)] == [2, 0]
+    page = await repository.list_page(limit=1000, user_id=user)
+    assert {each.id for each in page.sessions} == {each.id for each in others}
+    assert (page.total, page.counts.active) == (300, 300)
+    assert await redis.keys("*:msg:*") == []
+
+
+async def test_messages_go_when_the_session_runs_out(
+    repository: SessionRepository, deadlines: Deadlines, redis: Any
+) -> None:
+    """The conversation of an expired session is not kept."""
+    session = await repository.create(new(BRIEF))
+    await repository.send(session.id, HELLO)
+    await gone(repository, session)
+    await deadlines.sweep()
+    assert await redis.keys("*:msg:*") == []
+
+
+class TestWithoutRetention:
+    """A service that remembers expired sessions for 1 ms."""
+
+    @pytest.fixture
+    def retention_ms(self) -> int:
+        return 1
+
+    async def test_an_expiry_is_told_however_late(
+        self, repository: SessionRepository, deadlines: Deadlines, redis: Any
+    ) -> None:
+        """Where no node was there in all of the retention, nobody knows the session any more."""
+        session = await repository.create(new(BRIEF))
+        await repository.send(session.id, HELLO)
+
+        async def is_forgotten() -> bool:
+            try:
+                await repository.get(session.id)
+            except SessionNotFound:
+                return True
+            except SessionExpired:
+                pass
+            return False
+
+        await wait_until(is_forgotten)
+        for call in (repository.renew, repository.heartbeat, repository.end):
+            with pytest.raises(SessionNotFound):
+                await call(session.id)
+        counts = await repository.count()
+        assert (counts.active, counts.expired) == (0, 0)
+        for _ in range(2):
+            await deadlines.sweep()
+            assert await events(redis, "expired") == [session.id]
+        assert set(await redis.keys("*")) == {f"test:{{{session.id[:2]}}}:events".encode()}
