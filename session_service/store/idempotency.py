@@ -35,6 +35,7 @@ class Once(Pipeline):
     """
 
     def __init__(self, pipeline: Pipeline, keys: Keys, seed: bytes) -> None:
+        self.spans_shards = pipeline.spans_shards
         self._pipeline = pipeline
         self._keys = keys
         self._name = seed[:_NAME_BYTES].hex()

@@ -60,7 +60,8 @@ async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
         await assert_error(answer, 404, "SESSION_NOT_FOUND")
     (events,) = [key async for key in redis.scan_iter()]
     said = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
-    assert sorted(i for event, i, *_ in said if event == "ended") == sorted(made)
+    ended = [(session_id, *why) for event, session_id, _, _, *why in said if event == "ended"]
+    assert sorted(ended) == sorted((session_id, "bulk") for session_id in made)
 
 
 async def test_many_are_ended_while_more_come(client: Client) -> None:

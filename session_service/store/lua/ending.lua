@@ -1,10 +1,11 @@
--- Ends a session that is alive, its conversation with it. Returns what DEL removed: 1.
-local function finish(session_key, messages_key, session_id, session)
+-- Ends a session that is alive, its conversation with it, and announces why, if anything is told.
+-- Returns what DEL removed: 1.
+local function finish(session_key, messages_key, session_id, session, why)
   local removed = call('DEL', session_key)
   call('UNLINK', messages_key)
   call('ZREM', WARN, session_id)
   if session.expires - session.warning <= now then call('ZREM', EXPIRE, session_id) end
   call('ZREM', LISTING, members(session_id, session))
-  announce('ended', session_id, session)
+  announce('ended', session_id, session, why)
   return removed
 end
