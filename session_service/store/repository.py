@@ -28,6 +28,7 @@ from session_service.domain.sessions import NewSession, Session, SessionCounts, 
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store import bulk, scripts
 from session_service.store.bulk import BulkEnd
+from session_service.store.counts import Counts
 from session_service.store.idempotency import Claims, Once
 from session_service.store.keys import Keys
 from session_service.store.pipeline import Argument, Pipeline
@@ -61,6 +62,7 @@ class SessionRepository:
         self._retention_ms = b"%d" % retention_ms
         self._told_with_content = ("1",) if events.content else ()
         self._random = os.urandom
+        self._counts = Counts(pipeline, keys, self._retention_ms)
         self.claims = Claims(pipeline, keys)
 
     def through(self, once: Once) -> "SessionRepository":
@@ -216,7 +218,7 @@ class SessionRepository:
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""
-        counts, _ = await self._count()
+        counts, _ = await self._counts.count()
         return counts
 
     async def list_page(
@@ -231,12 +233,14 @@ class SessionRepository:
 
         That order never changes, so a session that lives throughout a paging is met exactly once.
         ``position`` is an earlier page's ``next_position``; raises ValidationFailed for any other
-        text. The cost is two round trips, a count of each shard and the page.
+        text. The cost is two round trips, a count of the shards and the page. Where it is of one
+        user the counts over all sessions are at most a second old.
         """
         shards, start = _selection(user_id, agent_id)
         after, at_shard = _read_position(position, start)
 
-        counts, matching = await self._count(shards, "" if start == "u" else start)
+        counted, matching = await self._counts.count(shards, "" if start == "u" else start)
+        counts = await self._counts.recent()
         ahead = [s for s in shards if s >= at_shard and matching[s] > 0]
         found: list[Session] = []
         while ahead and len(found) <= limit:
@@ -268,7 +272,7 @@ class SessionRepository:
         page = found[:limit]
         return SessionPage(
             sessions=page,
-            total=counts.matching,
+            total=counted.matching,
             counts=counts,
             next_position=_position_after(page[-1], start) if len(found) > limit else None,
         )
@@ -298,27 +302,6 @@ class SessionRepository:
             raise SessionExpired
         record, *more = reply
         return unpack_session(session_id, record), more
-
-    async def _count(
-        self, matching_in: Sequence[str] = SHARDS, start: str = ""
-    ) -> tuple[SessionCounts, dict[str, int]]:
-        """Count in all shards, and what matches in each of some."""
-        replies = await self._pipeline.run_all(
-            scripts.COUNT,
-            [
-                (
-                    self._keys.of_shard(scripts.COUNT.keys, shard),
-                    (self._retention_ms, "", start if shard in matching_in else ""),
-                )
-                for shard in SHARDS
-            ],
-        )
-        active, near, expired, matching, lag = zip(*replies, strict=True)
-        found = dict(zip(SHARDS, matching, strict=True))
-        found = {shard: found[shard] for shard in matching_in}
-        return SessionCounts(
-            sum(active), sum(near), sum(expired), sum(found.values()), max(lag)
-        ), found
 
 
 def _selection(user_id: str | None, agent_id: str | None) -> tuple[Sequence[str], str]:

@@ -75,9 +75,7 @@ TIMEOUT = Script(
 )
 SEND = Script("send", "session messages warn expire events", "base session outbox deadline renewal")
 HISTORY = Script("history", "session messages", "base session", writes=False)
-COUNT = Script(
-    "count", "session warn expire forget listing", "base sizes session listing", writes=False
-)
+COUNT = Script("count", "session warn expire forget listing", "base session listing", writes=False)
 LIST = Script("list", "session listing", "base session", writes=False)
 DUE = Script("due", "warn expire forget", writes=False)
 SWEEP = Script(

@@ -1,34 +1,53 @@
--- Counts a shard's sessions: corrects the sizes by what is due. Exact while less than BACKLOG is.
+-- Counts the sessions of several shards: their sizes, which are known at any number of sessions,
+-- corrected by what is due and was not acted on yet. Exact while less than BACKLOG is due in all.
+-- KEYS   of each shard the five that scripts.py names
 -- ARGV   3 how the members of the listing that match start, or '' to match all
--- Reply  {active, near expiration, expired, matching, age of the oldest deadline not acted on (ms)}
+-- Reply  of each shard five numbers: active, near expiration, expired, matching, age of the oldest
+--        deadline not acted on (ms)
 
-local BACKLOG = 1000
-local lag = 0
-local function due(key)
-  return call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
-end
+local BACKLOG = 2000
+local start = ARGV[3]
 local function starts(member) return string.sub(member, 1, #start) == start end
 
-expired = expired - #due(FORGET) / 2
-for _, key in ipairs({WARN, EXPIRE}) do
-  local entries = due(key)
-  if entries[2] then lag = math.max(lag, now - entries[2]) end
-  for n = 1, #entries, 2 do
-    local session_id = entries[n]
-    local record = call('GET', SESSION .. session_id)
-    local session = record and read(record)
-    if session and session.expires > now then
-      -- in EXPIRE all are counted as near already; in WARN some were renewed since
-      if key == WARN and session.expires - session.warning <= now then near = near + 1 end
-    else
-      active = active - 1
-      if key == EXPIRE then near = near - 1 end
-      if session and session.expires + retention > now then expired = expired + 1 end
-      if session then
-        local by_user, by_agent = members(session_id, session)
-        if starts(by_user) or starts(by_agent) then matching = matching - 1 end
+-- Returns what is due of a set, and when each entry was: nothing, nearly always.
+local function due(key, size)
+  if size == 0 or BACKLOG <= 0 then return {} end
+  local entries = call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
+  BACKLOG = BACKLOG - #entries / 2
+  return entries
+end
+
+local reply = {}
+for n = 1, #KEYS, 5 do
+  local prefix, warn, expire, forget, listing = unpack(KEYS, n, n + 4)
+  local warnings, near, expired = call('ZCARD', warn), call('ZCARD', expire), call('ZCARD', forget)
+  local active, matching, lag = warnings + near, 0, 0
+  if start ~= '' then  -- no member has a byte above ~
+    matching = call('ZLEXCOUNT', listing, '[' .. start, '(' .. start .. '~')
+  end
+  local at_warning, at_expiry = due(warn, warnings), due(expire, near)
+  expired = expired - #due(forget, expired) / 2
+  for _, entries in ipairs({at_warning, at_expiry}) do
+    if entries[2] then lag = math.max(lag, now - entries[2]) end
+    for m = 1, #entries, 2 do
+      local record = call('GET', prefix .. entries[m])
+      local session = record and read(record)
+      if session and session.expires > now then
+        -- in expire all are counted as near already; in warn some were renewed since
+        if entries == at_warning and session.expires - session.warning <= now then near = near + 1 end
+      else
+        active = active - 1
+        if entries == at_expiry then near = near - 1 end
+        if session and session.expires + retention > now then expired = expired + 1 end
+        if session then
+          local by_user, by_agent = members(entries[m], session)
+          if starts(by_user) or starts(by_agent) then matching = matching - 1 end
+        end
       end
     end
   end
+  for _, number in ipairs({active, near, expired, start == '' and active or matching, lag}) do
+    reply[#reply + 1] = number
+  end
 end
-return {active, near, expired, start == '' and active or matching, lag}
+return reply
