@@ -15,7 +15,7 @@ from aiohttp import web
 
 from session_service import __version__
 from session_service.domain.errors import StoreUnavailable
-from session_service.domain.timeouts import to_ms
+from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
 from session_service.settings import Settings
 from session_service.store.connection import connect, pipeline
 from session_service.store.deadlines import Deadlines
@@ -89,9 +89,11 @@ async def _serve_here(
     stack.push_async_callback(calls.close)
     keys = Keys(settings.key_prefix)
     retention_ms = to_ms(settings.retention_minutes)
-    repository = SessionRepository(calls, keys, retention_ms, settings.events)
+    history_ms = round(settings.history_minutes * MS_PER_MINUTE)
+    repository = SessionRepository(calls, keys, retention_ms, settings.events, history_ms)
     outbox = Outbox(calls, keys)
-    background.run(sweep_forever(Deadlines(calls, keys, retention_ms), outbox, settings.events))
+    deadlines = Deadlines(calls, keys, retention_ms, history_ms)
+    background.run(sweep_forever(deadlines, outbox, settings.events))
     service = Service(repository, settings.timeouts, Feed(outbox), settings.max_in_flight)
     server = Server(service, _allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)

@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True):
     write_ack: str  # what a write waits for beyond the store's reply: none, replica, fsync
     drain_seconds: float
     retention_minutes: float  # how long an expired session is remembered
+    history_minutes: float  # how long a conversation is kept when its session is over
     events: EventPolicy
     timeouts: TimeoutPolicy
     log_level: str
@@ -73,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True):
             retention_minutes=number(
                 "SESSION_EXPIRED_RETENTION_MINUTES", 1440, above=0, high=525600
             ),
+            history_minutes=number("SESSION_HISTORY_RETENTION_MINUTES", 0, 0, 525600),
             events=EventPolicy(
                 max_length=int(
                     number("SESSION_EVENTS_MAX_LENGTH", 500_000, 1000, 1_000_000_000, whole=True)

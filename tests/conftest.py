@@ -65,6 +65,12 @@ def retention_ms() -> int:
 
 
 @pytest.fixture
+def history_ms() -> int:
+    """How long conversations are kept when their session is over; a test may override it."""
+    return 0
+
+
+@pytest.fixture
 def policy() -> TimeoutPolicy:
     """The rules as published; a test that has to see sessions run out overrides it."""
     return TimeoutPolicy()
@@ -79,13 +85,13 @@ async def calls(redis: Redis, store_url: str) -> AsyncIterator[Pipeline]:
 
 
 @pytest.fixture
-def repository(calls: Pipeline, retention_ms: int) -> SessionRepository:
-    return SessionRepository(calls, KEYS, retention_ms)
+def repository(calls: Pipeline, retention_ms: int, history_ms: int) -> SessionRepository:
+    return SessionRepository(calls, KEYS, retention_ms, history_ms=history_ms)
 
 
 @pytest.fixture
-def deadlines(calls: Pipeline, retention_ms: int) -> Deadlines:
-    return Deadlines(calls, KEYS, retention_ms)
+def deadlines(calls: Pipeline, retention_ms: int, history_ms: int) -> Deadlines:
+    return Deadlines(calls, KEYS, retention_ms, history_ms)
 
 
 @pytest.fixture

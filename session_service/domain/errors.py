@@ -3,6 +3,7 @@
     ServiceError
     ├── ValidationFailed      a field is missing, has the wrong type or is out of range
     ├── SessionNotFound       never existed, was ended, or its retention is over
+    ├── ConversationNotFound  none is kept: the session lives or never was, or its time is over
     ├── SessionExpired        ran out, and is still within its retention
     ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
     ├── IdempotencyMismatch   the key was used for another request
@@ -38,6 +39,16 @@ class SessionNotFound(ServiceError):  # noqa: N818
         super().__init__(
             "Session not found",
             "It never existed, was ended, or ran out too long ago.",
+        )
+
+
+class ConversationNotFound(ServiceError):  # noqa: N818
+    """No conversation is kept under the channel: one answer, no oracle."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Conversation not found",
+            "It is kept here once its session is over, for as long as the service is set to.",
         )
 
 

@@ -26,7 +26,7 @@ def shard_of_user(user_id: str) -> str:
 
 
 def shard_of_session(session_id: str) -> str | None:
-    """Return the shard a session id names, or None where the text is no session's id."""
+    """Return the shard a session or channel id names, or None where the text is no such id."""
     return session_id[:2] if _is_session_id(session_id) else None
 
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from session_service.store import scripts
 from session_service.store.keys import Keys
 from session_service.store.pipeline import Pipeline
+from session_service.store.scripts import Script
 
 _BATCH = 100  # sessions a script ends: about 1 ms of Redis
 _SHARDS = 4  # whose batches travel together
@@ -21,23 +21,31 @@ class BulkEnd(NamedTuple):
 
 
 async def end_all(
-    pipeline: Pipeline, keys: Keys, retention_ms: bytes, shards: Sequence[str], start: str
+    pipeline: Pipeline,
+    keys: Keys,
+    script: Script,
+    durations: tuple[bytes, ...],
+    *,
+    shards: Sequence[str],
+    start: str,
 ) -> BulkEnd:
     """End the live sessions of these shards whose members of the listing start so.
 
-    Those created since the call began, by the clock of each shard's server, are left alone: so a
+    ``durations`` are the retention, and that of conversations where ``script`` keeps them. Sessions
+    created since the call began, by the clock of each shard's server, are left alone: so a
     call comes to an end however fast new ones are created.
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _SECONDS
+    retention_ms, *history_ms = durations
 
     async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[tuple[int, int, bytes]]:
         return await pipeline.run_all(
-            scripts.END_ALL,
+            script,
             [
                 (
-                    keys.of_shard(scripts.END_ALL.keys, shard),
-                    (retention_ms, "", start, after, last, limit),
+                    keys.of_shard(script.keys, shard),
+                    (retention_ms, "", start, after, last, limit, *history_ms),
                 )
                 for shard, (last, after) in calls.items()
             ],

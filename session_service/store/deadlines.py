@@ -27,12 +27,19 @@ class Acted(NamedTuple):
 
 
 class Deadlines:
-    """Warnings, expiries and ends of retention. Every method raises StoreUnavailable."""
+    """Warnings, expiries and ends of retention. Every method raises StoreUnavailable.
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, retention_ms: int) -> None:
+    The two durations are as of SessionRepository.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, keys: Keys, retention_ms: int, history_ms: int = 0
+    ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._retention_ms = b"%d" % retention_ms
+        self._history_ms = (b"%d" % history_ms,) if history_ms else ()
+        self._sweep = scripts.SWEEP.keeping if history_ms else scripts.SWEEP
         self._of_blocks: dict[tuple[str, ...], list[tuple[tuple[str, ...], KeySet]]] = {}
 
     async def due(self, block: tuple[str, ...]) -> list[str]:
@@ -53,17 +60,12 @@ class Deadlines:
         """Act on what is due in some shards, up to a bound for each; see ``behind``."""
         warned = expired = forgotten = repaired = 0
         behind = []
+        arguments = (self._retention_ms, "", _LIMIT, *self._history_ms)
         for n in range(0, len(shards), TOGETHER):
             some = shards[n : n + TOGETHER]
             replies = await self._pipeline.run_all(
-                scripts.SWEEP,
-                [
-                    (
-                        self._keys.of_shard(scripts.SWEEP.keys, shard),
-                        (self._retention_ms, "", _LIMIT),
-                    )
-                    for shard in some
-                ],
+                self._sweep,
+                [(self._keys.of_shard(self._sweep.keys, shard), arguments) for shard in some],
             )
             for shard, (warnings, expiries, ends, more, lost) in zip(some, replies, strict=True):
                 warned += warnings

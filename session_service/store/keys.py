@@ -7,6 +7,9 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
     string: the session (``records.py``), or ``expired``; until its retention ends
 ``sess:{3f}:msg:<session>``
     stream: its messages, entry ids ``<createdAt in ms>-0``; as long as the session can last
+``sess:{3f}:kept:<channel>``, ``sess:{3f}:parties:<channel>``
+    stream and string: the messages and the agent and user of a session that is over, for as long as
+    conversations are kept
 ``sess:{3f}:warn``
     sorted set: live sessions, by the time at which their warning is due
 ``sess:{3f}:expire``
@@ -38,6 +41,8 @@ from typing import NamedTuple
 _PARTS = {
     "session": "id:",
     "messages": "msg:",
+    "kept": "kept:",
+    "parties": "parties:",
     "warn": "warn",
     "expire": "expire",
     "forget": "forget",

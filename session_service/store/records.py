@@ -50,14 +50,14 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
     )
 
 
-def unpack_message(entry_id: bytes, fields: list[bytes], session: Session) -> Message:
+def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id: str) -> Message:
     """Read a stream entry: its id, and names and values in the order of lua/send.lua."""
     message_id, by, content, metadata, attachments = fields[1::2]
     is_agent = by == b"agent"
     return Message(
         id=message_id.decode(),
         content=content.decode(),
-        author_id=session.agent_id if is_agent else session.user_id,
+        author_id=agent_id if is_agent else user_id,
         is_agent=is_agent,
         created_at=int(entry_id.partition(b"-")[0]),
         metadata=metadata,

@@ -26,8 +26,9 @@ from session_service.domain.ids import (
 from session_service.domain.messages import History, Message, NewMessage
 from session_service.domain.sessions import NewSession, Session, SessionCounts, SessionPage
 from session_service.domain.timeouts import TimeoutChange, to_minutes
-from session_service.store import bulk, scripts
+from session_service.store import bulk, conversations, scripts
 from session_service.store.bulk import BulkEnd
+from session_service.store.conversations import Range
 from session_service.store.counts import Counts
 from session_service.store.idempotency import Claims, Once
 from session_service.store.keys import Keys
@@ -35,7 +36,6 @@ from session_service.store.pipeline import Argument, Pipeline
 from session_service.store.records import (
     EXPIRED,
     pack_tail,
-    unpack_message,
     unpack_session,
 )
 from session_service.store.scripts import Script
@@ -46,7 +46,8 @@ class SessionRepository:
 
     Every method raises StoreUnavailable where the store does not answer in time. Those that take a
     session id raise SessionNotFound, and all but ``end`` SessionExpired within the retention.
-    ``retention_ms`` is how long an expired session is remembered.
+    ``retention_ms`` is how long an expired session is remembered, ``history_ms`` how long the
+    conversation of a session that is over is kept.
     """
 
     def __init__(
@@ -55,12 +56,17 @@ class SessionRepository:
         keys: Keys,
         retention_ms: int,
         events: EventPolicy = EventPolicy(),  # noqa: B008 - it is frozen
+        history_ms: int = 0,
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._retention = retention_ms
         self._retention_ms = b"%d" % retention_ms
         self._told_with_content = ("1",) if events.content else ()
+        self._history_ms = (b"%d" % history_ms,) if history_ms else ()
+        self._end, self._end_all = (
+            script.keeping if history_ms else script for script in (scripts.END, scripts.END_ALL)
+        )
         self._random = os.urandom
         self._counts = Counts(pipeline, keys, self._retention_ms)
         self.claims = Claims(pipeline, keys)
@@ -124,7 +130,7 @@ class SessionRepository:
 
     async def end(self, session_id: str) -> None:
         """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
-        if not await self._call(scripts.END, session_id):
+        if not await self._call(self._end, session_id, *self._history_ms):
             raise SessionNotFound
 
     async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
@@ -133,7 +139,10 @@ class SessionRepository:
         Safe to repeat. The cost grows with the sessions that match, not with the others.
         """
         shards, start = _selection(user_id, agent_id)
-        return await bulk.end_all(self._pipeline, self._keys, self._retention_ms, shards, start)
+        durations = (self._retention_ms, *self._history_ms)
+        return await bulk.end_all(
+            self._pipeline, self._keys, self._end_all, durations, shards=shards, start=start
+        )
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
@@ -202,19 +211,23 @@ class SessionRepository:
         ``before`` and ``after`` are exclusive epoch milliseconds. The newest ones in the range are
         read, but with ``after`` alone those that follow it directly.
         """
-        forward = after is not None and before is None
-        session, (entries,) = await self._run(
-            scripts.HISTORY,
-            session_id,
-            "-" if after is None else after + 1,
-            "+" if before is None else max(0, before - 1),
-            "oldest" if forward else "newest",
-            limit + 1,
-        )
-        messages = [unpack_message(entry, fields, session) for entry, fields in entries[:limit]]
-        if forward:
-            messages.reverse()
-        return History(messages=messages, has_more=len(entries) > limit)
+        wanted = Range(limit, before, after)
+        session, (entries,) = await self._run(scripts.HISTORY, session_id, *wanted.arguments())
+        return wanted.page(entries, session.agent_id, session.user_id)
+
+    async def kept_history(
+        self, channel_id: str, *, limit: int, before: int | None = None, after: int | None = None
+    ) -> History:
+        """Read a conversation whose session is over, as ``history`` does.
+
+        Raises ConversationNotFound where none is kept.
+        """
+        wanted = Range(limit, before, after)
+        return await conversations.read(self._pipeline, self._keys, channel_id, wanted)
+
+    async def erase_history(self, channel_id: str) -> None:
+        """Erase a conversation whose session is over; raises ConversationNotFound."""
+        await conversations.erase(self._pipeline, self._keys, channel_id)
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""

@@ -38,6 +38,12 @@ class Script:
         self.packed_sha = bulk(b"EVALSHA") + bulk(self.sha)
 
     @cached_property
+    def keeping(self) -> "Script":
+        """The same operation, which keeps conversations for a while instead of deleting them."""
+        keys = " ".join((*self.keys, "kept", "parties"))
+        return Script(self.name, keys, self._shared.replace("delete", "keep"))
+
+    @cached_property
     def remembering(self) -> "Script":
         """The same operation, to happen once: it remembers its reply (lua/remember.lua)."""
         keys = " ".join((*self.keys, "outcome"))
@@ -59,10 +65,14 @@ def _read(part: str) -> str:
 CREATE = Script("create", "session warn listing events", "base session outbox deadline listing")
 GET = Script("get", "session", writes=False)
 END = Script(
-    "end", "session messages warn expire listing events", "base session outbox listing ending"
+    "end",
+    "session messages warn expire listing events",
+    "base session outbox listing delete ending",
 )
 END_ALL = Script(
-    "end_all", "session messages warn expire listing events", "base session outbox listing ending"
+    "end_all",
+    "session messages warn expire listing events",
+    "base session outbox listing delete ending",
 )
 RENEW = Script("renew", "session warn expire events", "base session outbox deadline renewal")
 HEARTBEAT = Script(
@@ -81,10 +91,12 @@ DUE = Script("due", "warn expire forget", writes=False)
 SWEEP = Script(
     "sweep",
     "session messages warn expire forget listing events",
-    "base session outbox deadline listing",
+    "base session outbox deadline listing delete",
 )
 REPAIR = Script("repair", "session messages warn expire listing", "base")
 TRIM = Script("trim", "events trimmed")
+KEPT = Script("kept", "kept parties", writes=False)
+ERASE = Script("erase", "kept parties")
 READ = Script("read", "events trimmed", writes=False)
 CLAIM = Script("claim", "claim")
 ANSWER = Script("answer", "claim")

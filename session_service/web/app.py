@@ -29,7 +29,7 @@ from session_service.web.errors import (
 )
 from session_service.web.idempotency import Bound, repeatable
 from session_service.web.openapi import document
-from session_service.web.routes import IDEMPOTENCY_KEY, PARAMETER, ROUTES, Route
+from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.service import Service
 from session_service.web.streams import EventStream
 
@@ -49,10 +49,10 @@ class App:
         self._with_id: dict[str, dict[str, dict[str, Bound]]] = defaultdict(dict)
         self._without_id: dict[str, dict[str, Bound]] = defaultdict(dict)
         for route in ROUTES:
-            before, parameter, after = route.path.partition(PARAMETER)
+            before, _, rest = route.path.partition("{")
             methods = (
-                self._with_id[before].setdefault(after, {})
-                if parameter
+                self._with_id[before].setdefault(rest.partition("}")[2], {})
+                if route.parameter
                 else self._without_id[before]
             )
             methods[route.method] = self._bind(route)
@@ -150,7 +150,7 @@ class App:
 def _bind(route: Route, decoder: RequestDecoder | None, service: Service) -> Bound:
     """Make a handler's call from a request: the id of the path, then the body or the query."""
     handler = route.handler
-    has_id, has_body = PARAMETER in route.path, route.body is not None
+    has_id, has_body = bool(route.parameter), route.body is not None
     if decoder is None:
         if has_id:
             return lambda _, path_id: handler(service, path_id)

@@ -6,6 +6,7 @@ To the tree of ``domain/errors.py`` this adds what can only go wrong in HTTP.
 from typing import Any, NamedTuple
 
 from session_service.domain.errors import (
+    ConversationNotFound,
     IdempotencyConflict,
     IdempotencyMismatch,
     RenewalFailed,
@@ -115,6 +116,7 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     ValidationFailed: ErrorAnswer(400, "VALIDATION_ERROR", "A field is missing or out of range"),
     InvalidJson: ErrorAnswer(400, "INVALID_JSON", "The body is not a JSON object"),
     SessionNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Session not found"),
+    ConversationNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Conversation not found"),
     RouteNotFound: ErrorAnswer(404, "NOT_FOUND", "Unknown path"),
     MethodNotAllowed: ErrorAnswer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
     RequestTimeout: ErrorAnswer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),

@@ -22,6 +22,7 @@ from session_service.web.answers import Answer, encode
 from session_service.web.decoding import compact_attachments, compact_metadata, moment
 from session_service.web.errors import NotReady, error_answer
 from session_service.web.schemas import (
+    ConversationErased,
     CreateSession,
     EndSessions,
     ListSessions,
@@ -45,8 +46,10 @@ from session_service.web.streams import EventStream
 
 MESSAGING = "/api/messaging"
 SESSIONS = f"{MESSAGING}/sessions"
+CHANNELS = f"{MESSAGING}/channels"
 
 _ENDED = encode(SessionEnded("Session ended successfully"))
+_ERASED = encode(ConversationErased("Conversation erased successfully"))
 _LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
 
 
@@ -190,6 +193,23 @@ async def stream_events(service: Service, given: StreamEvents) -> EventStream:
     )
     after = _position(given.last_event_id)
     return EventStream(await service.feed.subscribe(wanted, after))
+
+
+async def read_kept_history(service: Service, channel_id: str, given: ReadHistory) -> Answer:
+    """Read a conversation whose session is over, newest first."""
+    history = await service.repository.kept_history(
+        channel_id,
+        limit=given.limit,
+        before=moment(given.before, "before", up=True),
+        after=moment(given.after, "after", up=False),
+    )
+    return _reply(200, MessagePage.of(history))
+
+
+async def erase_history(service: Service, channel_id: str) -> Answer:
+    """Erase a conversation whose session is over."""
+    await service.repository.erase_history(channel_id)
+    return Answer(200, _ERASED)
 
 
 async def healthz(_: Service) -> Answer:

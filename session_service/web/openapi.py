@@ -13,8 +13,8 @@ from session_service.web import schemas
 from session_service.web.answers import REQUEST_ID_HEADER
 from session_service.web.decoding import headers_of
 from session_service.web.errors import ANSWERS
-from session_service.web.handlers import create_session, sessions_health
-from session_service.web.routes import IDEMPOTENCY_KEY, PARAMETER, ROUTES, Route
+from session_service.web.handlers import create_session, end_session, sessions_health
+from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.streams import CONTENT_TYPE as STREAM_TYPE
 
 _REF = "#/components/schemas/{name}"
@@ -34,6 +34,7 @@ gets the same answer for 24 hours.
 """
 
 
+_IDS = {"sessionId": "ID of the session", "channelId": "ID of the session's channel"}
 _KEY = {
     "name": IDEMPOTENCY_KEY,
     "in": "header",
@@ -101,15 +102,15 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
         "security": [],
     }
     parameters: list[dict[str, Any]] = []
-    if PARAMETER in route.path:
+    if route.parameter:
         parameters.append(
             {
-                "name": "sessionId",
+                "name": route.parameter,
                 "in": "path",
                 "required": True,
                 "schema": {"type": "string"},
-                "description": "ID of the session"
-                + (" to end" if route.method == "DELETE" else ""),
+                "description": _IDS[route.parameter]
+                + (" to end" if route.handler is end_session else ""),
             }
         )
     if route.query:
@@ -159,10 +160,10 @@ def _responses(route: Route) -> dict[str, Any]:
         success["links"] = {
             _camel(other.handler.__name__): {
                 "operationId": _camel(other.handler.__name__),
-                "parameters": {"sessionId": "$response.body#/sessionId"},
+                "parameters": {other.parameter: f"$response.body#/{other.parameter}"},
             }
             for other in ROUTES
-            if PARAMETER in other.path
+            if other.parameter
         }
     responses: dict[str, Any] = {str(route.status): success}
     by_status: dict[int, list[Any]] = defaultdict(list)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from session_service.domain.errors import (
+    ConversationNotFound,
     IdempotencyConflict,
     IdempotencyMismatch,
     RenewalFailed,
@@ -33,7 +34,6 @@ from session_service.web.streams import EventStream
 # Takes the service, then the path's id, then the body or query, each where the route has it.
 Handler = Callable[..., Awaitable[Answer | EventStream]]
 
-PARAMETER = "{sessionId}"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
@@ -56,6 +56,11 @@ class Route(NamedTuple):
     query: type[schemas.Request] | None = None
     streams: bool = False  # the response is what each event of the stream says
     is_atomic: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """What the id in its path is called, if it has one."""
+        return self.path.partition("{")[2].partition("}")[0]
 
     @property
     def takes_key(self) -> bool:
@@ -83,13 +88,14 @@ _BODY_ERRORS = (
     PayloadTooLarge,
     UnsupportedMediaType,
 )
-_SESSION = f"{handlers.SESSIONS}/{PARAMETER}"
 _STREAM = (
     "Last-Event-ID resumes without a gap or a repeat; where the service does not hold all that"
     " followed it any more, an event named reset says so, and what happens from then on follows."
     " A stream that its client does not read, or that is cut by a stop of the service, is to be"
     " resumed in the same way"
 )
+_SESSION = handlers.SESSIONS + "/{sessionId}"
+_CONVERSATION = handlers.CHANNELS + "/{channelId}/messages"
 _ONE = (SessionNotFound, SessionExpired, StoreUnavailable)
 
 ROUTES = (
@@ -257,6 +263,31 @@ ROUTES = (
         (ValidationFailed, StoreUnavailable),
         query=schemas.StreamEvents,
         streams=True,
+    ),
+    Route(
+        "GET",
+        _CONVERSATION,
+        handlers.read_kept_history,
+        "Get Kept Messages",
+        "Read the conversation of a session that has ended or run out, where and as long as the"
+        " service keeps it; of one that lives, the session has it",
+        200,
+        schemas.MessagePage,
+        "A page of messages",
+        (ValidationFailed, ConversationNotFound, StoreUnavailable),
+        query=schemas.ReadHistory,
+    ),
+    Route(
+        "DELETE",
+        _CONVERSATION,
+        handlers.erase_history,
+        "Erase Messages",
+        "Erase the conversation of a session that has ended or run out, at once",
+        200,
+        schemas.ConversationErased,
+        "Conversation erased",
+        (ConversationNotFound, StoreUnavailable),
+        is_atomic=True,
     ),
     Route(
         "GET",

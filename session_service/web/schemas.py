@@ -314,6 +314,12 @@ class SessionEnded(Response):
     message: Annotated[str, Meta(examples=["Session ended successfully"])]
 
 
+class ConversationErased(Response):
+    """The conversation has been erased."""
+
+    message: Annotated[str, Meta(examples=["Conversation erased successfully"])]
+
+
 class SessionsEnded(Response):
     """Sessions have ended."""
 

@@ -1,4 +1,4 @@
--- Ends a session, its conversation with it.
+-- Ends a session.
 -- Reply  what DEL removed: 1, or 0 where there is no session, or none that is still alive
 
 local session = load()

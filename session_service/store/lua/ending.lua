@@ -1,8 +1,8 @@
--- Ends a session that is alive, its conversation with it, and announces why, if anything is told.
+-- Ends a session that is alive, closes its conversation, and announces why, if anything is told.
 -- Returns what DEL removed: 1.
 local function finish(session_key, messages_key, session_id, session, why)
   local removed = call('DEL', session_key)
-  call('UNLINK', messages_key)
+  close(messages_key, session, now)
   call('ZREM', WARN, session_id)
   if session.expires - session.warning <= now then call('ZREM', EXPIRE, session_id) end
   call('ZREM', LISTING, members(session_id, session))

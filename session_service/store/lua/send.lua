@@ -15,7 +15,7 @@ local newest = call('XREVRANGE', MESSAGES, '+', '-', 'COUNT', 1)[1]
 if newest then created = math.max(now, string.match(newest[1], '^%d+') + 1) end
 call('XADD', MESSAGES, created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
   'metadata', ARGV[6], 'attachments', ARGV[7])
-if not newest then outlive(MESSAGES, session.limit + retention) end
+if not newest then outlive(MESSAGES, session.limit + retention + SPARE) end
 session.active = math.max(session.active, now)
 local renewed = session.auto == '1' and renew(session)
 local said = ARGV[3] .. ' ' .. by .. ' ' .. created

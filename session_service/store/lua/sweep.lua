@@ -13,7 +13,8 @@ local function due(key)
 end
 
 local function expire(session_id, session)
-  call('UNLINK', MESSAGES .. session_id)
+  call('ZREM', WARN, session_id)
+  close(MESSAGES .. session_id, session, session.expires)
   local gone = session.expires + retention
   if gone > now then
     call('SET', SESSION .. session_id, 'expired', 'PXAT', gone .. '')
@@ -22,7 +23,6 @@ local function expire(session_id, session)
   else
     call('DEL', SESSION .. session_id)
   end
-  call('ZREM', WARN, session_id)
   call('ZREM', EXPIRE, session_id)
   call('ZREM', LISTING, members(session_id, session))
   announce('expired', session_id, session, session.expires)

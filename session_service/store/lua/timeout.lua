@@ -22,5 +22,5 @@ announce('updated', id, session, session.expires .. ' ' .. session.timeout .. ' 
   .. ' ' .. session.warning .. ' ' .. session.auto)
 outlive(LISTING, session.limit + retention + SPARE)
 outlive(EVENTS, session.limit + retention + SPARE)
-if call('EXISTS', MESSAGES) == 1 then outlive(MESSAGES, session.limit + retention) end
+if call('EXISTS', MESSAGES) == 1 then outlive(MESSAGES, session.limit + retention + SPARE) end
 return {save(session), now}

@@ -1,0 +1,69 @@
+"""Conversations: a page of one, and those that are kept when their session is over."""
+
+from typing import Any, NamedTuple
+
+from session_service.domain.errors import ConversationNotFound
+from session_service.domain.ids import shard_of_session
+from session_service.domain.messages import History
+from session_service.store import scripts
+from session_service.store.keys import Keys, KeySet
+from session_service.store.pipeline import Argument, Pipeline
+from session_service.store.records import unpack_message
+
+
+class Range(NamedTuple):
+    """Which messages are asked for: at most ``limit``, the newest of the range.
+
+    ``before`` and ``after`` are exclusive epoch milliseconds; with ``after`` alone it is those that
+    follow it directly.
+    """
+
+    limit: int
+    before: int | None = None
+    after: int | None = None
+
+    @property
+    def _is_forward(self) -> bool:
+        return self.after is not None and self.before is None
+
+    def arguments(self) -> tuple[Argument, ...]:
+        """Write it as the scripts take it."""
+        return (
+            "-" if self.after is None else self.after + 1,
+            "+" if self.before is None else max(0, self.before - 1),
+            "oldest" if self._is_forward else "newest",
+            self.limit + 1,
+        )
+
+    def page(self, entries: list[Any], agent_id: str, user_id: str) -> History:
+        """Read what the scripts reply."""
+        messages = [
+            unpack_message(entry, fields, agent_id, user_id)
+            for entry, fields in entries[: self.limit]
+        ]
+        if self._is_forward:
+            messages.reverse()
+        return History(messages=messages, has_more=len(entries) > self.limit)
+
+
+async def read(pipeline: Pipeline, keys: Keys, channel_id: str, wanted: Range) -> History:
+    """Read a conversation that is kept; raises ConversationNotFound where none is."""
+    reply = await pipeline.run(scripts.KEPT, _keys_of(keys, channel_id), wanted.arguments())
+    if reply is None:
+        raise ConversationNotFound
+    parties, entries = reply
+    agent_id, user_id = parties.decode().split(" ")
+    return wanted.page(entries, agent_id, user_id)
+
+
+async def erase(pipeline: Pipeline, keys: Keys, channel_id: str) -> None:
+    """Erase a conversation that is kept; raises ConversationNotFound where none is."""
+    if not await pipeline.run(scripts.ERASE, _keys_of(keys, channel_id), ()):
+        raise ConversationNotFound
+
+
+def _keys_of(keys: Keys, channel_id: str) -> KeySet:
+    shard = shard_of_session(channel_id)
+    if shard is None:
+        raise ConversationNotFound
+    return keys.and_one(keys.one("kept", shard, channel_id), "parties", channel_id)

@@ -1,0 +1,183 @@
+"""``/api/messaging/channels/{channelId}/messages``: a conversation whose session is over."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.ids import new_id
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.deadlines import Deadlines
+from tests.api import SESSIONS, Client, assert_error, create
+from tests.waiting import wait_until
+
+CHANNELS = "/api/messaging/channels"
+OVER_BY = ["end", "expiry", "bulk"]
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def history_ms() -> int:
+    return 60_000
+
+
+@pytest.fixture
+def policy() -> TimeoutPolicy:
+    return TimeoutPolicy(min_timeout=0.0005, default_warning=0.0001)
+
+
+async def talked(client: Client, messages: int = 3) -> tuple[Json, list[Json]]:
+    """A session, and its conversation as it shows it, newest first."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    for n in range(messages):
+        author = session["agentId"] if n % 2 else session["userId"]
+        await client.post(url, json={"content": str(n), "authorId": author, "metadata": {"n": n}})
+    return session, await messages_at(client, url)
+
+
+async def messages_at(client: Client, url: str, **query: str) -> list[Json]:
+    answer = await client.get(url, params=query)
+    assert answer.status == 200, await answer.text()
+    messages: list[Json] = (await answer.json())["messages"]
+    return messages
+
+
+def channel(session: Json) -> str:
+    return f"{CHANNELS}/{session['channelId']}/messages"
+
+
+async def is_over(client: Client, deadlines: Deadlines, session: Json, by: str) -> None:
+    """Let a session be over, one way or another."""
+    url = f"{SESSIONS}/{session['sessionId']}"
+    if by == "end":
+        await client.delete(url)
+    elif by == "bulk":
+        await client.delete(SESSIONS, params={"userId": session["userId"]})
+    else:
+        brief = {"timeoutMinutes": 0.002, "warningThresholdMinutes": 0.0001}
+
+        async def has_run_out() -> bool:
+            async with client.patch(f"{url}/timeout", json=brief) as answer:
+                if answer.status == 400:  # that would be in the past: a heartbeat lets it be ahead
+                    await client.post(f"{url}/heartbeat")
+                return answer.status == 410
+
+        await wait_until(has_run_out)
+        assert (await deadlines.sweep()).expired == 1
+
+
+@pytest.mark.parametrize("by", OVER_BY)
+async def test_a_conversation_outlasts_its_session(
+    client: Client, deadlines: Deadlines, by: str
+) -> None:
+    """Its channel has all of it then, with the authors, page by page as the session had it."""
+    session, said = await talked(client)
+    await is_over(client, deadlines, session, by)
+    assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status in (404, 410)
+    assert await messages_at(client, channel(session)) == said
+    first = await (await client.get(channel(session), params={"limit": "2"})).json()
+    assert (first["messages"], first["hasMore"]) == (said[:2], True)
+    before, after = (str(first["cursors"][name]) for name in ("before", "after"))
+    assert await messages_at(client, channel(session), before=before) == said[2:]
+    assert await messages_at(client, channel(session), after=before) == said[:1]
+    assert await messages_at(client, channel(session), after=after) == []
+
+
+@pytest.mark.parametrize("by", OVER_BY)
+async def test_erasing_is_at_once(client: Client, deadlines: Deadlines, by: str) -> None:
+    """Nothing of it is left then; a second time there is nothing to erase."""
+    session, _ = await talked(client)
+    await is_over(client, deadlines, session, by)
+    answer = await client.delete(channel(session))
+    assert (answer.status, await answer.json()) == (
+        200,
+        {"message": "Conversation erased successfully"},
+    )
+    for answer in (await client.delete(channel(session)), await client.get(channel(session))):
+        await assert_error(answer, 404, "SESSION_NOT_FOUND")
+
+
+async def test_erasing_can_be_repeated_with_a_key(client: Client) -> None:
+    """The same key gets the same answer."""
+    session, _ = await talked(client)
+    await client.delete(f"{SESSIONS}/{session['sessionId']}")
+    headers = {"Idempotency-Key": "k"}
+    answers = [await client.delete(channel(session), headers=headers) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+
+
+async def test_a_conversation_without_messages_is_kept_too(client: Client) -> None:
+    """It is an empty page, not a 404."""
+    session, _ = await talked(client, 0)
+    await client.delete(f"{SESSIONS}/{session['sessionId']}")
+    assert await (await client.get(channel(session))).json() == {"messages": [], "hasMore": False}
+    assert (await client.delete(channel(session))).status == 200
+
+
+async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> None:
+    """The conversation is the session's then, cannot be erased, and 404s are all alike."""
+    session, said = await talked(client)
+    told = [
+        await assert_error(await client.request(method, url), 404, "SESSION_NOT_FOUND")
+        for method in ("GET", "DELETE")
+        for url in (
+            channel(session),
+            f"{CHANNELS}/{new_id('00')}/messages",
+            f"{CHANNELS}/{uuid4()}x/messages",
+            f"{CHANNELS}/x/messages",
+        )
+    ]
+    assert told == told[:1] * 8
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    assert await messages_at(client, url) == said
+
+
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"before": "x"}, {"after": "x"}])
+async def test_a_bad_query_is_refused(client: Client, query: dict[str, str]) -> None:
+    """As it is for a session's history."""
+    answer = await client.get(f"{CHANNELS}/{new_id('00')}/messages", params=query)
+    await assert_error(answer, 400, "VALIDATION_ERROR")
+
+
+class TestForAMoment:
+    """A service that keeps conversations for 200 ms."""
+
+    @pytest.fixture
+    def history_ms(self) -> int:
+        return 200
+
+    @pytest.mark.parametrize("by", OVER_BY)
+    async def test_it_goes_by_itself(
+        self, client: Client, deadlines: Deadlines, redis: Any, by: str
+    ) -> None:
+        """When its time is over nothing of it is left."""
+        session, _ = await talked(client)
+        await is_over(client, deadlines, session, by)
+
+        async def is_gone() -> bool:
+            async with client.get(channel(session)) as answer:
+                return answer.status == 404
+
+        await wait_until(is_gone)
+        assert [key async for key in redis.scan_iter(f"*{session['channelId']}*")] == []
+
+
+class TestNotKept:
+    """A service that keeps none."""
+
+    @pytest.fixture
+    def history_ms(self) -> int:
+        return 0
+
+    @pytest.mark.parametrize("by", OVER_BY)
+    async def test_it_is_deleted_with_the_session(
+        self, client: Client, deadlines: Deadlines, redis: Any, by: str
+    ) -> None:
+        """No key of it is left."""
+        session, _ = await talked(client)
+        await is_over(client, deadlines, session, by)
+        await assert_error(await client.get(channel(session)), 404, "SESSION_NOT_FOUND")
+        left = [key async for key in redis.scan_iter() if b":msg:" in key or b":kept:" in key]
+        assert left == []
