@@ -30,6 +30,8 @@ KEYS = Keys("model")
 OF_SHARD = ("warn", "expire", "forget", "listing", "events")
 AGENT = str(UUID(int=1))
 
+Kept = tuple[int, ...]  # how long conversations are kept, or nothing where they are not
+
 
 @dataclass
 class Subject:
@@ -66,6 +68,8 @@ def test_every_interleaving_ends_as_the_model_does(valkey_url: str) -> None:
         for script in vars(scripts).values():
             if isinstance(script, Script):
                 store.script_load(script.source)
+        for script in (scripts.END, scripts.END_ALL, scripts.SWEEP):
+            store.script_load(script.keeping.source)
         done = 0
         while done < INTERLEAVINGS:
             store.flushdb()
@@ -74,8 +78,9 @@ def test_every_interleaving_ends_as_the_model_does(valkey_url: str) -> None:
                 for shard in SHARDS
                 for _ in range(SESSIONS)
             ]
-            run(store, interleaved(chance, subjects), chance.choice((1, 5, 60_000)))
-            check(store, subjects)
+            kept: Kept = chance.choice(((), (60_000,)))
+            run(store, interleaved(chance, subjects), chance.choice((1, 5, 60_000)), kept)
+            check(store, subjects, kept)
             done += AT_ONCE
 
 
@@ -99,7 +104,8 @@ def creation(chance: random.Random, subject: Subject) -> Step:
         "auto_renew": chance.random() < 0.7,
     }
     numbers = (values["timeout"], values["duration"], values["warning"], int(values["auto_renew"]))
-    tail = f"{AGENT} {subject.user} {AGENT} {{}}"
+    channel = subject.id
+    tail = f"{AGENT} {subject.user} {channel} {{}}"
     return Step("create", scripts.CREATE, subject, (*numbers, tail), values)
 
 
@@ -130,20 +136,23 @@ def drawn(chance: random.Random, subject: Subject) -> Step:
     return Step(name, script, subject)
 
 
-def run(store: Any, steps: list[Step], retention: int) -> None:
+def run(store: Any, steps: list[Step], retention: int, kept: Kept) -> None:
     """Send all steps at once and let the model follow."""
     pipe = store.pipeline(transaction=False)
     for step in steps:
         pipe.execute_command("TIME")
         if step.name == "sweep":
-            sweep(pipe, step.subject.shard, retention)
+            sweep(pipe, step.subject.shard, retention, kept)
             continue
         if step.name == "end all":
-            end_all(pipe, step.subject, retention)
+            end_all(pipe, step.subject, retention, kept)
             continue
-        keys = step.subject.keys(step.script)
-        arguments = (retention, step.subject.id, *step.arguments)
-        pipe.execute_command("EVALSHA", step.script.sha, len(keys), *keys, *arguments)
+        script, more = step.script, step.arguments
+        if step.name == "end" and kept:
+            script, more = script.keeping, kept
+        keys = step.subject.keys(script)
+        arguments = (retention, step.subject.id, *more)
+        pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
     replies = pipe.execute()
     clocks = [seconds * 1000 + micros // 1000 for seconds, micros in replies[::2]]
     clocks.append(clocks[-1] + 1000)
@@ -151,17 +160,19 @@ def run(store: Any, steps: list[Step], retention: int) -> None:
         follow(step, reply, clocks[n], clocks[n + 1], retention)
 
 
-def sweep(pipe: Any, shard: str, retention: int) -> None:
-    keys = KEYS.of_shard(scripts.SWEEP.keys, shard).names()
-    arguments = (retention, "", 100)
-    pipe.execute_command("EVALSHA", scripts.SWEEP.sha, len(keys), *keys, *arguments)
+def sweep(pipe: Any, shard: str, retention: int, kept: Kept) -> None:
+    script = scripts.SWEEP.keeping if kept else scripts.SWEEP
+    keys = KEYS.of_shard(script.keys, shard).names()
+    arguments = (retention, "", 100, *kept)
+    pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def end_all(pipe: Any, subject: Subject, retention: int) -> None:
+def end_all(pipe: Any, subject: Subject, retention: int, kept: Kept) -> None:
     """End the sessions of the subject's user, whenever they were created."""
-    keys = KEYS.of_shard(scripts.END_ALL.keys, subject.shard).names()
-    arguments = (retention, "", f"u{subject.user}:", "", 1 << 53, 10)
-    pipe.execute_command("EVALSHA", scripts.END_ALL.sha, len(keys), *keys, *arguments)
+    script = scripts.END_ALL.keeping if kept else scripts.END_ALL
+    keys = KEYS.of_shard(script.keys, subject.shard).names()
+    arguments = (retention, "", f"u{subject.user}:", "", 1 << 53, 10, *kept)
+    pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
 def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:
@@ -244,7 +255,7 @@ def assert_same(subject: Subject, record: bytes) -> None:
     )
 
 
-def check(store: Any, subjects: list[Subject]) -> None:
+def check(store: Any, subjects: list[Subject], kept: Kept) -> None:
     """Sweep all that is due, then hold the whole key space against the model."""
     retention = subjects[0].model.retention if subjects[0].model else 0
     by_shard: dict[str, list[Subject]] = {}
@@ -252,7 +263,7 @@ def check(store: Any, subjects: list[Subject]) -> None:
         by_shard.setdefault(subject.shard, []).append(subject)
     pipe = store.pipeline(transaction=True)  # nothing runs out between the sweep and the look
     for shard in SHARDS:
-        sweep(pipe, shard, retention)
+        sweep(pipe, shard, retention, kept)
     pipe.execute_command("TIME")
     for shard, theirs in by_shard.items():
         *deadlines, listing, events = KEYS.of_shard(OF_SHARD, shard).names()
@@ -264,15 +275,17 @@ def check(store: Any, subjects: list[Subject]) -> None:
             session_key, messages_key = subject.keys(scripts.HISTORY)
             pipe.get(session_key)
             pipe.xrange(messages_key)
+            pipe.get(KEYS.one("parties", shard, subject.id).names()[0])
+            pipe.xrange(KEYS.one("kept", shard, subject.id).names()[0])
     (seconds, micros), *found = pipe.execute()[len(SHARDS) :]
     assert [key for key in store.scan_iter(count=1000) if store.pttl(key) == -1] == []
     now = seconds * 1000 + micros // 1000
     found_iterator = iter(found)
     for theirs in by_shard.values():
-        check_shard(theirs, now, found_iterator)
+        check_shard(theirs, now, found_iterator, kept)
 
 
-def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
+def check_shard(theirs: list[Subject], now: int, found: Any, kept: Kept) -> None:
     """One shard: each index entry has its session, each session its entries and its events."""
     warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
     listing = {member.decode() for member in next(found)}
@@ -281,12 +294,14 @@ def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
     listed = set()
     for subject in theirs:
         model, record, entries = subject.model, next(found), next(found)
+        outlasting = next(found), created(next(found))
         assert model is not None
         if record not in (None, b"expired"):  # live, or ran out since the sweep
             assert model.state(now) == "live" or now - model.expires < 1000
             assert_same(subject, record)
             listed.add(subject.id)
-            assert [int(entry.split(b"-")[0]) for entry, _ in entries] == model.messages
+            assert created(entries) == model.messages
+            assert outlasting == (None, [])
             assert (subject.id in warn) + (subject.id in expire) == 1
             assert warn.get(subject.id, 0) <= model.expires - model.warning
             assert expire.get(subject.id, model.expires) == model.expires
@@ -297,6 +312,8 @@ def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
             assert entries == []
             said = events[subject.id, "ended"], events[subject.id, "expired"]
             assert said == ((1, 0) if model.ended else (0, 1))
+            parties = f"{AGENT} {subject.user}".encode()
+            assert outlasting == ((parties, model.messages) if kept else (None, []))
         assert events[subject.id, "created"] == 1
         assert events[subject.id, "message"] == len(model.messages)
         assert events[subject.id, "renewed"] == model.renewals
@@ -304,3 +321,8 @@ def check_shard(theirs: list[Subject], now: int, found: Any) -> None:
     assert {member[-36:] for member in listing} == listed
     assert set(warn) | set(expire) == listed
     assert not set(forget) & listed
+
+
+def created(entries: list[Any]) -> list[int]:
+    """When the messages of a stream were created."""
+    return [int(entry.split(b"-")[0]) for entry, _ in entries]

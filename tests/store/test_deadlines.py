@@ -126,7 +126,7 @@ async def test_messages_go_when_the_session_runs_out(
     repository: SessionRepository, deadlines: Deadlines, redis: Any
 ) -> None:
     """The conversation of an expired session is not kept."""
-    session = await repository.create(new(BRIEF))
+    session = await repository.create(new(TimeoutConfig(300, False, HOUR, 1)))
     await repository.send(session.id, HELLO)
     await gone(repository, session)
     await deadlines.sweep()

@@ -21,6 +21,7 @@ def test_without_an_environment_there_are_defaults() -> None:
     assert (settings.host, settings.port, settings.redis_url) == (ANYWHERE, 3000, None)
     assert (settings.data_dir, settings.key_prefix) == (Path("data"), "sess")
     assert (settings.store_timeout, settings.drain_seconds) == (2, 8)
+    assert (settings.retention_minutes, settings.history_minutes) == (1440, 0)
     rules = settings.timeouts
     assert (rules.min_timeout, rules.default_timeout, rules.max_timeout) == (5, 30, 1440)
     assert (rules.default_max_duration, rules.default_warning) == (720, 5)
@@ -42,6 +43,7 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_STORE_TIMEOUT_SECONDS", "0", "at least 0.05"),
         ("SESSION_DRAIN_SECONDS", "-1", "at least 0"),
         ("SESSION_EXPIRED_RETENTION_MINUTES", "0", "above 0"),
+        ("SESSION_HISTORY_RETENTION_MINUTES", "-1", "at least 0 and at most 525600"),
         ("SESSION_EVENTS_MAX_LENGTH", "999", "a whole number, at least 1000"),
         ("SESSION_EVENTS_RETENTION_MINUTES", "10081", "above 0 and at most 10080"),
         ("SESSION_EVENTS_CONTENT", "yes", "true, false"),
