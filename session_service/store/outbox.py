@@ -9,9 +9,9 @@ Events that come late all the same, for a clock was set back, are told when they
 """
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from operator import itemgetter
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from session_service.domain.events import LAST_NUMBER, MAX_RETENTION_MS, Event, EventId, EventPolicy
@@ -24,7 +24,7 @@ from session_service.store.scripts import Script
 
 _TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
 _TRIMMED = 1000  # events of a shard in one call
-_LEAST = 16  # events that a shard may have of a call's, whatever the others have
+_LEAST = 8  # events that a shard may have of a call's, whatever the others have
 _MOST = 2000  # events in one read, about; as one call they hold Redis for some 4 ms
 
 _FROM_NOW = b"%d" % LAST_NUMBER  # the id of an entry later than any event
@@ -73,7 +73,7 @@ class Outbox:
 
 
 class Reader:
-    """Reads on. All events up to ``position`` were read."""
+    """Reads on. All events up to ``position`` were read; of some shards more, which is kept."""
 
     def __init__(
         self, pipeline: Pipeline, keys: Keys, shards: Sequence[str], after: EventId | None
@@ -82,15 +82,15 @@ class Reader:
         self._keys = keys
         self._is_checked = after is None  # whether the outbox can know the position
         self.position = EventId.before(0) if after is None else after
-        self._first: dict[str, bytes] = {}  # of each shard the first entry that was not read
+        self._shards: dict[str, _Shard] = {}
         self._groups: list[tuple[Sequence[str], KeySet]] = []  # shards that are read by one call
         self.read_from(shards)
         if after is None:
-            self._first = dict.fromkeys(shards, _FROM_NOW)
+            self._start_from_now()
 
     def read_from(self, shards: Sequence[str]) -> None:
         """Read from these shards in the future, those that are new to it from the position on."""
-        self._first = {s: self._first.get(s) or _first_after(self.position, s) for s in shards}
+        self._shards = {s: self._shards.get(s) or _Shard(s, self.position) for s in shards}
         self._groups = _grouped(shards, self._pipeline, self._keys, scripts.READ)
 
     async def read(self) -> Batch:
@@ -98,59 +98,97 @@ class Reader:
 
         Raises StoreUnavailable, and can be called again then.
         """
-        replies = await asyncio.gather(*(self._ask(*group) for group in self._groups))
-        clocks, found, ends, is_lost = [], [], [], False
-        for (shards, _), (seconds, microseconds, *told) in zip(self._groups, replies, strict=True):
+        groups = [
+            group for group in self._groups if any(not self._shards[s].ahead for s in group[0])
+        ]
+        replies = await asyncio.gather(*(self._ask(*group, len(groups)) for group in groups))
+        clocks, is_lost = [], False
+        for (names, _), (seconds, microseconds, *told) in zip(groups, replies, strict=True):
             clocks.append(int(seconds) * 1000 + int(microseconds) // 1000)
+            for name in names:
+                self._shards[name].is_read_until(EventId.before(clocks[-1]))
             for number, how, entries in zip(told[::3], told[1::3], told[2::3], strict=True):
-                found += [(_id(entry, shards[number]), fields[1]) for entry, fields in entries]
-                if how == b"more":
-                    ends.append(found[-1][0])
                 is_lost = is_lost or how == b"gone"
-        now = EventId.before(min(clocks))
+                self._shards[names[number]].has(entries, is_cut=how == b"more")
         is_lost = is_lost or not (self._is_checked or self._is_known(min(clocks), max(clocks)))
         self._is_checked = True
         if is_lost:
-            self._first = dict.fromkeys(self._first, _FROM_NOW)
-            self._come_to(now)
+            self._start_from_now()
+            self._come_to(EventId.before(min(clocks)))
             return Batch([], is_lost=True, more=False)
 
-        found.sort()
-        until = max(min(now, *ends) if ends else now, self.position)
-        complete = bisect_right(found, until, key=itemgetter(0))
-        more = bool(ends) or complete > _MOST
-        if complete > _MOST:
-            complete = _MOST
-            until = max(found[complete - 1][0], self.position)
-        events = []
-        for position, event in found[:complete]:
-            self._first[position.shard] = _first_after(position, position.shard)
-            events.append(unpack_event(position, event))
-        self._come_to(until)
-        return Batch(events, is_lost=False, more=more)
+        shards = self._shards.values()
+        until = max(min(shard.known for shard in shards), self.position)
+        found = sorted(entry for shard in shards for entry in shard.up_to(until))
+        if len(found) > _MOST:
+            found = found[:_MOST]
+            until = found[-1][0]
+        for shard in shards:
+            shard.forget(until)
+        self._come_to(max(until, self.position))
+        more = any(shard.is_cut for shard in shards) or len(found) == _MOST
+        return Batch([unpack_event(*entry) for entry in found], is_lost=False, more=more)
 
-    def _ask(self, shards: Sequence[str], keys: KeySet) -> asyncio.Future[Any]:
+    def _ask(self, shards: Sequence[str], keys: KeySet, in_calls: int) -> asyncio.Future[list[Any]]:
         is_between_ms = self.position == EventId.before(self.position.ms + 1)
-        return self._pipeline.ask(
-            scripts.READ,
-            keys,
-            (
-                _LEAST,
-                max(_LEAST * len(shards), _MOST // len(self._groups)),
-                self.position.ms + is_between_ms,
-                *(self._first[shard] for shard in shards),
-            ),
-        )
+        firsts = [b"" if self._shards[s].ahead else self._shards[s].first for s in shards]
+        most = max(_LEAST * len(shards), _MOST // in_calls)
+        read_until = self.position.ms + is_between_ms
+        return self._pipeline.ask(scripts.READ, keys, (_LEAST, most, read_until, *firsts))
+
+    def _start_from_now(self) -> None:
+        for shard in self._shards.values():
+            shard.first, shard.is_cut = _FROM_NOW, False
+            shard.ahead.clear()
 
     def _come_to(self, position: EventId) -> None:
         self.position = position
-        for shard, first in self._first.items():
-            if first is _FROM_NOW:
-                self._first[shard] = _first_after(position, shard)
+        for shard in self._shards.values():
+            if shard.first is _FROM_NOW:
+                shard.first, shard.known = _first_after(position, shard.name), position
 
     def _is_known(self, earliest: int, latest: int) -> bool:
         """Tell whether the position is not in the future, nor too long ago to have left a trace."""
         return earliest - MAX_RETENTION_MS < self.position.ms <= latest
+
+
+class _Shard:
+    """What a reader knows of a shard's events: read ahead, for others have not come as far."""
+
+    __slots__ = ("ahead", "first", "is_cut", "known", "name")
+
+    def __init__(self, name: str, position: EventId) -> None:
+        self.name = name
+        self.first = _first_after(position, name)  # the first entry that was not read
+        self.known = position  # all up to here were read
+        self.ahead: deque[tuple[EventId, bytes]] = deque()
+        self.is_cut = False  # whether there were more than it could be given
+
+    def is_read_until(self, now: EventId) -> None:
+        """Take note of a read; where something is ahead, it was not asked for more."""
+        if not self.ahead:
+            self.known, self.is_cut = max(self.known, now), False
+
+    def has(self, entries: list[tuple[bytes, list[bytes]]], *, is_cut: bool) -> None:
+        """Take what was found."""
+        for entry_id, (_, event) in entries:
+            ms, _, number = entry_id.partition(b"-")
+            self.ahead.append((EventId(int(ms), self.name, int(number)), event))
+        if self.ahead:
+            last = self.ahead[-1][0]
+            self.first = _first_after(last, self.name)
+            self.known = last if is_cut else max(self.known, last)
+        self.is_cut = is_cut
+
+    def up_to(self, position: EventId) -> Iterator[tuple[EventId, bytes]]:
+        """Return what is ahead up to a position."""
+        return takewhile(lambda entry: entry[0] <= position, self.ahead)
+
+    def forget(self, position: EventId) -> None:
+        """Let go of what is ahead up to a position."""
+        ahead = self.ahead
+        while ahead and ahead[0][0] <= position:
+            ahead.popleft()
 
 
 def _grouped(
@@ -172,11 +210,6 @@ def _fair_share(sizes: Iterable[int], total: int) -> int:
             return share
         left -= size
     return total
-
-
-def _id(entry: bytes, shard: str) -> EventId:
-    ms, _, number = entry.partition(b"-")
-    return EventId(int(ms), shard, int(number))
 
 
 def _first_after(position: EventId, shard: str) -> bytes:
