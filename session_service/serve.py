@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from session_service import __version__
+from session_service.deliveries import deliver_forever
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
 from session_service.settings import Settings
 from session_service.store.connection import connect, pipeline
+from session_service.store.consumer import Consumer
 from session_service.store.deadlines import Deadlines
 from session_service.store.embedded import EmbeddedServer
 from session_service.store.feed import Feed
@@ -25,6 +27,7 @@ from session_service.store.inspection import StoreTooOldError, inspect
 from session_service.store.keys import Keys
 from session_service.store.outbox import Outbox
 from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
 from session_service.web.server import Server
 from session_service.web.service import Service
@@ -92,9 +95,11 @@ async def _serve_here(
     history_ms = round(settings.history_minutes * MS_PER_MINUTE)
     repository = SessionRepository(calls, keys, retention_ms, settings.events, history_ms)
     outbox = Outbox(calls, keys)
+    webhooks = Webhooks(calls, keys, settings.webhooks)
     deadlines = Deadlines(calls, keys, retention_ms, history_ms)
     background.run(sweep_forever(deadlines, outbox, settings.events))
-    service = Service(repository, settings.timeouts, Feed(outbox), settings.max_in_flight)
+    background.run(deliver_forever(webhooks, Consumer(calls, keys)))
+    service = Service(repository, settings.timeouts, Feed(outbox), webhooks, settings.max_in_flight)
     server = Server(service, _allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()

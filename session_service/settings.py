@@ -14,6 +14,7 @@ import msgspec
 
 from session_service.domain.events import EventPolicy
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
+from session_service.domain.webhooks import WebhookPolicy, read_targets
 from session_service.store.connection import read_url
 
 
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True):
     retention_minutes: float  # how long an expired session is remembered
     history_minutes: float  # how long a conversation is kept when its session is over
     events: EventPolicy
+    webhooks: WebhookPolicy
     timeouts: TimeoutPolicy
     log_level: str
     log_format: str
@@ -85,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True):
                 content=reader.choice("SESSION_EVENTS_CONTENT", "false", ("true", "false"))
                 == "true",
             ),
+            webhooks=reader.webhooks(),
             timeouts=TimeoutPolicy(
                 min_timeout=low,
                 max_timeout=high,
@@ -134,6 +137,23 @@ class _Reader:
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
         return str(value).lower()
+
+    def webhooks(self) -> WebhookPolicy:
+        name = "SESSION_WEBHOOKS"
+        allow = self.choice(f"{name}_ALLOW_PRIVATE", "false", ("true", "false")) == "true"
+        text = self._environment.get(name, "").strip()
+        targets, problems = read_targets(text or "[]", allow_private=allow)
+        # Without the values: they have secrets.
+        self.problems += [f"{name}{problem}" for problem in problems]
+        hours = self.number(f"{name}_RETRY_HOURS", 24, above=0, high=720)
+        return WebhookPolicy(
+            timeout_seconds=self.number(f"{name}_TIMEOUT_SECONDS", 15, 0.1, 60),
+            first_delay_ms=round(1000 * self.number(f"{name}_RETRY_SECONDS", 10, 0.01, 3600)),
+            retry_ms=to_ms(60 * hours),
+            max_queued=int(self.number(f"{name}_MAX_QUEUED", 100_000, 1, 10_000_000, whole=True)),
+            allow_private=allow,
+            endpoints=targets,
+        )
 
     def number(
         self,

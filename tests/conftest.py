@@ -9,6 +9,7 @@ from aiohttp.test_utils import BaseTestServer
 from redis.asyncio import Redis
 
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.domain.webhooks import WebhookPolicy
 from session_service.store.connection import connect, pipeline
 from session_service.store.deadlines import Deadlines
 from session_service.store.feed import Feed
@@ -16,6 +17,7 @@ from session_service.store.keys import Keys
 from session_service.store.outbox import Outbox
 from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
 from session_service.web.server import Server
 from session_service.web.service import Service
 from tests.api import Client
@@ -107,6 +109,16 @@ async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
     feed.close()
 
 
+@pytest.fixture
+def webhook_policy() -> WebhookPolicy:
+    return WebhookPolicy()
+
+
+@pytest.fixture
+def webhooks(calls: Pipeline, webhook_policy: WebhookPolicy) -> Webhooks:
+    return Webhooks(calls, KEYS, webhook_policy)
+
+
 class ServiceUnderTest(BaseTestServer):
     """The server that runs in production, on a free port of 127.0.0.1."""
 
@@ -119,8 +131,10 @@ class ServiceUnderTest(BaseTestServer):
 
 
 @pytest.fixture
-def service(repository: SessionRepository, policy: TimeoutPolicy, feed: Feed) -> Service:
-    return Service(repository, policy, feed)
+def service(
+    repository: SessionRepository, policy: TimeoutPolicy, feed: Feed, webhooks: Webhooks
+) -> Service:
+    return Service(repository, policy, feed, webhooks)
 
 
 @pytest.fixture

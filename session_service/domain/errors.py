@@ -8,6 +8,8 @@
     ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
     ├── IdempotencyMismatch   the key was used for another request
     ├── IdempotencyConflict   the request with this key is being worked on
+    ├── WebhookNotFound       never registered, or removed
+    ├── TooManyWebhooks       as many are registered as there may be
     └── StoreUnavailable      the store did not answer in time; a change may have happened
 
 How each becomes an HTTP answer is decided in ``web/errors.py`` alone.
@@ -88,6 +90,20 @@ class IdempotencyConflict(ServiceError):  # noqa: N818
             "The request with this Idempotency-Key is still being worked on",
             "Try again shortly, to get its answer.",
         )
+
+
+class WebhookNotFound(ServiceError):  # noqa: N818
+    """There is no such webhook."""
+
+    def __init__(self) -> None:
+        super().__init__("Webhook not found", "It was never registered, or was removed.")
+
+
+class TooManyWebhooks(ServiceError):  # noqa: N818
+    """As many webhooks are registered as there may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("Too many webhooks", f"At most {limit} can be registered; remove one.")
 
 
 class StoreUnavailable(ServiceError):  # noqa: N818

@@ -15,6 +15,8 @@ SHARDS: tuple[str, ...] = tuple(f"{n:02x}" for n in range(256))
 
 UUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
+is_uuid = re.compile(UUID_PATTERN, re.ASCII).fullmatch
+
 _is_session_id = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 ).fullmatch
@@ -38,6 +40,11 @@ def new_id(shard: str, random: Callable[[int], bytes] = os.urandom) -> str:
         f"{shard}{digits[0:6]}-{digits[6:10]}-4{digits[10:13]}"
         f"-{variant}{digits[13:16]}-{digits[16:28]}"
     )
+
+
+def new_webhook_id() -> str:
+    """Make a new webhook id, in any shard."""
+    return new_id(SHARDS[os.urandom(1)[0]])
 
 
 def new_message_id(random: Callable[[int], bytes] = os.urandom) -> str:

@@ -30,6 +30,27 @@ in one Redis Cluster slot. ``sess`` is the prefix from the settings.
 ``sess:{3f}:idem:<name from the seed>:<number>``
     string: what a script replied that a request with an Idempotency-Key asked for, JSON; a day
 
+A webhook's id names a shard as a session's does: that of its queue. A lane is a session's events
+for one webhook, which are delivered one after the other.
+
+``sess:{00}:webhooks``
+    hash: webhooks by id, ``<0|1: is on> <createdAt in ms> <JSON>``; ``version``, which changes with
+    each change
+``sess:{3f}:webhook:queue:<webhook>``
+    sorted set, all of score 0: ``<session> <event>`` of what is to be delivered, each lane in order
+    (lua/webhooks/queue.lua)
+``sess:{3f}:webhook:bodies:<webhook>``
+    hash: by event ``<failures> <queued at, ms> <last failure, or -> <event as in the outbox>``
+``sess:{3f}:webhook:due:<webhook>``
+    sorted set: lanes by when their first event is to be delivered
+``sess:{3f}:webhook:leased:<webhook>``
+    sorted set: lanes whose first event is being delivered, by when another node takes it
+``sess:{3f}:webhook:dead:<webhook>``
+    sorted set: events that are parked, by when they were
+``sess:{3f}:webhook:state:<webhook>``
+    hash: by shard the last event that came to the queue, or was dropped; ``dropped``, ``failures``
+    and ``reviving``, counts (lua/webhooks/settle.lua)
+
 A session is in exactly one of warn, expire and forget. All keys have a TTL; those of a shard are
 kept a day longer than the last of their entries can matter.
 """
@@ -51,8 +72,14 @@ _PARTS = {
     "trimmed": "trimmed",
     "claim": "claim:",
     "outcome": "idem:",
+    "webhooks": "webhooks",
+    "queue": "webhook:queue:",
+    "bodies": "webhook:bodies:",
+    "due": "webhook:due:",
+    "leased": "webhook:leased:",
+    "dead": "webhook:dead:",
+    "state": "webhook:state:",
 }
-_OF_ONE_SESSION = ("session", "messages")
 _ID_BYTES = 36
 
 
@@ -94,6 +121,10 @@ class Keys:
             template = self._templates[names, shard] = self._template(names, shard)
         return KeySet(shard, len(names), session_id.encode().join(template))
 
+    def of_webhook(self, names: tuple[str, ...], webhook_id: str) -> KeySet:
+        """Return the keys of these names for a webhook."""
+        return self.of_session(names, webhook_id[:2], webhook_id)
+
     def of_shard(self, names: tuple[str, ...], shard: str) -> KeySet:
         """Return the keys of these names for a shard.
 
@@ -123,7 +154,7 @@ class Keys:
         packed = bulk(b"%d" % len(names))
         for name in names:
             start = self._name(name, shard)
-            if name in _OF_ONE_SESSION:
+            if _PARTS[name].endswith(":"):  # an id is to follow
                 packed += b"$%d\r\n%b\0\r\n" % (len(start) + _ID_BYTES, start)
             else:
                 packed += bulk(start)

@@ -118,6 +118,7 @@ class App:
                 if path.startswith(before):
                     path_id, slash, rest = path[len(before) :].partition("/")
                     methods = by_tail.get(slash + rest) if path_id else None
+                    break
         if methods is None:
             raise RouteNotFound
         if method not in methods:

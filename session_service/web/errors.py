@@ -14,7 +14,9 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TooManyWebhooks,
     ValidationFailed,
+    WebhookNotFound,
 )
 from session_service.web.answers import Answer, encode
 from session_service.web.schemas import ErrorInfo
@@ -117,12 +119,14 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     InvalidJson: ErrorAnswer(400, "INVALID_JSON", "The body is not a JSON object"),
     SessionNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Session not found"),
     ConversationNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Conversation not found"),
+    WebhookNotFound: ErrorAnswer(404, "WEBHOOK_NOT_FOUND", "Webhook not found"),
     RouteNotFound: ErrorAnswer(404, "NOT_FOUND", "Unknown path"),
     MethodNotAllowed: ErrorAnswer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
     RequestTimeout: ErrorAnswer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
     IdempotencyConflict: ErrorAnswer(
         409, "IDEMPOTENCY_CONFLICT", "The request with this key is being worked on", _SOON
     ),
+    TooManyWebhooks: ErrorAnswer(409, "TOO_MANY_WEBHOOKS", "As many as there may be"),
     SessionExpired: ErrorAnswer(410, "SESSION_EXPIRED", "Session has expired"),
     PayloadTooLarge: ErrorAnswer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
     UnsupportedMediaType: ErrorAnswer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),

@@ -16,7 +16,12 @@ from session_service.web.errors import ANSWERS
 from session_service.web.handlers import create_session, end_session, sessions_health
 from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.streams import CONTENT_TYPE as STREAM_TYPE
+from session_service.web.webhook_handlers import WEBHOOKS, create_webhook
 
+_CREATED: dict[Any, tuple[str, ...]] = {  # the ids in what is created, its own first
+    create_session: ("sessionId", "channelId"),
+    create_webhook: ("webhookId",),
+}
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
 Conversation sessions: created for a user and an agent, kept alive by activity, expired, or ended.
@@ -34,7 +39,11 @@ gets the same answer for 24 hours.
 """
 
 
-_IDS = {"sessionId": "ID of the session", "channelId": "ID of the session's channel"}
+_IDS = {
+    "sessionId": "ID of the session",
+    "channelId": "ID of the session's channel",
+    "webhookId": "ID of the webhook",
+}
 _KEY = {
     "name": IDEMPOTENCY_KEY,
     "in": "header",
@@ -64,7 +73,7 @@ def document(policy: TimeoutPolicy) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
-        "tags": [{"name": "sessions"}, {"name": "events"}, {"name": "probes"}],
+        "tags": [{"name": n} for n in ("sessions", "events", "webhooks", "probes")],
         "paths": dict(paths),
         "components": {"schemas": components},
     }
@@ -146,6 +155,8 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
 def _tag(route: Route) -> str:
     if route.streams:
         return "events"
+    if route.path.startswith(WEBHOOKS):
+        return "webhooks"
     return "sessions" if route.path.startswith("/api/") else "probes"
 
 
@@ -155,15 +166,15 @@ def _responses(route: Route) -> dict[str, Any]:
         "headers": {REQUEST_ID_HEADER: _header("The id of the request, as in the log")},
         "content": _stream(route.response) if route.streams else _json(route.response),
     }
-    if route.handler is create_session:
-        success["headers"]["Location"] = _header("The address of the session")
+    if ids := _CREATED.get(route.handler):
+        success["headers"]["Location"] = _header(f"The address of the {ids[0].removesuffix('Id')}")
         success["links"] = {
             _camel(other.handler.__name__): {
                 "operationId": _camel(other.handler.__name__),
                 "parameters": {other.parameter: f"$response.body#/{other.parameter}"},
             }
             for other in ROUTES
-            if other.parameter
+            if other.parameter in ids
         }
     responses: dict[str, Any] = {str(route.status): success}
     by_status: dict[int, list[Any]] = defaultdict(list)

@@ -15,9 +15,11 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TooManyWebhooks,
     ValidationFailed,
+    WebhookNotFound,
 )
-from session_service.web import handlers, schemas
+from session_service.web import handlers, schemas, webhook_handlers, webhook_schemas
 from session_service.web.answers import Answer
 from session_service.web.errors import (
     BadRequest,
@@ -88,6 +90,7 @@ _BODY_ERRORS = (
     PayloadTooLarge,
     UnsupportedMediaType,
 )
+_WEBHOOK = webhook_handlers.WEBHOOKS + "/{webhookId}"
 _STREAM = (
     "Last-Event-ID resumes without a gap or a repeat; where the service does not hold all that"
     " followed it any more, an event named reset says so, and what happens from then on follows."
@@ -97,6 +100,7 @@ _STREAM = (
 _SESSION = handlers.SESSIONS + "/{sessionId}"
 _CONVERSATION = handlers.CHANNELS + "/{channelId}/messages"
 _ONE = (SessionNotFound, SessionExpired, StoreUnavailable)
+_ONE_WEBHOOK = (WebhookNotFound, StoreUnavailable)
 
 ROUTES = (
     Route(
@@ -235,6 +239,76 @@ ROUTES = (
         "A page of messages",
         (ValidationFailed, *_ONE),
         query=schemas.ReadHistory,
+    ),
+    Route(
+        "POST",
+        webhook_handlers.WEBHOOKS,
+        webhook_handlers.create_webhook,
+        "Create Webhook",
+        "Register an endpoint that is told of events from now on. The secret is shown this once",
+        201,
+        webhook_schemas.WebhookCreated,
+        "Webhook registered; Location is its address",
+        (TooManyWebhooks, StoreUnavailable),
+        body=webhook_schemas.CreateWebhook,
+    ),
+    Route(
+        "GET",
+        webhook_handlers.WEBHOOKS,
+        webhook_handlers.list_webhooks,
+        "List Webhooks",
+        "List the registered endpoints, those of the settings among them, without their secrets",
+        200,
+        webhook_schemas.WebhookList,
+        "The webhooks",
+        (StoreUnavailable,),
+    ),
+    Route(
+        "GET",
+        _WEBHOOK,
+        webhook_handlers.get_webhook,
+        "Get Webhook",
+        "Read a webhook, and how much waits for it",
+        200,
+        webhook_schemas.WebhookInfo,
+        "The webhook",
+        _ONE_WEBHOOK,
+    ),
+    Route(
+        "DELETE",
+        _WEBHOOK,
+        webhook_handlers.delete_webhook,
+        "Delete Webhook",
+        "Remove a webhook, and all that waits for it",
+        200,
+        webhook_schemas.WebhookRemoved,
+        "Webhook removed",
+        _ONE_WEBHOOK,
+    ),
+    Route(
+        "GET",
+        f"{_WEBHOOK}/dead",
+        webhook_handlers.list_dead_letters,
+        "List Dead Letters",
+        "List the deliveries to a webhook that were given up, oldest first",
+        200,
+        webhook_schemas.DeadLetterList,
+        "A page of dead letters",
+        (ValidationFailed, *_ONE_WEBHOOK),
+        query=webhook_schemas.ListDeadLetters,
+    ),
+    Route(
+        "POST",
+        f"{_WEBHOOK}/dead/replay",
+        webhook_handlers.replay_dead_letters,
+        "Replay Dead Letters",
+        "Deliver again what was given up: all of it, or the events named. A webhook that was"
+        " switched off is switched on",
+        200,
+        webhook_schemas.Replayed,
+        "They are delivered again",
+        _ONE_WEBHOOK,
+        body=webhook_schemas.ReplayDeadLetters,
     ),
     Route(
         "GET",

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.feed import Feed
 from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _LOOK_SECONDS = 0.02
 
 
 class Service:
-    """The repository, the rules, the feed of events, and the state of this process.
+    """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
     Of requests in flight there are at most ``max_in_flight``; see ``is_full``.
     """
@@ -24,9 +25,11 @@ class Service:
         repository: SessionRepository,
         policy: TimeoutPolicy,
         feed: Feed,
+        webhooks: Webhooks,
         max_in_flight: int = 2000,
     ) -> None:
         self.repository = repository
+        self.webhooks = webhooks
         self.policy = policy
         self.feed = feed
         self.draining = False

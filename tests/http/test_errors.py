@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.domain.webhooks import WebhookPolicy
 from session_service.store.connection import connect, pipeline
 from session_service.store.feed import Feed
 from session_service.store.outbox import Outbox
 from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
 from session_service.web import decoding
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error
@@ -155,7 +157,10 @@ class TestWithoutStore:
         url = "redis://127.0.0.1:1/0"
         calls = pipeline(url, connect(url, 1), 1)
         service = Service(
-            SessionRepository(calls, KEYS, 1000), TimeoutPolicy(), Feed(Outbox(calls, KEYS))
+            SessionRepository(calls, KEYS, 1000),
+            TimeoutPolicy(),
+            Feed(Outbox(calls, KEYS)),
+            Webhooks(calls, KEYS, WebhookPolicy()),
         )
         yield await aiohttp_client(ServiceUnderTest(service))
         await calls.close()

@@ -1,0 +1,4 @@
+-- Deletes the queue.
+-- Reply  how many keys it had
+
+return redis.call('UNLINK', unpack(KEYS))

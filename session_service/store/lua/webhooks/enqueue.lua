@@ -1,0 +1,30 @@
+-- Puts events into the queue, each once: those of a shard come in order, so that the last one tells
+-- which have been here.
+-- ARGV   1 how many the queue holds at most  2... event, as in the outbox, of each; in order
+-- Reply  {how many were new, how many of those were dropped because the queue was full}
+
+local room = ARGV[1] - call('ZCARD', QUEUE)
+local new, dropped = 0, 0
+local last = {}
+for n = 2, #ARGV, 2 do
+  local event, body = ARGV[n], ARGV[n + 1]
+  local ms, shard, number = string.match(event, '^(%d+)%-(%x%x)%-(%d+)$')
+  local before = last[shard] or call('HGET', STATE, shard) or '0-0'
+  local last_ms, last_number = string.match(before, '^(%d+)%-(%d+)$')
+  if ms - last_ms > 0 or (ms == last_ms and number - last_number > 0) then
+    last[shard] = ms .. '-' .. number
+    new = new + 1
+    if room > 0 then
+      push(event, session_of(body), body)
+      room = room - 1
+    else
+      dropped = dropped + 1
+    end
+  end
+end
+for shard, event in pairs(last) do call('HSET', STATE, shard, event) end
+if dropped > 0 then call('HINCRBY', STATE, 'dropped', dropped) end
+if new > 0 then
+  for _, key in ipairs({QUEUE, BODIES, DUE, STATE}) do keep(key) end
+end
+return {new, dropped}

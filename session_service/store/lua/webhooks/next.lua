@@ -1,0 +1,44 @@
+-- Takes what follows in the outboxes of several shards, as the group of the webhooks. A shard's next
+-- events are given out once its last ones are done, so that they reach the queues in order; those
+-- of a node that does not get done are given out again.
+-- KEYS   of each shard its events
+-- ARGV   1 after how long a node is taken for gone (ms)  2 how many events of a shard at most
+--        3 from when on a new group reads (ms)
+-- Reply  {of each shard that has some: its number among those asked, from 0; entries, of which one
+--        that was trimmed is false}
+
+-- The nodes are one consumer: they take turns, and names of nodes that are gone would pile up.
+local GROUP, CONSUMER = 'webhooks', 'nodes'
+local call, patience, most = redis.call, tonumber(ARGV[1]), ARGV[2]
+local reply = {}
+
+local function take(key)
+  local waiting = redis.pcall('XPENDING', key, GROUP, '-', '+', most)
+  if waiting.err then
+    if call('EXISTS', key) == 0 then return {} end
+    call('XGROUP', 'CREATE', key, GROUP, ARGV[3] .. '-0')
+    waiting = {}
+  end
+  if #waiting == 0 then
+    local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', most, 'STREAMS', key, '>')
+    return read and read[1] and read[1][2] or {}
+  end
+  local entries = {}
+  for _, entry in ipairs(waiting) do
+    if entry[3] < patience then return {} end
+    entries[#entries + 1] = call('XRANGE', key, entry[1], entry[1])[1] or {entry[1], false}
+  end
+  for _, entry in ipairs(waiting) do
+    call('XCLAIM', key, GROUP, CONSUMER, 0, entry[1], 'JUSTID')
+  end
+  return entries
+end
+
+for shard, key in ipairs(KEYS) do
+  local entries = take(key)
+  if #entries > 0 then
+    reply[#reply + 1] = shard - 1
+    reply[#reply + 1] = entries
+  end
+end
+return reply

@@ -1,0 +1,31 @@
+-- The queue of a webhook (keys.py). Events are called as outside: <ms>-<shard>-<number>.
+
+local call = redis.call
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local KEEP = 2592000000  -- 30 days after the last use
+local function keep(key) call('PEXPIRE', key, KEEP .. '') end
+
+-- Members of the queue sort as numbers do: a letter before the last one tells how long it is.
+local function member(session, event)
+  local start, number = string.match(event, '^(%d+%-%x%x%-)(%d+)$')
+  return session .. ' ' .. start .. string.char(96 + #number) .. number
+end
+
+-- Returns the first event of a lane, if there is one.
+local function first(session)
+  local found = call('ZRANGEBYLEX', QUEUE, '[' .. session .. ' ', '(' .. session .. '!', 'LIMIT', 0, 1)[1]
+  if not found then return end
+  local start, number = string.match(found, '^%S+ (%d+%-%x%x%-)%l(%d+)$')
+  return start .. number
+end
+
+local function push(event, session, body)
+  call('ZADD', QUEUE, 0, member(session, event))
+  call('HSET', BODIES, event, '0 ' .. now .. ' - ' .. body)
+  if not call('ZSCORE', LEASED, session) then call('ZADD', DUE, 'NX', now .. '', session) end
+end
+
+local function parse(body) return string.match(body, '^(%d+) (%d+) (%S+) (.*)$') end
+local function session_of(body) return string.match(body, '^%S+ (%S+)') end

@@ -1,0 +1,83 @@
+"""One function an operation on webhooks (see handlers.py)."""
+
+from msgspec import UNSET
+
+from session_service.domain.events import EventFilter
+from session_service.domain.webhooks import (
+    QueueSizes,
+    Target,
+    check_types,
+    check_url,
+    new_secret,
+    read_secret,
+)
+from session_service.web.answers import Answer, encode
+from session_service.web.service import Service
+from session_service.web.webhook_schemas import (
+    CreateWebhook,
+    DeadLetterInfo,
+    DeadLetterList,
+    ListDeadLetters,
+    ReplayDeadLetters,
+    Replayed,
+    WebhookCreated,
+    WebhookInfo,
+    WebhookList,
+    WebhookRemoved,
+)
+
+WEBHOOKS = "/api/messaging/webhooks"
+
+_REMOVED = encode(WebhookRemoved("Webhook removed"))
+
+
+async def create_webhook(service: Service, given: CreateWebhook) -> Answer:
+    """Register an endpoint."""
+    webhooks = service.webhooks
+    check_url(given.url, allow_private=webhooks.policy.allow_private)
+    secret = new_secret() if given.secret is UNSET else given.secret
+    read_secret(secret)
+    wanted = EventFilter(
+        user_id=None if given.user_id is UNSET else given.user_id.lower(),
+        agent_id=None if given.agent_id is UNSET else given.agent_id.lower(),
+        types=None if given.types is UNSET else check_types(given.types),
+    )
+    webhook = await webhooks.add(Target(given.url, secret, wanted))
+    location = ("Location", f"{WEBHOOKS}/{webhook.id}")
+    return Answer(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
+
+
+async def list_webhooks(service: Service) -> Answer:
+    """List the registered endpoints."""
+    known = sorted((await service.webhooks.look()).values(), key=lambda each: each.created_at)
+    sizes = await service.webhooks.sizes(webhook.id for webhook in known)
+    shown = [WebhookInfo.of(*each) for each in zip(known, sizes, strict=True)]
+    return Answer(200, encode(WebhookList(shown)))
+
+
+async def get_webhook(service: Service, webhook_id: str) -> Answer:
+    """Read a webhook."""
+    webhook = await service.webhooks.get(webhook_id)
+    (sizes,) = await service.webhooks.sizes([webhook_id])
+    return Answer(200, encode(WebhookInfo.of(webhook, sizes)))
+
+
+async def delete_webhook(service: Service, webhook_id: str) -> Answer:
+    """Remove a webhook."""
+    await service.webhooks.remove(webhook_id)
+    return Answer(200, _REMOVED)
+
+
+async def list_dead_letters(service: Service, webhook_id: str, given: ListDeadLetters) -> Answer:
+    """List what was given up."""
+    letters, total = await service.webhooks.dead(webhook_id, given.offset, given.limit)
+    shown = [DeadLetterInfo.of(letter) for letter in letters]
+    return Answer(200, encode(DeadLetterList(shown, total)))
+
+
+async def replay_dead_letters(
+    service: Service, webhook_id: str, given: ReplayDeadLetters
+) -> Answer:
+    """Deliver again what was given up."""
+    ids = None if given.ids is UNSET else given.ids
+    return Answer(200, encode(Replayed(await service.webhooks.replay(webhook_id, ids))))

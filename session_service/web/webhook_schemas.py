@@ -1,0 +1,185 @@
+"""Requests and responses about webhooks, as they travel (see schemas.py)."""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType
+
+from session_service.domain.events import EVENT_TYPES
+from session_service.domain.times import iso
+from session_service.domain.webhooks import (
+    MAX_URL_LENGTH,
+    SECRET_IS,
+    TYPES_ARE,
+    DeadLetter,
+    QueueSizes,
+    Webhook,
+)
+from session_service.web.schemas import Request, Response, Timestamp, Uuid
+
+_ALL_TYPES = [*EVENT_TYPES, *(f"session.{name}" for name in EVENT_TYPES)]
+
+# Requests
+
+Types = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={"enum": _ALL_TYPES})]],
+    Meta(min_length=1, max_length=len(_ALL_TYPES), description=TYPES_ARE),
+]
+
+
+class CreateWebhook(Request):
+    """An endpoint to be registered. It is told of the events that match all that is given."""
+
+    url: Annotated[
+        str,
+        Meta(
+            min_length=8,
+            max_length=MAX_URL_LENGTH,
+            pattern="^https?://",
+            description="an http:// or https:// URL with a host, in ASCII,"
+            f" of at most {MAX_URL_LENGTH} characters",
+            examples=["https://hooks.example/sessions"],
+        ),
+    ]
+    secret: (
+        Annotated[
+            str,
+            Meta(pattern="^whsec_[A-Za-z0-9+/]{32,88}={0,2}$", description=SECRET_IS),
+        ]
+        | UnsetType
+    ) = UNSET
+    types: Types | UnsetType = UNSET
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+
+
+class ListDeadLetters(Request):
+    """The query of a page of dead letters."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 100
+    offset: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="a whole number from 0 to 1000000")
+    ] = 0
+
+
+class ReplayDeadLetters(Request):
+    """Which deliveries are made again; all of them, where nothing is named."""
+
+    ids: (
+        Annotated[
+            list[Annotated[str, Meta(max_length=64, description="the id of an event")]],
+            Meta(max_length=1000, description="an array of at most 1000 ids of events"),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+# Responses
+
+
+class WebhookInfo(Response):
+    """A registered endpoint, and how much waits for it."""
+
+    webhook_id: str
+    url: str
+    types: Annotated[list[str] | None, Meta(description="null: all")]
+    user_id: Annotated[str | None, Meta(description="null: of any user")]
+    agent_id: Annotated[str | None, Meta(description="null: of any agent")]
+    created_at: Annotated[Timestamp, Meta(description="events from then on are delivered")]
+    status: Annotated[
+        str,
+        Meta(
+            description="gone: the endpoint answered 410; a replay switches it on",
+            extra_json_schema={"enum": ["active", "gone"]},
+        ),
+    ]
+    from_settings: bool
+    queued: Annotated[int, Meta(description="deliveries that are still to be made")]
+    dead: Annotated[int, Meta(description="deliveries that were given up")]
+    dropped: Annotated[int, Meta(description="deliveries lost because a list was full")]
+
+    @classmethod
+    def of(cls, webhook: Webhook, sizes: QueueSizes) -> "WebhookInfo":
+        """Show a webhook, without its secret."""
+        return cls(**_shown(webhook, sizes))
+
+
+class WebhookCreated(WebhookInfo):
+    """A registered endpoint, new."""
+
+    secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
+
+    @classmethod
+    def of(cls, webhook: Webhook, sizes: QueueSizes) -> "WebhookCreated":
+        """Show a new webhook."""
+        return cls(**_shown(webhook, sizes), secret=webhook.target.secret)
+
+
+class WebhookList(Response):
+    """All registered endpoints."""
+
+    webhooks: list[WebhookInfo]
+
+
+class WebhookRemoved(Response):
+    """The webhook was removed."""
+
+    message: Annotated[str, Meta(examples=["Webhook removed"])]
+
+
+class DeadLetterInfo(Response):
+    """A delivery that was given up."""
+
+    id: Annotated[str, Meta(description="the id of the event")]
+    attempts: int
+    last_failure: Annotated[
+        str,
+        Meta(
+            description="HTTP_ and a status, or TIMEOUT, CONNECTION, TLS, ADDRESS_NOT_ALLOWED",
+            examples=["HTTP_503"],
+        ),
+    ]
+    dead_since: Timestamp
+    event: Annotated[dict[str, Any], Meta(description="the event, as it was to be delivered")]
+
+    @classmethod
+    def of(cls, letter: DeadLetter) -> "DeadLetterInfo":
+        """Show a dead letter."""
+        return cls(
+            id=letter.event.id,
+            attempts=letter.failures,
+            last_failure=letter.last_failure,
+            dead_since=iso(letter.dead_since),
+            event=letter.event.cloud_event(),
+        )
+
+
+class DeadLetterList(Response):
+    """A page of dead letters, oldest first."""
+
+    dead_letters: list[DeadLetterInfo]
+    total: int
+
+
+class Replayed(Response):
+    """How many deliveries are made again."""
+
+    replayed: int
+
+
+def _shown(webhook: Webhook, sizes: QueueSizes) -> dict[str, Any]:
+    wanted = webhook.target.wanted
+    return {
+        "webhook_id": webhook.id,
+        "url": webhook.target.url,
+        "types": None
+        if wanted.types is None
+        else [f"session.{name}" for name in EVENT_TYPES if name in wanted.types],
+        "user_id": wanted.user_id,
+        "agent_id": wanted.agent_id,
+        "created_at": iso(webhook.created_at),
+        "status": "active" if webhook.is_on else "gone",
+        "from_settings": webhook.is_from_settings,
+        "queued": sizes.queued,
+        "dead": sizes.dead,
+        "dropped": sizes.dropped,
+    }

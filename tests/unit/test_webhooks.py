@@ -1,0 +1,185 @@
+"""Webhooks: signatures, pauses, what an endpoint may be."""
+
+import base64
+import hashlib
+import hmac
+
+import pytest
+
+from session_service.domain.errors import ValidationFailed
+from session_service.domain.ids import shard_of_session
+from session_service.domain.webhooks import (
+    WebhookPolicy,
+    check_url,
+    is_public,
+    new_secret,
+    read_secret,
+    read_targets,
+    settings_id,
+    signature,
+)
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the one of the example
+HOUR = 3_600_000
+
+
+def test_a_delivery_is_signed_as_the_specification_says() -> None:
+    """The example of Standard Webhooks, whose signature is published."""
+    body = b'{"test": 2432232314}'
+    signed = signature(read_secret(SECRET), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_new_secret_is_32_random_bytes() -> None:
+    """Each another one."""
+    assert len(read_secret(new_secret())) == 32
+    assert new_secret() != new_secret()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "whsec_",
+        SECRET.removeprefix("whsec_"),
+        "whsec_" + base64.b64encode(b"x" * 23).decode(),
+        "whsec_" + base64.b64encode(b"x" * 65).decode(),
+        SECRET + "!",
+        "whsec_ÄÄÄÄ",
+    ],
+)
+def test_another_secret_is_refused_and_not_told(secret: str) -> None:
+    """The message says what one is."""
+    with pytest.raises(ValidationFailed) as caught:
+        read_secret(secret)
+    assert str(caught.value) == "secret must be whsec_ and 24 to 64 bytes in base64"
+
+
+def test_pauses_grow_and_end_at_eight_hours() -> None:
+    """From nothing to a ceiling, which is four times the one before."""
+    policy = WebhookPolicy()
+    ceilings = [policy.delay_ms(failures, 1.0) for failures in (1, 2, 3, 4, 8, 1000)]
+    assert ceilings == [10_000, 40_000, 160_000, 640_000, 8 * HOUR, 8 * HOUR]
+    assert policy.delay_ms(3, 0.5) == 80_000
+    assert policy.delay_ms(3, 0.0) == 0
+
+
+def test_about_a_dozen_attempts_fit_into_a_day() -> None:
+    """With pauses that are half their ceiling, as they are on average."""
+    policy, spent, attempts = WebhookPolicy(), 0, 1
+    while spent < policy.retry_ms:
+        spent += policy.delay_ms(attempts, 0.5)
+        attempts += 1
+    assert 10 <= attempts <= 14
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+        "0.1.2.3", "224.0.0.1", "255.255.255.255", "192.0.2.1", "::", "::1", "fe80::1%eth0",
+        "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
+        "2002:7f00:1::", "localhost", "",
+    ],
+)  # fmt: skip
+def test_an_address_of_a_private_network_is_not_public(address: str) -> None:
+    """Nor is what leads to one, or is none."""
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_others_are_public(address: str) -> None:
+    """IPv4 in IPv6 too."""
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com", "http://example.com:8080/hooks?x=1", "https://1.1.1.1/",
+        "https://[2606:4700::1111]/x", "HTTPS://example.com/",
+    ],
+)  # fmt: skip
+def test_an_endpoint_may_be(url: str) -> None:
+    """Any http or https URL of a public host."""
+    check_url(url, allow_private=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "http:// or https://"),
+        ("ftp://example.com", "http:// or https://"),
+        ("https://", "with a host"),
+        ("https://exämple.com", "ASCII"),
+        ("https://example.com/a b", "ASCII"),
+        ("https://example.com:99999/", "http:// or https://"),
+        ("https://[::1", "http:// or https://"),
+        ("https://user:secret@example.com", "without a user name"),
+        ("https://example.com/#x", "a fragment"),
+        ("https://example.com/" + "x" * 2048, "2,048"),
+        ("http://127.0.0.1:3000/", "a public address"),
+        ("http://[::1]/", "a public address"),
+        ("http://169.254.169.254/latest", "a public address"),
+        ("http://localhost/", "a public address"),
+        ("http://a.localhost./", "a public address"),
+    ],
+)
+def test_an_endpoint_may_not_be(url: str, problem: str) -> None:
+    """The message names what is allowed, and does not repeat the URL."""
+    with pytest.raises(ValidationFailed) as caught:
+        check_url(url, allow_private=False)
+    assert problem in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_private_ones_can_be_allowed() -> None:
+    """For receivers in one's own network."""
+    for url in ("http://127.0.0.1:3000/", "http://localhost/", "http://receiver:8080/"):
+        check_url(url, allow_private=True)
+
+
+def test_endpoints_of_the_settings() -> None:
+    """With the same id on every node, which names a shard."""
+    text = (
+        f'[{{"url": "https://a.example", "secret": "{SECRET}", "types": ["session.ended"],'
+        ' "userId": "6F1C0F52-7a3e-4c55-9d0a-2b7f4e8a1c90"},'
+        f' {{"url": "https://b.example", "secret": "{SECRET}"}}]'
+    )
+    (first, second), problems = read_targets(text, allow_private=False)
+    assert problems == []
+    assert (first.url, first.wanted.types) == ("https://a.example", frozenset(("ended",)))
+    assert first.wanted.user_id == "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
+    assert second.wanted.types is None
+    assert SECRET not in repr(first)
+    assert settings_id(first.url) == settings_id(first.url) != settings_id(second.url)
+    assert shard_of_session(settings_id(first.url)) == settings_id(first.url)[:2]
+
+
+def test_every_problem_of_the_settings_is_told_without_a_secret() -> None:
+    """One sentence each, with the place."""
+    text = (
+        '[{"url": "ftp://x", "secret": "hush"}, 1,'
+        f' {{"url": "https://a.example", "secret": "{SECRET}", "types": [], "agentId": 5, "x": 1}}]'
+    )
+    targets, problems = read_targets(text, allow_private=False)
+    assert targets == ()
+    assert [problem.partition(" ")[0] for problem in problems] == [
+        "[0].url", "[0].secret", "[1]", "[2]", "[2].types", "[2].agentId"
+    ]  # fmt: skip
+    assert not any("hush" in problem or SECRET in problem for problem in problems)
+
+
+@pytest.mark.parametrize("text", ["{}", "x", '"https://a.example"', "[" * 100_000])
+def test_settings_that_are_no_array(text: str) -> None:
+    """One problem."""
+    assert len(read_targets(text, allow_private=False)[1]) == 1
+
+
+def test_the_signature_is_hmac_sha256_of_id_time_and_body() -> None:
+    """Worked out a second time, from its parts."""
+    key = read_secret(SECRET)
+    digest = hmac.new(key, b"1-3f-0.7.{}", hashlib.sha256).digest()
+    assert signature(key, "1-3f-0", 7, b"{}") == "v1," + base64.b64encode(digest).decode()
