@@ -21,7 +21,7 @@ local function take(key)
   end
   if #waiting == 0 then
     local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', most, 'STREAMS', key, '>')
-    return read and read[1] and read[1][2] or {}
+    return read and (read[2] or read[1][2]) or {}  -- the former is fakeredis, which has RESP3 here
   end
   local entries = {}
   for _, entry in ipairs(waiting) do
