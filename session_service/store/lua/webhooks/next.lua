@@ -21,7 +21,8 @@ local function take(key)
   end
   if #waiting == 0 then
     local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', most, 'STREAMS', key, '>')
-    return read and (read[2] or read[1][2]) or {}  -- the former is fakeredis, which has RESP3 here
+    -- fakeredis replies as in RESP3: the key, the entries; or nothing.
+    return read and (read[2] or read[1] and read[1][2]) or {}
   end
   local entries = {}
   for _, entry in ipairs(waiting) do

@@ -1,0 +1,217 @@
+"""``/api/messaging/webhooks``: who is told of events."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.webhooks import MAX_WEBHOOKS, WebhookPolicy, read_secret
+from session_service.store.consumer import Consumer
+from session_service.store.keys import Keys
+from session_service.store.pipeline import Pipeline
+from session_service.store.webhooks import Webhooks
+from tests.api import SESSIONS, Client, assert_error, create
+
+WEBHOOKS = "/api/messaging/webhooks"
+URL = "https://hooks.example/sessions?key=hush"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+async def register(client: Client, **fields: Any) -> dict[str, Any]:
+    answer = await client.post(WEBHOOKS, json={"url": URL, **fields})
+    assert answer.status == 201, await answer.text()
+    webhook: dict[str, Any] = await answer.json()
+    assert answer.headers["Location"] == f"{WEBHOOKS}/{webhook['webhookId']}"
+    return webhook
+
+
+async def test_an_endpoint_is_registered_with_a_secret_of_its_own(client: Client) -> None:
+    """The secret is in the answer to that, and nowhere else."""
+    webhook = await register(client)
+    assert len(read_secret(webhook.pop("secret"))) == 32
+    assert {**webhook, "webhookId": "", "createdAt": ""} == {
+        "webhookId": "",
+        "url": URL,
+        "types": None,
+        "userId": None,
+        "agentId": None,
+        "createdAt": "",
+        "status": "active",
+        "fromSettings": False,
+        "queued": 0,
+        "dead": 0,
+        "dropped": 0,
+    }
+    one = await client.get(f"{WEBHOOKS}/{webhook['webhookId']}")
+    assert (one.status, await one.json()) == (200, webhook)
+    every = await client.get(WEBHOOKS)
+    assert (every.status, await every.json()) == (200, {"webhooks": [webhook]})
+
+
+async def test_what_is_asked_for_is_kept(client: Client) -> None:
+    """A secret, types in either form, ids in either case."""
+    user, agent = str(uuid4()), str(uuid4())
+    webhook = await register(
+        client,
+        secret=SECRET,
+        types=["ended", "session.created"],
+        userId=user.upper(),
+        agentId=agent,
+    )
+    assert webhook["secret"] == SECRET
+    assert webhook["types"] == ["session.created", "session.ended"]
+    assert (webhook["userId"], webhook["agentId"]) == (user, agent)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "allowed"),
+    [
+        ({"url": "ftp://hooks.example/"}, "url", "http:// or https://"),
+        ({"url": 5}, "url", "not a number"),
+        ({"url": "http://127.0.0.1:9/"}, "url", "SESSION_WEBHOOKS_ALLOW_PRIVATE"),
+        ({"url": "http://[::ffff:10.0.0.1]/"}, "url", "SESSION_WEBHOOKS_ALLOW_PRIVATE"),
+        ({"url": "https://a:hush@hooks.example/"}, "url", "without a user name"),
+        ({"secret": "hush"}, "secret", "whsec_ and 24 to 64 bytes in base64"),
+        ({"types": []}, "types", "one or more of created, message"),
+        ({"types": ["created", "born"]}, "types", "one or more of created, message"),
+        ({"types": "created"}, "types", "not a string"),
+        ({"userId": "me"}, "userId", "a UUID"),
+        ({"agentId": None}, "agentId", "not null"),
+    ],
+)
+async def test_what_is_not_allowed_is_told(
+    client: Client, fields: dict[str, Any], field: str, allowed: str
+) -> None:
+    """The message names the field and what is allowed, and repeats no secret."""
+    answer = await client.post(WEBHOOKS, json={"url": URL, **fields})
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["details"] == field
+    assert allowed in error["message"]
+    assert "hush" not in error["message"]
+
+
+async def test_a_url_is_required(client: Client) -> None:
+    """The message says what one is."""
+    answer = await client.post(WEBHOOKS, json={})
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"].startswith("url is required: it must be an http:// or https:// URL")
+
+
+async def test_there_is_a_bound(client: Client, webhooks: Webhooks) -> None:
+    """One more is a 409."""
+    for _ in range(MAX_WEBHOOKS):
+        await register(client)
+    answer = await client.post(WEBHOOKS, json={"url": URL})
+    await assert_error(answer, 409, "TOO_MANY_WEBHOOKS")
+    assert len(await webhooks.look()) == MAX_WEBHOOKS
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("DELETE", ""), ("GET", "/dead"), ("POST", "/dead/replay")],
+)
+@pytest.mark.parametrize("webhook_id", [ID, "version", "x"])
+async def test_an_unknown_one_is_not_found(
+    client: Client, method: str, path: str, webhook_id: str
+) -> None:
+    """Whatever its id looks like."""
+    body = {} if method == "POST" else None
+    answer = await client.request(method, f"{WEBHOOKS}/{webhook_id}{path}", json=body)
+    await assert_error(answer, 404, "WEBHOOK_NOT_FOUND")
+
+
+async def test_a_removed_one_is_gone(client: Client) -> None:
+    """It is removed once."""
+    url = f"{WEBHOOKS}/{(await register(client))['webhookId']}"
+    answer = await client.delete(url)
+    assert (answer.status, await answer.json()) == (200, {"message": "Webhook removed"})
+    await assert_error(await client.delete(url), 404, "WEBHOOK_NOT_FOUND")
+    await assert_error(await client.get(url), 404, "WEBHOOK_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "", "GET, HEAD, POST"),
+        ("PATCH", f"/{ID}", "DELETE, GET, HEAD"),
+        ("DELETE", f"/{ID}/dead", "GET, HEAD"),
+        ("GET", f"/{ID}/dead/replay", "POST"),
+    ],
+)
+async def test_an_unknown_method_tells_the_known(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    """405, with Allow."""
+    answer = await client.request(method, WEBHOOKS + path)
+    await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path", [f"{WEBHOOKS}/", f"{WEBHOOKS}/{ID}/renew", f"{SESSIONS}/{ID}/dead"]
+)
+async def test_an_unknown_path_is_not_found(client: Client, path: str) -> None:
+    """What sessions have, webhooks do not, and the other way round."""
+    await assert_error(await client.get(path), 404, "NOT_FOUND")
+
+
+class TestDeadLetters:
+    """What was given up."""
+
+    @pytest.fixture
+    def webhook_policy(self) -> WebhookPolicy:
+        return WebhookPolicy(retry_ms=0)
+
+    @pytest.fixture
+    async def dead(self, client: Client, webhooks: Webhooks, calls: Pipeline) -> str:
+        """The path of the dead letters of a webhook that has three."""
+        webhook_id: str = (await register(client))["webhookId"]
+        await webhooks.look()
+        for _ in range(3):
+            await create(client)
+        batches = await Consumer(calls, Keys("test")).next(0)
+        await webhooks.enqueue(webhook_id, [entry for b in batches for entry in b.entries])
+        for delivery in (await webhooks.claim(webhook_id, 10)).deliveries:
+            await webhooks.settle(webhook_id, delivery, "HTTP_503")
+        return f"{WEBHOOKS}/{webhook_id}/dead"
+
+    async def test_they_can_be_read(self, client: Client, dead: str) -> None:
+        """With what would have been delivered, and why it was not."""
+        page = await (await client.get(dead)).json()
+        assert (len(page["deadLetters"]), page["total"]) == (3, 3)
+        letter = page["deadLetters"][0]
+        assert letter["event"]["type"] == "session.created"
+        assert letter["event"]["id"] == letter["id"]
+        assert (letter["attempts"], letter["lastFailure"]) == (1, "HTTP_503")
+        rest = await (await client.get(dead, params={"offset": 1, "limit": 1})).json()
+        assert rest == {"deadLetters": page["deadLetters"][1:2], "total": 3}
+        info = await (await client.get(dead.removesuffix("/dead"))).json()
+        assert (info["queued"], info["dead"]) == (0, 3)
+
+    async def test_all_are_put_back(self, client: Client, dead: str) -> None:
+        """Once."""
+        for expected in (3, 0):
+            answer = await client.post(f"{dead}/replay", json={})
+            assert (answer.status, await answer.json()) == (200, {"replayed": expected})
+        info = await (await client.get(dead.removesuffix("/dead"))).json()
+        assert (info["queued"], info["dead"]) == (3, 0)
+
+    async def test_some_are_put_back(self, client: Client, dead: str) -> None:
+        """Those that are named and there."""
+        letters = (await (await client.get(dead)).json())["deadLetters"]
+        ids = [letters[1]["id"], "1764000000000-3f-0"]
+        answer = await client.post(f"{dead}/replay", json={"ids": ids})
+        assert await answer.json() == {"replayed": 1}
+        left = await (await client.get(dead)).json()
+        assert [each["id"] for each in left["deadLetters"]] == [letters[0]["id"], letters[2]["id"]]
+
+    @pytest.mark.parametrize(
+        ("params", "field"), [({"limit": "0"}, "limit"), ({"offset": "-1"}, "offset")]
+    )
+    async def test_a_page_has_bounds(
+        self, client: Client, dead: str, params: dict[str, str], field: str
+    ) -> None:
+        """The message names the field."""
+        error = await assert_error(await client.get(dead, params=params), 400, "VALIDATION_ERROR")
+        assert error["details"] == field

@@ -1,0 +1,302 @@
+"""Events come to the endpoints: signed, at least once, in order, whatever dies or hangs."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession, web
+
+from session_service.domain.webhooks import read_secret, signature
+from tests.api import SESSIONS
+from tests.system.processes import ServiceProcess, Start
+from tests.waiting import wait_until
+
+WEBHOOKS = "/api/messaging/webhooks"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification
+# Pauses as short as they can be, and requests that are given up soon.
+BRISK = {
+    "SESSION_WEBHOOKS_ALLOW_PRIVATE": "true",
+    "SESSION_WEBHOOKS_RETRY_SECONDS": "0.05",
+    "SESSION_WEBHOOKS_TIMEOUT_SECONDS": "1",
+}
+
+
+class Receiver:
+    """An endpoint on 127.0.0.1, which keeps what it accepted by the session, in order."""
+
+    def __init__(self) -> None:
+        self.status = 204  # what it answers
+        self.is_hanging = False
+        self.asked = 0
+        self.told: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.headers: list[Any] = []
+        self.url = ""
+
+    async def start(self, stack: AsyncExitStack) -> "Receiver":
+        runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+        return self
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked += 1
+        body = await request.read()
+        headers = request.headers
+        signed = signature(
+            read_secret(SECRET), headers["webhook-id"], int(headers["webhook-timestamp"]), body
+        )
+        assert headers["webhook-signature"] == signed
+        if self.is_hanging:
+            await asyncio.sleep(3600)
+        if self.status < 300:
+            event = json.loads(body)
+            assert event["id"] == headers["webhook-id"]
+            self.told[event["subject"]].append(event)
+            self.headers.append(headers)
+        return web.Response(status=self.status, headers={"Location": self.url})
+
+    def types(self, session_id: str) -> list[str]:
+        """What was told of a session, each event once, where it came first."""
+        events = {event["id"]: event["type"] for event in self.told[session_id]}
+        return [name.removeprefix("session.") for name in events.values()]
+
+
+Receive = Callable[[], Any]
+
+
+@pytest.fixture
+async def receive() -> AsyncIterator[Receive]:
+    """Start a receiver."""
+    async with AsyncExitStack() as stack:
+        yield lambda: Receiver().start(stack)
+
+
+async def post(client: ClientSession, path: str, body: Any = None) -> dict[str, Any]:
+    async with client.post(path, json=body) as answer:
+        assert answer.status in (200, 201), await answer.text()
+        result: dict[str, Any] = await answer.json()
+        return result
+
+
+async def register(client: ClientSession, receiver: Receiver, **fields: Any) -> str:
+    webhook = await post(client, WEBHOOKS, {"url": receiver.url, "secret": SECRET, **fields})
+    webhook_id: str = webhook["webhookId"]
+    return webhook_id
+
+
+async def live(client: ClientSession) -> str:
+    """Have a session live through four events."""
+    created = await post(client, SESSIONS, {"agentId": str(uuid4()), "userId": str(uuid4())})
+    path = f"{SESSIONS}/{created['sessionId']}"
+    await post(client, f"{path}/messages", {"content": "Hello"})
+    async with client.delete(path) as answer:
+        assert answer.status == 200
+    session_id: str = created["sessionId"]
+    return session_id
+
+
+LIFE = ["created", "renewed", "message", "ended"]
+
+
+def has_all(receiver: Receiver, sessions: list[str]) -> Callable[[], bool]:
+    return lambda: all(receiver.types(each) == LIFE for each in sessions)
+
+
+async def test_events_are_delivered_signed_and_in_order(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """As CloudEvents, to those that match, each once where nothing fails."""
+    service = start(REDIS_URL=store_url, **BRISK)
+    everything, ends = await receive(), await receive()
+    async with service.client() as client:
+        await register(client, everything)
+        await register(client, ends, types=["session.ended"])
+        sessions = await asyncio.gather(*(live(client) for _ in range(20)))
+        await wait_until(has_all(everything, sessions))
+        await wait_until(lambda: all(ends.types(each) == ["ended"] for each in sessions))
+    assert everything.asked == 80
+    assert ends.asked == 20
+    assert everything.headers[0]["Content-Type"] == "application/cloudevents+json"
+    assert SECRET not in service.stderr
+
+
+async def test_an_endpoint_of_the_settings_is_told(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """By workers of one service, too: each event once."""
+    receiver = await receive()
+    endpoints = json.dumps([{"url": receiver.url, "secret": SECRET}])
+    service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2", SESSION_WEBHOOKS=endpoints, **BRISK)
+    async with service.client() as client:
+
+        async def is_registered() -> bool:
+            async with client.get(WEBHOOKS) as answer:
+                return [w["fromSettings"] for w in (await answer.json())["webhooks"]] == [True]
+
+        await wait_until(is_registered)
+        sessions = await asyncio.gather(*(live(client) for _ in range(20)))
+        await wait_until(has_all(receiver, sessions))
+    assert receiver.asked == 80
+
+
+async def test_a_consumer_that_was_away_gets_everything(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """Whether it failed, hung, redirected or was not there; in order of each session."""
+    service = start(REDIS_URL=store_url, **BRISK)
+    receiver = await receive()
+    async with service.client() as client:
+        await register(client, receiver)
+        sessions = []
+        for status, is_hanging in ((500, False), (204, True), (302, False)):
+            receiver.status, receiver.is_hanging = status, is_hanging
+            before = receiver.asked
+            sessions += await asyncio.gather(*(live(client) for _ in range(5)))
+            await wait_until(lambda asked=before: receiver.asked > asked + 1)
+        receiver.status, receiver.is_hanging = 204, False
+        await wait_until(has_all(receiver, sessions), 30)
+    messages = [line["event"] for line in service.log]
+    assert "webhook: endpoint fails" in messages
+    assert "webhook: endpoint is back" in messages
+
+
+async def test_a_slow_endpoint_delays_no_other(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """One that never answers has its requests given up; the other has everything meanwhile."""
+    service = start(REDIS_URL=store_url, **{**BRISK, "SESSION_WEBHOOKS_TIMEOUT_SECONDS": "60"})
+    slow, fast = await receive(), await receive()
+    slow.is_hanging = True
+    async with service.client() as client:
+        await register(client, slow)
+        await register(client, fast)
+        sessions = await asyncio.gather(*(live(client) for _ in range(50)))
+        await wait_until(has_all(fast, sessions))
+    assert slow.told == {}
+    assert slow.asked <= 16
+
+
+async def test_a_node_that_dies_loses_nothing(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """Killed while it delivers, with requests under way: the others make its deliveries."""
+    receiver = await receive()
+    nodes = [start(REDIS_URL=store_url, **BRISK) for _ in range(3)]
+    async with nodes[0].client() as client:
+        await register(client, receiver)
+        sessions = []
+
+        async def keep_living() -> None:
+            for _ in range(20):
+                sessions.append(await live(client))
+
+        living = asyncio.gather(*(keep_living() for _ in range(4)))
+        await wait_until(lambda: receiver.asked > 20)
+        nodes[1].kill()
+        receiver.is_hanging = True
+        await asyncio.sleep(0.3)  # so that the next to die has requests under way
+        nodes[2].kill()
+        receiver.is_hanging = False
+        await living
+        await wait_until(has_all(receiver, sessions), 60)
+    assert len(sessions) == 80
+
+
+async def test_what_is_given_up_can_be_read_and_replayed(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """Everything comes, in order, once the endpoint works and it is asked for."""
+    service = start(REDIS_URL=store_url, SESSION_WEBHOOKS_RETRY_HOURS="0.0001", **BRISK)
+    receiver = await receive()
+    receiver.status = 503
+    async with service.client() as client:
+        dead = f"{WEBHOOKS}/{await register(client, receiver)}/dead"
+        session_id = await live(client)
+
+        async def letters() -> list[Any]:
+            async with client.get(dead) as answer:
+                found: list[Any] = (await answer.json())["deadLetters"]
+                return found if len(found) == 4 else []
+
+        found = await wait_until(letters)
+        assert [each["event"]["type"].removeprefix("session.") for each in found] == LIFE
+        assert {each["lastFailure"] for each in found} == {"HTTP_503"}
+        receiver.status = 204
+        assert await post(client, f"{dead}/replay", {}) == {"replayed": 4}
+        await wait_until(has_all(receiver, [session_id]))
+
+
+async def test_an_endpoint_that_is_gone_is_switched_off(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """By its 410, until it is asked to replay; what waited comes then."""
+    service = start(REDIS_URL=store_url, **BRISK)
+    receiver = await receive()
+    receiver.status = 410
+    async with service.client() as client:
+        webhook = f"{WEBHOOKS}/{await register(client, receiver)}"
+        session_id = await live(client)
+
+        async def is_gone() -> bool:
+            async with client.get(webhook) as answer:
+                return bool((await answer.json())["status"] == "gone")
+
+        await wait_until(is_gone)
+        receiver.status = 204
+        await live(client)
+        await post(client, f"{webhook}/dead/replay", {})
+        await wait_until(lambda: receiver.types(session_id)[:1] == ["created"], 30)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost.localdomain"])
+async def test_a_private_address_is_not_connected_to(
+    start: Start, store_url: str, receive: Receive, name: str
+) -> None:
+    """Even where the endpoint was registered when that was allowed, or its name was public then."""
+    receiver = await receive()
+    before = start(REDIS_URL=store_url, **BRISK)
+    async with before.client() as client:
+        receiver.url = receiver.url.replace("127.0.0.1", name)
+        webhook = f"{WEBHOOKS}/{await register(client, receiver)}"
+    before.kill()
+    after = start(
+        REDIS_URL=store_url,
+        **{
+            **BRISK,
+            "SESSION_WEBHOOKS_ALLOW_PRIVATE": "false",
+            "SESSION_WEBHOOKS_RETRY_HOURS": "1e-6",
+        },
+    )
+    async with after.client() as client:
+        await live(client)
+
+        async def failure() -> Any:
+            async with client.get(f"{webhook}/dead") as answer:
+                letters = (await answer.json())["deadLetters"]
+                return letters[0]["lastFailure"] if letters else ""
+
+        expected = "ADDRESS_NOT_ALLOWED"
+        assert (
+            await wait_until(failure) in (expected,) if name[0] == "1" else (expected, "CONNECTION")
+        )
+    assert receiver.asked == 0
+
+
+def test_a_bad_endpoint_stops_the_start(start: Start) -> None:
+    """With a line for each problem, and no secret."""
+    service: ServiceProcess = start(
+        REDIS_URL="memory://", SESSION_WEBHOOKS='[{"url": "http://localhost", "secret": "hush"}]'
+    )
+    assert service.wait() == 2
+    assert [line.partition(" ")[0] for line in service.stderr.splitlines()] == [
+        "SESSION_WEBHOOKS[0].url",
+        "SESSION_WEBHOOKS[0].secret",
+    ]
+    assert "hush" not in service.stderr
