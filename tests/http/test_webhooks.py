@@ -116,7 +116,7 @@ async def test_an_unknown_one_is_not_found(
     client: Client, method: str, path: str, webhook_id: str
 ) -> None:
     """Whatever its id looks like."""
-    body = {} if method == "POST" else None
+    body: Any = {} if method == "POST" else None
     answer = await client.request(method, f"{WEBHOOKS}/{webhook_id}{path}", json=body)
     await assert_error(answer, 404, "WEBHOOK_NOT_FOUND")
 

@@ -17,7 +17,17 @@ RULES = (
     "The Idempotency-Key was used for another request",
     "would put expiresAt in the past",
     "it has reached its maximum duration",
+    "secret must be whsec_ and 24 to 64 bytes in base64",
+    "url must be",
 )
+
+
+@schemathesis.hook
+def map_body(context: schemathesis.HookContext, body: Any) -> Any:  # noqa: ARG001
+    """Have webhooks registered for a host that nobody can have."""
+    if isinstance(body, dict) and str(body.get("url")).startswith(("http://", "https://")):
+        return {**body, "url": "https://nobody.invalid/"}
+    return body
 
 
 @schemathesis.hook

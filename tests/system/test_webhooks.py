@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 WEBHOOKS = "/api/messaging/webhooks"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification
 # Pauses as short as they can be, and requests that are given up soon.
-BRISK = {
+BRISK: dict[str, str] = {
     "SESSION_WEBHOOKS_ALLOW_PRIVATE": "true",
     "SESSION_WEBHOOKS_RETRY_SECONDS": "0.05",
     "SESSION_WEBHOOKS_TIMEOUT_SECONDS": "1",
@@ -109,6 +109,10 @@ def has_all(receiver: Receiver, sessions: list[str]) -> Callable[[], bool]:
     return lambda: all(receiver.types(each) == LIFE for each in sessions)
 
 
+def has_been_asked(receiver: Receiver, times: int) -> Callable[[], bool]:
+    return lambda: receiver.asked >= times
+
+
 async def test_events_are_delivered_signed_and_in_order(
     start: Start, store_url: str, receive: Receive
 ) -> None:
@@ -159,7 +163,7 @@ async def test_a_consumer_that_was_away_gets_everything(
             receiver.status, receiver.is_hanging = status, is_hanging
             before = receiver.asked
             sessions += await asyncio.gather(*(live(client) for _ in range(5)))
-            await wait_until(lambda asked=before: receiver.asked > asked + 1)
+            await wait_until(has_been_asked(receiver, before + 2))
         receiver.status, receiver.is_hanging = 204, False
         await wait_until(has_all(receiver, sessions), 30)
     messages = [line["event"] for line in service.log]
@@ -191,22 +195,20 @@ async def test_a_node_that_dies_loses_nothing(
     nodes = [start(REDIS_URL=store_url, **BRISK) for _ in range(3)]
     async with nodes[0].client() as client:
         await register(client, receiver)
-        sessions = []
 
-        async def keep_living() -> None:
-            for _ in range(20):
-                sessions.append(await live(client))
+        async def keep_living() -> list[str]:
+            return [await live(client) for _ in range(20)]
 
         living = asyncio.gather(*(keep_living() for _ in range(4)))
-        await wait_until(lambda: receiver.asked > 20)
-        nodes[1].kill()
+        await wait_until(has_been_asked(receiver, 20))
         receiver.is_hanging = True
-        await asyncio.sleep(0.3)  # so that the next to die has requests under way
+        # A node has at most 16 requests under way, so more than one has some.
+        await wait_until(has_been_asked(receiver, receiver.asked + 20))
+        nodes[1].kill()
         nodes[2].kill()
         receiver.is_hanging = False
-        await living
+        sessions = [each for some in await living for each in some]
         await wait_until(has_all(receiver, sessions), 60)
-    assert len(sessions) == 80
 
 
 async def test_what_is_given_up_can_be_read_and_replayed(
@@ -255,7 +257,7 @@ async def test_an_endpoint_that_is_gone_is_switched_off(
         await wait_until(lambda: receiver.types(session_id)[:1] == ["created"], 30)
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost.localdomain"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 async def test_a_private_address_is_not_connected_to(
     start: Start, store_url: str, receive: Receive, name: str
 ) -> None:
@@ -266,14 +268,8 @@ async def test_a_private_address_is_not_connected_to(
         receiver.url = receiver.url.replace("127.0.0.1", name)
         webhook = f"{WEBHOOKS}/{await register(client, receiver)}"
     before.kill()
-    after = start(
-        REDIS_URL=store_url,
-        **{
-            **BRISK,
-            "SESSION_WEBHOOKS_ALLOW_PRIVATE": "false",
-            "SESSION_WEBHOOKS_RETRY_HOURS": "1e-6",
-        },
-    )
+    strict = {"SESSION_WEBHOOKS_ALLOW_PRIVATE": "false", "SESSION_WEBHOOKS_RETRY_HOURS": "1e-6"}
+    after = start(REDIS_URL=store_url, **{**BRISK, **strict})
     async with after.client() as client:
         await live(client)
 
@@ -282,10 +278,7 @@ async def test_a_private_address_is_not_connected_to(
                 letters = (await answer.json())["deadLetters"]
                 return letters[0]["lastFailure"] if letters else ""
 
-        expected = "ADDRESS_NOT_ALLOWED"
-        assert (
-            await wait_until(failure) in (expected,) if name[0] == "1" else (expected, "CONNECTION")
-        )
+        assert await wait_until(failure) == "ADDRESS_NOT_ALLOWED"
     assert receiver.asked == 0
 
 

@@ -54,6 +54,11 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_DEFAULT_TIMEOUT_MINUTES", "1441", "at most 1440"),
         ("SESSION_MAX_DURATION_MINUTES", "29", "at least 30"),
         ("SESSION_WARNING_THRESHOLD_MINUTES", "0", "above 0"),
+        ("SESSION_WEBHOOKS_ALLOW_PRIVATE", "1", "true, false"),
+        ("SESSION_WEBHOOKS_TIMEOUT_SECONDS", "0", "at least 0.1 and at most 60"),
+        ("SESSION_WEBHOOKS_RETRY_SECONDS", "0", "at least 0.01 and at most 3600"),
+        ("SESSION_WEBHOOKS_RETRY_HOURS", "0", "above 0 and at most 720"),
+        ("SESSION_WEBHOOKS_MAX_QUEUED", "0", "a whole number, at least 1"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "auto, json, console"),
     ],
@@ -73,6 +78,17 @@ def test_all_problems_are_told_at_once() -> None:
         "SESSION_DRAIN_SECONDS",
         "LOG_LEVEL",
     ]
+
+
+def test_problems_of_webhooks_are_told_without_their_secrets() -> None:
+    """With the place and what is allowed, beside those of other settings."""
+    found = problems(PORT="x", SESSION_WEBHOOKS='[{"url": "http://10.0.0.1", "secret": "hush"}]')
+    assert [line.partition(" ")[0] for line in found] == [
+        "PORT='x'",
+        "SESSION_WEBHOOKS[0].url",
+        "SESSION_WEBHOOKS[0].secret",
+    ]
+    assert "hush" not in "".join(found)
 
 
 def test_a_password_is_not_told() -> None:
