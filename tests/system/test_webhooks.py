@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -10,9 +11,11 @@ from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession, web
+from redis import Redis
 
 from session_service.domain.webhooks import read_secret, signature
 from tests.api import SESSIONS
+from tests.servers import store_server, valkey_binary
 from tests.system.processes import ServiceProcess, Start
 from tests.waiting import wait_until
 
@@ -109,6 +112,12 @@ def has_all(receiver: Receiver, sessions: list[str]) -> Callable[[], bool]:
     return lambda: all(receiver.types(each) == LIFE for each in sessions)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
 def has_been_asked(receiver: Receiver, times: int) -> Callable[[], bool]:
     return lambda: receiver.asked >= times
 
@@ -185,6 +194,26 @@ async def test_a_slow_endpoint_delays_no_other(
         await wait_until(has_all(fast, sessions))
     assert slow.told == {}
     assert slow.asked <= 16
+
+
+async def test_a_cluster_serves_too(start: Start, receive: Receive) -> None:
+    """Whose servers refuse a script that reaches across slots."""
+    port = free_port()
+    with store_server(valkey_binary(), "--port", str(port), "--cluster-enabled", "yes") as url:
+        with Redis.from_url(url) as redis:
+            redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)  # type: ignore[no-untyped-call]
+        service = start(REDIS_URL=f"redis+cluster://127.0.0.1:{port}", **BRISK)
+        receiver = await receive()
+        async with service.client() as client:
+
+            async def is_ready() -> bool:
+                async with client.get("/readyz") as answer:
+                    return answer.status == 200
+
+            await wait_until(is_ready)
+            await register(client, receiver)
+            sessions = await asyncio.gather(*(live(client) for _ in range(20)))
+            await wait_until(has_all(receiver, sessions))
 
 
 async def test_a_node_that_dies_loses_nothing(
