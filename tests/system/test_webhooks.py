@@ -201,13 +201,13 @@ async def test_a_cluster_serves_too(start: Start, receive: Receive) -> None:
     port = free_port()
     with store_server(valkey_binary(), "--port", str(port), "--cluster-enabled", "yes") as url:
         with Redis.from_url(url) as redis:
-            redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)  # type: ignore[no-untyped-call]
+            redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         service = start(REDIS_URL=f"redis+cluster://127.0.0.1:{port}", **BRISK)
         receiver = await receive()
         async with service.client() as client:
 
             async def is_ready() -> bool:
-                async with client.get("/readyz") as answer:
+                async with client.get(WEBHOOKS) as answer:
                     return answer.status == 200
 
             await wait_until(is_ready)
