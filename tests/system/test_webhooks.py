@@ -36,6 +36,7 @@ class Receiver:
         self.status = 204  # what it answers
         self.is_hanging = False
         self.asked = 0
+        self.strayed = 0  # how often it was followed to where it redirected
         self.told: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.headers: list[Any] = []
         self.url = ""
@@ -49,6 +50,9 @@ class Receiver:
         return self
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path != "/hook":
+            self.strayed += 1
+            return web.Response()
         self.asked += 1
         body = await request.read()
         headers = request.headers
@@ -63,7 +67,7 @@ class Receiver:
             assert event["id"] == headers["webhook-id"]
             self.told[event["subject"]].append(event)
             self.headers.append(headers)
-        return web.Response(status=self.status, headers={"Location": self.url})
+        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
 
     def types(self, session_id: str) -> list[str]:
         """What was told of a session, each event once, where it came first."""
@@ -168,13 +172,14 @@ async def test_a_consumer_that_was_away_gets_everything(
     async with service.client() as client:
         await register(client, receiver)
         sessions = []
-        for status, is_hanging in ((500, False), (204, True), (302, False)):
+        for status, is_hanging in ((500, False), (204, True), (307, False)):
             receiver.status, receiver.is_hanging = status, is_hanging
             before = receiver.asked
             sessions += await asyncio.gather(*(live(client) for _ in range(5)))
             await wait_until(has_been_asked(receiver, before + 2))
         receiver.status, receiver.is_hanging = 204, False
         await wait_until(has_all(receiver, sessions), 30)
+    assert receiver.strayed == 0
     messages = [line["event"] for line in service.log]
     assert "webhook: endpoint fails" in messages
     assert "webhook: endpoint is back" in messages
