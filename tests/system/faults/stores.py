@@ -11,8 +11,7 @@ import random
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -299,15 +298,17 @@ class ClusterGroup(Store):
         )
 
         async def are_there() -> bool:
-            return {await self._owner(slot) for slot in slots} == {target}
+            return {await self.owner(shard) for shard in shards} == {target}
 
         await wait_until(are_there, _SECONDS, every=0.02)
 
-    async def _owner(self, slot: int) -> StoreNode | None:
+    async def owner(self, shard: str) -> StoreNode:
+        """The master that has a shard's slot."""
+        slot = key_slot(shard.encode())
         for first, last, master, *_ in await self._ask_any("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == int(master[1]))
-        return None
+        raise AssertionError(f"nobody has slot {slot}")
 
     async def _ask_any(self, *words: Any) -> Any:
         problem: Exception | None = None
@@ -372,9 +373,3 @@ async def _done(node: StoreNode, *words: Any) -> bool:
 def _facts(text: str) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
-
-async def timed(work: Callable[[], Awaitable[Any]]) -> float:
-    """Seconds that something takes."""
-    started = time.monotonic()
-    await work()
-    return time.monotonic() - started

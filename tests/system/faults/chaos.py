@@ -1,0 +1,104 @@
+"""The long form: every fault as often as promised, and a table of what was seen.
+
+``python -m tests.system.faults.chaos [--only NAME] [--scale X] [--soak SECONDS]``; ``make chaos``. All on
+loopback and bounded in time; the table goes to build/chaos.md, all that was measured to build/chaos.json.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import platform
+import sys
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+
+import uvloop
+
+from tests.system.faults import scenarios
+from tests.system.faults.scenarios import Scenario
+from tests.system.faults.trials import Row
+
+BUILD = Path(__file__).parents[3] / "build"
+
+# The name, how often, and what to do. Those that share a word of their names can be asked for with it.
+SCENARIOS: dict[str, tuple[int, Scenario]] = {
+    "node-killed": (100, scenarios.node_killed),
+    "store-killed-always": (50, partial(scenarios.store_killed, fsync="always")),
+    "store-killed-everysec": (50, partial(scenarios.store_killed, fsync="everysec")),
+    **{
+        f"sentinel-{how}-{ack}": (
+            30,
+            partial(scenarios.sentinel_master_lost, how=how, write_ack=ack),
+        )
+        for how in ("killed", "stopped")
+        for ack in ("none", "replica")
+    },
+    **{
+        f"cluster-killed-{ack}": (30, partial(scenarios.cluster_master_killed, write_ack=ack))
+        for ack in ("none", "replica")
+    },
+    "cluster-failover": (30, scenarios.cluster_failover),
+    "cluster-migrated": (30, scenarios.cluster_slots_migrated),
+    **{
+        f"proxy-{mode.replace(' ', '-')}": (20, partial(scenarios.proxied, mode=mode))
+        for mode in ("delay", "reset", "half-close", "blackhole", "one byte")
+    },
+    "sigterm": (50, scenarios.node_stopped),
+}
+
+
+def table(rows: list[Row]) -> str:
+    """Write the rows in Markdown."""
+    lines = ["| fault | repeats | seen | bound | holds |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row.fault} | {row.repeats:,} | {row.seen} | {row.bound} |"
+        f" {'yes' if row.holds else f'NO: {len(row.problems)}'} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run what was asked for; 1 where a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help=f"of {', '.join(SCENARIOS)}: those it is in")
+    parser.add_argument("--scale", type=float, default=1, help="of how often each is repeated")
+    options = parser.parse_args()
+    chosen = {name: found for name, found in SCENARIOS.items() if options.only in name}
+    if not chosen:
+        parser.error(f"--only {options.only} is none of {', '.join(SCENARIOS)}")
+    rows = []
+    for name, (repeats, scenario) in chosen.items():
+        started = time.monotonic()
+        count = max(1, round(repeats * options.scale))
+        try:
+            row = uvloop.run(scenario(count))
+        except Exception as error:  # noqa: BLE001 - the other rows are to be seen too
+            traceback.print_exc()
+            row = Row(name, 0, "", "", [f"{type(error).__name__}: {error}"])
+        rows.append(row)
+        took = time.monotonic() - started
+        print(f"{name}: {'holds' if row.holds else 'DOES NOT HOLD'}, {took:.0f} s", flush=True)
+        print(f"    {row.seen}", flush=True)
+        for problem in row.problems[:10]:
+            print(f"    {problem}", flush=True)
+        _write(rows)
+    print(table(rows))
+    return 0 if all(row.holds for row in rows) else 1
+
+
+def _write(rows: list[Row]) -> None:
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / "chaos.md").write_text(table(rows))
+    facts = {
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
+    }
+    (BUILD / "chaos.json").write_text(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

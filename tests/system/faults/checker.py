@@ -1,0 +1,90 @@
+"""What must be true of the keys in the store, whatever went on before; read with redis-py."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis.asyncio import Redis
+
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.repository import SessionRepository
+from tests.system.faults.stores import Store
+
+_RETENTION_MS = 600_000  # as the nodes are told
+
+
+async def orphans(store: Store) -> list[str]:
+    """Sweep once, then tell what is left in the store that belongs to nothing.
+
+    Every key has a TTL. Each live session is in ``warn`` or ``expire``, and twice in ``listing``; those
+    name no other, and messages belong to live sessions alone.
+    """
+    calls = pipeline(store.url, connect(store.url, 5), 5)
+    try:
+        repository = SessionRepository(calls, Keys("sess"), _RETENTION_MS)
+        while (await repository.sweep()).more:
+            pass
+    finally:
+        await calls.close()
+    return [
+        problem
+        for master in await store.masters()
+        for problem in _problems(await _contents(master.redis))
+    ]
+
+
+async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
+    """All keys of a server: the TTL, and the value where it matters."""
+    keys = [key async for key in redis.scan_iter(count=1000)]
+    pipe = redis.pipeline(transaction=False)
+    for key in keys:
+        pipe.ttl(key)
+        kind = key.split(":")[2]
+        if kind == "id":
+            pipe.get(key)
+        elif kind in ("warn", "expire", "forget", "listing"):
+            pipe.zrange(key, 0, -1)
+        else:
+            pipe.exists(key)
+    replies = await pipe.execute()
+    return {
+        key: (ttl, value)
+        for key, ttl, value in zip(keys, replies[::2], replies[1::2], strict=True)
+        if ttl != -2  # gone meanwhile
+    }
+
+
+def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
+    live: dict[str, str] = {}
+    expired = set()
+    scheduled: list[str] = []
+    listed: list[str] = []
+    for key, (ttl, value) in contents.items():
+        if ttl == -1:
+            yield f"{key} has no TTL"
+        _, _, kind, *rest = key.split(":")
+        if kind == "id" and value == "expired":
+            expired.add(rest[0])
+        elif kind == "id":
+            live[rest[0]] = value
+        elif kind in ("warn", "expire"):
+            scheduled += value
+        elif kind == "listing":
+            listed += value
+    for key in contents:
+        _, _, kind, *rest = key.split(":")
+        if kind == "msg" and rest[0] not in live:
+            yield f"{key} has no session"
+    for name in scheduled:
+        if name not in live:
+            yield f"{name} has a deadline and is no live session"
+    for member in listed:
+        if member[-36:] not in live:
+            yield f"{member} is listed and is no live session"
+    for name, record in live.items():
+        if scheduled.count(name) != 1:
+            yield f"{name} has {scheduled.count(name)} deadlines"
+        agent, user = record.split(" ")[8:10]
+        for member in (f"u{user}:{agent}:{name}", f"a{agent}:{name}"):
+            if member not in listed:
+                yield f"{name} is not listed as {member}"
