@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
@@ -31,7 +31,6 @@ class Cluster(Pipeline):
     def __init__(
         self, client: RedisCluster, timeout: float, acknowledgement: Acknowledgement | None = None
     ) -> None:
-        self._client = client
         self._nodes = client.nodes_manager
         self._timeout = timeout
         self._acknowledgement = acknowledgement
@@ -67,7 +66,8 @@ class Cluster(Pipeline):
             await asyncio.wait([self._looking])
         self._fail_unsent("closed")
         await asyncio.gather(*self._closing, *(wire.close() for wire in self._wires.values()))
-        await self._client.aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):  # the client would close none: it made none
+            await self._nodes.aclose(nodes)
 
     def _send(self, call: Call) -> None:
         wire = self._of_shard.get(call.shard)
@@ -137,7 +137,7 @@ class Cluster(Pipeline):
                 async with asyncio.timeout(self._timeout):
                     await self._nodes.initialize()
                 self._adopt()
-            except (TimeoutError, RedisError, OSError) as error:
+            except (TimeoutError, RedisError, RedisClusterException, OSError) as error:
                 self._fail_unsent(f"the cluster cannot be seen: {error or type(error).__name__}")
             if self._of_shard and not any(wire.problem for wire in self._of_shard.values()):
                 break

@@ -131,7 +131,6 @@ def connect(url: str, timeout: float) -> Any:
     if store.kind == "cluster":
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in store.hosts],
-            cluster_error_retry_attempts=0,
             socket_timeout=min(timeout, _LOOK_SECONDS),
             socket_connect_timeout=min(timeout, _LOOK_SECONDS),
             **options,
