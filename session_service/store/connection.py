@@ -26,6 +26,7 @@ from redis.backoff import NoBackoff
 from session_service.store.batches import Batches
 from session_service.store.cluster import Cluster
 from session_service.store.pipeline import Pipeline
+from session_service.store.sentinel import Watched
 from session_service.store.single import Single
 from session_service.store.wire import Acknowledgement, command
 
@@ -40,7 +41,10 @@ SCHEMES = (
     "memory",
 )
 _PORTS = {"sentinel": 26379, "cluster": 6379}
-_LOOK_SECONDS = 0.5  # for one sentinel, or one node asked for the cluster's slots
+_LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
+_SENTINEL_SECONDS = (
+    0.25  # for a sentinel; of three, two may hang, and the third has its turn in time
+)
 
 
 class StoreUrl(NamedTuple):
@@ -137,12 +141,13 @@ def connect(url: str, timeout: float) -> Any:
         )
     options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     if store.kind == "sentinel":
-        look = min(timeout, _LOOK_SECONDS)
+        look = min(timeout, _SENTINEL_SECONDS)
         sentinels = Sentinel(  # type: ignore[no-untyped-call]
             store.hosts,
             sentinel_kwargs={
                 "socket_timeout": look,
                 "socket_connect_timeout": look,
+                "retry": Retry(NoBackoff(), 0),
                 **store.sentinel,
             },
         )
@@ -161,9 +166,13 @@ def pipeline(
     by = _acknowledgement(acknowledgement, timeout)
     if isinstance(client, RedisCluster):
         return Cluster(client, timeout, by)
-    if read_url(url).kind == "memory":
-        return Batches(client, timeout)
-    return Single(client, timeout, by)
+    match read_url(url).kind:
+        case "memory":
+            return Batches(client, timeout)
+        case "sentinel":
+            return Watched(client, timeout, by)
+        case _:
+            return Single(client, timeout, by)
 
 
 def _acknowledgement(by: str, timeout: float) -> Acknowledgement | None:

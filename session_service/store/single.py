@@ -1,4 +1,4 @@
-"""The pipeline for one server, or for the master of a Sentinel group."""
+"""The pipeline for one server."""
 
 import asyncio
 from typing import Any

@@ -142,6 +142,7 @@ class Wire:
         self._redirect = redirect
         self._loop = asyncio.get_running_loop()
         self._connection: _Connection | None = None
+        self._address: tuple[str, int] | None = None  # of a server that may be replaced
         self._connecting: asyncio.Task[None] | None = None
         self._unsent: deque[Call] = deque()  # asked for while there is no connection
         self._watch: asyncio.TimerHandle | None = None
@@ -163,6 +164,11 @@ class Wire:
                 self._connecting = self._loop.create_task(self._connect(), name="store-connect")
             if self._watch is None:
                 self._watch = self._loop.call_later(self._timeout / _TICKS, self._drop_late)
+
+    def leave_unless(self, address: tuple[str, int]) -> None:
+        """Leave the server unless it is the one at this address."""
+        if self._connection and self._address != address:
+            self._connection.stop("another server has taken its place")
 
     async def close(self) -> None:
         """Wait for the replies on their way, then close the connection."""
@@ -205,6 +211,7 @@ class Wire:
             return None
         # redis-py offers no way to hand a connection over, but this is all it takes.
         writer, made._writer, made._reader = made._writer, None, None  # noqa: SLF001
+        self._address = getattr(made, "host", ""), getattr(made, "port", 0)
         return writer
 
     def _lost(self, connection: "_Connection", reason: str, *, hangs: bool) -> None:

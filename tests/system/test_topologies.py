@@ -12,7 +12,7 @@ from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.connection import connect, pipeline
 from session_service.store.keys import Keys
 from session_service.store.repository import SessionRepository
-from tests.system.faults.stores import cluster_group
+from tests.system.faults.stores import SentinelGroup, StoreNode, cluster_group, sentinel_group
 from tests.waiting import wait_until
 
 TIMEOUT = 1.0
@@ -21,7 +21,7 @@ LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 
 @asynccontextmanager
 async def sessions_of(
-    url: str, acknowledgement: str | None = None, timeout: float = TIMEOUT
+    url: str, acknowledgement: str = "none", timeout: float = TIMEOUT
 ) -> AsyncIterator[SessionRepository]:
     calls = pipeline(url, connect(url, timeout), timeout, acknowledgement)
     try:
@@ -50,9 +50,47 @@ async def found(repository: SessionRepository, session: Session) -> bool:
         return False
 
 
+async def is_replaced(group: SentinelGroup, former: StoreNode) -> bool:
+    return await group.master() is not former
+
+
 async def lost(repository: SessionRepository) -> bool:
     """Whether the store cannot be reached."""
     return await created(repository) is None
+
+
+class TestSentinel:
+    """A master, two replicas and three sentinels."""
+
+    async def test_one_sentinel_is_enough(self, tmp_path: Path) -> None:
+        """One of the others is dead, one hangs, and they are first in the URL."""
+        async with sentinel_group(tmp_path) as group:
+            group.sentinels[0].kill()
+            group.sentinels[1].stop()
+            async with sessions_of(group.url) as repository:
+                await wait_until(lambda: created(repository), 3)
+
+    async def test_who_is_no_master_any_more_is_left(self, tmp_path: Path) -> None:
+        """Though it answers, and takes itself for the master until Sentinel tells it."""
+        async with sentinel_group(tmp_path) as group:
+            async with sessions_of(group.url, timeout=30) as repository:
+                await create(repository)
+                former = await group.master()
+                former.stop()
+                await wait_until(lambda: is_replaced(group, former), 20, every=0.05)
+                for sentinel in group.sentinels:  # so that it is not told soon
+                    await sentinel.do("SENTINEL", "DEBUG", "publish-period", 60_000)
+                former.go_on()
+
+                async def is_left() -> bool:
+                    session = await created(repository)
+                    master = await group.master()
+                    return session is not None and bool(
+                        [key async for key in master.redis.scan_iter(f"*:id:{session.id}")]
+                    )
+
+                await wait_until(is_left, 3)
+                assert (await former.info())["role"] == "master"
 
 
 class TestCluster:

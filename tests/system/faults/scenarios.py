@@ -3,8 +3,9 @@
 import asyncio
 import random
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from session_service.domain.ids import SHARDS
 from tests.system.faults.proxy import proxy_to
@@ -12,7 +13,7 @@ from tests.system.faults.stores import cluster_group, one_server, sentinel_group
 from tests.system.faults.trials import Row, Tally, arena, now
 from tests.waiting import wait_until
 
-Scenario = Callable[[int], Awaitable[Row]]
+Scenario = Callable[[int], Coroutine[Any, Any, Row]]
 
 _FAILOVER_SECONDS = 20.0
 _ANSWERS = "only 2xx, 404, 410, 503; each within 3 s; recovery ≤ 10 s at p95"
@@ -69,7 +70,7 @@ async def sentinel_master_lost(repeats: int, how: str, write_ack: str) -> Row:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         async with (
             sentinel_group(Path(folder), *settings) as store,
-            arena(store, WRITE_ACK=write_ack) as a,
+            arena(store, nodes=2, WRITE_ACK=write_ack) as a,
         ):
 
             async def lose() -> float:
@@ -149,7 +150,7 @@ async def cluster_failover(repeats: int) -> Row:
             async def fail_over() -> float:
                 since = now()
                 master, (replica, *_) = random.choice(await store.shards())
-                await replica.redis.execute_command("CLUSTER", "FAILOVER")
+                await replica.do("CLUSTER", "FAILOVER")
 
                 async def is_replaced() -> bool:
                     return replica in await store.masters()
@@ -250,4 +251,3 @@ async def node_stopped(repeats: int) -> Row:
             for _ in range(repeats):
                 await a.repeat(replace, tally)
     return tally.row("SIGTERM under load", "0 accepted requests dropped, exit code 0")
-

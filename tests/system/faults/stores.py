@@ -108,6 +108,11 @@ class StoreNode:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    async def do(self, *words: Any) -> Any:
+        """Give it a command; its reply, or what redis-py makes of it."""
+        ask: Any = self.redis.execute_command
+        return await ask(*words)
+
     async def info(self) -> dict[str, Any]:
         facts: dict[str, Any] = await self.redis.info()
         return facts
@@ -160,7 +165,7 @@ class SentinelGroup(Store):
     async def master(self) -> StoreNode:
         """The master that most of the sentinels name."""
         named = [
-            await sentinel.redis.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
+            await sentinel.do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
             for sentinel in self.sentinels
         ]
         ports = [int(address[1]) for address in named]
@@ -174,7 +179,7 @@ class SentinelGroup(Store):
         """Whether all sentinels see one and the same master with two replicas in step."""
         try:
             for sentinel in self.sentinels:
-                (state,) = await sentinel.redis.execute_command("SENTINEL", "MASTERS")
+                (state,) = await sentinel.do("SENTINEL", "MASTERS")
                 facts = state if isinstance(state, dict) else dict(zip(state[::2], state[1::2]))
                 if facts["flags"] != "master" or int(facts["num-slaves"]) != 2:
                     return False
@@ -191,7 +196,7 @@ class SentinelGroup(Store):
         """Have a former master follow the present one, which Sentinel would do some seconds later."""
         master = await self.master()
         if node is not master:
-            await node.redis.execute_command("REPLICAOF", "127.0.0.1", master.port)
+            await node.do("REPLICAOF", "127.0.0.1", master.port)
 
 
 @asynccontextmanager
@@ -221,11 +226,11 @@ async def sentinel_group(folder: Path, *settings: str) -> AsyncIterator[Sentinel
         await nodes[0].start()
         for replica in nodes[1:]:
             await replica.start()
-            await replica.redis.execute_command("REPLICAOF", "127.0.0.1", master)
+            await replica.do("REPLICAOF", "127.0.0.1", master)
         for sentinel in sentinels:
             await sentinel.start()
             # A busy machine makes sentinels distrust their clocks (tilt), for 30 s each time.
-            await sentinel.redis.execute_command(
+            await sentinel.do(
                 "SENTINEL", "DEBUG", "info-period", 500, "publish-period", 500, "tilt-period", 1000
             )
         group = SentinelGroup(nodes, sentinels)
@@ -260,7 +265,7 @@ class ClusterGroup(Store):
         """Whether all nodes see three masters with a replica each, and all slots served."""
         try:
             for node in self.nodes:
-                facts = await node.redis.execute_command("CLUSTER", "INFO")
+                facts = await node.do("CLUSTER", "INFO")
                 facts = facts if isinstance(facts, dict) else _facts(facts)
                 if facts["cluster_state"] != "ok" or facts["cluster_slots_ok"] != "16384":
                     return False
@@ -273,29 +278,25 @@ class ClusterGroup(Store):
 
     async def migrate(self, shards: Sequence[str], source: StoreNode, target: StoreNode) -> None:
         """Move these shards' slots, key by key, as ``valkey-cli --cluster reshard`` does it."""
-        ids = {node: await node.redis.execute_command("CLUSTER", "MYID") for node in (source, target)}
+        ids = {node: await node.do("CLUSTER", "MYID") for node in (source, target)}
         for shard in shards:
             slot = key_slot(shard.encode())
             set_slot = ("CLUSTER", "SETSLOT", slot)
-            await target.redis.execute_command(*set_slot, "IMPORTING", ids[source])
-            await source.redis.execute_command(*set_slot, "MIGRATING", ids[target])
-            while keys := await source.redis.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 3):
-                await source.redis.execute_command(
-                    "MIGRATE", "127.0.0.1", target.port, "", 0, 1000, "KEYS", *keys
-                )
+            await target.do(*set_slot, "IMPORTING", ids[source])
+            await source.do(*set_slot, "MIGRATING", ids[target])
+            while keys := await source.do("CLUSTER", "GETKEYSINSLOT", slot, 3):
+                await source.do("MIGRATE", "127.0.0.1", target.port, "", 0, 1000, "KEYS", *keys)
             for node in (target, source, *await self.masters()):
-                await node.redis.execute_command(*set_slot, "NODE", ids[target])
+                await node.do(*set_slot, "NODE", ids[target])
 
     async def migrate_at_once(
         self, shards: Sequence[str], source: StoreNode, target: StoreNode
     ) -> None:
         """Move these shards' slots with the command of Valkey 9, each slot in one step."""
-        target_id = await target.redis.execute_command("CLUSTER", "MYID")
+        target_id = await target.do("CLUSTER", "MYID")
         slots = sorted(key_slot(shard.encode()) for shard in shards)
         ranges = [number for slot in slots for number in (slot, slot)]
-        await source.redis.execute_command(
-            "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *ranges, "NODE", target_id
-        )
+        await source.do("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *ranges, "NODE", target_id)
 
         async def are_there() -> bool:
             return {await self.owner(shard) for shard in shards} == {target}
@@ -314,7 +315,7 @@ class ClusterGroup(Store):
         problem: Exception | None = None
         for node in self.nodes:
             try:
-                return await node.redis.execute_command(*words)
+                return await node.do(*words)
             except (RedisError, OSError) as error:
                 problem = error
         assert problem is not None
@@ -343,15 +344,15 @@ async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGr
         await asyncio.gather(*(node.start() for node in nodes))
         masters, replicas = nodes[:3], nodes[3:]
         for n, node in enumerate(nodes):
-            await node.redis.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+            await node.do("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
         for n, master in enumerate(masters):
             first, last = n * 16384 // 3, (n + 1) * 16384 // 3 - 1
-            await master.redis.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            await master.do("CLUSTER", "ADDSLOTSRANGE", first, last)
         for node in nodes[1:]:
             bus = next(s.split()[1] for s in node.settings if s.startswith("cluster-port"))
-            await nodes[0].redis.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+            await nodes[0].do("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         for master, replica in zip(masters, replicas, strict=True):
-            name = await master.redis.execute_command("CLUSTER", "MYID")
+            name = await master.do("CLUSTER", "MYID")
             await wait_until(lambda: _done(replica, "CLUSTER", "REPLICATE", name), _SECONDS)
         group = ClusterGroup(nodes)
         await wait_until(group.is_whole, _SECONDS, every=0.05)
@@ -364,7 +365,7 @@ async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGr
 async def _done(node: StoreNode, *words: Any) -> bool:
     """Whether a server did what it was asked; it refuses while it has not met the other."""
     try:
-        await node.redis.execute_command(*words)
+        await node.do(*words)
     except RedisError:
         return False
     return True
@@ -372,4 +373,3 @@ async def _done(node: StoreNode, *words: Any) -> bool:
 
 def _facts(text: str) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-

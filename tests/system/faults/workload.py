@@ -30,7 +30,16 @@ _CLOCKS_MS = 100  # what may lie between the moment of an answer, and when we co
 SETTINGS = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_EXPIRED_RETENTION_MINUTES": "10"}
 
 # How often each operation is asked for, of 20.
-_OFTEN = {"create": 2, "talk": 5, "beat": 2, "renew": 2, "change": 2, "end": 2, "look": 3, "read": 2}
+_OFTEN = {
+    "create": 2,
+    "talk": 5,
+    "beat": 2,
+    "renew": 2,
+    "change": 2,
+    "end": 2,
+    "look": 3,
+    "read": 2,
+}
 
 
 @dataclass
