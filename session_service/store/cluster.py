@@ -13,10 +13,11 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
+from session_service.store.calls import Acknowledgement, Call, command
 from session_service.store.keys import KeySet
 from session_service.store.pipeline import Arguments, Pipeline
 from session_service.store.scripts import Script
-from session_service.store.wire import Acknowledgement, Call, Wire, command
+from session_service.store.wire import Wire, wire_to
 
 _AGAIN_SECONDS = 0.02  # until a call is tried again whose keys are just being moved
 _LOOK_SECONDS = 0.25  # between looks at a cluster of which something cannot be reached
@@ -75,7 +76,7 @@ class Cluster(Pipeline):
             self._unsent.append(call)
             self._look()
             return
-        if wire.problem:  # its slots may have a new master
+        if wire.is_broken:  # its slots may have a new master
             self._look()
         wire.send(call)
 
@@ -96,11 +97,13 @@ class Cluster(Pipeline):
             return True
         call.sent_at = now
         if kind == "TRYAGAIN":
+            call.ask_first(False)
             self._loop.call_later(_AGAIN_SECONDS, self._send, call)
             return True
         target = self._wire_to(where[1])
+        call.ask_first(kind == "ASK")
         if kind == "ASK":
-            target.send(call, asking=True)
+            target.send(call)
         elif self._of_shard.get(call.shard) is target:  # the nodes do not agree yet
             self._loop.call_later(_AGAIN_SECONDS, self._send, call)
         else:
@@ -117,7 +120,7 @@ class Cluster(Pipeline):
                 host, _, port = name.rpartition(":")
                 node = ClusterNode(host, int(port), **self._nodes.connection_kwargs)
             found = node
-            wire = self._wires[name] = Wire(
+            wire = self._wires[name] = wire_to(
                 lambda: found.connection_class(**found.connection_kwargs),
                 self._timeout,
                 self._acknowledgement,
@@ -139,7 +142,7 @@ class Cluster(Pipeline):
                 self._adopt()
             except (TimeoutError, RedisError, RedisClusterException, OSError) as error:
                 self._fail_unsent(f"the cluster cannot be seen: {error or type(error).__name__}")
-            if self._of_shard and not any(wire.problem for wire in self._of_shard.values()):
+            if self._of_shard and not any(wire.is_broken for wire in self._of_shard.values()):
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         self._looking = None

@@ -24,11 +24,11 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from session_service.store.batches import Batches
+from session_service.store.calls import Acknowledgement, command
 from session_service.store.cluster import Cluster
 from session_service.store.pipeline import Pipeline
 from session_service.store.sentinel import Watched
 from session_service.store.single import Single
-from session_service.store.wire import Acknowledgement, command
 
 SCHEMES = (
     "redis",
@@ -42,9 +42,7 @@ SCHEMES = (
 )
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 _LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
-_SENTINEL_SECONDS = (
-    0.25  # for a sentinel; of three, two may hang, and the third has its turn in time
-)
+_SENTINEL_SECONDS = 0.25  # for a sentinel; where two hang, a third has its turn in time
 
 
 class StoreUrl(NamedTuple):
@@ -176,19 +174,21 @@ def pipeline(
 
 
 def _acknowledgement(by: str, timeout: float) -> Acknowledgement | None:
-    ms = int(timeout * 800)  # well before the call's own deadline
+    seconds = timeout * 0.8  # well before the call's own deadline
     match by:
         case "replica":
             return Acknowledgement(
-                command("WAIT", 1, ms),
+                lambda ms: command("WAIT", 1, ms),
                 lambda replicas: replicas >= 1,
-                f"written, but no replica acknowledged it in {ms} ms",
+                "written, but no replica acknowledged it in time",
+                seconds,
             )
         case "fsync":
             return Acknowledgement(
-                command("WAITAOF", 1, 0, ms),
+                lambda ms: command("WAITAOF", 1, 0, ms),
                 lambda synced: synced[0] >= 1,
-                f"written, but not on disk in {ms} ms",
+                "written, but not on disk in time",
+                seconds,
             )
         case _:
             return None

@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
+from session_service.store.calls import Acknowledgement
 from session_service.store.single import Single
-from session_service.store.wire import Acknowledgement
 
 _LOOK_SECONDS = 0.5  # between looks at who the master is
+_STALL_SECONDS = 0.1  # and while it lets calls wait for longer than that, as before it is replaced
 
 
 class Watched(Single):
@@ -38,8 +39,13 @@ class Watched(Single):
 
     async def _watch(self) -> None:
         pool = self._pool
+        looked_at = 0.0
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_STALL_SECONDS)
+            now = self._loop.time()
+            if now < looked_at + _LOOK_SECONDS and not self._wire.stalls(now - _STALL_SECONDS):
+                continue
+            looked_at = now
             try:
                 address = await pool.sentinel_manager.discover_master(pool.service_name)
             except (RedisError, OSError):  # none that is in order, or no sentinel to tell

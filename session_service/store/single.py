@@ -5,10 +5,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from session_service.store.calls import Acknowledgement, Call, command
 from session_service.store.keys import KeySet
 from session_service.store.pipeline import Arguments, Pipeline
 from session_service.store.scripts import Script
-from session_service.store.wire import Acknowledgement, Call, Wire, command
+from session_service.store.wire import wire_to
 
 
 class Single(Pipeline):
@@ -19,7 +20,7 @@ class Single(Pipeline):
     ) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self._wire = Wire(client.connection_pool.make_connection, timeout, acknowledgement)
+        self._wire = wire_to(client.connection_pool.make_connection, timeout, acknowledgement)
 
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Send a call."""

@@ -9,16 +9,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.keys import KeySet, bulk
-from session_service.store.pipeline import Argument, Arguments, failure
-from session_service.store.scripts import Script
+from session_service.store.calls import Acknowledged, Acknowledgement, Aside, Call, command
+from session_service.store.pipeline import failure
 
 _MAX_UNWRITTEN = 4  # calls; more leave before the turn ends, and the server works meanwhile
 _MAX_WAITING = 20_000  # calls; past that the server does not keep up, and waiting would not help
@@ -27,98 +25,6 @@ _ATTEMPT_SECONDS = 0.9  # for a connection and its handshake, so that a server's
 _PAUSE_SECONDS = 0.1  # between attempts
 
 log = logging.getLogger(__name__)
-
-
-class Acknowledgement(NamedTuple):
-    """What a write waits for beyond its own reply."""
-
-    command: bytes  # sent after a batch with writes
-    suffices: Callable[[Any], bool]  # whether its reply does
-    lack: str  # what to say where it does not
-
-
-class Call:
-    """One command, and its caller's reply."""
-
-    __slots__ = ("acknowledged", "packed", "redirected", "reply", "script", "sent_at", "shard")
-
-    def __init__(
-        self,
-        packed: bytes,
-        loop: asyncio.AbstractEventLoop,
-        script: Script | None = None,
-        shard: str = "",
-    ) -> None:
-        self.packed = packed
-        self.script = script
-        self.shard = shard
-        self.sent_at = loop.time()
-        self.reply: asyncio.Future[Any] = loop.create_future()
-        self.acknowledged: _Acknowledged | None = None
-        self.redirected = False
-
-    @classmethod
-    def of_script(
-        cls, script: Script, keys: KeySet, arguments: Arguments, loop: asyncio.AbstractEventLoop
-    ) -> "Call":
-        """Make a call of a script."""
-        head = b"*%d\r\n" % (3 + keys.size + len(arguments))
-        packed = b"".join((head, script.packed_sha, keys.packed, *map(_packed, arguments)))
-        return cls(packed, loop, script, keys.shard)
-
-    def answer(self, value: Any) -> None:
-        """Give the caller its reply, once it is acknowledged if it has to be."""
-        if self.acknowledged is not None:
-            self.acknowledged.held.append((self, value))
-        elif not self.reply.done():  # else its caller has given up
-            self.reply.set_result(value)
-
-    def fail(self, error: Exception) -> None:
-        """Give the caller an error."""
-        if not self.reply.done():
-            self.reply.set_exception(error)
-
-
-class _Aside(Call):
-    """A command whose reply nobody waits for."""
-
-    def fail(self, error: Exception) -> None:
-        pass
-
-
-class _Acknowledged(_Aside):
-    """The command behind a batch that tells whether its writes are safe."""
-
-    __slots__ = ("by", "held")
-
-    def __init__(self, by: Acknowledgement, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(by.command, loop)
-        self.by = by
-        self.held: list[tuple[Call, Any]] = []
-
-    def answer(self, value: Any) -> None:
-        if not self.by.suffices(value):
-            self.fail(StoreUnavailable(self.by.lack))
-            return
-        for call, reply in self.held:
-            call.acknowledged = None
-            call.answer(reply)
-
-    def fail(self, error: Exception) -> None:
-        for call, _ in self.held:
-            call.fail(error)
-
-
-def command(*words: Argument) -> bytes:
-    """Write a command for the wire."""
-    return b"".join((b"*%d\r\n" % len(words), *map(_packed, words)))
-
-
-def _packed(argument: Argument) -> bytes:
-    return bulk(argument if isinstance(argument, bytes) else str(argument).encode())
-
-
-_ASKING = command("ASKING")
 
 
 class Wire:
@@ -148,7 +54,12 @@ class Wire:
         self._watch: asyncio.TimerHandle | None = None
         self.problem = ""  # why the server cannot be reached, while it cannot
 
-    def send(self, call: Call, *, asking: bool = False) -> None:
+    @property
+    def is_broken(self) -> bool:
+        """Whether the server cannot be reached."""
+        return bool(self.problem)
+
+    def send(self, call: Call) -> None:
         """Send a call, or keep it until there is a connection, or fail it."""
         connection = self._connection
         if self.problem:
@@ -156,14 +67,16 @@ class Wire:
         elif len(connection.in_flight if connection else self._unsent) >= _MAX_WAITING:
             call.fail(StoreUnavailable(f"{_MAX_WAITING} calls wait already"))
         else:
-            add = connection.send if connection else self._unsent.append
-            if asking:
-                add(_Aside(_ASKING, self._loop))
-            add(call)
+            (connection.send if connection else self._unsent.append)(call)
             if connection is None and self._connecting is None:
                 self._connecting = self._loop.create_task(self._connect(), name="store-connect")
             if self._watch is None:
                 self._watch = self._loop.call_later(self._timeout / _TICKS, self._drop_late)
+
+    def stalls(self, since: float) -> bool:
+        """Whether a call waits that was sent before that moment."""
+        on_its_way = self._connection.in_flight if self._connection else ()
+        return bool(on_its_way) and on_its_way[0].sent_at < since
 
     def leave_unless(self, address: tuple[str, int]) -> None:
         """Leave the server unless it is the one at this address."""
@@ -264,7 +177,7 @@ class _Connection(asyncio.Protocol):
         self._lost = lost
         self._redirect = redirect
         self._acknowledgement = acknowledgement
-        self._waits_for: _Acknowledged | None = None  # the next batch fills meanwhile
+        self._waits_for: Acknowledged | None = None  # the next batch fills meanwhile
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[Call] = []
@@ -275,6 +188,8 @@ class _Connection(asyncio.Protocol):
         """Send a call: at once where nothing else is on its way, else with others of this turn."""
         unwritten, in_flight = self._unwritten, self.in_flight
         unwritten.append(call)
+        if call.asks:
+            in_flight.append(Aside(b"", self._loop))
         in_flight.append(call)
         if len(in_flight) == 1 or len(unwritten) == _MAX_UNWRITTEN:
             self._write()
@@ -288,7 +203,8 @@ class _Connection(asyncio.Protocol):
         if self._acknowledgement is not None:
             writes = [call for call in self._unwritten if call.script and call.script.writes]
             if writes:
-                self._waits_for = _Acknowledged(self._acknowledgement, self._loop)
+                oldest = writes[0].sent_at
+                self._waits_for = Acknowledged(self._acknowledgement, oldest, self._loop)
                 for call in writes:
                     call.acknowledged = self._waits_for
                 packed.append(self._waits_for.packed)
@@ -312,7 +228,7 @@ class _Connection(asyncio.Protocol):
 
     def _refused(self, call: Call, error: str) -> None:
         if error.startswith("NOSCRIPT") and call.script is not None:
-            self.send(_Aside(command("SCRIPT", "LOAD", call.script.source), self._loop))
+            self.send(Aside(command("SCRIPT", "LOAD", call.script.source), self._loop))
             call.acknowledged = None
             self.send(call)
         elif not self._redirect(call, error):
@@ -337,3 +253,57 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close the connection."""
         self._transport.abort()
+
+
+class AcknowledgedWire(Wire):
+    """Two connections: a server that is asked to acknowledge writes answers nothing else meanwhile.
+
+    Reads go the other way. Who has seen a write acknowledged reads it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], AbstractConnection],
+        timeout: float,
+        acknowledgement: Acknowledgement,
+        redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
+    ) -> None:
+        super().__init__(make, timeout, acknowledgement, redirect)
+        self._reads = Wire(make, timeout, None, redirect)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the server cannot be reached."""
+        return super().is_broken or self._reads.is_broken
+
+    def send(self, call: Call) -> None:
+        """Send a call, or keep it until there is a connection, or fail it."""
+        if call.script is not None and call.script.writes:
+            super().send(call)
+        else:
+            self._reads.send(call)
+
+    def stalls(self, since: float) -> bool:
+        """Whether a call waits that was sent before that moment."""
+        return super().stalls(since) or self._reads.stalls(since)
+
+    def leave_unless(self, address: tuple[str, int]) -> None:
+        """Leave the server unless it is the one at this address."""
+        super().leave_unless(address)
+        self._reads.leave_unless(address)
+
+    async def close(self) -> None:
+        """Wait for the replies on their way, then close the connections."""
+        await asyncio.gather(super().close(), self._reads.close())
+
+
+def wire_to(
+    make: Callable[[], AbstractConnection],
+    timeout: float,
+    acknowledgement: Acknowledgement | None,
+    redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
+) -> Wire:
+    """Make the way to a server, with the parameters of ``Wire``."""
+    if acknowledgement is None:
+        return Wire(make, timeout, None, redirect)
+    return AcknowledgedWire(make, timeout, acknowledgement, redirect)

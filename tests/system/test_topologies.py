@@ -6,13 +6,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.connection import connect, pipeline
 from session_service.store.keys import Keys
 from session_service.store.repository import SessionRepository
-from tests.system.faults.stores import SentinelGroup, StoreNode, cluster_group, sentinel_group
+from tests.system.faults.stores import (
+    SentinelGroup,
+    StoreNode,
+    cluster_group,
+    one_server,
+    sentinel_group,
+)
 from tests.waiting import wait_until
 
 TIMEOUT = 1.0
@@ -112,3 +120,62 @@ class TestCluster:
                     for node in cluster.nodes:
                         node.kill()
                     await wait_until(lambda: lost(repository))
+
+
+class TestAcknowledgement:
+    """Writes that wait for a replica."""
+
+    async def test_no_write_waits_longer_for_a_replica_than_for_the_store(
+        self, tmp_path: Path
+    ) -> None:
+        """Those that come while others wait are refused no later than within their own deadline."""
+        async with (
+            sentinel_group(tmp_path) as group,
+            sessions_of(group.url, "replica") as repository,
+        ):
+            assert await create(repository)
+            master = await group.master()
+            for node in group.nodes:
+                if node is not master:
+                    node.stop()
+            loop = asyncio.get_running_loop()
+
+            async def refused_after(delay: float) -> float:
+                await asyncio.sleep(delay)
+                started = loop.time()
+                with pytest.raises(StoreUnavailable):
+                    await create(repository)
+                return loop.time() - started
+
+            took = await asyncio.gather(*(refused_after(n * 0.05) for n in range(40)))
+            assert max(took) < 1.25 * TIMEOUT
+
+    async def test_reads_go_on_while_writes_wait(self, tmp_path: Path) -> None:
+        """No replica answers, and what was written is read all the same."""
+        async with (
+            sentinel_group(tmp_path) as group,
+            sessions_of(group.url, "replica", 4) as repository,
+        ):
+            session = await create(repository)
+            master = await group.master()
+            for node in group.nodes:
+                if node is not master:
+                    node.stop()
+            waiting = asyncio.create_task(created(repository))
+            async with asyncio.timeout(2):
+                for _ in range(20):
+                    assert (await repository.get(session.id)).id == session.id
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+    async def test_a_server_that_cannot_acknowledge_is_no_defect(self, tmp_path: Path) -> None:
+        """Writes wait for a file that the server does not write: each is refused."""
+        async with (
+            one_server(tmp_path) as store,
+            sessions_of(store.url, "fsync") as repository,
+        ):
+            await create(repository)
+            await store.node.do("CONFIG", "SET", "appendonly", "no")
+            with pytest.raises(StoreUnavailable):
+                await create(repository)
