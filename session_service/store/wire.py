@@ -75,8 +75,8 @@ class Wire:
 
     def stalls(self, since: float) -> bool:
         """Whether a call waits that was sent before that moment."""
-        on_its_way = self._connection.in_flight if self._connection else ()
-        return bool(on_its_way) and on_its_way[0].sent_at < since
+        on_its_way = self._connection.in_flight if self._connection else None
+        return bool(on_its_way and on_its_way[0].sent_at < since)
 
     def leave_unless(self, address: tuple[str, int]) -> None:
         """Leave the server unless it is the one at this address."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,9 +30,9 @@ LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 
 @asynccontextmanager
 async def sessions_of(
-    url: str, acknowledgement: str = "none", timeout: float = TIMEOUT
+    url: str, acknowledgement: str = "none", within: float = TIMEOUT
 ) -> AsyncIterator[SessionRepository]:
-    calls = pipeline(url, connect(url, timeout), timeout, acknowledgement)
+    calls = pipeline(url, connect(url, within), within, acknowledgement)
     try:
         yield SessionRepository(calls, Keys("sess"), 60_000)
     finally:
@@ -80,25 +81,27 @@ class TestSentinel:
 
     async def test_who_is_no_master_any_more_is_left(self, tmp_path: Path) -> None:
         """Though it answers, and takes itself for the master until Sentinel tells it."""
-        async with sentinel_group(tmp_path) as group:
-            async with sessions_of(group.url, timeout=30) as repository:
-                await create(repository)
-                former = await group.master()
-                former.stop()
-                await wait_until(lambda: is_replaced(group, former), 20, every=0.05)
-                for sentinel in group.sentinels:  # so that it is not told soon
-                    await sentinel.do("SENTINEL", "DEBUG", "publish-period", 60_000)
-                former.go_on()
+        async with (
+            sentinel_group(tmp_path) as group,
+            sessions_of(group.url, within=30) as repository,
+        ):
+            await create(repository)
+            former = await group.master()
+            former.stop()
+            await wait_until(lambda: is_replaced(group, former), 20, every=0.05)
+            for sentinel in group.sentinels:  # so that it is not told soon
+                await sentinel.do("SENTINEL", "DEBUG", "publish-period", 60_000)
+            former.go_on()
 
-                async def is_left() -> bool:
-                    session = await created(repository)
-                    master = await group.master()
-                    return session is not None and bool(
-                        [key async for key in master.redis.scan_iter(f"*:id:{session.id}")]
-                    )
+            async def is_left() -> bool:
+                session = await created(repository)
+                master = await group.master()
+                return session is not None and bool(
+                    [key async for key in master.redis.scan_iter(f"*:id:{session.id}")]
+                )
 
-                await wait_until(is_left, 3)
-                assert (await former.info())["role"] == "master"
+            await wait_until(is_left, 3)
+            assert (await former.info())["role"] == "master"
 
 
 class TestCluster:
@@ -116,7 +119,7 @@ class TestCluster:
                         await asyncio.sleep(0.1)
                     await asyncio.gather(*(node.start() for node in cluster.nodes))
                     session = await wait_until(lambda: created(repository))
-                    await wait_until(lambda: found(repository, session))
+                    await wait_until(partial(found, repository, session))
                     for node in cluster.nodes:
                         node.kill()
                     await wait_until(lambda: lost(repository))

@@ -1,11 +1,11 @@
 """The long form: every fault as often as promised, and a table of what was seen.
 
-``python -m tests.system.faults.chaos [--only NAME] [--scale X] [--soak SECONDS]``; ``make chaos``. All on
-loopback and bounded in time; the table goes to build/chaos.md, all that was measured to build/chaos.json.
+``python -m tests.system.faults.chaos [--only NAME] [--scale X] [--soak SECONDS]``; ``make chaos``.
+All on loopback and bounded in time; the table goes to build/chaos.md, all that was measured to
+build/chaos.json.
 """
 
 import argparse
-import asyncio
 import dataclasses
 import json
 import platform
@@ -23,7 +23,7 @@ from tests.system.faults.trials import Row
 
 BUILD = Path(__file__).parents[3] / "build"
 
-# The name, how often, and what to do. Those that share a word of their names can be asked for with it.
+# The name, how often, and what to do; a word of their names asks for all that have it.
 SCENARIOS: dict[str, tuple[int, Scenario]] = {
     "node-killed": (100, scenarios.node_killed),
     "store-killed-always": (50, partial(scenarios.store_killed, fsync="always")),

@@ -6,8 +6,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from session_service.store.connection import connect, pipeline
+from session_service.store.deadlines import Deadlines
 from session_service.store.keys import Keys
-from session_service.store.repository import SessionRepository
 from tests.system.faults.stores import Store
 
 _RETENTION_MS = 600_000  # as the nodes are told
@@ -16,13 +16,13 @@ _RETENTION_MS = 600_000  # as the nodes are told
 async def orphans(store: Store) -> list[str]:
     """Sweep once, then tell what is left in the store that belongs to nothing.
 
-    Every key has a TTL. Each live session is in ``warn`` or ``expire``, and twice in ``listing``; those
-    name no other, and messages belong to live sessions alone.
+    Every key has a TTL. Each live session is in ``warn`` or ``expire``, and twice in ``listing``;
+    those name no other, and messages belong to live sessions alone.
     """
     calls = pipeline(store.url, connect(store.url, 5), 5)
     try:
-        repository = SessionRepository(calls, Keys("sess"), _RETENTION_MS)
-        while (await repository.sweep()).more:
+        deadlines = Deadlines(calls, Keys("sess"), _RETENTION_MS)
+        while (await deadlines.sweep()).behind:
             pass
     finally:
         await calls.close()

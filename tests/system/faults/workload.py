@@ -1,8 +1,8 @@
 """Clients that hold the service to its word while things break.
 
-Each session belongs to one client, which does one thing after the other and keeps account of what was
-acknowledged. What was answered 503, or not at all, may have happened or not, once, then or later; all
-else must be as it was acknowledged, on whichever node it is asked for.
+Each session belongs to one client, which does one thing after the other and keeps account of what
+was acknowledged. What was answered 503, or not at all, may have happened or not, once, then or
+later; all else must be as it was acknowledged, on whichever node it is asked for.
 """
 
 import asyncio
@@ -154,7 +154,7 @@ class Workload:
             await asyncio.sleep(0.02)
 
     async def settle(self) -> None:
-        """Compare all sessions with what was acknowledged of them, then end them and forget them."""
+        """Compare all sessions with what was acknowledged of them, end them and forget them."""
         sessions, self.sessions = self.sessions, []
         todo = iter(sessions)
 
