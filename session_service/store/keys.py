@@ -80,6 +80,8 @@ _PARTS = {
     "dead": "webhook:dead:",
     "state": "webhook:state:",
 }
+# Of one session, or of one webhook: its id follows.
+_WITH_ID = ("session", "messages", "queue", "bodies", "due", "leased", "dead", "state")
 _ID_BYTES = 36
 
 
@@ -154,7 +156,7 @@ class Keys:
         packed = bulk(b"%d" % len(names))
         for name in names:
             start = self._name(name, shard)
-            if _PARTS[name].endswith(":"):  # an id is to follow
+            if name in _WITH_ID:
                 packed += b"$%d\r\n%b\0\r\n" % (len(start) + _ID_BYTES, start)
             else:
                 packed += bulk(start)
