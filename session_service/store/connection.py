@@ -27,7 +27,7 @@ from session_service.store.batches import Batches
 from session_service.store.calls import Acknowledgement, command
 from session_service.store.cluster import Cluster
 from session_service.store.pipeline import Pipeline
-from session_service.store.sentinel import Watched
+from session_service.store.sentinel import SentinelPool, Watched
 from session_service.store.single import Single
 
 SCHEMES = (
@@ -42,7 +42,7 @@ SCHEMES = (
 )
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 _LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
-_SENTINEL_SECONDS = 0.25  # for a sentinel; where two hang, a third has its turn in time
+_SENTINEL_SECONDS = 0.25  # for a sentinel that is asked for the master
 
 
 class StoreUrl(NamedTuple):
@@ -149,7 +149,7 @@ def connect(url: str, timeout: float) -> Any:
                 **store.sentinel,
             },
         )
-        return sentinels.master_for(store.service, **options)
+        return sentinels.master_for(store.service, connection_pool_class=SentinelPool, **options)
     return Redis.from_url(url, **options)
 
 

@@ -1,22 +1,61 @@
 """The pipeline for a Sentinel group: the way to its master, as long as that is the master.
 
 A server that was out of reach while another took its place believes to be the master until Sentinel
-tells it, seconds later, and loses then what it took meanwhile. So the sentinels are asked time and
-again who it is.
+tells it, seconds later: it loses what it takes meanwhile, and knows nothing of what the other took.
+Sentinel replaces a master after ``down-after-milliseconds`` of silence. So what a server says after
+nearly as much of it is not believed, and the sentinels are asked time and again who the master is.
+All of them are, for they learn of a new one one after the other: who knows of the latest is right.
 """
 
 import asyncio
+from operator import itemgetter
 from typing import cast
 
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
+from redis.utils import str_if_bytes
 
 from session_service.store.calls import Acknowledgement
 from session_service.store.single import Single
 
-_LOOK_SECONDS = 0.5  # between looks at who the master is
-_STALL_SECONDS = 0.1  # and while it lets calls wait for longer than that, as before it is replaced
+_PROBE_SECONDS = 0.2  # between probes of the master, and looks at who it is
+_TRUST = 0.8  # of the time after which a silent master is replaced
+_LEAST_SECONDS = 0.5  # of silence before a master is left
+
+
+class NoMasterError(RedisError):
+    """No sentinel tells of a master that is in order."""
+
+
+class SentinelPool(SentinelConnectionPool):
+    """redis-py's way to the master, which believes the first sentinel that it can reach."""
+
+    silence = 0.0  # seconds after which the master is replaced, as the sentinels are set
+
+    async def get_master_address(self) -> tuple[str, int]:
+        """Ask all sentinels for the master; raises NoMasterError and what redis-py does."""
+        manager, name = self.sentinel_manager, self.service_name
+        answers = await asyncio.gather(
+            *(sentinel.sentinel_masters() for sentinel in manager.sentinels),
+            return_exceptions=True,
+        )
+        told = [
+            (answer[name]["config-epoch"], sentinel, answer[name])
+            for sentinel, answer in zip(manager.sentinels, answers, strict=True)
+            if isinstance(answer, dict) and name in answer
+        ]
+        if not told:
+            raise NoMasterError(f"no sentinel knows of {name}")
+        _, sentinel, state = max(told, key=itemgetter(0))
+        # A sentinel that is replacing the master lists it until all follow the other one.
+        named = await sentinel.sentinel_get_master_addr_by_name(name)
+        address = (str_if_bytes(named[0]), named[1]) if named else None
+        listed = (state["ip"], state["port"])
+        if address is None or (address == listed and not manager.check_master_state(state, name)):
+            raise NoMasterError(f"{name} has no master at the moment")
+        self.silence = state["down-after-milliseconds"] / 1000
+        return address
 
 
 class Watched(Single):
@@ -26,28 +65,31 @@ class Watched(Single):
         self, client: Redis, timeout: float, acknowledgement: Acknowledgement | None = None
     ) -> None:
         super().__init__(client, timeout, acknowledgement)
-        self._pool = cast("SentinelConnectionPool", client.connection_pool)
-        self._watching = self._loop.create_task(self._watch(), name="store-sentinel")
+        self._pool = cast("SentinelPool", client.connection_pool)
+        self._watching = [
+            self._loop.create_task(each, name="store-sentinel")
+            for each in (self._probe(), self._look())
+        ]
 
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""
-        self._watching.cancel()
-        await asyncio.wait([self._watching])
+        for task in self._watching:
+            task.cancel()
+        await asyncio.wait(self._watching)
         await super().close()
         for sentinel in self._pool.sentinel_manager.sentinels:
             await sentinel.aclose()
 
-    async def _watch(self) -> None:
-        pool = self._pool
-        looked_at = 0.0
+    async def _probe(self) -> None:
         while True:
-            await asyncio.sleep(_STALL_SECONDS)
-            now = self._loop.time()
-            if now < looked_at + _LOOK_SECONDS and not self._wire.stalls(now - _STALL_SECONDS):
-                continue
-            looked_at = now
+            self._wire.probe(max(_LEAST_SECONDS, _TRUST * self._pool.silence))
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_SECONDS)
             try:
-                address = await pool.sentinel_manager.discover_master(pool.service_name)
-            except (RedisError, OSError):  # none that is in order, or no sentinel to tell
+                address = await self._pool.get_master_address()
+            except (RedisError, OSError):  # they may be about to replace it
                 continue
             self._wire.leave_unless(address)

@@ -24,6 +24,8 @@ _TICKS = 8  # how often in one timeout it is looked for calls that have waited t
 _ATTEMPT_SECONDS = 0.9  # for a connection and its handshake, so that a server's return is noticed
 _PAUSE_SECONDS = 0.1  # between attempts
 
+_PING = command("PING")
+
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +51,7 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._connection: _Connection | None = None
         self._address: tuple[str, int] | None = None  # of a server that may be replaced
+        self._patience: float | None = None  # as its connections have it
         self._connecting: asyncio.Task[None] | None = None
         self._unsent: deque[Call] = deque()  # asked for while there is no connection
         self._watch: asyncio.TimerHandle | None = None
@@ -73,10 +76,12 @@ class Wire:
             if self._watch is None:
                 self._watch = self._loop.call_later(self._timeout / _TICKS, self._drop_late)
 
-    def stalls(self, since: float) -> bool:
-        """Whether a call waits that was sent before that moment."""
-        on_its_way = self._connection.in_flight if self._connection else None
-        return bool(on_its_way and on_its_way[0].sent_at < since)
+    def probe(self, seconds: float) -> None:
+        """Have the server prove that it is there; one that was silent for longer is left."""
+        self._patience = seconds
+        if self._connection is not None:
+            self._connection.patience = seconds
+            self._connection.send(Aside(_PING, self._loop))
 
     def leave_unless(self, address: tuple[str, int]) -> None:
         """Leave the server unless it is the one at this address."""
@@ -99,15 +104,18 @@ class Wire:
             self._watch.cancel()
 
     async def _connect(self) -> None:
-        writer = await self._attempt()
-        while writer is None:
+        asked_at = self._loop.time()
+        while (writer := await self._attempt()) is None:
             await asyncio.sleep(_PAUSE_SECONDS)
-            writer = await self._attempt()
+            asked_at = self._loop.time()
         if self.problem:
             log.info("store is back", extra={"was": self.problem})
         self.problem = ""
         self._connecting = None
-        self._connection = _Connection(writer, self._lost, self._redirect, self._acknowledgement)
+        self._connection = _Connection(
+            writer, asked_at, self._lost, self._redirect, self._acknowledgement
+        )
+        self._connection.patience = self._patience
         for call in self._unsent:
             if not call.reply.done():  # else its caller has given up
                 self._connection.send(call)
@@ -167,11 +175,14 @@ class _Connection(asyncio.Protocol):
     def __init__(
         self,
         writer: asyncio.StreamWriter,
+        heard: float,
         lost: Callable[..., None],
         redirect: Callable[[Call, str], bool],
         acknowledgement: Acknowledgement | None,
     ) -> None:
         self.in_flight: deque[Call] = deque()
+        self.patience: float | None = None  # seconds of silence, after which it is not trusted
+        self._heard = heard
         self._writer = writer  # kept, for it closes the transport when it goes
         self._transport = writer.transport
         self._lost = lost
@@ -214,6 +225,11 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Give each reply to its caller."""
+        if self.patience is not None:
+            heard, self._heard = self._heard, self._loop.time()
+            if self._heard - heard > self.patience:
+                self.stop(f"silent for {self._heard - heard:.1f} s; it may have been replaced")
+                return
         reader, in_flight = self._reader, self.in_flight
         reader.feed(data)
         while (reply := reader.gets()) is not False:
@@ -283,9 +299,10 @@ class AcknowledgedWire(Wire):
         else:
             self._reads.send(call)
 
-    def stalls(self, since: float) -> bool:
-        """Whether a call waits that was sent before that moment."""
-        return super().stalls(since) or self._reads.stalls(since)
+    def probe(self, seconds: float) -> None:
+        """Have the server prove that it is there; one that was silent for longer is left."""
+        super().probe(seconds)
+        self._reads.probe(seconds)
 
     def leave_unless(self, address: tuple[str, int]) -> None:
         """Leave the server unless it is the one at this address."""
