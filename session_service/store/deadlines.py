@@ -8,7 +8,7 @@ from session_service.store import scripts
 from session_service.store.keys import Keys, KeySet
 from session_service.store.pipeline import Pipeline
 
-TOGETHER = 8  # shards acted on at a time, so that requests are served in between
+TOGETHER = 4  # shards acted on at a time, so that requests are served in between
 _LIMIT = 32  # deadlines of a kind that a script acts on: about 1 ms of Redis
 _MEMBERS = 500  # of a listing that a script looks at: as much
 

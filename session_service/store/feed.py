@@ -155,16 +155,19 @@ class Subscription:
         self.key = wanted.session_id or wanted.user_id
         self.is_closed = False
         self._feed = feed
-        self._reader: Reader | None = feed.outbox.reader(wanted.shards, after)  # until it joins
-        self._taken = self._since = self._reader.position  # all up to here was taken, was put
+        self._reader: Reader | None = None  # of its own, until it joins
+        self._has_joined = False
+        self._after = after
+        self._taken = self._since = after or EventId.before(0)  # all to here was taken, was put
         self._items: deque[Event | Reset] = deque()
         self._fell_behind = False
         self._news = asyncio.Event()
 
     async def start(self) -> None:
         """See that the store answers, and what it has to begin with."""
-        if self._reader is not None:
-            await self._catch_up(self._reader)
+        await self._catch_up()
+        if self._after is None:
+            self._taken = self._since
 
     async def take(self, seconds: float) -> list[Event | Reset]:
         """Return what has come, or wait for it at most so long and return nothing.
@@ -176,11 +179,10 @@ class Subscription:
         try:
             async with asyncio.timeout_at(give_up):
                 while not (self._items or self.is_closed or self._fell_behind):
-                    if self._reader is None:
+                    if self._has_joined:
                         await self._news.wait()
-                        continue
-                    async with self._feed.turns:
-                        await self._catch_up(self._reader)
+                    else:
+                        await self._catch_up()
         except TimeoutError:
             return []
         except StoreUnavailable:
@@ -199,7 +201,7 @@ class Subscription:
         """From where to go on for who has had all that was taken."""
         if self._items:
             return self._taken
-        return max(self._since, self._feed.position) if self._reader is None else self._since
+        return max(self._since, self._feed.position) if self._has_joined else self._since
 
     async def has_missed(self) -> bool:
         """Tell whether something has happened until now that is still to be taken.
@@ -244,11 +246,15 @@ class Subscription:
         self._feed.leave(self)
         self._news.set()
 
-    async def _catch_up(self, reader: Reader) -> None:
-        batch = await reader.read()
+    async def _catch_up(self) -> None:
+        async with self._feed.turns:
+            if self._reader is None:
+                self._reader = self._feed.outbox.reader(self.wanted.shards, self._after)
+            reader = self._reader
+            batch = await reader.read()
         if batch.is_lost:
             self._items.append(Reset(reader.position))
         self._items.extend(event for event in batch.events if self.wanted.matches(event))
         self._since = reader.position
         if not batch.more and self._feed.join(self, reader.position):
-            self._reader = None
+            self._has_joined, self._reader = True, None

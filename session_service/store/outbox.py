@@ -9,7 +9,6 @@ Events that come late all the same, for a clock was set back, are told when they
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -25,7 +24,8 @@ from session_service.store.scripts import Script
 _TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
 _TRIMMED = 1000  # events of a shard in one call
 _LEAST = 8  # events that a shard may have of a call's, whatever the others have
-_MOST = 2000  # events in one read, about; as one call they hold Redis for some 4 ms
+_MOST_OF_CALL = 500  # events in one call, about: 2 ms of Redis
+_MOST = 2000  # events in one read, about
 
 _FROM_NOW = b"%d" % LAST_NUMBER  # the id of an entry later than any event
 
@@ -99,14 +99,16 @@ class Reader:
         Raises StoreUnavailable, and can be called again then.
         """
         groups = [
-            group for group in self._groups if any(not self._shards[s].ahead for s in group[0])
+            group for group in self._groups if any(self._shards[s].is_wanted for s in group[0])
         ]
+        skipped = [shard for shard in self._shards.values() if not shard.is_wanted]
         replies = await asyncio.gather(*(self._ask(*group, len(groups)) for group in groups))
         clocks, is_lost = [], False
         for (names, _), (seconds, microseconds, *told) in zip(groups, replies, strict=True):
             clocks.append(int(seconds) * 1000 + int(microseconds) // 1000)
-            for name in names:
-                self._shards[name].is_read_until(EventId.before(clocks[-1]))
+            for shard in (self._shards[name] for name in names):
+                if shard.is_wanted:
+                    shard.is_cut, shard.known = False, max(shard.known, EventId.before(clocks[-1]))
             for number, how, entries in zip(told[::3], told[1::3], told[2::3], strict=True):
                 is_lost = is_lost or how == b"gone"
                 self._shards[names[number]].has(entries, is_cut=how == b"more")
@@ -126,13 +128,13 @@ class Reader:
         for shard in shards:
             shard.forget(until)
         self._come_to(max(until, self.position))
-        more = any(shard.is_cut for shard in shards) or len(found) == _MOST
+        more = bool(skipped) or any(shard.is_cut for shard in shards) or len(found) == _MOST
         return Batch([unpack_event(*entry) for entry in found], is_lost=False, more=more)
 
     def _ask(self, shards: Sequence[str], keys: KeySet, in_calls: int) -> asyncio.Future[list[Any]]:
         is_between_ms = self.position == EventId.before(self.position.ms + 1)
-        firsts = [b"" if self._shards[s].ahead else self._shards[s].first for s in shards]
-        most = max(_LEAST * len(shards), _MOST // in_calls)
+        firsts = [self._shards[s].first if self._shards[s].is_wanted else b"" for s in shards]
+        most = max(_LEAST * len(shards), min(_MOST // in_calls, _MOST_OF_CALL))
         read_until = self.position.ms + is_between_ms
         return self._pipeline.ask(scripts.READ, keys, (_LEAST, most, read_until, *firsts))
 
@@ -161,13 +163,13 @@ class _Shard:
         self.name = name
         self.first = _first_after(position, name)  # the first entry that was not read
         self.known = position  # all up to here were read
-        self.ahead: deque[tuple[EventId, bytes]] = deque()
+        self.ahead: list[tuple[EventId, bytes]] = []
         self.is_cut = False  # whether there were more than it could be given
 
-    def is_read_until(self, now: EventId) -> None:
-        """Take note of a read; where something is ahead, it was not asked for more."""
-        if not self.ahead:
-            self.known, self.is_cut = max(self.known, now), False
+    @property
+    def is_wanted(self) -> bool:
+        """Whether to ask for more: of those that are far ahead the others are waited for."""
+        return not self.ahead or (not self.is_cut and len(self.ahead) < _LEAST)
 
     def has(self, entries: list[tuple[bytes, list[bytes]]], *, is_cut: bool) -> None:
         """Take what was found."""
@@ -186,9 +188,8 @@ class _Shard:
 
     def forget(self, position: EventId) -> None:
         """Let go of what is ahead up to a position."""
-        ahead = self.ahead
-        while ahead and ahead[0][0] <= position:
-            ahead.popleft()
+        if self.ahead:
+            self.ahead = [entry for entry in self.ahead if entry[0] > position]
 
 
 def _grouped(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 import socket
+import struct
 import time
 from functools import lru_cache
 from typing import Any, cast
@@ -146,4 +147,12 @@ def _cut(request: web.BaseRequest | None) -> None:
     if transport is not None:
         transport.write(_SLOW)
         transport.close()
-        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, transport.abort)
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, _abort, transport)
+
+
+def _abort(transport: asyncio.Transport) -> None:
+    """Close a connection that is still full, for the kernel, too: it would try on for minutes."""
+    if transport.get_write_buffer_size():  # else it has closed by itself
+        connection: socket.socket = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()

@@ -124,6 +124,20 @@ async def test_a_long_absence_is_caught_up_with(
     assert [event.type for event in await take(subscription, 1)] == ["ended"]
 
 
+async def test_a_read_without_more_has_come_to_the_present(
+    outbox: Outbox, repository: SessionRepository, redis: Any
+) -> None:
+    """However the events were spread over the shards."""
+    reader = outbox.reader()
+    for _ in range(20):
+        await asyncio.gather(*(repository.create(new()) for _ in range(40)))
+        seconds, microseconds = await redis.time()
+        await a_moment_later(redis)
+        while (await reader.read()).more:
+            pass
+        assert reader.position >= EventId.before(seconds * 1000 + microseconds // 1000)
+
+
 async def test_a_filter_lets_through_what_matches(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
