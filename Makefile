@@ -11,7 +11,7 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 # Empty when .venv is whole: venv writes `activate` last, and an upgrade of the system may have taken the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test lint format bench bench-scale profile lock clean venv
+.PHONY: help run test lint format bench bench-scale bench-deadlines bench-streams profile lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -36,6 +36,12 @@ bench: .venv/installed-run ## measure beside a ceiling and peers, about 10 minut
 
 bench-scale: .venv/installed-run ## time and memory at 1,000,000 sessions beside 1,000
 	.venv/bin/python -m benchmarks.scale $(BENCH_ARGS)
+
+bench-deadlines: .venv/installed-run ## a million sessions run out in a minute while a node is killed; 3 minutes
+	.venv/bin/python -m benchmarks.deadlines $(BENCH_ARGS)
+
+bench-streams: .venv/installed-run ## 5,000 streams on one node, 500 of which are not read
+	.venv/bin/python -m benchmarks.streams $(BENCH_ARGS)
 
 profile: .venv/installed-run ## where a request's time goes
 	.venv/bin/python -m benchmarks.profile $(BENCH_ARGS)
