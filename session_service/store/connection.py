@@ -13,6 +13,7 @@ Each host may have a port. Username and password stand before the hosts, options
 ``ssl_ca_certs=/path`` in the query.
 """
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -70,7 +71,10 @@ class _NotAllowedError(ValueError):
 
 
 def _read(url: str) -> StoreUrl:
-    parts = urlsplit(url)
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    login, _, hosts = authority.rpartition("@")
+    # Only one host is a URL's, and urlsplit may refuse more.
+    parts = urlsplit(url.replace(hosts, hosts.split(",")[0], 1) if hosts else url)
     if parts.scheme not in SCHEMES:
         raise _NotAllowedError(f"a URL of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
     if parts.scheme == "memory":
@@ -81,7 +85,6 @@ def _read(url: str) -> StoreUrl:
             raise _NotAllowedError(f"{scheme}:// with a {'path' if scheme == 'unix' else 'host'}")
         return StoreUrl("", [], "", {}, dict(parse_url(url)))
 
-    login, _, hosts = parts.netloc.rpartition("@")
     found = [_host_and_port(host, _PORTS[kind]) for host in hosts.split(",")]
     service, _, db = parts.path.strip("/").partition("/")
     if kind == "sentinel" and not service:
