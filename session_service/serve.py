@@ -99,7 +99,14 @@ async def _serve_here(
     deadlines = Deadlines(calls, keys, retention_ms, history_ms)
     background.run(sweep_forever(deadlines, outbox, settings.events))
     background.run(deliver_forever(webhooks, Consumer(calls, keys)))
-    service = Service(repository, settings.timeouts, Feed(outbox), webhooks, settings.max_in_flight)
+    service = Service(
+        repository,
+        settings.timeouts,
+        Feed(outbox),
+        webhooks,
+        max_in_flight=settings.max_in_flight,
+        origins=settings.origins,
+    )
     server = Server(service, _allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()

@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True):
     workers: int  # processes
     max_in_flight: int  # requests of a process
     max_connections: int  # of a process
+    origins: tuple[str, ...]  # of pages that may use Socket.IO; none: the service's own
     redis_url: str | None  # None: the embedded store
     data_dir: Path  # of the embedded store
     key_prefix: str
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True):
             workers=int(number("WEB_CONCURRENCY", 1, 1, 64, whole=True)),
             max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", 2000, 1, 100_000, whole=True)),
             max_connections=int(number("SESSION_MAX_CONNECTIONS", 10_000, 1, 500_000, whole=True)),
+            origins=reader.origins("SESSION_CORS_ORIGINS"),
             redis_url=reader.store_url("REDIS_URL"),
             data_dir=Path(text("SESSION_DATA_DIR", "data")),
             key_prefix=text(
@@ -133,6 +135,15 @@ class _Reader:
         except ValueError as error:
             self._problem(name, value, str(error))
             return None
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        value = self.text(
+            name,
+            "",
+            re.compile(r"\*|\s*https?://[^/\s,]+(\s*,\s*https?://[^/\s,]+)*").fullmatch,
+            "* or origins such as https://app.example.org, parted by commas",
+        )
+        return tuple(origin.strip() for origin in value.split(",") if origin)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))

@@ -31,7 +31,9 @@ from session_service.web.idempotency import Bound, repeatable
 from session_service.web.openapi import document
 from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.service import Service
+from session_service.web.sockets import PATH, Sockets
 from session_service.web.streams import EventStream
+from session_service.web.transports import SocketAnswer
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
@@ -41,7 +43,7 @@ log = logging.getLogger("session_service.requests")
 class App:
     """From the route table to answers."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, max_sockets: int = 10_000) -> None:
         self._service = service
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -61,10 +63,15 @@ class App:
             for methods in by_path.values():
                 if "GET" in methods:
                     methods["HEAD"] = methods["GET"]
+        if Sockets.are_available():
+            sockets = Sockets(service, max_sockets)
+            self._without_id[PATH] = dict.fromkeys(("GET", "POST", "OPTIONS"), sockets.handle)
+        else:
+            logging.getLogger(__name__).info("no Socket.IO: python-socketio is not installed")
 
-    async def handle(self, request: web.BaseRequest) -> Answer | EventStream:
+    async def handle(self, request: web.BaseRequest) -> Answer | EventStream | SocketAnswer:
         """Answer a request, whatever happens."""
-        answer: Answer | EventStream
+        answer: Answer | EventStream | SocketAnswer
         started = time.perf_counter()
         headers = request.headers
         given = headers.get(REQUEST_ID_HEADER)

@@ -45,6 +45,11 @@ async def read_body(request: web.BaseRequest) -> bytes:
     """
     if "Content-Type" in request.headers and request.content_type != "application/json":
         raise UnsupportedMediaType
+    return await read_bytes(request)
+
+
+async def read_bytes(request: web.BaseRequest) -> bytes:
+    """Read a body of any type; raises PayloadTooLarge, RequestTimeout or BadRequest."""
     try:
         if request.content.is_eof():  # it has come with the head, as small ones do
             return await request.read()

@@ -58,6 +58,17 @@ class RequestTimeout(ServiceError):  # noqa: N818
         super().__init__("The body did not arrive in time", f"It must within {seconds:g} seconds.")
 
 
+class SocketRefused(ServiceError):  # noqa: N818
+    """Not a request that Socket.IO can take."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Socket.IO cannot take the request",
+            "It takes text, from clients of version 4 and origins allowed, for a socket that"
+            " is open in this process; transports: ['websocket'] keeps it in one.",
+        )
+
+
 class PayloadTooLarge(ServiceError):  # noqa: N818
     """The body is larger than any valid one."""
 
@@ -115,6 +126,7 @@ _SOON = (("Retry-After", "1"),)
 
 ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     BadRequest: ErrorAnswer(400, "BAD_REQUEST", "Not a valid HTTP request"),
+    SocketRefused: ErrorAnswer(400, "BAD_REQUEST", "Not a request for Socket.IO"),
     ValidationFailed: ErrorAnswer(400, "VALIDATION_ERROR", "A field is missing or out of range"),
     InvalidJson: ErrorAnswer(400, "INVALID_JSON", "The body is not a JSON object"),
     SessionNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Session not found"),
@@ -142,13 +154,21 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
 }
 
 
+def error_body(error: ServiceError) -> dict[str, Any]:
+    """Return an error in the one shape of all (contract, "One error shape")."""
+    code = ANSWERS[type(error)].code
+    return {
+        "success": False,
+        "error": ErrorInfo(code=code, message=str(error), details=error.details),
+    }
+
+
 def error_answer(error: ServiceError, **more: Any) -> Answer:
     """Write an error as its HTTP answer, with ``more`` members beside the two it always has."""
     kind = ANSWERS[type(error)]
-    info = ErrorInfo(code=kind.code, message=str(error), details=error.details)
     allow = (("Allow", error.allowed),) if isinstance(error, MethodNotAllowed) else ()
     return Answer(
         kind.status,
-        encode({"success": False, "error": info, **more}),
+        encode({**error_body(error), **more}),
         (*kind.headers, *allow),
     )

@@ -20,9 +20,10 @@ from session_service.web.errors import error_answer
 from session_service.web.routes import IDEMPOTENCY_KEY, Route
 from session_service.web.service import Service
 from session_service.web.streams import EventStream
+from session_service.web.transports import SocketAnswer
 
 # From a request and the id in its path, if the route has one, to the answer.
-Bound = Callable[[web.BaseRequest, str], Awaitable[Answer | EventStream]]
+Bound = Callable[[web.BaseRequest, str], Awaitable[Answer | EventStream | SocketAnswer]]
 
 _is_key = re.compile(r"[ -~]{1,255}").fullmatch
 
@@ -32,7 +33,7 @@ def repeatable(route: Route, service: Service, bind: Callable[[Service], Bound])
     bound = bind(service)
     repository, claims = service.repository, service.repository.claims
 
-    async def atomic(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
+    async def atomic(request: web.BaseRequest, path_id: str) -> Answer | EventStream | SocketAnswer:
         once = await claims.once(_key(request), await _fingerprint(route, request))
         return await bind(service.through(repository.through(once)))(request, path_id)
 

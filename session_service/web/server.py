@@ -80,7 +80,8 @@ class _Protocol(web.RequestHandler):
 class Server(web.Server):
     """The server of one process. A handler goes on when its client has gone.
 
-    Past ``max_connections`` a connection is answered 503 and closed.
+    Past ``max_connections`` a connection is answered 503 and closed; of Socket.IO there are as
+    many sockets at most.
     """
 
     def __init__(self, service: Service, max_connections: int = 10_000) -> None:
@@ -91,7 +92,9 @@ class Server(web.Server):
             "lingering_time": _LINGERING_SECONDS,
             "access_log": None,
         }
-        super().__init__(cast("Any", App(service).handle), request_factory=_make_request)
+        super().__init__(
+            cast("Any", App(service, max_connections).handle), request_factory=_make_request
+        )
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""

@@ -17,7 +17,8 @@ _LOOK_SECONDS = 0.02
 class Service:
     """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
-    Of requests in flight there are at most ``max_in_flight``; see ``is_full``.
+    Of requests in flight there are at most ``max_in_flight``; see ``is_full``. Pages of ``origins``
+    may use Socket.IO; none stands for the service's own, ``*`` for all.
     """
 
     def __init__(
@@ -26,13 +27,17 @@ class Service:
         policy: TimeoutPolicy,
         feed: Feed,
         webhooks: Webhooks,
+        *,
         max_in_flight: int = 2000,
+        origins: tuple[str, ...] = (),
     ) -> None:
         self.repository = repository
         self.webhooks = webhooks
         self.policy = policy
         self.feed = feed
+        self.origins = origins
         self.draining = False
+        self.when_draining: list[Callable[[], None]] = []  # what else is to end at once
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._last_end = 0.0
@@ -63,10 +68,12 @@ class Service:
         """Be not ready from now on; return when nothing more can be lost, or the time is over.
 
         Clients learn from their next answer that the connection is closed. One that is idle gets a
-        second for that: a request may be on its way. Streams of events end at once.
+        second for that: a request may be on its way. Streams of events and sockets end at once.
         """
         self.draining = True
         self.feed.close()
+        for stop in self.when_draining:
+            stop()
         self._last_end = started = time.monotonic()
         while (now := time.monotonic()) < started + seconds:
             is_quiet = now - self._last_end > _IDLE_SECONDS or not has_connections()
