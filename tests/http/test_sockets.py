@@ -1,0 +1,340 @@
+"""Socket.IO: rooms, refusals and bounds (issue 5, "Socket.IO")."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import socketio  # type: ignore[import-untyped]  # it has no types
+from aiohttp import WSMsgType, web
+
+from session_service.store.repository import SessionRepository
+from session_service.web import sockets, transports
+from session_service.web.server import Server
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, assert_error, create
+from tests.conftest import ServiceUnderTest
+from tests.waiting import wait_until
+
+UNKNOWN = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+POLL = "/socket.io/?EIO=4&transport=polling"
+WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
+
+
+class Socket:
+    """A socket, and what it was told."""
+
+    def __init__(self) -> None:
+        self.client = socketio.AsyncClient(reconnection=False)
+        self.told: list[tuple[str, Any]] = []
+        self.client.on("*", self._heard)
+
+    async def _heard(self, name: str, *given: Any) -> None:
+        self.told.append((name, *given))
+
+    async def emit(self, name: str, *given: Any) -> Any:
+        """Emit; returns the acknowledgement."""
+        return await self.client.call(name, given or None)
+
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.told]
+
+
+Connect = Callable[..., Any]
+
+
+@pytest.fixture
+async def connect(client: Client) -> AsyncIterator[Connect]:
+    """Open a socket."""
+    opened = []
+
+    async def connect(transport: str = "websocket") -> Socket:
+        socket = Socket()
+        await socket.client.connect(f"http://127.0.0.1:{client.port}", transports=[transport])
+        opened.append(socket)
+        return socket
+
+    yield connect
+    for each in opened:
+        await each.client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("join", {"roomId": None}),
+        ("join", {"channelId": None}),
+        ("message", {"type": 1, "payload": {"roomId": None}}),
+        ("message", {"type": 1, "payload": {"channelId": None}}),
+        ("message", {"type": 1, "channelId": None}),
+        ("message", {"type": 1, "roomId": None, "entityId": "x"}),
+    ],
+)
+async def test_each_way_to_join(
+    client: Client, connect: Connect, name: str, form: dict[str, Any]
+) -> None:
+    """As published examples and elizaOS's clients do; the acknowledgement names the channel."""
+
+    def filled(form: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: filled(value) if isinstance(value, dict) else value or session["sessionId"]
+            for key, value in form.items()
+        }
+
+    session = await create(client)
+    socket = await connect()
+    assert await socket.emit(name, filled(form)) == {
+        "success": True,
+        "roomId": session["sessionId"],
+        "sessionId": session["sessionId"],
+        "channelId": session["channelId"],
+    }
+    await client.delete(f"{SESSIONS}/{session['sessionId']}")
+    await wait_until(lambda: "sessionEnded" in socket.names())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code"),
+    [
+        ("join", [{"roomId": UNKNOWN}], "SESSION_NOT_FOUND"),
+        ("join", [{"roomId": "no-session"}], "SESSION_NOT_FOUND"),
+        ("join", [{"roomId": 1}], "VALIDATION_ERROR"),
+        ("join", [{}], "VALIDATION_ERROR"),
+        ("join", [], "VALIDATION_ERROR"),
+        ("leave", [{"room": "x"}], "VALIDATION_ERROR"),
+        ("message", [{"type": 2, "payload": {"roomId": UNKNOWN}}], "VALIDATION_ERROR"),
+        ("message", [{"type": 1, "payload": None}], "VALIDATION_ERROR"),
+        ("message", ["x"], "VALIDATION_ERROR"),
+    ],
+)
+async def test_what_cannot_be_is_refused(
+    connect: Connect, name: str, given: list[Any], code: str
+) -> None:
+    """By the acknowledgement and by an event ``error``, in the one shape; the socket goes on."""
+    socket = await connect()
+    refused = await socket.emit(name, *given)
+    assert (refused["success"], refused["error"]["code"]) == (False, code)
+    assert set(refused["error"]) == {"code", "message", "details"}
+    assert socket.told == [("error", refused)]
+    assert (await socket.emit(name, *given))["error"] == refused["error"]
+
+
+async def test_who_leaves_is_told_no_more(
+    client: Client, connect: Connect, service: Service
+) -> None:
+    """The others are; when nobody is left, nobody reads the store for the session."""
+    session_id = (await create(client))["sessionId"]
+    one, other = await connect(), await connect()
+    for socket in (one, other):
+        await socket.emit("join", {"roomId": session_id})
+    assert service.feed.subscribers == 1
+    assert (await one.emit("leave", {"roomId": session_id}))["success"]
+    await client.post(f"{SESSIONS}/{session_id}/messages", json={"content": "Hi"})
+    await wait_until(lambda: "messageBroadcast" in other.names())
+    assert one.told == []
+    await other.client.disconnect()
+    await wait_until(lambda: service.feed.subscribers == 0)
+
+
+async def test_the_end_of_a_session_empties_its_room(
+    client: Client, connect: Connect, service: Service
+) -> None:
+    """Sockets stay open, for other sessions."""
+    ended, going_on = [(await create(client))["sessionId"] for _ in range(2)]
+    socket = await connect()
+    for session_id in (ended, going_on):
+        await socket.emit("join", {"roomId": session_id})
+    await client.delete(f"{SESSIONS}/{ended}")
+    await wait_until(lambda: service.feed.subscribers == 1)
+    assert socket.told == [("sessionEnded", {"sessionId": ended})]
+    await client.post(f"{SESSIONS}/{going_on}/renew")
+    await wait_until(lambda: "sessionRenewed" in socket.names())
+
+
+async def test_messages_come_in_order_and_once(client: Client, connect: Connect) -> None:
+    """However many at a time, and to each socket."""
+    session_id = (await create(client))["sessionId"]
+    both = [await connect(), await connect("polling")]
+    for socket in both:
+        await socket.emit("join", {"roomId": session_id})
+    url = f"{SESSIONS}/{session_id}/messages"
+    answers = await asyncio.gather(
+        *(client.post(url, json={"content": str(n)}) for n in range(250))
+    )
+    sent = [await answer.json() for answer in answers]
+    for socket in both:
+        await wait_until(lambda socket=socket: socket.names().count("messageBroadcast") == 250)
+        told = [each for name, each in socket.told if name == "messageBroadcast"]
+        assert [each["createdAt"] for each in told] == sorted({each["createdAt"] for each in told})
+        assert {each["id"]: each["text"] for each in told} == {
+            each["id"]: each["content"] for each in sent
+        }
+
+
+async def test_a_socket_is_in_so_many_rooms_at_most(
+    client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more is refused, until one is left."""
+    monkeypatch.setattr(sockets, "MAX_ROOMS", 2)
+    first, second, third = [{"roomId": (await create(client))["sessionId"]} for _ in range(3)]
+    socket = await connect()
+    for room in (first, second, second):
+        assert (await socket.emit("join", room))["success"]
+    refused = await socket.emit("join", third)
+    assert refused["error"]["message"].startswith("roomId is one too many: a socket may be in 2")
+    await socket.emit("leave", first)
+    assert (await socket.emit("join", third))["success"]
+
+
+@pytest.mark.parametrize("store_url", ["valkey"], indirect=True)
+@pytest.mark.parametrize(("seconds", "packets"), [(0.2, 1_000_000), (60, 20)])
+async def test_a_client_that_does_not_read_is_cut(
+    client: Client,
+    connect: Connect,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    seconds: float,
+    packets: int,
+) -> None:
+    """After a while, or when too much waits for it; another client is told what it joined for."""
+    monkeypatch.setattr(transports, "STALLED_SECONDS", seconds)
+    monkeypatch.setattr(sockets, "MAX_UNREAD", packets)
+    unread, read = [(await create(client))["sessionId"] for _ in range(2)]
+    other = await connect()
+    await other.emit("join", {"roomId": read})
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=1024)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    head = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13"
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+    writer.write(f"GET {WEBSOCKET} HTTP/1.1\r\n{head}\r\n{key}\r\n\r\n".encode())
+    writer.write(frame("40") + frame(f'42["join",{{"roomId":"{unread}"}}]'))
+    await wait_until(lambda: service.feed.subscribers == 2)
+    count = 0
+    while service.feed.subscribers == 2:
+        assert count < 5000
+        url = f"{SESSIONS}/{unread}/messages"
+        await asyncio.gather(*(client.post(url, json={"content": "x" * 4000}) for _ in range(50)))
+        count += 50
+    await client.post(f"{SESSIONS}/{read}/messages", json={"content": "Hi"})
+    await wait_until(lambda: "messageBroadcast" in other.names())
+    writer.close()
+
+
+def frame(text: str) -> bytes:
+    """A text frame of a client, masked by zeros."""
+    return bytes((0x81, 0x80 + len(text), 0, 0, 0, 0)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?EIO=3&transport=polling",
+        "?EIO=4&transport=x",
+        "?EIO=4&transport=websocket",
+        "?EIO=4&transport=polling&sid=unknown",
+    ],
+)
+async def test_other_requests_are_refused(client: Client, query: str) -> None:
+    """400, in the one shape."""
+    await assert_error(await client.get(f"/socket.io/{query}"), 400, "BAD_REQUEST")
+
+
+async def opened(client: Client) -> str:
+    """Open a socket by polling; what its polls have to ask for."""
+    text = await (await client.get(POLL)).text()
+    sid = text.partition('"sid":"')[2].partition('"')[0]
+    return f"{POLL}&sid={sid}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("4" * 20_000, 413, "PAYLOAD_TOO_LARGE"),
+        ('451-["join",{"_placeholder":true,"num":0}]', 400, "BAD_REQUEST"),
+        ("3\x1ebAAAA", 400, "BAD_REQUEST"),
+    ],
+)
+async def test_what_is_large_or_binary_is_refused(
+    client: Client, body: str, status: int, code: str
+) -> None:
+    """By polling it is answered; the socket goes on."""
+    url = await opened(client)
+    await assert_error(await client.post(url, data=body), status, code)
+    assert await (await client.post(url, data="40")).text() == "OK"
+
+
+@pytest.mark.parametrize("what", ["4" * 20_000, b"abc", '451-["x"]'])
+async def test_a_websocket_that_sends_it_is_closed(client: Client, what: str | bytes) -> None:
+    """At once."""
+    websocket = await client.ws_connect(WEBSOCKET)
+    assert websocket._response.headers["X-Request-ID"]  # noqa: SLF001
+    await websocket.receive()
+    await (websocket.send_str(what) if isinstance(what, str) else websocket.send_bytes(what))
+    message = await websocket.receive(5)
+    assert message.type in {WSMsgType.CLOSE, WSMsgType.CLOSED}
+
+
+async def test_a_method_that_is_not_known_is_told(client: Client) -> None:
+    """405, with those that are."""
+    answer = await client.delete("/socket.io/")
+    await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["Allow"] == "GET, OPTIONS, POST"
+
+
+class TestOrigins:
+    """Pages of other origins (setting SESSION_CORS_ORIGINS)."""
+
+    @pytest.fixture(params=[(), ("https://a.example",), ("*",)])
+    def origins(self, request: pytest.FixtureRequest) -> tuple[str, ...]:
+        allowed: tuple[str, ...] = request.param
+        return allowed
+
+    @pytest.fixture
+    def service(
+        self, repository: SessionRepository, policy: Any, feed: Any, origins: tuple[str, ...]
+    ) -> Service:
+        return Service(repository, policy, feed, origins=origins)
+
+    async def test_those_allowed_are_served(self, client: Client, origins: tuple[str, ...]) -> None:
+        """By default the service's own alone."""
+        own = f"http://127.0.0.1:{client.port}"
+        allowed = {
+            own: origins in {(), ("*",)},
+            "https://a.example": bool(origins),
+            "https://b.example": origins == ("*",),
+        }
+        for origin, is_allowed in allowed.items():
+            answer = await client.get(POLL, headers={"Origin": origin})
+            assert (answer.status == 200) == is_allowed
+            assert answer.headers.get("Access-Control-Allow-Origin") == (
+                origin if is_allowed else None
+            )
+
+
+async def test_there_are_so_many_sockets_at_most(
+    service: Service, aiohttp_client: Callable[..., Any]
+) -> None:
+    """As connections; a socket that polls is none between its polls, and counts all the same."""
+
+    class Small(ServiceUnderTest):
+        async def _make_runner(self, **_: Any) -> web.ServerRunner:
+            return web.ServerRunner(Server(self.service, max_connections=1))
+
+    client = await aiohttp_client(Small(service))
+    url = await opened(client)
+    await assert_error(await client.get(POLL), 503, "OVERLOADED")
+    assert (await client.post(url, data="40")).status == 200
+
+
+async def test_a_stopping_service_takes_no_sockets(
+    client: Client, connect: Connect, service: Service
+) -> None:
+    """Those that it has are closed."""
+    socket = await connect()
+    stopping = asyncio.create_task(service.drain(5, lambda: False))
+    await wait_until(lambda: not socket.client.connected)
+    await assert_error(await client.get(POLL), 503, "NOT_READY")
+    await stopping

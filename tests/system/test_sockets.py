@@ -1,0 +1,203 @@
+"""The real socket.io-client, and nodes of which it is connected to one."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.api import SESSIONS
+from tests.system.processes import ROOT, ServiceProcess, Start
+
+JS = Path(__file__).parent / "js"
+SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
+
+
+@pytest.fixture(scope="session")
+def client_folder(pytestconfig: pytest.Config) -> Path:
+    """Where the client and what it needs are installed, as the lock file has it."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("no Node.js on the PATH")
+    folder = pytestconfig.cache.mkdir("socket.io-client-4.8.4")
+    if not (folder / "node_modules" / ".package-lock.json").exists():
+        shutil.copytree(JS / "socket.io", folder, dirs_exist_ok=True)
+        installed = subprocess.run(
+            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=folder,
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+        if installed.returncode:
+            pytest.skip("npm cannot fetch socket.io-client")
+    return folder
+
+
+class Listener:
+    """A client in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def emit(self, *what: Any) -> Any:
+        """Emit; returns the acknowledgement."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        return (await self.next("ack"))[0]
+
+    async def next(self, wanted: str) -> list[Any]:
+        """What comes with the next event of the name; others are passed over."""
+        assert self._process.stdout
+        async with asyncio.timeout(30):
+            while line := await self._process.stdout.readline():
+                name, *given = json.loads(line)
+                if name == wanted:
+                    return list(given)
+        raise AssertionError(f"it ended without {wanted}")
+
+    async def stop(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+Listen = Callable[..., Any]
+
+
+@pytest.fixture
+async def listen(client_folder: Path) -> AsyncIterator[Listen]:
+    """Open a socket at a node, by the transports given."""
+    async with AsyncExitStack() as stack:
+
+        async def listen(node: ServiceProcess, transports: str = "websocket") -> Listener:
+            process = await asyncio.create_subprocess_exec(
+                "node",
+                str(JS / "listen.mjs"),
+                str(client_folder),
+                f"http://127.0.0.1:{node.port}",
+                transports,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            listener = Listener(process)
+            stack.push_async_callback(listener.stop)
+            await listener.next("connect")
+            return listener
+
+        yield listen
+
+
+async def create(client: ClientSession, **fields: Any) -> dict[str, Any]:
+    body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
+    async with client.post(SESSIONS, json=body) as answer:
+        assert answer.status == 201
+        session: dict[str, Any] = await answer.json()
+        return session
+
+
+@asynccontextmanager
+async def two_nodes(start: Start, store_url: str, **settings: str) -> AsyncIterator[Any]:
+    here, there = (start(REDIS_URL=store_url, **settings) for _ in range(2))
+    async with there.client() as client:
+        yield here, client
+
+
+@pytest.mark.parametrize("transports", ["websocket", "polling", "polling,websocket"])
+async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
+    start: Start, store_url: str, listen: Listen, transports: str
+) -> None:
+    """Messages, a renewal and the end, as the published examples listen for them."""
+    async with two_nodes(start, store_url) as (here, client):
+        session = await create(client)
+        session_id, url = session["sessionId"], f"{SESSIONS}/{session['sessionId']}"
+        socket = await listen(here, transports)
+        assert (await socket.emit("join", {"roomId": session_id}))["success"]
+
+        message = {"content": "Hello", "metadata": {"a": [1]}}
+        async with client.post(f"{url}/messages", json=message) as answer:
+            sent = await answer.json()
+        (renewed,) = await socket.next("sessionRenewed")
+        assert renewed == {
+            "sessionId": session_id,
+            "expiresAt": sent["sessionStatus"]["expiresAt"],
+            "renewalCount": 1,
+        }
+        (told,) = await socket.next("messageBroadcast")
+        assert told.pop("createdAt") > 1_700_000_000_000
+        assert told == {
+            "id": sent["id"],
+            "senderId": session["userId"],
+            "isAgent": False,
+            "text": "Hello",
+            "sessionId": session_id,
+            "roomId": session_id,
+            "channelId": session["channelId"],
+            "metadata": {"a": [1]},
+        }
+        await client.delete(url)
+        assert await socket.next("sessionEnded") == [{"sessionId": session_id}]
+        refused = await socket.emit("join", {"roomId": session_id})
+        assert refused["error"]["code"] == "SESSION_NOT_FOUND"
+
+
+async def test_a_session_that_runs_out_is_told(
+    start: Start, store_url: str, listen: Listen
+) -> None:
+    """The warning with the minutes that are left, then the expiry."""
+    async with two_nodes(start, store_url, **SHORT) as (here, client):
+        timeouts = {"timeoutMinutes": 0.03, "warningThresholdMinutes": 0.01}  # 1.8 s, 0.6 s
+        socket = await listen(here)
+        session = await create(client, timeoutConfig=timeouts)
+        session_id = session["sessionId"]
+        joined = await socket.emit("message", {"type": 1, "payload": {"roomId": session_id}})
+        assert joined["channelId"] == session["channelId"]
+        (warning,) = await socket.next("sessionExpirationWarning")
+        assert warning == {"sessionId": session_id, "minutesRemaining": 1}
+        (expired,) = await socket.next("sessionExpired")
+        assert expired == {"sessionId": session_id, "expiredAt": session["expiresAt"]}
+        refused = await socket.emit("join", {"roomId": session_id})
+        assert refused["error"]["code"] == "SESSION_EXPIRED"
+
+
+@pytest.mark.parametrize("transports", ["websocket", "polling"])
+async def test_a_stop_closes_sockets_so_that_they_come_back(
+    start: Start, store_url: str, listen: Listen, transports: str
+) -> None:
+    """The client is not told to go, after which it would stay away; the process ends in time."""
+    node = start(REDIS_URL=store_url)
+    port = str(node.port)
+    socket = await listen(node, transports)
+    async with node.client() as client:
+        session_id = (await create(client))["sessionId"]
+    await socket.emit("join", {"roomId": session_id})
+    node.signal(signal.SIGTERM)
+    (reason,) = await socket.next("disconnect")
+    assert reason in {"transport close", "transport error"}
+    assert node.wait() == 0
+    assert [line for line in node.log if line["level"] == "error"] == []
+    start(REDIS_URL=store_url, PORT=port)
+    await socket.next("connect")
+    assert (await socket.emit("join", {"roomId": session_id}))["success"]
+
+
+async def test_without_the_library_the_rest_is_served(
+    start: Start, store_url: str, tmp_path: Path
+) -> None:
+    """Its path is unknown, and one line says why."""
+    (tmp_path / "socketio.py").write_text("raise ModuleNotFoundError('as if not installed')")
+    node = start(REDIS_URL=store_url, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    async with node.client() as client:
+        await create(client)
+        async with client.get("/socket.io/?EIO=4&transport=polling") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["error"]["code"] == "NOT_FOUND"
+    said = [line["event"] for line in node.log if "python-socketio" in line["event"]]
+    assert said == ["no Socket.IO: python-socketio is not installed"]
