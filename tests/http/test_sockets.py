@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -126,8 +127,8 @@ async def test_who_leaves_is_told_no_more(
     """The others are; when nobody is left, nobody reads the store for the session."""
     session_id = (await create(client))["sessionId"]
     one, other = await connect(), await connect()
-    for socket in (one, other):
-        await socket.emit("join", {"roomId": session_id})
+    for each in (one, other):
+        await each.emit("join", {"roomId": session_id})
     assert service.feed.subscribers == 1
     assert (await one.emit("leave", {"roomId": session_id}))["success"]
     await client.post(f"{SESSIONS}/{session_id}/messages", json={"content": "Hi"})
@@ -156,20 +157,18 @@ async def test_messages_come_in_order_and_once(client: Client, connect: Connect)
     """However many at a time, and to each socket."""
     session_id = (await create(client))["sessionId"]
     both = [await connect(), await connect("polling")]
-    for socket in both:
-        await socket.emit("join", {"roomId": session_id})
+    for each in both:
+        await each.emit("join", {"roomId": session_id})
     url = f"{SESSIONS}/{session_id}/messages"
     answers = await asyncio.gather(
         *(client.post(url, json={"content": str(n)}) for n in range(250))
     )
-    sent = [await answer.json() for answer in answers]
-    for socket in both:
-        await wait_until(lambda socket=socket: socket.names().count("messageBroadcast") == 250)
-        told = [each for name, each in socket.told if name == "messageBroadcast"]
-        assert [each["createdAt"] for each in told] == sorted({each["createdAt"] for each in told})
-        assert {each["id"]: each["text"] for each in told} == {
-            each["id"]: each["content"] for each in sent
-        }
+    sent = {(await answer.json())["id"] for answer in answers}
+    await wait_until(lambda: all(x.names().count("messageBroadcast") == 250 for x in both))
+    for each in both:
+        told = [said for name, said in each.told if name == "messageBroadcast"]
+        assert {said["id"] for said in told} == sent
+        assert [said["createdAt"] for said in told] == sorted({said["createdAt"] for said in told})
 
 
 async def test_a_socket_is_in_so_many_rooms_at_most(
@@ -209,6 +208,7 @@ async def test_a_client_that_does_not_read_is_cut(
     head = "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13"
     key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
     writer.write(f"GET {WEBSOCKET} HTTP/1.1\r\n{head}\r\n{key}\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
     writer.write(frame("40") + frame(f'42["join",{{"roomId":"{unread}"}}]'))
     await wait_until(lambda: service.feed.subscribers == 2)
     count = 0
@@ -219,7 +219,9 @@ async def test_a_client_that_does_not_read_is_cut(
         count += 50
     await client.post(f"{SESSIONS}/{read}/messages", json={"content": "Hi"})
     await wait_until(lambda: "messageBroadcast" in other.names())
-    writer.close()
+    writer.transport.abort()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def frame(text: str) -> bytes:
