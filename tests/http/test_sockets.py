@@ -296,9 +296,14 @@ class TestOrigins:
 
     @pytest.fixture
     def service(
-        self, repository: SessionRepository, policy: Any, feed: Any, origins: tuple[str, ...]
+        self,
+        repository: SessionRepository,
+        policy: Any,
+        feed: Any,
+        webhooks: Any,
+        origins: tuple[str, ...],
     ) -> Service:
-        return Service(repository, policy, feed, origins=origins)
+        return Service(repository, policy, feed, webhooks, origins=origins)
 
     async def test_those_allowed_are_served(self, client: Client, origins: tuple[str, ...]) -> None:
         """By default the service's own alone."""

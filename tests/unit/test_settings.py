@@ -59,6 +59,8 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_WEBHOOKS_RETRY_SECONDS", "0", "at least 0.01 and at most 3600"),
         ("SESSION_WEBHOOKS_RETRY_HOURS", "0", "above 0 and at most 720"),
         ("SESSION_WEBHOOKS_MAX_QUEUED", "0", "a whole number, at least 1"),
+        ("SESSION_CORS_ORIGINS", "a.example", "* or origins such as https://app.example.org"),
+        ("SESSION_CORS_ORIGINS", "https://a.example/path", "parted by commas"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "auto, json, console"),
     ],
@@ -118,3 +120,19 @@ def test_defaults_move_into_the_range_that_is_set(
     """One variable can be set alone."""
     rules = Settings.from_environment(environment).timeouts
     assert (rules.default_timeout, rules.default_max_duration) == (default, duration)
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        (
+            "https://a.example, http://localhost:5173",
+            ("https://a.example", "http://localhost:5173"),
+        ),
+    ],
+)
+def test_origins_are_a_list(value: str, origins: tuple[str, ...]) -> None:
+    """Parted by commas; none by default."""
+    assert Settings.from_environment({"SESSION_CORS_ORIGINS": value}).origins == origins
