@@ -119,6 +119,9 @@ class Sockets:
     async def _disconnected(self, socket: str, *_: object) -> None:
         for session_id in self._joined.pop(socket, ()):
             self._leave_room(socket, session_id)
+        connection = self._connection(socket)
+        if connection is not None:
+            connection.queue.put_nowait(None)  # ends a poll, which would wait on
 
     async def _join(self, socket: str, *given: object) -> dict[str, Any]:
         """Join a session; returns the acknowledgement."""
