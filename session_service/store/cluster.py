@@ -9,7 +9,6 @@ from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import RedisClusterException, RedisError
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
@@ -140,8 +139,9 @@ class Cluster(Pipeline):
                 async with asyncio.timeout(self._timeout):
                     await self._nodes.initialize()
                 self._adopt()
-            except (TimeoutError, RedisError, RedisClusterException, OSError) as error:
-                self._fail_unsent(f"the cluster cannot be seen: {error or type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 - as in wire.py; nothing is to end the looks
+                reason = str(error) or type(error).__name__
+                self._fail_unsent(f"the cluster cannot be seen: {reason}")
             if self._of_shard and not any(wire.is_broken for wire in self._of_shard.values()):
                 break
             await asyncio.sleep(_LOOK_SECONDS)

@@ -90,6 +90,6 @@ class Watched(Single):
             await asyncio.sleep(_PROBE_SECONDS)
             try:
                 address = await self._pool.get_master_address()
-            except (RedisError, OSError):  # they may be about to replace it
+            except Exception:  # noqa: BLE001, S112 - as in wire.py; a connection tells of it
                 continue
             self._wire.leave_unless(address)

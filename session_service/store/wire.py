@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.calls import Acknowledged, Acknowledgement, Aside, Call, command
@@ -126,9 +126,14 @@ class Wire:
         try:
             async with asyncio.timeout(min(self._timeout, _ATTEMPT_SECONDS)):
                 await made.connect()  # type: ignore[no-untyped-call]
-        except (TimeoutError, RedisError, OSError) as error:
-            self._break(f"cannot connect: {error or type(error).__name__}")
-            await made.disconnect(nowait=True)
+            if made._writer is None or made._writer.is_closing():  # noqa: SLF001
+                raise ConnectionResetError("connection lost")
+        # uvloop has a RuntimeError where the connection ends in the middle, and nothing is to end
+        # the attempts.
+        except Exception as error:  # noqa: BLE001
+            self._break(f"cannot connect: {str(error) or type(error).__name__}")
+            with suppress(Exception):
+                await made.disconnect(nowait=True)
             return None
         # redis-py offers no way to hand a connection over, but this is all it takes.
         writer, made._writer, made._reader = made._writer, None, None  # noqa: SLF001

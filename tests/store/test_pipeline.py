@@ -4,11 +4,17 @@ import asyncio
 import os
 import random
 import signal
+import socket
+import struct
+import threading
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from session_service.domain.errors import SessionNotFound, StoreUnavailable
@@ -79,6 +85,47 @@ async def test_a_server_that_forgot_the_scripts_is_told_again(
     await redis.script_flush()
     renewed = await asyncio.gather(*(repository.renew(session.id) for _ in range(20)))
     assert sorted(s.renewal_count for s in renewed) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])  # they differ in what they raise
+def test_a_server_that_resets_connections_is_tried_again(run: Any) -> None:
+    """Whenever it does so, in the middle of the handshake too; once it does not, calls succeed."""
+    with socket.create_server(("127.0.0.1", 0)) as resetting:
+        port = resetting.getsockname()[1]
+        threading.Thread(target=_reset_all, args=(resetting,), daemon=True).start()
+        run(_be_reset(resetting, port))
+
+
+def _reset_all(listener: socket.socket) -> None:
+    """Accept connections and end each with a reset, at once or a moment later."""
+    with suppress(OSError):  # until it is closed
+        while True:
+            connection, _ = listener.accept()
+            time.sleep(random.uniform(0, 0.001))
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.close()
+
+
+async def _be_reset(resetting: socket.socket, port: int) -> None:
+    url = f"redis://127.0.0.1:{port}"
+    calls = pipeline(url, connect(url, 1), 1)
+    repository = SessionRepository(calls, Keys("test"), 60_000)
+
+    async def created() -> Session | None:
+        try:
+            return await create(repository)
+        except StoreUnavailable:
+            return None
+
+    for _ in range(20):
+        assert await created() is None
+        await asyncio.sleep(0.1)
+    resetting.shutdown(socket.SHUT_RDWR)
+    resetting.close()
+    with store_server(valkey_binary(), "--port", str(port)):
+        await wait_until(created)
+        await calls.close()
 
 
 class TestOnAServerOfItsOwn:
