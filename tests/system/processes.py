@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -63,14 +63,20 @@ class ServiceProcess:
     What it writes goes to files in ``folder``, so that it never waits for a reader.
     """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        program: Sequence[str] = ("session_service", "serve"),
+        **settings: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         variables = environment(folder, **settings)
         self._data_dir = Path(variables["SESSION_DATA_DIR"])
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "session_service", "serve"],
+                [sys.executable, "-m", *program],
                 env=variables,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

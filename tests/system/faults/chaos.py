@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.system.faults import scenarios
+from tests.system.faults import loads, scenarios
 from tests.system.faults.scenarios import Scenario
 from tests.system.faults.trials import Row
 
@@ -47,6 +47,8 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
         for mode in ("delay", "reset", "half-close", "blackhole", "one byte")
     },
     "sigterm": (50, scenarios.node_stopped),
+    "cancels": (100_000, loads.cancelled),
+    "soak": (1, loads.soaked),
 }
 
 
@@ -66,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help=f"of {', '.join(SCENARIOS)}: those it is in")
     parser.add_argument("--scale", type=float, default=1, help="of how often each is repeated")
+    parser.add_argument("--soak", type=int, default=3600, help="seconds of the soak")
     options = parser.parse_args()
     chosen = {name: found for name, found in SCENARIOS.items() if options.only in name}
     if not chosen:
@@ -73,7 +76,7 @@ def main() -> int:
     rows = []
     for name, (repeats, scenario) in chosen.items():
         started = time.monotonic()
-        count = max(1, round(repeats * options.scale))
+        count = options.soak if name == "soak" else max(1, round(repeats * options.scale))
         try:
             row = uvloop.run(scenario(count))
         except Exception as error:  # noqa: BLE001 - the other rows are to be seen too

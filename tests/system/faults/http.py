@@ -20,7 +20,12 @@ class Answer(NamedTuple):
 
     status: int
     headers: dict[str, str]  # names in lower case
-    body: Any
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        """What the content says."""
+        return json.loads(self.content)
 
 
 def request(method: str, path: str, request_id: str, body: Any = None) -> bytes:
@@ -72,7 +77,7 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Close it in the middle of whatever goes on, with a reset."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
@@ -98,7 +103,7 @@ class Connection(asyncio.Protocol):
             self._buffer = rest[length:]
             answer = self._waiting.pop(0)
             if not answer.done():
-                answer.set_result(Answer(int(first[9:12]), headers, json.loads(rest[:length])))
+                answer.set_result(Answer(int(first[9:12]), headers, rest[:length]))
             if headers.get("connection") == "close":
                 self.is_open = False
 
