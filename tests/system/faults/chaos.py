@@ -57,7 +57,7 @@ def table(rows: list[Row]) -> str:
     lines = ["| fault | repeats | seen | bound | holds |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.fault} | {row.repeats:,} | {row.seen} | {row.bound} |"
-        f" {'yes' if row.holds else f'NO: {len(row.problems)}'} |"
+        f" {'yes' if row.holds else f'NO: {len(row.problems) + len(row.late)}'} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
@@ -86,7 +86,7 @@ def main() -> int:
         took = time.monotonic() - started
         print(f"{name}: {'holds' if row.holds else 'DOES NOT HOLD'}, {took:.0f} s", flush=True)
         print(f"    {row.seen}", flush=True)
-        for problem in row.problems[:10]:
+        for problem in (*row.problems[:10], *row.late[:3]):
             print(f"    {problem}", flush=True)
         _write(rows)
     print(table(rows))

@@ -98,6 +98,7 @@ class Record:
     def reset(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.violations: list[str] = []
+        self.late: list[str] = []  # answers past the bound
         self.lost: list[str] = []
         self.slowest = 0.0
         self.last_refusal = 0.0  # monotonic: when a 503 or no answer was seen last
@@ -239,7 +240,7 @@ class _Client:
         took = time.monotonic() - started
         record.slowest = max(record.slowest, took)
         if took > BOUND:
-            record.add(f"answered {answer.status} after {took:.2f} s", op=op)
+            record.late.append(f"{op}: answered {answer.status} after {took:.2f} s")
         if answer.headers.get("x-request-id") != request_id:
             record.add(f"WRONG: the answer to {answer.headers.get('x-request-id')}", op=op)
             return None
