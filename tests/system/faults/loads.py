@@ -167,10 +167,10 @@ class _Soak:
             for method, path, body in _LIFE:
                 wanted = f"{number}-{next_at}"
                 await asyncio.sleep(next_at - time.monotonic())
-                if body is _NEW:
-                    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+                parties = {"agentId": str(uuid4()), "userId": str(uuid4())}
+                content = parties if body is _NEW else body
                 started = time.monotonic()
-                data = request(method, f"{SESSIONS}{path.format(session_id)}", wanted, body)
+                data = request(method, f"{SESSIONS}{path.format(session_id)}", wanted, content)
                 answer = await connection.ask(data)
                 self.latencies.append(time.monotonic() - started)
                 self.statuses[answer.status] += 1
@@ -291,8 +291,8 @@ async def _tasks(node: ServiceProcess, file: Path) -> int:
     """How many tasks the service has; the fewest of a few looks, for some come and go."""
     counts = []
     for _ in range(5):
-        file.unlink(missing_ok=True)
+        file.write_text("")  # noqa: ASYNC240 - it is short
         node.signal(SIGUSR2)
-        counts.append(int(await wait_until(lambda: file.exists() and file.read_text(), 5)))
+        counts.append(int(await wait_until(file.read_text, 5)))
         await asyncio.sleep(0.1)
     return min(counts)
