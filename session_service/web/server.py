@@ -70,7 +70,10 @@ class _Protocol(web.RequestHandler):
         if status == ANSWERS[BadRequest].status:
             answer = error_answer(BadRequest())
         else:
-            log.error("defect outside of a request", exc_info=exc)
+            if not isinstance(
+                exc, ConnectionError
+            ):  # then the client has gone, and nobody reads this
+                log.error("defect outside of a request", exc_info=exc)
             answer = error_answer(InternalError())
         answer.request_id = secrets.token_hex(8)
         answer.keep_alive = False
