@@ -70,9 +70,7 @@ class _Protocol(web.RequestHandler):
         if status == ANSWERS[BadRequest].status:
             answer = error_answer(BadRequest())
         else:
-            if not isinstance(
-                exc, ConnectionError
-            ):  # then the client has gone, and nobody reads this
+            if not isinstance(exc, ConnectionError):  # else the client has gone
                 log.error("defect outside of a request", exc_info=exc)
             answer = error_answer(InternalError())
         answer.request_id = secrets.token_hex(8)
