@@ -82,7 +82,8 @@ class Watched(Single):
 
     async def _probe(self) -> None:
         while True:
-            self._wire.probe(max(_LEAST_SECONDS, _TRUST * self._pool.silence))
+            if self._pool.silence:
+                self._wire.probe(max(_LEAST_SECONDS, _TRUST * self._pool.silence))
             await asyncio.sleep(_PROBE_SECONDS)
 
     async def _look(self) -> None:

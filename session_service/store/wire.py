@@ -305,8 +305,10 @@ class AcknowledgedWire(Wire):
             self._reads.send(call)
 
     def probe(self, seconds: float) -> None:
-        """Have the server prove that it is there; one that was silent for longer is left."""
-        super().probe(seconds)
+        """Have the server prove that it is there; one that was silent for longer is left.
+
+        Who acknowledges writes has proved it, and may take its time for it.
+        """
         self._reads.probe(seconds)
 
     def leave_unless(self, address: tuple[str, int]) -> None:
