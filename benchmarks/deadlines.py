@@ -16,7 +16,7 @@ import statistics
 import time
 from array import array
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from uuid import UUID
 
@@ -107,6 +107,8 @@ class Run:
             raise RuntimeError(f"creating and starting took {-left:.0f} s too long")
         await asyncio.sleep(left)
 
+        with suppress(PermissionError):  # so that a script's time is its own, not its neighbours'
+            os.setpriority(os.PRIO_PROCESS, self.redis.info("server")["process_id"], -20)
         say(f"{options.sessions:,} run out within {options.seconds} s")
         self.redis.config_set("slowlog-log-slower-than", 1000)
         self.redis.config_set("slowlog-max-len", 100_000)

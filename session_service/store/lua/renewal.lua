@@ -5,7 +5,7 @@ local function renew(session)
   if session.expires == session.limit then return false end
   local warned = session.expires - session.warning <= now
   session.renewed = math.max(session.renewed, now)
-  session.renewals = session.renewals + 1
+  session.renewals = session.renewals + 1 .. ''  -- a string, for it is written twice
   settle(session)
   if warned then
     schedule(id, session)
