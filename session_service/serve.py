@@ -237,6 +237,11 @@ async def _look_at(store: _Store, settings: Settings) -> None:
         log.info("store", extra={"server": found.server, "topology": found.topology})
         for warning in found.warnings:
             log.warning(warning)
+        if settings.write_ack == "fsync" and not found.acknowledges_fsync:
+            raise StartError(
+                "WRITE_ACK=fsync needs a store of Redis 7.2 or later, or Valkey, with an"
+                " append-only file (appendonly yes)"
+            )
     finally:
         await client.aclose()
 

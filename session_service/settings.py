@@ -105,6 +105,10 @@ class Settings(msgspec.Struct, frozen=True):
             log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "console")),
         )
+        if settings.redis_url is not None and read_url(settings.redis_url).kind == "memory":
+            # Each process would have sessions of its own, and there is nothing to wait for.
+            reader.needs("WEB_CONCURRENCY", settings.workers == 1, "1 with REDIS_URL=memory://")
+            reader.needs("WRITE_ACK", settings.write_ack == "none", "none with REDIS_URL=memory://")
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings
@@ -144,6 +148,11 @@ class _Reader:
             "* or origins such as https://app.example.org, parted by commas",
         )
         return tuple(origin.strip() for origin in value.split(",") if origin)
+
+    def needs(self, name: str, is_so: bool, allowed: str) -> None:
+        """Note a problem with a value that another setting rules out."""
+        if not is_so:
+            self._problem(name, self._environment.get(name, "").strip(), allowed)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))

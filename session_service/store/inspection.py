@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from session_service.domain.errors import StoreUnavailable
 
 _OLDEST = (6, 2)
+_WITH_WAITAOF = (7, 2)
 
 
 class StoreTooOldError(Exception):
@@ -25,6 +26,7 @@ class Inspection(msgspec.Struct, frozen=True):
     server: str
     topology: str
     warnings: list[str]
+    acknowledges_fsync: bool  # WAITAOF works on every server: there is an append-only file
 
 
 async def inspect(client: Redis | RedisCluster) -> Inspection:
@@ -42,7 +44,12 @@ async def inspect(client: Redis | RedisCluster) -> Inspection:
     except (RedisError, OSError) as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
     risks = dict.fromkeys(risk for fact in facts for risk in _risks(fact))
-    return Inspection(_name(facts[0]), topology, list(risks))
+    return Inspection(
+        _name(facts[0]),
+        topology,
+        list(risks),
+        all(fact.get("aof_enabled") and _version(fact) >= _WITH_WAITAOF for fact in facts),
+    )
 
 
 async def _facts(client: Any, **target: Any) -> dict[str, Any]:
@@ -66,12 +73,16 @@ def _risks(facts: dict[str, Any]) -> Iterator[str]:
 
 def _name(fact: dict[str, Any]) -> str:
     """Name the server; Valkey tells a Redis version, too, which is what it is compatible with."""
-    numbers = re.findall(r"\d+", str(fact.get("redis_version", "")))
     name = "Valkey" if "valkey_version" in fact else "Redis"
     version = fact.get("valkey_version") or fact.get("redis_version")
-    if tuple(map(int, numbers[:2])) < _OLDEST:
+    if _version(fact) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise StoreTooOldError(
             f"the store is {name} {version}; it must be Redis {oldest} or later, or Valkey"
         )
     return f"{name} {version}"
+
+
+def _version(fact: dict[str, Any]) -> tuple[int, ...]:
+    """Return the first two numbers of the Redis version, or of the one compatible with."""
+    return tuple(map(int, re.findall(r"\d+", str(fact.get("redis_version", "")))[:2]))

@@ -18,7 +18,7 @@ from redis import Redis
 from session_service import __version__
 from tests.api import SESSIONS, assert_error
 from tests.servers import store_server, valkey_binary
-from tests.system.processes import Start, is_closed, run
+from tests.system.processes import ServiceProcess, Start, is_closed, run
 from tests.waiting import wait_until
 
 
@@ -237,6 +237,20 @@ def test_bad_settings_are_told_one_a_line(tmp_path: Path) -> None:
     assert [line.partition("=")[0] for line in lines] == ["PORT", "REDIS_URL", "LOG_LEVEL"]
     assert all(" is not allowed: it must be " in line for line in lines)
     assert done.stdout == ""
+
+
+def test_a_store_that_cannot_keep_the_promise_stops_the_start(
+    tmp_path: Path, store_url: str
+) -> None:
+    """Where writes are to be on disk before they are answered, there has to be a file."""
+    with Redis.from_url(store_url) as store:
+        done = run(tmp_path, "serve", REDIS_URL=store_url, WRITE_ACK="fsync")
+        assert done.returncode == 1
+        assert "WRITE_ACK=fsync needs a store" in done.stderr
+        assert done.stdout == ""
+        store.config_set("appendonly", "yes")
+        with ServiceProcess(tmp_path / "kept", REDIS_URL=store_url, WRITE_ACK="fsync") as service:
+            assert service.port
 
 
 def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, store_url: str) -> None:

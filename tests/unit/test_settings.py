@@ -61,6 +61,8 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_WEBHOOKS_MAX_QUEUED", "0", "a whole number, at least 1"),
         ("SESSION_CORS_ORIGINS", "a.example", "* or origins such as https://app.example.org"),
         ("SESSION_CORS_ORIGINS", "https://a.example/path", "parted by commas"),
+        ("WEB_CONCURRENCY", "0", "at least 1 and at most 64"),
+        ("WRITE_ACK", "disk", "none, replica, fsync"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "auto, json, console"),
     ],
@@ -136,3 +138,14 @@ def test_defaults_move_into_the_range_that_is_set(
 def test_origins_are_a_list(value: str, origins: tuple[str, ...]) -> None:
     """Parted by commas; none by default."""
     assert Settings.from_environment({"SESSION_CORS_ORIGINS": value}).origins == origins
+
+
+def test_a_store_in_memory_is_one_process_alone() -> None:
+    """Workers would not see each other's sessions, and no write could be acknowledged."""
+    environment = {"REDIS_URL": "memory://", "WEB_CONCURRENCY": "2", "WRITE_ACK": "replica"}
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment(environment)
+    assert refused.value.problems == [
+        "WEB_CONCURRENCY='2' is not allowed: it must be 1 with REDIS_URL=memory://",
+        "WRITE_ACK='replica' is not allowed: it must be none with REDIS_URL=memory://",
+    ]
