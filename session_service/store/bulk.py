@@ -1,10 +1,10 @@
 """Ending many sessions: in batches, so that nobody else waits for long."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from session_service.store.keys import Keys
+from session_service.store.listing import Selection
 from session_service.store.pipeline import Pipeline
 from session_service.store.scripts import Script
 
@@ -25,11 +25,9 @@ async def end_all(
     keys: Keys,
     script: Script,
     durations: tuple[bytes, ...],
-    *,
-    shards: Sequence[str],
-    start: str,
+    selected: Selection,
 ) -> BulkEnd:
-    """End the live sessions of these shards whose members of the listing start so.
+    """End the selected sessions that are alive.
 
     ``durations`` are the retention, and that of conversations where ``script`` keeps them. Sessions
     created since the call began, by the clock of each shard's server, are left alone: so a
@@ -37,6 +35,7 @@ async def end_all(
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _SECONDS
+    shards, start = selected
     retention_ms, *history_ms = durations
 
     async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[tuple[int, int, bytes]]:

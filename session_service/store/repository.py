@@ -1,10 +1,7 @@
 """SessionRepository: one method, one operation, one script, one round trip."""
 
-import base64
-import binascii
 import copy
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,7 +14,6 @@ from session_service.domain.errors import (
 )
 from session_service.domain.events import EventPolicy
 from session_service.domain.ids import (
-    SHARDS,
     new_id,
     new_message_id,
     shard_of_session,
@@ -32,6 +28,7 @@ from session_service.store.conversations import Range
 from session_service.store.counts import Counts
 from session_service.store.idempotency import Claims, Once
 from session_service.store.keys import Keys
+from session_service.store.listing import Listing, Selection
 from session_service.store.pipeline import Argument, Pipeline
 from session_service.store.records import (
     EXPIRED,
@@ -69,6 +66,7 @@ class SessionRepository:
         )
         self._random = os.urandom
         self._counts = Counts(pipeline, keys, self._retention_ms)
+        self._listing = Listing(pipeline, keys, self._counts, self._retention_ms)
         self.claims = Claims(pipeline, keys)
 
     def through(self, once: Once) -> "SessionRepository":
@@ -138,11 +136,9 @@ class SessionRepository:
 
         Safe to repeat. The cost grows with the sessions that match, not with the others.
         """
-        shards, start = _selection(user_id, agent_id)
+        selected = Selection.of(user_id, agent_id)
         durations = (self._retention_ms, *self._history_ms)
-        return await bulk.end_all(
-            self._pipeline, self._keys, self._end_all, durations, shards=shards, start=start
-        )
+        return await bulk.end_all(self._pipeline, self._keys, self._end_all, durations, selected)
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
@@ -242,53 +238,13 @@ class SessionRepository:
         agent_id: str | None = None,
         position: str | None = None,
     ) -> SessionPage:
-        """Read one page of the live sessions, ordered by shard, then user (or agent), then id.
+        """Read one page of the live sessions, in an order that never changes (listing.py).
 
-        That order never changes, so a session that lives throughout a paging is met exactly once.
         ``position`` is an earlier page's ``next_position``; raises ValidationFailed for any other
-        text. The cost is two round trips, a count of the shards and the page. Where it is of one
-        user the counts over all sessions are at most a second old.
+        text. The cost is two round trips, a count of the shards and the page. Of one user it is
+        mostly one, and the counts over all sessions are at most a second old.
         """
-        shards, start = _selection(user_id, agent_id)
-        after, at_shard = _read_position(position, start)
-
-        counted, matching = await self._counts.count(shards, "" if start == "u" else start)
-        counts = await self._counts.recent()
-        ahead = [s for s in shards if s >= at_shard and matching[s] > 0]
-        found: list[Session] = []
-        while ahead and len(found) <= limit:
-            # Enough shards to fill the page; the one where it starts may be used up.
-            chosen, expected = [], 0
-            while ahead and expected <= limit - len(found):
-                shard = ahead.pop(0)
-                chosen.append(shard)
-                expected += 0 if shard == at_shard else matching[shard]
-            replies = await self._pipeline.run_all(
-                scripts.LIST,
-                [
-                    (
-                        self._keys.of_shard(scripts.LIST.keys, shard),
-                        (
-                            self._retention_ms,
-                            "",
-                            start,
-                            after if shard == at_shard else "",
-                            limit + 1 - len(found),
-                        ),
-                    )
-                    for shard in chosen
-                ],
-            )
-            for now, *pairs in replies:
-                for session_id, record in zip(pairs[::2], pairs[1::2], strict=True):
-                    found.append(unpack_session(session_id.decode(), record, now))
-        page = found[:limit]
-        return SessionPage(
-            sessions=page,
-            total=counted.matching,
-            counts=counts,
-            next_position=_position_after(page[-1], start) if len(found) > limit else None,
-        )
+        return await self._listing.page(Selection.of(user_id, agent_id), limit, position)
 
     async def ping(self) -> None:
         """Return if the store answers."""
@@ -315,36 +271,3 @@ class SessionRepository:
             raise SessionExpired
         record, *more = reply
         return unpack_session(session_id, record), more
-
-
-def _selection(user_id: str | None, agent_id: str | None) -> tuple[Sequence[str], str]:
-    """Return the shards that have sessions of these, and how their members of the listing start."""
-    if user_id:
-        start = f"u{user_id}:{agent_id}:" if agent_id else f"u{user_id}:"
-        return (shard_of_user(user_id),), start
-    return SHARDS, f"a{agent_id}:" if agent_id else "u"
-
-
-def _position_after(session: Session, start: str) -> str:
-    """Write a session's member of the listing, as lua/listing.lua does, for the outside."""
-    user = f"u{session.user_id}:" if start.startswith("u") else "a"
-    member = f"{user}{session.agent_id}:{session.id}"
-    return base64.urlsafe_b64encode(member.encode()).decode().rstrip("=")
-
-
-def _read_position(position: str | None, start: str) -> tuple[str, str]:
-    """Return the member after which a page starts and its shard, or two empty strings."""
-    if position is None:
-        return "", ""
-    try:
-        member = base64.b64decode(
-            position + "=" * (-len(position) % 4), b"-_", validate=True
-        ).decode()
-    except (binascii.Error, UnicodeError, ValueError):
-        member = ""
-    shard = shard_of_session(member[-36:])
-    if shard is None or not member.startswith(start):
-        raise ValidationFailed(
-            "cursor", "must be the nextCursor of an earlier page of the same listing"
-        )
-    return member, shard

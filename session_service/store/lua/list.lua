@@ -7,8 +7,8 @@ local first = after == '' and '[' .. start or '(' .. after
 local last = '(' .. start .. '~'  -- no member has a byte above ~
 local reply = {now}
 while left > 0 do
-  local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, left)
-  if #found == 0 then break end
+  local wanted = left
+  local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, wanted)
   for _, member in ipairs(found) do
     local session_id = string.sub(member, -36)
     local record = call('GET', SESSION .. session_id)
@@ -19,6 +19,7 @@ while left > 0 do
       left = left - 1
     end
   end
-  first = '(' .. found[#found]
+  if #found < wanted then break end
+  first = '(' .. found[wanted]
 end
 return reply
