@@ -16,8 +16,6 @@ from session_service.store.connection import connect, pipeline
 from session_service.store.keys import Keys
 from session_service.store.repository import SessionRepository
 from tests.system.faults.stores import (
-    SentinelGroup,
-    StoreNode,
     cluster_group,
     one_server,
     sentinel_group,
@@ -59,10 +57,6 @@ async def found(repository: SessionRepository, session: Session) -> bool:
         return False
 
 
-async def is_replaced(group: SentinelGroup, former: StoreNode) -> bool:
-    return await group.master() is not former
-
-
 async def lost(repository: SessionRepository) -> bool:
     """Whether the store cannot be reached."""
     return await created(repository) is None
@@ -88,7 +82,7 @@ class TestSentinel:
             await create(repository)
             former = await group.master()
             former.stop()
-            await wait_until(lambda: is_replaced(group, former), 20, every=0.05)
+            await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
             for sentinel in group.sentinels:  # so that it is not told soon
                 await sentinel.do("SENTINEL", "DEBUG", "publish-period", 60_000)
             former.go_on()

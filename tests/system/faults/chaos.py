@@ -12,14 +12,17 @@ import platform
 import sys
 import time
 import traceback
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
-from tests.system.faults import loads, scenarios
-from tests.system.faults.scenarios import Scenario
+from tests.system.faults import failovers, loads, scenarios
 from tests.system.faults.trials import Row
+
+Scenario = Callable[[int], Coroutine[Any, Any, Row]]
 
 BUILD = Path(__file__).parents[3] / "build"
 
@@ -29,19 +32,21 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
     "store-killed-always": (50, partial(scenarios.store_killed, fsync="always")),
     "store-killed-everysec": (50, partial(scenarios.store_killed, fsync="everysec")),
     **{
-        f"sentinel-{how}-{ack}": (
+        f"{kind.lower()}-{how}-{ack}": (
             30,
-            partial(scenarios.sentinel_master_lost, how=how, write_ack=ack),
+            partial(failovers.master_lost, kind=kind, how=how, write_ack=ack),
         )
-        for how in ("killed", "stopped")
+        for kind in ("Sentinel", "Cluster")
+        for how in ("killed", "stopped", "parted")
         for ack in ("none", "replica")
     },
+    "sentinel-links": (30, partial(failovers.links_cut, kind="Sentinel")),
+    "cluster-links": (30, partial(failovers.links_cut, kind="Cluster")),
+    "cluster-failover": (30, failovers.cluster_failover),
     **{
-        f"cluster-killed-{ack}": (30, partial(scenarios.cluster_master_killed, write_ack=ack))
+        f"cluster-migrated-{ack}": (30, partial(failovers.cluster_slots_migrated, write_ack=ack))
         for ack in ("none", "replica")
     },
-    "cluster-failover": (30, scenarios.cluster_failover),
-    "cluster-migrated": (30, scenarios.cluster_slots_migrated),
     **{
         f"proxy-{mode.replace(' ', '-')}": (20, partial(scenarios.proxied, mode=mode))
         for mode in ("delay", "reset", "half-close", "blackhole", "one byte")

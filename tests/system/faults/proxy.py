@@ -21,13 +21,15 @@ class Proxy:
     half-close  the client is told that nothing more will come, while what it sends still arrives
     blackhole   bytes are kept back, of new connections too; they go on where that outlasts it
     one byte    each byte is a write of its own
+
+    What comes from an address that is ``cut`` suffers the blackhole, whatever the mode.
     """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._mode = "pass"
-        self._passing = asyncio.Event()
-        self._passing.set()
+        self._cut: set[str] = set()
+        self._passing: dict[str, asyncio.Event] = {}  # by the address a connection comes from
         self._open: set[asyncio.StreamWriter] = set()  # both sides of all connections
         self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,7 +42,7 @@ class Proxy:
     @mode.setter
     def mode(self, mode: str) -> None:
         self._mode = mode
-        (self._passing.clear if mode == "blackhole" else self._passing.set)()
+        self._let_pass()
         if mode == "reset":
             for writer in list(self._open):
                 _reset(writer)
@@ -48,6 +50,21 @@ class Proxy:
             for writer in list(self._clients):
                 with suppress(OSError):
                     writer.write_eof()
+
+    def cut(self, address: str) -> None:
+        """Keep back what comes from an address, and what goes there in reply."""
+        self._cut.add(address)
+        self._let_pass()
+
+    def mend(self) -> None:
+        """Let everything go on that was cut."""
+        self._cut.clear()
+        self._let_pass()
+
+    def _let_pass(self) -> None:
+        for address, passing in self._passing.items():
+            is_held = self._mode == "blackhole" or address in self._cut
+            (passing.clear if is_held else passing.set)()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""
@@ -57,6 +74,9 @@ class Proxy:
         self._open.add(writer)
         self._clients.add(writer)
         other: asyncio.StreamWriter | None = None
+        address = writer.get_extra_info("peername")[0]
+        passing = self._passing.setdefault(address, asyncio.Event())
+        self._let_pass()
         try:
             if self._mode == "reset":
                 _reset(writer)
@@ -66,8 +86,8 @@ class Proxy:
             if self._mode == "half-close":
                 writer.write_eof()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry(reader, other))
-                group.create_task(self._carry(from_server, writer))
+                group.create_task(self._carry(reader, other, passing))
+                group.create_task(self._carry(from_server, writer, passing))
         except (OSError, ExceptionGroup, asyncio.CancelledError):
             pass  # it has ended, in whatever manner
         finally:
@@ -78,7 +98,9 @@ class Proxy:
                     self._clients.discard(side)
                     side.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event
+    ) -> None:
         loop = asyncio.get_running_loop()
         due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
@@ -86,7 +108,7 @@ class Proxy:
             while True:
                 at, data = await due.get()
                 await asyncio.sleep(at - loop.time())
-                await self._passing.wait()
+                await passing.wait()
                 await self._write(writer, data)
                 if not data:
                     raise ConnectionAbortedError

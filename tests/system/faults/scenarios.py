@@ -1,22 +1,16 @@
-"""The faults, each a function that takes how often to cause it and gives the table's line."""
+"""Faults of nodes, of one server and of the way to it.
+
+Each is a function that takes how often to cause it, and gives the table's line.
+"""
 
 import asyncio
 import random
 import tempfile
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
-from session_service.domain.ids import SHARDS
 from tests.system.faults.proxy import proxy_to
-from tests.system.faults.stores import cluster_group, one_server, sentinel_group
+from tests.system.faults.stores import one_server
 from tests.system.faults.trials import Row, Tally, arena, now
-from tests.waiting import wait_until
-
-Scenario = Callable[[int], Coroutine[Any, Any, Row]]
-
-_FAILOVER_SECONDS = 20.0
-_ANSWERS = "only 2xx, 404, 410, 503; each within 3 s; recovery ≤ 10 s at p95"
 
 
 async def node_killed(repeats: int) -> Row:
@@ -59,151 +53,6 @@ async def store_killed(repeats: int, fsync: str) -> Row:
         f"`kill -9` of the store under load, `appendfsync {fsync}`",
         "0 lost; recovery ≤ 2 s after it is back",
         recovery=2,
-    )
-
-
-async def sentinel_master_lost(repeats: int, how: str, write_ack: str) -> Row:
-    """The master of a Sentinel group is killed, or stopped and goes on when it is none any more."""
-    tally = Tally()
-    safe = write_ack == "replica"
-    settings = ("min-replicas-to-write 1", "min-replicas-max-lag 2") if safe else ()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with (
-            sentinel_group(Path(folder), *settings) as store,
-            arena(store, nodes=2, WRITE_ACK=write_ack) as a,
-        ):
-
-            async def lose() -> float:
-                since, master = now(), await store.master()
-                (master.kill if how == "killed" else master.stop)()
-
-                async def is_replaced() -> bool:
-                    return await store.master() is not master
-
-                await wait_until(is_replaced, _FAILOVER_SECONDS, every=0.05)
-                if how == "killed":
-                    port = (await store.master()).port
-                    rest = [s for s in master.settings if not s.startswith("replicaof")]
-                    master.settings = [*rest, f"replicaof 127.0.0.1 {port}"]
-                    await master.start()
-                else:
-                    master.go_on()
-                    await asyncio.sleep(1)  # it takes itself for the master meanwhile
-                return since
-
-            async def mend() -> None:
-                await wait_until(store.is_whole, _FAILOVER_SECONDS, every=0.05)
-
-            for _ in range(repeats):
-                await a.repeat(lose, tally, mend)
-    return tally.row(
-        f"Sentinel: master {how} under load, `WRITE_ACK={write_ack}`",
-        f"{_ANSWERS}; {'0 lost' if safe else 'loss reported'}",
-        recovery=10,
-        p95=True,
-        may_lose=not safe,
-    )
-
-
-async def cluster_master_killed(repeats: int, write_ack: str) -> Row:
-    """A master of the cluster is killed, and comes back once its replica has taken over."""
-    tally = Tally()
-    safe = write_ack == "replica"
-    settings = ("min-replicas-to-write 1", "min-replicas-max-lag 2") if safe else ()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with (
-            cluster_group(Path(folder), *settings) as store,
-            arena(store, WRITE_ACK=write_ack) as a,
-        ):
-
-            async def kill() -> float:
-                since, master = now(), random.choice(await store.masters())
-                master.kill()
-
-                async def is_replaced() -> bool:
-                    return master not in await store.masters()
-
-                await wait_until(is_replaced, _FAILOVER_SECONDS, every=0.05)
-                await master.start()
-                return since
-
-            async def mend() -> None:
-                await wait_until(store.is_whole, _FAILOVER_SECONDS, every=0.05)
-
-            for _ in range(repeats):
-                await a.repeat(kill, tally, mend)
-    return tally.row(
-        f"Cluster: master killed under load, `WRITE_ACK={write_ack}`",
-        f"{_ANSWERS}; {'0 lost' if safe else 'loss reported'}",
-        recovery=10,
-        p95=True,
-        may_lose=not safe,
-    )
-
-
-async def cluster_failover(repeats: int) -> Row:
-    """A replica is told to take over from its master, as before maintenance."""
-    tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with cluster_group(Path(folder)) as store, arena(store) as a:
-
-            async def fail_over() -> float:
-                since = now()
-                master, (replica, *_) = random.choice(await store.shards())
-                await replica.do("CLUSTER", "FAILOVER")
-
-                async def is_replaced() -> bool:
-                    return replica in await store.masters()
-
-                await wait_until(is_replaced, _FAILOVER_SECONDS, every=0.02)
-                assert master is not replica
-                return since
-
-            async def mend() -> None:
-                await wait_until(store.is_whole, _FAILOVER_SECONDS, every=0.05)
-
-            for _ in range(repeats):
-                await a.repeat(fail_over, tally, mend)
-    return tally.row(
-        "Cluster: manual failover under load",
-        f"{_ANSWERS}; 0 lost",
-        recovery=10,
-        p95=True,
-    )
-
-
-async def cluster_slots_migrated(repeats: int) -> Row:
-    """Slots move to another master, key by key and, each second time, by Valkey's own command."""
-    tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with cluster_group(Path(folder)) as store, arena(store, clients=24) as a:
-            shards = random.sample(SHARDS, 24)
-            by_key = True
-
-            async def migrate() -> float:
-                nonlocal by_key
-                since, masters = now(), await store.masters()
-                for source in masters:
-                    mine = [shard for shard in shards if await store.owner(shard) is source]
-                    target = masters[(masters.index(source) + 1) % len(masters)]
-                    for first in range(0, len(mine), 8):
-                        if by_key:
-                            await store.migrate(mine[first : first + 8], source, target)
-                        else:
-                            await store.migrate_at_once(mine[first : first + 8], source, target)
-                by_key = not by_key
-                return since
-
-            async def mend() -> None:
-                await wait_until(store.is_whole, _FAILOVER_SECONDS, every=0.05)
-
-            for _ in range(repeats):
-                await a.repeat(migrate, tally, mend)
-    return tally.row(
-        "Cluster: slots migrated under load",
-        f"{_ANSWERS}; 0 lost, 0 cross-slot errors; indexes true afterwards",
-        recovery=10,
-        p95=True,
     )
 
 

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from session_service.store.embedded import ALLOCATOR
 from tests.servers import valkey_binary
+from tests.system.faults.network import CLIENTS, Network
 from tests.waiting import wait_until
 
 DOWN_AFTER_MS = 1000  # until Sentinel, or a cluster, takes a silent server for dead
@@ -49,6 +50,8 @@ class StoreNode:
     def __init__(self, folder: Path, *settings: str, sentinel: bool = False) -> None:
         folder.mkdir(parents=True)
         self.port = free_port()
+        self.address = CLIENTS  # from where it connects to others
+        self.known_port = self.port  # where others find it
         self.settings = list(settings)  # lines of its file, taken at each start
         self._folder = folder
         self._sentinel = sentinel
@@ -65,7 +68,17 @@ class StoreNode:
 
     @property
     def name(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.known_port}"
+
+    async def join(self, network: Network, announce: str) -> None:
+        """Have others find it on a network, by its settings ``<announce>-ip`` and ``-port``."""
+        self.address = network.address()
+        self.known_port = await network.way_to(self.address, self.port)
+        self.settings += [
+            f"bind-source-addr {self.address}",
+            f"{announce}-ip 127.0.0.1",
+            f"{announce}-port {self.known_port}",
+        ]
 
     async def start(self) -> None:
         """Start it, and return when it serves."""
@@ -134,6 +147,24 @@ class Store:
         return list(self.nodes)
 
 
+class Group(Store):
+    """Servers of which one takes the place of another."""
+
+    servers: Sequence[StoreNode]  # those that hold no data too
+
+    async def is_whole(self) -> bool:
+        """Whether all is in order, and all servers see that."""
+        raise NotImplementedError
+
+    async def is_replaced(self, master: StoreNode) -> bool:
+        """Whether the others have another master in its place."""
+        raise NotImplementedError
+
+    async def start_again(self, node: StoreNode) -> None:
+        """Start a former master that was killed."""
+        await node.start()
+
+
 class OneServer(Store):
     """One server with an append-only file."""
 
@@ -154,12 +185,13 @@ async def one_server(folder: Path, fsync: str = "everysec") -> AsyncIterator[One
         await node.close()
 
 
-class SentinelGroup(Store):
+class SentinelGroup(Group):
     """A master, two replicas and three sentinels."""
 
     def __init__(self, nodes: list[StoreNode], sentinels: list[StoreNode]) -> None:
         self.nodes = nodes
         self.sentinels = sentinels
+        self.servers = [*nodes, *sentinels]
         hosts = ",".join(sentinel.name for sentinel in sentinels)
         self.url = f"redis+sentinel://{hosts}/sessions/0"
 
@@ -171,13 +203,23 @@ class SentinelGroup(Store):
         ]
         ports = [int(address[1]) for address in named]
         port = max(ports, key=ports.count)
-        return next(node for node in self.nodes if node.port == port)
+        return next(node for node in self.nodes if node.known_port == port)
 
     async def masters(self) -> list[StoreNode]:
         return [await self.master()]
 
+    async def is_replaced(self, master: StoreNode) -> bool:
+        return await self.master() is not master
+
+    async def start_again(self, node: StoreNode) -> None:
+        """Start it as a replica, so that it is no second master until Sentinel sees it."""
+        port = (await self.master()).known_port
+        rest = [line for line in node.settings if not line.startswith("replicaof")]
+        node.settings = [*rest, f"replicaof 127.0.0.1 {port}"]
+        await node.start()
+
     async def is_whole(self) -> bool:
-        """Whether all sentinels see one and the same master with two replicas in step."""
+        """Whether all sentinels see the same master, and that has two replicas in step."""
         try:
             for sentinel in self.sentinels:
                 (state,) = await sentinel.do("SENTINEL", "MASTERS")
@@ -201,11 +243,13 @@ class SentinelGroup(Store):
         """Have a former master follow the present one, as Sentinel would some seconds later."""
         master = await self.master()
         if node is not master:
-            await node.do("REPLICAOF", "127.0.0.1", master.port)
+            await node.do("REPLICAOF", "127.0.0.1", master.known_port)
 
 
 @asynccontextmanager
-async def sentinel_group(folder: Path, *settings: str) -> AsyncIterator[SentinelGroup]:
+async def sentinel_group(
+    folder: Path, *settings: str, network: Network | None = None
+) -> AsyncIterator[SentinelGroup]:
     """A Sentinel group; ``settings`` are lines for the servers' files."""
     common = (
         "appendonly yes",
@@ -215,7 +259,10 @@ async def sentinel_group(folder: Path, *settings: str) -> AsyncIterator[Sentinel
         *settings,
     )
     nodes = [StoreNode(folder / f"server-{n}", *common) for n in range(3)]
-    master = nodes[0].port
+    if network is not None:
+        for node in nodes:
+            await node.join(network, "replica-announce")
+    master = nodes[0].known_port
     sentinels = [
         StoreNode(
             folder / f"sentinel-{n}",
@@ -227,6 +274,9 @@ async def sentinel_group(folder: Path, *settings: str) -> AsyncIterator[Sentinel
         )
         for n in range(3)
     ]
+    if network is not None:
+        for sentinel in sentinels:
+            await sentinel.join(network, "sentinel announce")
     try:
         await nodes[0].start()
         for replica in nodes[1:]:
@@ -246,25 +296,30 @@ async def sentinel_group(folder: Path, *settings: str) -> AsyncIterator[Sentinel
             await node.close()
 
 
-class ClusterGroup(Store):
+class ClusterGroup(Group):
     """A Redis Cluster of three masters with a replica each."""
 
     def __init__(self, nodes: list[StoreNode]) -> None:
-        self.nodes = nodes
+        self.nodes = self.servers = nodes
         hosts = ",".join(node.name for node in nodes[:2])
         self.url = f"redis+cluster://{hosts}"
 
-    async def shards(self) -> list[tuple[StoreNode, list[StoreNode]]]:
-        """Each master that has slots, and its replicas, as the cluster sees them."""
-        by_port = {node.port: node for node in self.nodes}
+    async def shards(
+        self, besides: StoreNode | None = None
+    ) -> list[tuple[StoreNode, list[StoreNode]]]:
+        """Each master that has slots, and its replicas, as all but one see them."""
+        by_port = {node.known_port: node for node in self.nodes}
         found: dict[StoreNode, list[StoreNode]] = {}
-        for slots in await self._ask_any("CLUSTER", "SLOTS"):
+        for slots in await self._ask_any("CLUSTER", "SLOTS", besides=besides):
             master, *replicas = (by_port[int(node[1])] for node in slots[2:])
             found[master] = replicas
         return list(found.items())
 
     async def masters(self) -> list[StoreNode]:
         return [master for master, _ in await self.shards()]
+
+    async def is_replaced(self, master: StoreNode) -> bool:
+        return all(master is not other for other, _ in await self.shards(besides=master))
 
     async def is_whole(self) -> bool:
         """Whether all nodes see three masters with a replica each, and all slots served."""
@@ -313,12 +368,14 @@ class ClusterGroup(Store):
         slot = key_slot(shard.encode())
         for first, last, master, *_ in await self._ask_any("CLUSTER", "SLOTS"):
             if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == int(master[1]))
+                return next(node for node in self.nodes if node.known_port == int(master[1]))
         raise AssertionError(f"nobody has slot {slot}")
 
-    async def _ask_any(self, *words: Any) -> Any:
+    async def _ask_any(self, *words: Any, besides: StoreNode | None = None) -> Any:
         problem: Exception | None = None
         for node in self.nodes:
+            if node is besides:
+                continue
             try:
                 return await node.do(*words)
             except (RedisError, OSError) as error:
@@ -328,13 +385,16 @@ class ClusterGroup(Store):
 
 
 @asynccontextmanager
-async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGroup]:
+async def cluster_group(
+    folder: Path, *settings: str, network: Network | None = None
+) -> AsyncIterator[ClusterGroup]:
     """A cluster; ``settings`` are lines for the servers' files."""
+    buses = [free_port() for _ in range(6)]
     nodes = [
         StoreNode(
             folder / f"node-{n}",
             "cluster-enabled yes",
-            f"cluster-port {free_port()}",
+            f"cluster-port {bus}",
             f"cluster-node-timeout {DOWN_AFTER_MS}",
             "cluster-replica-validity-factor 0",
             "appendonly yes",
@@ -343,8 +403,13 @@ async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGr
             "repl-ping-replica-period 1",
             *settings,
         )
-        for n in range(6)
+        for n, bus in enumerate(buses)
     ]
+    if network is not None:
+        for n, node in enumerate(nodes):
+            await node.join(network, "cluster-announce")
+            buses[n] = await network.way_to(node.address, buses[n])
+            node.settings.append(f"cluster-announce-bus-port {buses[n]}")
     try:
         await asyncio.gather(*(node.start() for node in nodes))
         masters, replicas = nodes[:3], nodes[3:]
@@ -353,9 +418,8 @@ async def cluster_group(folder: Path, *settings: str) -> AsyncIterator[ClusterGr
         for n, master in enumerate(masters):
             first, last = n * 16384 // 3, (n + 1) * 16384 // 3 - 1
             await master.do("CLUSTER", "ADDSLOTSRANGE", first, last)
-        for node in nodes[1:]:
-            bus = next(s.split()[1] for s in node.settings if s.startswith("cluster-port"))
-            await nodes[0].do("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        for node, bus in zip(nodes[1:], buses[1:], strict=True):
+            await nodes[0].do("CLUSTER", "MEET", "127.0.0.1", node.known_port, bus)
         for master, replica in zip(masters, replicas, strict=True):
             name = await master.do("CLUSTER", "MYID")
             replicate = partial(_done, replica, "CLUSTER", "REPLICATE", name)
