@@ -3,24 +3,21 @@
 import asyncio
 import json
 import socket
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from redis import Redis
 
-from session_service.domain.webhooks import read_secret, signature
 from tests.api import SESSIONS
 from tests.servers import store_server, valkey_binary
 from tests.system.processes import ServiceProcess, Start
 from tests.waiting import wait_until
+from tests.webhooks import SECRET, WEBHOOKS, Receiver
 
-WEBHOOKS = "/api/messaging/webhooks"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification
 # Pauses as short as they can be, and requests that are given up soon.
 BRISK: dict[str, str] = {
     "SESSION_WEBHOOKS_ALLOW_PRIVATE": "true",
@@ -29,60 +26,21 @@ BRISK: dict[str, str] = {
 }
 
 
-class Receiver:
-    """An endpoint on 127.0.0.1, which keeps what it accepted by the session, in order."""
-
-    def __init__(self) -> None:
-        self.status = 204  # what it answers
-        self.is_hanging = False
-        self.asked = 0
-        self.strayed = 0  # how often it was followed to where it redirected
-        self.told: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.headers: list[Any] = []
-        self.url = ""
-
-    async def start(self, stack: AsyncExitStack) -> "Receiver":
-        runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-        return self
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path != "/hook":
-            self.strayed += 1
-            return web.Response()
-        self.asked += 1
-        body = await request.read()
-        headers = request.headers
-        signed = signature(
-            read_secret(SECRET), headers["webhook-id"], int(headers["webhook-timestamp"]), body
-        )
-        assert headers["webhook-signature"] == signed
-        if self.is_hanging:
-            await asyncio.sleep(3600)
-        if self.status < 300:
-            event = json.loads(body)
-            assert event["id"] == headers["webhook-id"]
-            self.told[event["subject"]].append(event)
-            self.headers.append(headers)
-        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
-
-    def types(self, session_id: str) -> list[str]:
-        """What was told of a session, each event once, where it came first."""
-        events = {event["id"]: event["type"] for event in self.told[session_id]}
-        return [name.removeprefix("session.") for name in events.values()]
-
-
-Receive = Callable[[], Any]
+Receive = Callable[[], Awaitable[Receiver]]
 
 
 @pytest.fixture
 async def receive() -> AsyncIterator[Receive]:
-    """Start a receiver."""
+    """Start receivers."""
     async with AsyncExitStack() as stack:
-        yield lambda: Receiver().start(stack)
+
+        async def start() -> Receiver:
+            receiver = Receiver()
+            await receiver.start()
+            stack.push_async_callback(receiver.stop)
+            return receiver
+
+        yield start
 
 
 async def post(client: ClientSession, path: str, body: Any = None) -> dict[str, Any]:

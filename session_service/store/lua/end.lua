@@ -1,5 +1,5 @@
 -- Ends a session.
--- Reply  what DEL removed: 1, or 0 where there is no session, or none that is still alive
+-- Reply  how many keys that removed: 0 where there is no session, or none that is still alive
 
 local session = load()
 if not session then return 0 end

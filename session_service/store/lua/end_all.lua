@@ -13,8 +13,8 @@ for _, member in ipairs(found) do
   local record = call('GET', SESSION .. session_id)
   local session = record and read(record)
   if session and session.expires > now and session.created - last <= 0 then
-    ended = ended
-      + finish(SESSION .. session_id, MESSAGES .. session_id, session_id, session, 'bulk')
+    finish(SESSION .. session_id, MESSAGES .. session_id, session_id, session, 'bulk')
+    ended = ended + 1
   end
 end
 return {now, ended, #found == limit and found[limit] or ''}

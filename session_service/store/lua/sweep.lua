@@ -14,14 +14,12 @@ end
 
 local function expire(session_id, session)
   call('ZREM', WARN, session_id)
-  close(MESSAGES .. session_id, session, session.expires)
+  remove(SESSION .. session_id, MESSAGES .. session_id, session, session.expires)
   local gone = session.expires + retention
   if gone > now then
     call('SET', SESSION .. session_id, 'expired', 'PXAT', gone .. '')
     call('ZADD', FORGET, gone .. '', session_id)
     outlive(FORGET, gone)
-  else
-    call('DEL', SESSION .. session_id)
   end
   call('ZREM', EXPIRE, session_id)
   call('ZREM', LISTING, members(session_id, session))

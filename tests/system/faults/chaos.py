@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from tests.system.faults import failovers, loads, scenarios
+from tests.system.faults import absence, failovers, loads, scenarios
 from tests.system.faults.trials import Row
 
 Scenario = Callable[[int], Coroutine[Any, Any, Row]]
@@ -53,6 +53,7 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
     },
     "sigterm": (50, scenarios.node_stopped),
     "cancels": (100_000, loads.cancelled),
+    "away": (600, absence.away),
     "soak": (1, loads.soaked),
 }
 

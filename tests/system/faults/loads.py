@@ -7,6 +7,7 @@ import random
 import statistics
 import tempfile
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,7 +150,7 @@ class _Soak:
         self._pause = _CONNECTIONS / rate
         self._until = time.monotonic() + seconds
         self.statuses: Counter[int] = Counter()
-        self.latencies: list[float] = []
+        self.latencies = array("d")  # seconds; an hour has millions
         self.problems: list[str] = []
         self.memory: list[float] = []  # MB, of the service
 
