@@ -32,6 +32,7 @@ class Cluster(Pipeline):
         self, client: RedisCluster, timeout: float, acknowledgement: Acknowledgement | None = None
     ) -> None:
         self._nodes = client.nodes_manager
+        self._of_url = dict(self._nodes.startup_nodes)
         self._timeout = timeout
         self._acknowledgement = acknowledgement
         self._loop = asyncio.get_running_loop()
@@ -136,6 +137,8 @@ class Cluster(Pipeline):
     async def _keep_looking(self) -> None:
         while True:
             try:
+                # redis-py asks only the nodes it saw last, which may all have moved since.
+                self._nodes.startup_nodes = {**self._of_url, **self._nodes.startup_nodes}
                 async with asyncio.timeout(self._timeout):
                     await self._nodes.initialize()
                 self._adopt()

@@ -15,11 +15,8 @@ from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.connection import connect, pipeline
 from session_service.store.keys import Keys
 from session_service.store.repository import SessionRepository
-from tests.system.faults.stores import (
-    cluster_group,
-    one_server,
-    sentinel_group,
-)
+from tests.system.faults.proxy import proxy_to
+from tests.system.faults.stores import StoreNode, cluster_group, one_server, sentinel_group
 from tests.waiting import wait_until
 
 TIMEOUT = 1.0
@@ -117,6 +114,62 @@ class TestCluster:
                     for node in cluster.nodes:
                         node.kill()
                     await wait_until(lambda: lost(repository))
+
+    async def test_one_that_has_moved_is_found_by_its_url(self, tmp_path: Path) -> None:
+        """All nodes have new addresses, which only the host of the URL tells."""
+        nodes = [StoreNode(tmp_path / f"node-{n}", "cluster-enabled yes") for n in range(2)]
+        try:
+            for node in nodes:
+                await node.start()
+                await node.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            async with (
+                proxy_to(nodes[0].port) as host,
+                sessions_of(f"redis+cluster://127.0.0.1:{host.port}") as repository,
+            ):
+                await wait_until(lambda: created(repository))
+                nodes[0].kill()
+                host.target = nodes[1].port
+                await wait_until(lambda: created(repository))
+        finally:
+            for node in nodes:
+                await node.close()
+
+
+class TestCredentials:
+    """Passwords, of the servers and of the sentinels."""
+
+    async def test_sentinels_have_a_password_of_their_own(self, tmp_path: Path) -> None:
+        """Either is asked for; also of the master that comes after."""
+        one, two = "one", "two"
+        async with sentinel_group(tmp_path, password=one, sentinel_password=two) as group:
+            start, hosts = "redis+sentinel://", group.url.removeprefix("redis+sentinel://")
+            async with sessions_of(f"{start}:one@{hosts}?sentinel_password=two") as repository:
+                session = await wait_until(lambda: created(repository))
+                former = await group.master()
+                former.kill()
+                await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
+                await wait_until(partial(found, repository, session))
+            for url in (
+                group.url,
+                f"{start}:one@{hosts}",
+                f"{start}{hosts}?sentinel_password=two",
+                f"{start}:two@{hosts}?sentinel_password=one",
+            ):
+                async with sessions_of(url) as repository:
+                    assert await created(repository) is None
+
+    async def test_a_cluster_has_one_password(self, tmp_path: Path) -> None:
+        """All its nodes ask for it."""
+        one = "one"
+        async with cluster_group(tmp_path, password=one) as cluster:
+            hosts = cluster.url.removeprefix("redis+cluster://")
+            async with sessions_of(f"redis+cluster://:one@{hosts}") as repository:
+                for _ in range(20):  # on all masters
+                    session = await wait_until(lambda: created(repository))
+                    await wait_until(partial(found, repository, session))
+            for url in (cluster.url, f"redis+cluster://:two@{hosts}"):
+                async with sessions_of(url) as repository:
+                    assert await created(repository) is None
 
 
 class TestAcknowledgement:

@@ -6,8 +6,8 @@ Each is a function that takes how often to cause it, and gives the table's line.
 import asyncio
 import random
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,10 @@ from tests.system.faults.stores import ClusterGroup, Group, cluster_group, senti
 from tests.system.faults.trials import Row, Tally, arena, now
 from tests.waiting import wait_until
 
-_GROUPS = {"Sentinel": sentinel_group, "Cluster": cluster_group}
+_GROUPS: dict[str, Callable[..., AbstractAsyncContextManager[Group]]] = {
+    "Sentinel": sentinel_group,
+    "Cluster": cluster_group,
+}
 _SAFE = ("min-replicas-to-write 1", "min-replicas-max-lag 2")
 
 _FAILOVER_SECONDS = 20.0

@@ -26,7 +26,7 @@ class Proxy:
     """
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target  # the port to which new connections go
         self._mode = "pass"
         self._cut: set[str] = set()
         self._passing: dict[str, asyncio.Event] = {}  # by the address a connection comes from
@@ -81,7 +81,7 @@ class Proxy:
             if self._mode == "reset":
                 _reset(writer)
                 return
-            from_server, other = await asyncio.open_connection("127.0.0.1", self._target)
+            from_server, other = await asyncio.open_connection("127.0.0.1", self.target)
             self._open.add(other)
             if self._mode == "half-close":
                 writer.write_eof()

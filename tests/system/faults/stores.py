@@ -47,18 +47,23 @@ def free_port() -> int:
 class StoreNode:
     """One server process, which can be killed, stopped, let go on and started again."""
 
-    def __init__(self, folder: Path, *settings: str, sentinel: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *settings: str, sentinel: bool = False, password: str = ""
+    ) -> None:
         folder.mkdir(parents=True)
         self.port = free_port()
         self.address = CLIENTS  # from where it connects to others
         self.known_port = self.port  # where others find it
         self.settings = list(settings)  # lines of its file, taken at each start
+        if password:
+            self.settings.append(f"requirepass {password}")
         self._folder = folder
         self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self.redis: Redis = Redis(
             host="127.0.0.1",
             port=self.port,
+            password=password or None,
             decode_responses=True,
             socket_timeout=2,
             socket_connect_timeout=1,
@@ -230,13 +235,23 @@ class SentinelGroup(Group):
                 )
                 if facts["flags"] != "master" or int(facts["num-slaves"]) != 2:
                     return False
-            facts = await (await self.master()).info()
+            master = await self.master()
+            facts = await master.info()
             replicas = [facts.get("slave0"), facts.get("slave1")]
-            return facts["role"] == "master" and all(
-                replica and replica["state"] == "online" and replica["lag"] <= 1
-                for replica in replicas
+            links = [
+                (await node.info())["master_link_status"]
+                for node in self.nodes
+                if node is not master
+            ]
+            return (
+                facts["role"] == "master"
+                and all(
+                    replica and replica["state"] == "online" and replica["lag"] <= 1
+                    for replica in replicas
+                )
+                and links == ["up", "up"]
             )
-        except (RedisError, OSError):
+        except (RedisError, OSError, KeyError):  # a master has no such link
             return False
 
     async def follow(self, node: StoreNode) -> None:
@@ -248,17 +263,25 @@ class SentinelGroup(Group):
 
 @asynccontextmanager
 async def sentinel_group(
-    folder: Path, *settings: str, network: Network | None = None
+    folder: Path,
+    *settings: str,
+    network: Network | None = None,
+    password: str = "",
+    sentinel_password: str = "",
 ) -> AsyncIterator[SentinelGroup]:
-    """A Sentinel group; ``settings`` are lines for the servers' files."""
+    """A Sentinel group; ``settings`` are lines for the servers' files.
+
+    The servers' password and that of the sentinels are asked for where they are not empty.
+    """
     common = (
         "appendonly yes",
         "appendfsync everysec",
         "repl-diskless-sync-delay 0",
         "repl-ping-replica-period 1",
+        *([f"masterauth {password}"] * bool(password)),
         *settings,
     )
-    nodes = [StoreNode(folder / f"server-{n}", *common) for n in range(3)]
+    nodes = [StoreNode(folder / f"server-{n}", *common, password=password) for n in range(3)]
     if network is not None:
         for node in nodes:
             await node.join(network, "replica-announce")
@@ -270,7 +293,10 @@ async def sentinel_group(
             f"sentinel down-after-milliseconds sessions {DOWN_AFTER_MS}",
             "sentinel failover-timeout sessions 1500",
             "sentinel parallel-syncs sessions 2",
+            *([f"sentinel auth-pass sessions {password}"] * bool(password)),
+            *([f"sentinel sentinel-pass {sentinel_password}"] * bool(sentinel_password)),
             sentinel=True,
+            password=sentinel_password,
         )
         for n in range(3)
     ]
@@ -386,9 +412,12 @@ class ClusterGroup(Group):
 
 @asynccontextmanager
 async def cluster_group(
-    folder: Path, *settings: str, network: Network | None = None
+    folder: Path, *settings: str, network: Network | None = None, password: str = ""
 ) -> AsyncIterator[ClusterGroup]:
-    """A cluster; ``settings`` are lines for the servers' files."""
+    """A cluster; ``settings`` are lines for the servers' files.
+
+    The servers' password is asked for where it is not empty.
+    """
     buses = [free_port() for _ in range(6)]
     nodes = [
         StoreNode(
@@ -401,7 +430,9 @@ async def cluster_group(
             "appendfsync everysec",
             "repl-diskless-sync-delay 0",
             "repl-ping-replica-period 1",
+            *([f"masterauth {password}"] * bool(password)),
             *settings,
+            password=password,
         )
         for n, bus in enumerate(buses)
     ]
