@@ -6,12 +6,15 @@
 --        deadline not acted on (ms)
 
 local BACKLOG = 2000
+local NOTHING = {}
 local start = ARGV[3]
 local function starts(member) return string.sub(member, 1, #start) == start end
 
--- Returns what is due of a set, and when each entry was: nothing, nearly always.
+-- Returns what is due of a set, and when each entry was: nothing, nearly always. A look at the first
+-- entry tells that, and touches less memory than a range by score does.
 local function due(key, size)
-  if size == 0 or BACKLOG <= 0 then return {} end
+  if size == 0 or BACKLOG <= 0 then return NOTHING end
+  if call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] - now > 0 then return NOTHING end
   local entries = call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', 0, BACKLOG)
   BACKLOG = BACKLOG - #entries / 2
   return entries
