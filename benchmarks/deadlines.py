@@ -43,6 +43,7 @@ CREATED_PER_SECOND = 12_000  # what is reckoned with
 RETENTION_MS = 86_400_000
 WARNING_MS = 3000
 GRACE_SECONDS = 60.0  # for a backlog, after the last deadline
+MAX_READING_SECONDS = 240.0  # after the last deadline, for a reader that does not keep up
 AFTER_SECONDS = 3.0  # for what would be told twice
 HOUR_MS = 3_600_000
 AGENT = str(UUID(int=1, version=4))
@@ -160,18 +161,20 @@ class Run:
 
     async def _read(self, outbox: Outbox, start: float) -> None:
         reader = outbox.reader()
-        give_up = start + self._options.seconds + GRACE_SECONDS
-        until = give_up
+        end = start + self._options.seconds
+        until = end + GRACE_SECONDS
         while time.time() < until:
             batch = await reader.read()
             if batch.is_lost:
                 raise RuntimeError("the outbox was trimmed before it was read")
             for event in batch.events:
                 self._ledger.tell(event)
-            if self._ledger.is_complete and until == give_up:
-                until = time.time() + AFTER_SECONDS
-            if not batch.more:
-                await asyncio.sleep(0.05)
+            if batch.more:  # what is not read yet is not missed
+                until = min(max(until, time.time() + AFTER_SECONDS), end + MAX_READING_SECONDS)
+                continue
+            if self._ledger.is_complete:
+                until = min(until, time.time() + AFTER_SECONDS)
+            await asyncio.sleep(0.05)
 
     async def _keep_alive(self, port: int) -> None:
         async with ClientSession(f"http://127.0.0.1:{port}") as client:
