@@ -5,6 +5,10 @@ tells it, seconds later: it loses what it takes meanwhile, and knows nothing of 
 Sentinel replaces a master after ``down-after-milliseconds`` of silence. So what a server says after
 nearly as much of it is not believed, and the sentinels are asked time and again who the master is.
 All of them are, for they learn of a new one one after the other: who knows of the latest is right.
+
+Nor do the nodes of the service learn of it at once. One that went to the new master while another
+still asks the former would make that one's answers false. So a new master is asked nothing until
+the others have had time to hear of it.
 """
 
 import asyncio
@@ -22,19 +26,32 @@ from session_service.store.single import Single
 _PROBE_SECONDS = 0.2  # between probes of the master, and looks at who it is
 _TRUST = 0.8  # of the time after which a silent master is replaced
 _LEAST_SECONDS = 0.5  # of silence before a master is left
+# Before a new master is asked. All nodes look every 0.2 s, or 0.25 later where a sentinel hangs.
+_HANDOVER_SECONDS = 0.5
 
 
 class NoMasterError(RedisError):
-    """No sentinel tells of a master that is in order."""
+    """No sentinel tells of a master that is in order and can be asked."""
 
 
 class SentinelPool(SentinelConnectionPool):
     """redis-py's way to the master, which believes the first sentinel that it can reach."""
 
     silence = 0.0  # seconds after which the master is replaced, as the sentinels are set
+    _master: tuple[str, int] | None = None  # as it was named last
+    _master_since = -_HANDOVER_SECONDS  # by the loop's clock, where it took another one's place
 
     async def get_master_address(self) -> tuple[str, int]:
-        """Ask all sentinels for the master; raises NoMasterError and what redis-py does."""
+        """Find the master to connect to; raises NoMasterError and what redis-py does."""
+        address = await self.find_master()
+        if asyncio.get_running_loop().time() < self._master_since + _HANDOVER_SECONDS:
+            raise NoMasterError(
+                f"{self.service_name} has a new master, which takes over in a moment"
+            )
+        return address
+
+    async def find_master(self) -> tuple[str, int]:
+        """Ask all sentinels who is the master; raises as ``get_master_address``."""
         manager, name = self.sentinel_manager, self.service_name
         answers = await asyncio.gather(
             *(sentinel.sentinel_masters() for sentinel in manager.sentinels),
@@ -55,6 +72,9 @@ class SentinelPool(SentinelConnectionPool):
         if address is None or (address == listed and not manager.check_master_state(state, name)):
             raise NoMasterError(f"{name} has no master at the moment")
         self.silence = state["down-after-milliseconds"] / 1000
+        if self._master not in (None, address):
+            self._master_since = asyncio.get_running_loop().time()
+        self._master = address
         return address
 
 
@@ -90,7 +110,7 @@ class Watched(Single):
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
             try:
-                address = await self._pool.get_master_address()
+                address = await self._pool.find_master()
             except Exception:  # noqa: BLE001, S112 - as in wire.py; a connection tells of it
                 continue
             self._wire.leave_unless(address)

@@ -18,6 +18,7 @@ OFTEN = {
     "store-killed-everysec": 2,
     "sentinel-killed-replica": 1,
     "sentinel-stopped-none": 2,
+    "sentinel-parted-none": 2,
     "sentinel-parted-replica": 1,
     "cluster-killed-none": 1,
     "cluster-stopped-replica": 1,

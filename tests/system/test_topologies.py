@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +15,7 @@ from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.connection import connect, pipeline
 from session_service.store.keys import Keys
 from session_service.store.repository import SessionRepository
+from session_service.store.sentinel import NoMasterError
 from tests.system.faults.proxy import proxy_to
 from tests.system.faults.stores import StoreNode, cluster_group, one_server, sentinel_group
 from tests.waiting import wait_until
@@ -93,6 +94,28 @@ class TestSentinel:
 
             await wait_until(is_left, 3)
             assert (await former.info())["role"] == "master"
+
+    async def test_a_new_master_is_left_alone_for_a_moment(self, tmp_path: Path) -> None:
+        """Until other nodes have had time to leave the former one, which may still answer them."""
+        async with sentinel_group(tmp_path) as group:
+            client = connect(group.url, TIMEOUT)
+            pool = client.connection_pool
+            former = await group.master()
+            assert await pool.get_master_address() == ("127.0.0.1", former.port)
+            former.kill()
+            await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
+            with pytest.raises(NoMasterError, match="takes over in a moment"):
+                await pool.get_master_address()
+
+            async def is_found() -> bool:
+                with suppress(NoMasterError):
+                    return bool(await pool.get_master_address() != ("127.0.0.1", former.port))
+                return False
+
+            await wait_until(is_found)
+            await client.aclose()
+            for sentinel in pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
 
 
 class TestCluster:
