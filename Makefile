@@ -43,7 +43,7 @@ bench-deadlines: .venv/installed-run ## a million sessions run out in a minute w
 bench-streams: .venv/installed-run ## 5,000 streams on one node, 500 of which are not read
 	.venv/bin/python -m benchmarks.streams $(BENCH_ARGS)
 
-chaos: .venv/installed-test ## break the store and the nodes under load, often; an hour, CHAOS_ARGS="--scale 0.1" for less
+chaos: .venv/installed-test ## break the store and the nodes under load, often; two hours, CHAOS_ARGS="--scale 0.1" for less
 	.venv/bin/python -m tests.system.faults.chaos $(CHAOS_ARGS)
 
 profile: .venv/installed-run ## where a request's time goes
