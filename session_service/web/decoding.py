@@ -49,7 +49,10 @@ async def read_body(request: web.BaseRequest) -> bytes:
 
 
 async def read_bytes(request: web.BaseRequest) -> bytes:
-    """Read a body of any type; raises PayloadTooLarge, RequestTimeout or BadRequest."""
+    """Read a body of any type; raises PayloadTooLarge, RequestTimeout or BadRequest.
+
+    Raises ConnectionResetError where the client has gone in the middle of it.
+    """
     try:
         if request.content.is_eof():  # it has come with the head, as small ones do
             return await request.read()
@@ -63,6 +66,10 @@ async def read_bytes(request: web.BaseRequest) -> bytes:
         raise RequestTimeout(BODY_SECONDS) from None
     except web.RequestPayloadError as error:
         raise BadRequest("The body is cut off, or not in the encoding it declares.") from error
+    except RuntimeError:  # aiohttp's, where the client had gone before the body was asked for
+        if request.transport is not None:
+            raise
+        raise ConnectionResetError from None
 
 
 class RequestDecoder:
