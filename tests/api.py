@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, ClientSession
 from aiohttp.test_utils import TestClient
 
 Client = TestClient[Any, Any]
@@ -11,7 +11,15 @@ Client = TestClient[Any, Any]
 SESSIONS = "/api/messaging/sessions"
 
 
-async def create(client: Client, **fields: Any) -> dict[str, Any]:
+async def post(client: Client | ClientSession, path: str, body: Any = None) -> dict[str, Any]:
+    """Make a request that succeeds; its body."""
+    async with client.post(path, json=body) as answer:
+        assert answer.status in (200, 201), await answer.text()
+        result: dict[str, Any] = await answer.json()
+        return result
+
+
+async def create(client: Client | ClientSession, **fields: Any) -> dict[str, Any]:
     """Create a session, of a new user and agent unless told otherwise; the body of the 201."""
     body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
     answer = await client.post(SESSIONS, json=body)

@@ -6,13 +6,12 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
 from redis import Redis
 
-from tests.api import SESSIONS
+from tests.api import SESSIONS, create, post
 from tests.servers import store_server, valkey_binary
 from tests.system.processes import ServiceProcess, Start
 from tests.waiting import wait_until
@@ -43,13 +42,6 @@ async def receive() -> AsyncIterator[Receive]:
         yield start
 
 
-async def post(client: ClientSession, path: str, body: Any = None) -> dict[str, Any]:
-    async with client.post(path, json=body) as answer:
-        assert answer.status in (200, 201), await answer.text()
-        result: dict[str, Any] = await answer.json()
-        return result
-
-
 async def register(client: ClientSession, receiver: Receiver, **fields: Any) -> str:
     webhook = await post(client, WEBHOOKS, {"url": receiver.url, "secret": SECRET, **fields})
     webhook_id: str = webhook["webhookId"]
@@ -58,7 +50,7 @@ async def register(client: ClientSession, receiver: Receiver, **fields: Any) -> 
 
 async def live(client: ClientSession) -> str:
     """Have a session live through four events."""
-    created = await post(client, SESSIONS, {"agentId": str(uuid4()), "userId": str(uuid4())})
+    created = await create(client)
     path = f"{SESSIONS}/{created['sessionId']}"
     await post(client, f"{path}/messages", {"content": "Hello"})
     async with client.delete(path) as answer:

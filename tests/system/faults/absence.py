@@ -6,12 +6,10 @@ import time
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 from aiohttp import ClientSession
 
-from tests.api import SESSIONS
+from tests.api import SESSIONS, create, post
 from tests.sse import EVENTS, Source, Told, follow
 from tests.system.faults.fleet import fleet
 from tests.system.faults.stores import one_server
@@ -47,31 +45,19 @@ class _Happenings:
                 while begun < since * _LIVES_A_SECOND:
                     client = self._clients[begun % len(self._clients)]
                     if begun % _LIVES_A_SECOND == 0:
-                        await _post(client, f"{SESSIONS}/{self._lasting}/renew")
+                        await post(client, f"{SESSIONS}/{self._lasting}/renew")
                         self.renewals += 1
                     group.create_task(self._live(client))
                     begun += 1
                 await asyncio.sleep(0.01)
 
     async def _live(self, client: ClientSession) -> None:
-        session_id = await new_session(client)
+        session_id = (await create(client))["sessionId"]
         for _ in range(3):
-            await _post(client, f"{SESSIONS}/{session_id}/renew")
+            await post(client, f"{SESSIONS}/{session_id}/renew")
         async with client.delete(f"{SESSIONS}/{session_id}") as answer:
             assert answer.status == 200
         self.lives.append(session_id)
-
-
-async def new_session(client: ClientSession) -> str:
-    created = await _post(client, SESSIONS, {"agentId": str(uuid4()), "userId": str(uuid4())})
-    return str(created["sessionId"])
-
-
-async def _post(client: ClientSession, path: str, body: Any = None) -> dict[str, Any]:
-    async with client.post(path, json=body) as answer:
-        assert answer.status in (200, 201), await answer.text()
-        result: dict[str, Any] = await answer.json()
-        return result
 
 
 async def _read(source: Source, client: ClientSession, path: str, count: int) -> list[Told]:
@@ -131,8 +117,8 @@ async def away(seconds: int) -> Row:
         receiver = Receiver()
         await receiver.start()
         stack.push_async_callback(receiver.stop)
-        lasting = await new_session(one)
-        await _post(one, WEBHOOKS, {"url": receiver.url, "secret": SECRET})
+        lasting = (await create(one))["sessionId"]
+        await post(one, WEBHOOKS, {"url": receiver.url, "secret": SECRET})
         paths = (EVENTS, f"{SESSIONS}/{lasting}/events")
         happened = _Happenings(clients, lasting)
 

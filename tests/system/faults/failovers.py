@@ -55,7 +55,11 @@ async def master_lost(repeats: int, kind: str, how: str, write_ack: str) -> Row:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
         net = await stack.enter_async_context(network())
         store: Group = await stack.enter_async_context(
-            _GROUPS[kind](Path(folder), *_SAFE * safe, network=net if how == "parted" else None)
+            _GROUPS[kind](
+                Path(folder),
+                *(_SAFE if safe else ()),
+                network=net if how == "parted" else None,
+            )
         )
         a = await stack.enter_async_context(arena(store, nodes=2, WRITE_ACK=write_ack))
 

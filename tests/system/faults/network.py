@@ -5,6 +5,7 @@ proxies know it: 127.0.0.2 and on, which Linux has without being asked, and macO
 """
 
 import itertools
+import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from tests.system.faults.proxy import Proxy, proxy_to
 
 CLIENTS = "127.0.0.1"
+
+
+def is_possible() -> bool:
+    """Whether this machine has the addresses."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.2", 0))
+        except OSError:
+            return False
+    return True
 
 
 class Network:

@@ -57,6 +57,8 @@ class StoreNode:
         self.settings = list(settings)  # lines of its file, taken at each start
         if password:
             self.settings.append(f"requirepass {password}")
+            if not sentinel:
+                self.settings.append(f"masterauth {password}")
         self._folder = folder
         self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
@@ -278,7 +280,6 @@ async def sentinel_group(
         "appendfsync everysec",
         "repl-diskless-sync-delay 0",
         "repl-ping-replica-period 1",
-        *([f"masterauth {password}"] * bool(password)),
         *settings,
     )
     nodes = [StoreNode(folder / f"server-{n}", *common, password=password) for n in range(3)]
@@ -286,6 +287,9 @@ async def sentinel_group(
         for node in nodes:
             await node.join(network, "replica-announce")
     master = nodes[0].known_port
+    logins = [f"sentinel auth-pass sessions {password}"] if password else []
+    if sentinel_password:
+        logins.append(f"sentinel sentinel-pass {sentinel_password}")
     sentinels = [
         StoreNode(
             folder / f"sentinel-{n}",
@@ -293,8 +297,7 @@ async def sentinel_group(
             f"sentinel down-after-milliseconds sessions {DOWN_AFTER_MS}",
             "sentinel failover-timeout sessions 1500",
             "sentinel parallel-syncs sessions 2",
-            *([f"sentinel auth-pass sessions {password}"] * bool(password)),
-            *([f"sentinel sentinel-pass {sentinel_password}"] * bool(sentinel_password)),
+            *logins,
             sentinel=True,
             password=sentinel_password,
         )
@@ -430,7 +433,6 @@ async def cluster_group(
             "appendfsync everysec",
             "repl-diskless-sync-delay 0",
             "repl-ping-replica-period 1",
-            *([f"masterauth {password}"] * bool(password)),
             *settings,
             password=password,
         )
