@@ -32,6 +32,9 @@ DOWN_AFTER_MS = 1000  # until Sentinel, or a cluster, takes a silent server for 
 _SECONDS = 20.0  # for what a server does in far less
 
 
+_taken: set[int] = set()  # ports given to servers, some of which have not started yet
+
+
 def free_port() -> int:
     """A port that nothing has, below those from which the system takes those of clients.
 
@@ -39,8 +42,11 @@ def free_port() -> int:
     """
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _taken:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _taken.add(port)
             return port
 
 
