@@ -123,10 +123,6 @@ class Server:
             self.rest()
 
     @property
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    @property
     def resident_mib(self) -> float:
         """The memory it occupies."""
         status = Path(f"/proc/{self.pid}/status").read_text()

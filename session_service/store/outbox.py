@@ -24,7 +24,7 @@ from session_service.store.scripts import Script
 _TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
 _TRIMMED = 1000  # events of a shard in one call
 _LEAST = 8  # events that a shard may have of a call's, whatever the others have
-_MOST_OF_CALL = 500  # events in one call, about: 2 ms of Redis
+_MOST_OF_CALL = 250  # events in one call, about: 1 ms of Redis
 _MOST = 2000  # events in one read, about
 
 _FROM_NOW = b"%d" % LAST_NUMBER  # the id of an entry later than any event
