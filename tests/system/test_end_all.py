@@ -1,0 +1,59 @@
+"""Ending very many sessions at once, while more are being created."""
+
+import asyncio
+from uuid import uuid4
+
+from session_service.domain.sessions import NewSession
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.repository import SessionRepository
+from tests.api import SESSIONS, create
+from tests.system.processes import Start
+
+SESSION_COUNT = 100_000
+CREATORS = 4
+HOUR_MS = 3_600_000
+
+
+async def test_a_hundred_thousand_of_a_user_end_while_more_come(
+    start: Start, store_url: str, repository: SessionRepository
+) -> None:
+    """Those from before are gone, each counted once; those of another user are untouched."""
+    nodes = [start(REDIS_URL=store_url, SESSION_KEY_PREFIX="test") for _ in range(2)]
+    user, agent = str(uuid4()), str(uuid4())
+    new = NewSession(agent, user, TimeoutConfig(HOUR_MS, True, HOUR_MS, HOUR_MS // 12), b"{}")
+    before: set[str] = set()
+    for _ in range(SESSION_COUNT // 500):
+        made = await asyncio.gather(*(repository.create(new) for _ in range(500)))
+        before.update(session.id for session in made)
+
+    since: set[str] = set()
+    over = asyncio.Event()
+    async with nodes[0].client() as here, nodes[1].client() as there:
+        bystander = await create(here)
+
+        async def go_on_creating() -> None:
+            while not over.is_set():
+                since.add((await create(here, userId=user))["sessionId"])
+
+        creating = [asyncio.create_task(go_on_creating()) for _ in range(CREATORS)]
+        ended, more = 0, True
+        while more:
+            async with there.delete(SESSIONS, params={"userId": user}) as answer:
+                body = await answer.json()
+                assert answer.status == 200, body
+                ended, more = ended + body["ended"], body["more"]
+        over.set()
+        await asyncio.gather(*creating)
+
+        left: set[str] = set()
+        query = {"userId": user, "limit": "1000"}
+        while query.get("cursor", "first"):
+            async with here.get(SESSIONS, params=query) as answer:
+                page = await answer.json()
+            left.update(session["sessionId"] for session in page["sessions"])
+            query["cursor"] = page["nextCursor"]
+        assert left
+        assert left <= since
+        assert ended == SESSION_COUNT + len(since - left)
+        async with there.get(f"{SESSIONS}/{bystander['sessionId']}") as answer:
+            assert answer.status == 200
