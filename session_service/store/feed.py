@@ -120,7 +120,7 @@ class Feed:
                 await self._deliver(batch, reader.position)
                 if not batch.more:
                     await asyncio.sleep(_INTERVAL_SECONDS)
-        except Exception:
+        except Exception:  # a defect; the streams end, and are resumed by their clients
             log.exception("defect in the feed")
             for subscription in list(self._subscriptions):
                 subscription.close()

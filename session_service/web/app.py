@@ -92,7 +92,7 @@ class App:
                 log.warning("store unavailable", extra={"reason": error.reason})
         except ConnectionError:
             raise  # the client has gone; there is nobody to answer
-        except Exception:
+        except Exception:  # a defect is answered like any error: no trace to the caller
             log.exception("defect", extra={"method": request.method, "path": request.path})
             answer = error_answer(InternalError())
         finally:

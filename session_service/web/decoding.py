@@ -22,7 +22,7 @@ from session_service.web.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from session_service.web.schemas import MAX_METADATA_BYTES, MAX_MOMENT, describe
+from session_service.web.requests import MAX_METADATA_BYTES, MAX_MOMENT, describe
 
 # The largest valid body: a message of 4,000 characters written as escapes (12 bytes each), its
 # metadata (six bytes for each of its own), and ten attachments of 10 KiB.

@@ -19,7 +19,7 @@ from session_service.domain.errors import (
     WebhookNotFound,
 )
 from session_service.web.answers import Answer, encode
-from session_service.web.schemas import ErrorInfo
+from session_service.web.responses import ErrorInfo
 
 
 class BadRequest(ServiceError):  # noqa: N818 - the tree is named by what happened

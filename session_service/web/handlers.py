@@ -21,25 +21,27 @@ from session_service.domain.times import iso
 from session_service.web.answers import Answer, encode
 from session_service.web.decoding import compact_attachments, compact_metadata, moment
 from session_service.web.errors import NotReady, error_answer
-from session_service.web.schemas import (
-    ConversationErased,
+from session_service.web.requests import (
     CreateSession,
     EndSessions,
     ListSessions,
+    ReadHistory,
+    SendMessage,
+    StreamEvents,
+    StreamSessionEvents,
+    TimeoutSettings,
+)
+from session_service.web.responses import (
+    ConversationErased,
     MessagePage,
     MessageSent,
     ProbeStatus,
-    ReadHistory,
-    SendMessage,
     SessionCreated,
     SessionEnded,
     SessionInfo,
     SessionList,
     SessionsEnded,
     SessionsHealth,
-    StreamEvents,
-    StreamSessionEvents,
-    TimeoutSettings,
 )
 from session_service.web.service import Service
 from session_service.web.streams import EventStream

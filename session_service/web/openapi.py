@@ -9,11 +9,12 @@ import msgspec
 from session_service import __version__
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.web import schemas
 from session_service.web.answers import REQUEST_ID_HEADER
 from session_service.web.decoding import headers_of
 from session_service.web.errors import ANSWERS
 from session_service.web.handlers import create_session, end_session, sessions_health
+from session_service.web.requests import Attachment, describe
+from session_service.web.responses import Error, Unhealthy
 from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.streams import CONTENT_TYPE as STREAM_TYPE
 from session_service.web.webhook_handlers import WEBHOOKS, create_webhook
@@ -80,7 +81,7 @@ def document(policy: TimeoutPolicy) -> dict[str, Any]:
 
 
 def _components(policy: TimeoutPolicy) -> dict[str, Any]:
-    types: list[Any] = [schemas.Error, schemas.Unhealthy, schemas.Attachment]
+    types: list[Any] = [Error, Unhealthy, Attachment]
     for route in ROUTES:
         types += [t for t in (route.response, route.body, route.query) if t]
     _, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -91,7 +92,7 @@ def _filled(node: Any, policy: TimeoutPolicy) -> Any:
     """Fill what depends on the settings: braces in descriptions and bounds."""
     match node:
         case {"description": str(description), **rest}:
-            return {"description": schemas.describe(description, policy), **_filled(rest, policy)}
+            return {"description": describe(description, policy), **_filled(rest, policy)}
         case dict():
             return {key: _filled(value, policy) for key, value in node.items()}
         case list():
@@ -186,9 +187,7 @@ def _responses(route: Route) -> dict[str, Any]:
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
             if len(answers) > 1
             else answers[0].description,
-            "content": _json(schemas.Unhealthy, schemas.Error)
-            if is_health
-            else _json(schemas.Error),
+            "content": _json(Unhealthy, Error) if is_health else _json(Error),
         }
         if answers[0].headers:
             response["headers"] = {

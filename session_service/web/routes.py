@@ -19,7 +19,13 @@ from session_service.domain.errors import (
     ValidationFailed,
     WebhookNotFound,
 )
-from session_service.web import handlers, schemas, webhook_handlers, webhook_schemas
+from session_service.web import (
+    handlers,
+    requests,
+    responses,
+    webhook_handlers,
+    webhook_schemas,
+)
 from session_service.web.answers import Answer
 from session_service.web.errors import (
     BadRequest,
@@ -51,11 +57,11 @@ class Route(NamedTuple):
     summary: str
     description: str
     status: int
-    response: type[schemas.Response]
+    response: type[responses.Response]
     answer: str  # what the success is called
     errors: tuple[type[ServiceError], ...] = ()
-    body: type[schemas.Request] | None = None
-    query: type[schemas.Request] | None = None
+    body: type[requests.Request] | None = None
+    query: type[requests.Request] | None = None
     streams: bool = False  # the response is what each event of the stream says
     is_atomic: bool = False
 
@@ -110,7 +116,7 @@ ROUTES = (
         "End Session",
         "Explicitly end and delete a conversation session",
         200,
-        schemas.SessionEnded,
+        responses.SessionEnded,
         "Session ended successfully",
         (SessionNotFound, StoreUnavailable),
         is_atomic=True,
@@ -124,10 +130,10 @@ ROUTES = (
         " conversations. Works for two seconds at most: repeat it while more is true. Sessions"
         " created before the call do not survive it then, those created since are left alone",
         200,
-        schemas.SessionsEnded,
+        responses.SessionsEnded,
         "Sessions ended",
         (ValidationFailed, StoreUnavailable),
-        query=schemas.EndSessions,
+        query=requests.EndSessions,
     ),
     Route(
         "POST",
@@ -136,10 +142,10 @@ ROUTES = (
         "Create Session",
         "Create a conversation session for a user and an agent",
         201,
-        schemas.SessionCreated,
+        responses.SessionCreated,
         "Session created; Location is its address",
         (StoreUnavailable,),
-        body=schemas.CreateSession,
+        body=requests.CreateSession,
         is_atomic=True,
     ),
     Route(
@@ -150,10 +156,10 @@ ROUTES = (
         "List live sessions, page by page. The order is stable and otherwise unspecified: a session"
         " that lives throughout a paging is met exactly once",
         200,
-        schemas.SessionList,
+        responses.SessionList,
         "A page of sessions",
         (ValidationFailed, StoreUnavailable),
-        query=schemas.ListSessions,
+        query=requests.ListSessions,
     ),
     Route(
         "GET",
@@ -162,7 +168,7 @@ ROUTES = (
         "Sessions Health",
         "Tell how the service and its store are; 503 is unhealthy",
         200,
-        schemas.SessionsHealth,
+        responses.SessionsHealth,
         "The service works",
         (StoreUnavailable,),
     ),
@@ -173,7 +179,7 @@ ROUTES = (
         "Get Session",
         "Read a session",
         200,
-        schemas.SessionInfo,
+        responses.SessionInfo,
         "The session",
         _ONE,
     ),
@@ -184,7 +190,7 @@ ROUTES = (
         "Renew Session",
         "Renew a session, whether or not it renews by itself. Counts as activity",
         200,
-        schemas.SessionInfo,
+        responses.SessionInfo,
         "The session, renewed",
         (*_ONE, RenewalFailed),
         is_atomic=True,
@@ -196,7 +202,7 @@ ROUTES = (
         "Session Heartbeat",
         "Keep a session alive: counts as activity, and renews it if autoRenew is set",
         200,
-        schemas.SessionInfo,
+        responses.SessionInfo,
         "The session",
         _ONE,
         is_atomic=True,
@@ -209,10 +215,10 @@ ROUTES = (
         "Change the given timeout settings and leave the others as they are; the deadline is worked"
         " out anew from the last renewal",
         200,
-        schemas.SessionInfo,
+        responses.SessionInfo,
         "The session, changed",
         _ONE,
-        body=schemas.TimeoutSettings,
+        body=requests.TimeoutSettings,
     ),
     Route(
         "POST",
@@ -221,10 +227,10 @@ ROUTES = (
         "Send Message",
         "Store a message, which counts as activity",
         201,
-        schemas.MessageSent,
+        responses.MessageSent,
         "The message, and the session after it",
         _ONE,
-        body=schemas.SendMessage,
+        body=requests.SendMessage,
         is_atomic=True,
     ),
     Route(
@@ -235,10 +241,10 @@ ROUTES = (
         "Read a conversation, newest first. before and after are exclusive and can be combined;"
         " after alone reads the messages that follow it directly",
         200,
-        schemas.MessagePage,
+        responses.MessagePage,
         "A page of messages",
         (ValidationFailed, *_ONE),
-        query=schemas.ReadHistory,
+        query=requests.ReadHistory,
     ),
     Route(
         "POST",
@@ -318,10 +324,10 @@ ROUTES = (
         "Follow what happens to a session, as server-sent events in the order in which it happens;"
         " ends after the event that the session has ended or expired. " + _STREAM,
         200,
-        schemas.CloudEvent,
+        responses.CloudEvent,
         "A stream, until the session ends",
         (ValidationFailed, *_ONE),
-        query=schemas.StreamSessionEvents,
+        query=requests.StreamSessionEvents,
         streams=True,
     ),
     Route(
@@ -332,10 +338,10 @@ ROUTES = (
         "Follow what happens to all sessions, or those that match, as server-sent events in one"
         " order. " + _STREAM,
         200,
-        schemas.CloudEvent,
+        responses.CloudEvent,
         "A stream without end",
         (ValidationFailed, StoreUnavailable),
-        query=schemas.StreamEvents,
+        query=requests.StreamEvents,
         streams=True,
     ),
     Route(
@@ -346,10 +352,10 @@ ROUTES = (
         "Read the conversation of a session that has ended or run out, where and as long as the"
         " service keeps it; of one that lives, the session has it",
         200,
-        schemas.MessagePage,
+        responses.MessagePage,
         "A page of messages",
         (ValidationFailed, ConversationNotFound, StoreUnavailable),
-        query=schemas.ReadHistory,
+        query=requests.ReadHistory,
     ),
     Route(
         "DELETE",
@@ -358,7 +364,7 @@ ROUTES = (
         "Erase Messages",
         "Erase the conversation of a session that has ended or run out, at once",
         200,
-        schemas.ConversationErased,
+        responses.ConversationErased,
         "Conversation erased",
         (ConversationNotFound, StoreUnavailable),
         is_atomic=True,
@@ -370,7 +376,7 @@ ROUTES = (
         "Liveness",
         "Tell that the process lives",
         200,
-        schemas.ProbeStatus,
+        responses.ProbeStatus,
         "It does",
     ),
     Route(
@@ -380,7 +386,7 @@ ROUTES = (
         "Readiness",
         "Tell whether requests can be served",
         200,
-        schemas.ProbeStatus,
+        responses.ProbeStatus,
         "They can",
         (StoreUnavailable, NotReady),
     ),

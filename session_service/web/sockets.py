@@ -129,7 +129,7 @@ class Sockets:
             session = await self._join_room(socket, _session_id(given))
         except ServiceError as error:
             return await self._refuse(socket, error)
-        except Exception:
+        except Exception:  # a defect is answered like any error: no trace to the caller
             log.exception("defect in a socket")
             return await self._refuse(socket, InternalError())
         return {
@@ -224,7 +224,7 @@ class Sockets:
                     break
         except FellBehindError:
             log.warning("sockets closed: messages were not read in time from the store")
-        except Exception:
+        except Exception:  # a defect; its members are closed, connect and join again
             log.exception("defect in a room")
         finally:
             self._close(room)

@@ -1,4 +1,4 @@
-"""Requests and responses about webhooks, as they travel (see schemas.py)."""
+"""Requests and responses about webhooks, as they travel (see requests.py, responses.py)."""
 
 from typing import Annotated, Any
 
@@ -14,7 +14,8 @@ from session_service.domain.webhooks import (
     QueueSizes,
     Webhook,
 )
-from session_service.web.schemas import Request, Response, Timestamp, Uuid
+from session_service.web.requests import Request, Uuid
+from session_service.web.responses import Response, Timestamp
 
 _ALL_TYPES = [*EVENT_TYPES, *(f"session.{name}" for name in EVENT_TYPES)]
 
