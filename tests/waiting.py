@@ -20,3 +20,9 @@ async def wait_until(
             return value
         assert time.monotonic() < give_up, f"still not so after {seconds} s: {condition}"
         await asyncio.sleep(every)
+
+
+async def a_moment_later(ms: float = 1) -> None:
+    """Let the clock go on by more than that: stores under test have the one of this machine."""
+    until = time.time() + ms / 1000
+    await wait_until(lambda: time.time() > until, every=0.001)

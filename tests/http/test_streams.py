@@ -17,22 +17,17 @@ from session_service.web import streams
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error, create
 from tests.sse import EVENTS, Source, follow
-from tests.waiting import wait_until
+from tests.waiting import a_moment_later, wait_until
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 async def of_new_session(client: Client) -> tuple[str, Source]:
-    """Create a session and follow it; its URL and what is told of it."""
+    """Create a session and follow it; its URL and what is told of it from then on."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
-    await a_moment_later()
+    await a_moment_later()  # for a stream starts with the millisecond in which it is asked for
     source = await follow(client, f"{url}/events")
     return url, source
-
-
-async def a_moment_later() -> None:
-    """Let the clock go on: a stream starts with the millisecond in which it is asked for."""
-    await asyncio.sleep(0.002)
 
 
 def new_session() -> NewSession:

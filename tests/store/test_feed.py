@@ -16,7 +16,7 @@ from session_service.store.outbox import Outbox
 from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
 from tests.conftest import KEYS, RETENTION_MS
-from tests.waiting import wait_until
+from tests.waiting import a_moment_later, wait_until
 
 HOUR = 3_600_000
 LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
@@ -39,16 +39,6 @@ async def lives(repository: SessionRepository, count: int) -> list[Session]:
         return session
 
     return await asyncio.gather(*(live() for _ in range(count)))
-
-
-async def a_moment_later(redis: Any) -> None:
-    """Let the store's clock go on: a subscription starts with the millisecond in which it comes."""
-    start = await redis.time()
-
-    async def is_past() -> bool:
-        return bool(await redis.time() > (start[0], start[1] + 1000))
-
-    await wait_until(is_past)
 
 
 async def take(subscription: Subscription, count: int) -> list[Any]:
@@ -78,7 +68,7 @@ async def test_subscribers_get_all_that_happens_in_one_order(
 ) -> None:
     """Each the same, and exactly what is in the store."""
     await lives(repository, 5)  # before they came
-    await a_moment_later(redis)
+    await a_moment_later()
     before = len(await stored(redis))
     subscriptions = [await feed.subscribe(EVERYTHING) for _ in range(3)]
     await lives(repository, 50)
@@ -132,18 +122,18 @@ async def test_a_read_without_more_has_come_to_the_present(
     for _ in range(20):
         await asyncio.gather(*(repository.create(new()) for _ in range(40)))
         seconds, microseconds = await redis.time()
-        await a_moment_later(redis)
+        await a_moment_later()
         while (await reader.read()).more:
             pass
         assert reader.position >= EventId.before(seconds * 1000 + microseconds // 1000)
 
 
 async def test_a_filter_lets_through_what_matches(
-    feed: Feed, repository: SessionRepository, redis: Any
+    feed: Feed, repository: SessionRepository
 ) -> None:
     """By session, by user, by agent and by type."""
     first = await repository.create(new())
-    await a_moment_later(redis)
+    await a_moment_later()
     subscriptions = {
         "session": await feed.subscribe(EventFilter(session_id=first.id)),
         "user": await feed.subscribe(EventFilter(user_id=first.user_id)),
@@ -229,7 +219,7 @@ class TestWhenTheOutboxIsBounded:
     ) -> None:
         """A quiet shard's past is not missed by who has seen it."""
         await lives(repository, 20)
-        await asyncio.sleep(0.2)
+        await a_moment_later(100)
         await outbox.trim(policy)
         last = await repository.create(new())
         start = (await stored(redis))[-1]

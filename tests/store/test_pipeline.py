@@ -92,11 +92,12 @@ def test_a_server_that_resets_connections_is_tried_again(run: Any) -> None:
     """Whenever it does so, in the middle of the handshake too; once it does not, calls succeed."""
     with socket.create_server(("127.0.0.1", 0)) as resetting:
         port = resetting.getsockname()[1]
-        threading.Thread(target=_reset_all, args=(resetting,), daemon=True).start()
-        run(_be_reset(resetting, port))
+        resets: list[int] = []
+        threading.Thread(target=_reset_all, args=(resetting, resets), daemon=True).start()
+        run(_be_reset(resetting, port, resets))
 
 
-def _reset_all(listener: socket.socket) -> None:
+def _reset_all(listener: socket.socket, resets: list[int]) -> None:
     """Accept connections and end each with a reset, at once or a moment later."""
     with suppress(OSError):  # until it is closed
         while True:
@@ -105,9 +106,10 @@ def _reset_all(listener: socket.socket) -> None:
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             connection.close()
+            resets.append(1)
 
 
-async def _be_reset(resetting: socket.socket, port: int) -> None:
+async def _be_reset(resetting: socket.socket, port: int, resets: list[int]) -> None:
     url = f"redis://127.0.0.1:{port}"
     calls = pipeline(url, connect(url, 1), 1)
     repository = SessionRepository(calls, Keys("test"), 60_000)
@@ -118,9 +120,11 @@ async def _be_reset(resetting: socket.socket, port: int) -> None:
         except StoreUnavailable:
             return None
 
-    for _ in range(20):
+    async def is_reset_often() -> bool:
         assert await created() is None
-        await asyncio.sleep(0.1)
+        return len(resets) >= 20
+
+    await wait_until(is_reset_often)
     resetting.shutdown(socket.SHUT_RDWR)
     resetting.close()
     with store_server(valkey_binary(), "--port", str(port)):
