@@ -21,11 +21,17 @@ from session_service.store.webhooks import Webhooks
 from session_service.web.server import Server
 from session_service.web.service import Service
 from tests.api import Client
-from tests.servers import redis_binary, store_server, valkey_binary
+from tests.servers import store_server, valkey_binary
+from tests.tools import needs, report_missing
 
 STORE_TIMEOUT = 5.0
 RETENTION_MS = 60_000
 KEYS = Keys("test")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which tools were missing."""
+    report_missing(terminalreporter)
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +42,11 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    with store_server(redis_binary() or "redis-server") as url:
+    with store_server("redis-server") as url:
         yield url
 
 
-@pytest.fixture(params=["fakeredis", "valkey"] + ["redis"] * bool(redis_binary()))
+@pytest.fixture(params=["fakeredis", "valkey", pytest.param("redis", marks=needs("redis-server"))])
 def store_url(request: pytest.FixtureRequest) -> str:
     """The URL of a store; several tests may use it one after the other."""
     if request.param == "fakeredis":

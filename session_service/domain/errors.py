@@ -5,6 +5,9 @@
     ├── SessionNotFound       never existed, was ended, or its retention is over
     ├── ConversationNotFound  none is kept: the session lives or never was, or its time is over
     ├── SessionExpired        ran out, and is still within its retention
+    ├── RecordUnreadable      the stored record is damaged, or of a newer format
+    ├── TooManySessions       the user has as many live sessions as SESSION_MAX_PER_USER allows
+    ├── TooManyMessages       the session has as many messages as SESSION_MAX_MESSAGES allows
     ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
     ├── IdempotencyMismatch   the key was used for another request
     ├── IdempotencyConflict   the request with this key is being worked on
@@ -27,14 +30,14 @@ class ServiceError(Exception):
         self.details = details
 
 
-class ValidationFailed(ServiceError):  # noqa: N818 - the tree is named by what happened
+class ValidationFailed(ServiceError):
     """A field's value is not allowed; the message names the field and what is."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}", details=field)
 
 
-class SessionNotFound(ServiceError):  # noqa: N818
+class SessionNotFound(ServiceError):
     """There is no such session, or none the caller may see: one answer, no oracle."""
 
     def __init__(self) -> None:
@@ -44,7 +47,7 @@ class SessionNotFound(ServiceError):  # noqa: N818
         )
 
 
-class ConversationNotFound(ServiceError):  # noqa: N818
+class ConversationNotFound(ServiceError):
     """No conversation is kept under the channel: one answer, no oracle."""
 
     def __init__(self) -> None:
@@ -54,14 +57,44 @@ class ConversationNotFound(ServiceError):  # noqa: N818
         )
 
 
-class SessionExpired(ServiceError):  # noqa: N818
+class SessionExpired(ServiceError):
     """The session ran out."""
 
     def __init__(self) -> None:
         super().__init__("Session has expired", "Create a new session to go on.")
 
 
-class RenewalFailed(ServiceError):  # noqa: N818
+class RecordUnreadable(ServiceError):
+    """The stored record is damaged or was written by a newer version; it is left untouched."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The stored record cannot be read by this node",
+            "It is damaged, or a newer version of the service wrote it. It was left as it is.",
+        )
+
+
+class TooManySessions(ServiceError):
+    """The user has as many live sessions as one user may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "Too many sessions",
+            f"A user can have at most {limit:,} live sessions. End one, or wait until one expires.",
+        )
+
+
+class TooManyMessages(ServiceError):
+    """The session has as many messages as one session may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "Too many messages",
+            f"A session can have at most {limit:,} messages. Create a new session to go on.",
+        )
+
+
+class RenewalFailed(ServiceError):
     """The session already lasts until its maximum duration."""
 
     def __init__(self, max_duration_minutes: float) -> None:
@@ -72,7 +105,7 @@ class RenewalFailed(ServiceError):  # noqa: N818
         )
 
 
-class IdempotencyMismatch(ServiceError):  # noqa: N818
+class IdempotencyMismatch(ServiceError):
     """The Idempotency-Key was used for another request."""
 
     def __init__(self) -> None:
@@ -82,7 +115,7 @@ class IdempotencyMismatch(ServiceError):  # noqa: N818
         )
 
 
-class IdempotencyConflict(ServiceError):  # noqa: N818
+class IdempotencyConflict(ServiceError):
     """The first request with this Idempotency-Key has not been answered yet."""
 
     def __init__(self) -> None:
@@ -92,21 +125,21 @@ class IdempotencyConflict(ServiceError):  # noqa: N818
         )
 
 
-class WebhookNotFound(ServiceError):  # noqa: N818
+class WebhookNotFound(ServiceError):
     """There is no such webhook."""
 
     def __init__(self) -> None:
         super().__init__("Webhook not found", "It was never registered, or was removed.")
 
 
-class TooManyWebhooks(ServiceError):  # noqa: N818
+class TooManyWebhooks(ServiceError):
     """As many webhooks are registered as there may be."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("Too many webhooks", f"At most {limit} can be registered; remove one.")
 
 
-class StoreUnavailable(ServiceError):  # noqa: N818
+class StoreUnavailable(ServiceError):
     """The store cannot be reached in time, or cannot take the command now."""
 
     def __init__(self, reason: str = "") -> None:

@@ -9,11 +9,14 @@ from session_service.domain.errors import (
     ConversationNotFound,
     IdempotencyConflict,
     IdempotencyMismatch,
+    RecordUnreadable,
     RenewalFailed,
     ServiceError,
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TooManyMessages,
+    TooManySessions,
     TooManyWebhooks,
     ValidationFailed,
     WebhookNotFound,
@@ -22,28 +25,28 @@ from session_service.web.answers import Answer, encode
 from session_service.web.responses import ErrorInfo
 
 
-class BadRequest(ServiceError):  # noqa: N818 - the tree is named by what happened
+class BadRequest(ServiceError):
     """The bytes are no HTTP request that can be understood."""
 
     def __init__(self, details: str = "") -> None:
         super().__init__("The request is not valid HTTP", details)
 
 
-class InvalidJson(ServiceError):  # noqa: N818
+class InvalidJson(ServiceError):
     """The body is not JSON, or is not an object."""
 
     def __init__(self, details: str) -> None:
         super().__init__("The body must be a JSON object", details)
 
 
-class RouteNotFound(ServiceError):  # noqa: N818
+class RouteNotFound(ServiceError):
     """There is nothing at the path."""
 
     def __init__(self) -> None:
         super().__init__("There is nothing at this path", "GET /openapi.json lists what there is.")
 
 
-class MethodNotAllowed(ServiceError):  # noqa: N818
+class MethodNotAllowed(ServiceError):
     """The path does not know the method."""
 
     def __init__(self, allowed: str) -> None:
@@ -51,14 +54,14 @@ class MethodNotAllowed(ServiceError):  # noqa: N818
         self.allowed = allowed
 
 
-class RequestTimeout(ServiceError):  # noqa: N818
+class RequestTimeout(ServiceError):
     """The body did not arrive in time."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("The body did not arrive in time", f"It must within {seconds:g} seconds.")
 
 
-class SocketRefused(ServiceError):  # noqa: N818
+class SocketRefused(ServiceError):
     """Not a request that Socket.IO can take."""
 
     def __init__(self) -> None:
@@ -69,35 +72,78 @@ class SocketRefused(ServiceError):  # noqa: N818
         )
 
 
-class PayloadTooLarge(ServiceError):  # noqa: N818
+class PayloadTooLarge(ServiceError):
     """The body is larger than any valid one."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("The body is too large", f"At most {limit:,} bytes are taken.")
 
 
-class UnsupportedMediaType(ServiceError):  # noqa: N818
+class UnsupportedMediaType(ServiceError):
     """The body is not declared to be JSON."""
 
     def __init__(self) -> None:
         super().__init__("The body must be JSON", "Send Content-Type: application/json")
 
 
-class ExpectationFailed(ServiceError):  # noqa: N818
+class Forbidden(ServiceError):
+    """The request comes from a page or for a host that the settings do not allow."""
+
+    def __init__(self, message: str, details: str) -> None:
+        super().__init__(message, details)
+
+
+class RateLimited(ServiceError):
+    """The caller has made too many requests; ``retry_after`` is in whole seconds."""
+
+    def __init__(self, details: str, retry_after: int) -> None:
+        super().__init__("Too many requests", details)
+        self.retry_after = retry_after
+
+
+class UriTooLong(ServiceError):
+    """The request target is longer than the service takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("The request target is too long", f"Allowed: at most {limit:,} bytes.")
+
+
+class HeadersTooLarge(ServiceError):
+    """The headers are larger than the service takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("The headers are too large", f"Allowed: at most {limit:,} bytes in all.")
+
+
+class CodingNotSupported(ServiceError):
+    """The request has a transfer coding other than chunked."""
+
+    def __init__(self) -> None:
+        super().__init__("The transfer coding is not supported", "Allowed: chunked.")
+
+
+class HttpVersionNotSupported(ServiceError):
+    """The request line names a version other than HTTP/1.0 or HTTP/1.1."""
+
+    def __init__(self) -> None:
+        super().__init__("The HTTP version is not supported", "Allowed: HTTP/1.0 and HTTP/1.1.")
+
+
+class ExpectationFailed(ServiceError):
     """The Expect header asks for something other than 100-continue."""
 
     def __init__(self) -> None:
         super().__init__("The Expect header cannot be met", "Allowed: 100-continue")
 
 
-class NotReady(ServiceError):  # noqa: N818
+class NotReady(ServiceError):
     """The service is about to stop."""
 
     def __init__(self) -> None:
         super().__init__("The service is shutting down", "Ask another node.")
 
 
-class Overloaded(ServiceError):  # noqa: N818
+class Overloaded(ServiceError):
     """As much is under way as there may be; waiting in line would not help."""
 
     def __init__(self) -> None:
@@ -129,6 +175,7 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     SocketRefused: ErrorAnswer(400, "BAD_REQUEST", "Not a request for Socket.IO"),
     ValidationFailed: ErrorAnswer(400, "VALIDATION_ERROR", "A field is missing or out of range"),
     InvalidJson: ErrorAnswer(400, "INVALID_JSON", "The body is not a JSON object"),
+    Forbidden: ErrorAnswer(403, "FORBIDDEN", "The origin or the host is not allowed"),
     SessionNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Session not found"),
     ConversationNotFound: ErrorAnswer(404, "SESSION_NOT_FOUND", "Conversation not found"),
     WebhookNotFound: ErrorAnswer(404, "WEBHOOK_NOT_FOUND", "Webhook not found"),
@@ -139,18 +186,28 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
         409, "IDEMPOTENCY_CONFLICT", "The request with this key is being worked on", _SOON
     ),
     TooManyWebhooks: ErrorAnswer(409, "TOO_MANY_WEBHOOKS", "As many as there may be"),
+    TooManySessions: ErrorAnswer(409, "TOO_MANY_SESSIONS", "The user has too many live sessions"),
     SessionExpired: ErrorAnswer(410, "SESSION_EXPIRED", "Session has expired"),
     PayloadTooLarge: ErrorAnswer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
+    UriTooLong: ErrorAnswer(414, "URI_TOO_LONG", "The request target is too long"),
     UnsupportedMediaType: ErrorAnswer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
     ExpectationFailed: ErrorAnswer(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
     RenewalFailed: ErrorAnswer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
+    TooManyMessages: ErrorAnswer(422, "TOO_MANY_MESSAGES", "The session has too many messages"),
     IdempotencyMismatch: ErrorAnswer(
         422, "IDEMPOTENCY_MISMATCH", "The Idempotency-Key was used for another request"
     ),
+    RateLimited: ErrorAnswer(429, "RATE_LIMITED", "Too many requests"),
+    HeadersTooLarge: ErrorAnswer(431, "HEADERS_TOO_LARGE", "The headers are too large"),
     InternalError: ErrorAnswer(500, "INTERNAL_ERROR", "Internal server error"),
+    CodingNotSupported: ErrorAnswer(501, "NOT_IMPLEMENTED", "Unknown transfer coding"),
+    RecordUnreadable: ErrorAnswer(503, "RECORD_UNREADABLE", "The stored record cannot be read"),
     StoreUnavailable: ErrorAnswer(503, "STORE_UNAVAILABLE", "The store cannot be reached", _SOON),
     Overloaded: ErrorAnswer(503, "OVERLOADED", "Too much is under way", _SOON),
     NotReady: ErrorAnswer(503, "NOT_READY", "The service is shutting down", _SOON),
+    HttpVersionNotSupported: ErrorAnswer(
+        505, "HTTP_VERSION_NOT_SUPPORTED", "Not HTTP/1.0 or HTTP/1.1"
+    ),
 }
 
 
@@ -166,9 +223,9 @@ def error_body(error: ServiceError) -> dict[str, Any]:
 def error_answer(error: ServiceError, **more: Any) -> Answer:
     """Write an error as its HTTP answer, with ``more`` members beside the two it always has."""
     kind = ANSWERS[type(error)]
-    allow = (("Allow", error.allowed),) if isinstance(error, MethodNotAllowed) else ()
-    return Answer(
-        kind.status,
-        encode({**error_body(error), **more}),
-        (*kind.headers, *allow),
-    )
+    own: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, MethodNotAllowed):
+        own = (("Allow", error.allowed),)
+    elif isinstance(error, RateLimited):
+        own = (("Retry-After", str(error.retry_after)),)
+    return Answer(kind.status, encode({**error_body(error), **more}), (*kind.headers, *own))

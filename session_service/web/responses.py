@@ -311,7 +311,7 @@ class Error(Response, kw_only=True):
     error: ErrorInfo
 
 
-class Unhealthy(Error, kw_only=True):  # noqa: N818 - a response, not an exception
+class Unhealthy(Error, kw_only=True):
     """The store cannot be reached, so nothing can be counted."""
 
     status: Annotated[str, Meta(extra_json_schema={"const": "unhealthy"})]

@@ -1,7 +1,6 @@
 """Logins and TLS, as the URL has them."""
 
 import asyncio
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from redis import Redis
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.connection import connect, pipeline
 from tests.servers import store_server, valkey_binary
+from tests.tools import need
 
 
 class Certificate(NamedTuple):
@@ -26,8 +26,7 @@ class Certificate(NamedTuple):
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl on the PATH to make a certificate with")
+    need("openssl")
     folder = tmp_path_factory.mktemp("tls")
     made = Certificate(folder / "certificate.pem", folder / "key.pem")
     subprocess.run(

@@ -43,10 +43,8 @@ HAS_PROC = Path("/proc/self/fd").exists()
 def _possible(name: str) -> Any:
     """A scenario, to be left out where the machine has not what it takes."""
     lacks = {
-        "no address but 127.0.0.1, so that nothing can be parted": "parted" in name
-        and not is_possible(),
-        "no /proc, from which the sockets of a process are counted": name == "cancels"
-        and not HAS_PROC,
+        "missing tool: loopback addresses beside 127.0.0.1": "parted" in name and not is_possible(),
+        "missing tool: /proc": name == "cancels" and not HAS_PROC,
     }
     marks = [pytest.mark.skipif(lack, reason=reason) for reason, lack in lacks.items()]
     return pytest.param(name, marks=marks)
@@ -59,7 +57,7 @@ def test_what_was_acknowledged_holds(name: str) -> None:
     assert row.problems == []
 
 
-@pytest.mark.skipif(not HAS_PROC, reason="no /proc, from which memory and sockets are read")
+@pytest.mark.skipif(not HAS_PROC, reason="missing tool: /proc")
 def test_many_requests_leave_nothing_behind() -> None:
     """No tasks, no sockets and no keys of sessions that were ended."""
     row = uvloop.run(soaked(4, rate=1000))

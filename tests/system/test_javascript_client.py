@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import shutil
 import subprocess
 import tarfile
 from datetime import datetime
@@ -14,6 +13,7 @@ import pytest
 
 from tests.api import SESSIONS
 from tests.system.processes import ServiceProcess, Start
+from tests.tools import need, skip_without
 from tests.waiting import wait_until
 
 PACKAGE = "@elizaos/api-client@1.7.2"
@@ -36,8 +36,7 @@ def sha512(file: Path) -> str:
 @pytest.fixture(scope="session")
 def bundle(pytestconfig: pytest.Config) -> Path:
     """The client's bundle, which runs by itself; fetched once, and the same bytes each time."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("no Node.js on the PATH")
+    need("node", "npm")
     folder = pytestconfig.cache.mkdir("javascript-client")
     archive = folder / "elizaos-api-client-1.7.2.tgz"
     if not archive.exists() or sha512(archive) != SHA512:
@@ -45,7 +44,7 @@ def bundle(pytestconfig: pytest.Config) -> Path:
             ["npm", "pack", PACKAGE], cwd=folder, capture_output=True, timeout=60, check=False
         )
         if packed.returncode:
-            pytest.skip(f"npm cannot fetch {PACKAGE}")
+            skip_without(f"{PACKAGE} from npm")
     assert sha512(archive) == SHA512
     module = folder / "client.mjs"
     with tarfile.open(archive) as package:

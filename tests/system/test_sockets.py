@@ -16,6 +16,7 @@ from aiohttp import ClientSession
 
 from tests.api import SESSIONS
 from tests.system.processes import ROOT, ServiceProcess, Start
+from tests.tools import need, skip_without
 
 JS = Path(__file__).parent / "js"
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
@@ -24,8 +25,7 @@ SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUT
 @pytest.fixture(scope="session")
 def client_folder(pytestconfig: pytest.Config) -> Path:
     """Where the client and what it needs are installed, as the lock file has it."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("no Node.js on the PATH")
+    need("node", "npm")
     folder = pytestconfig.cache.mkdir("socket.io-client-4.8.4")
     if not (folder / "node_modules" / ".package-lock.json").exists():
         shutil.copytree(JS / "socket.io", folder, dirs_exist_ok=True)
@@ -37,7 +37,7 @@ def client_folder(pytestconfig: pytest.Config) -> Path:
             check=False,
         )
         if installed.returncode:
-            pytest.skip("npm cannot fetch socket.io-client")
+            skip_without("socket.io-client from npm")
     return folder
 
 

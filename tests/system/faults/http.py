@@ -7,11 +7,11 @@ import struct
 from typing import Any, NamedTuple, cast
 
 
-class Unanswered(Exception):  # noqa: N818 - it is named by what happened
+class Unanswered(Exception):
     """The request was sent, and the connection ended before an answer came."""
 
 
-class NotSent(Exception):  # noqa: N818
+class NotSent(Exception):
     """There was no connection to send the request on."""
 
 

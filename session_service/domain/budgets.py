@@ -1,0 +1,24 @@
+"""What a request, a page, a response and a connection may cost: every bound, with its reason.
+
+A bound that operators want to change is a setting, whose default stands here. Sizes are bytes of
+UTF-8 unless a name says otherwise, times are seconds.
+"""
+
+KIB, MIB = 1024, 1024 * 1024
+
+# Requests
+BODY_BYTES = 256 * KIB  # an agent's reply of 128 KiB whose every second byte is an escape
+TARGET_BYTES = 8 * KIB  # path and query; proxies allow 8 KiB as well
+HEADERS_BYTES = 32 * KIB  # all header fields together: browsers send up to 8 KiB of cookies
+JSON_DEPTH = 64  # levels of nesting, the same on every Python version
+METADATA_BYTES = 10 * KIB  # contract, "Create"
+CONTENT_CHARACTERS = 4000  # of a user's message, in Unicode code points; contract, "Messages"
+REPLY_BYTES = 128 * KIB  # of an agent's message; the default of SESSION_REPLY_MAX_BYTES
+ATTACHMENTS = 10  # of a message
+ATTACHMENT_BYTES = 10 * KIB
+ATTACHMENTS_BYTES = 64 * KIB  # together
+
+# Responses
+PAGE_BYTES = MIB  # a page ends here or at its limit, and has at least one entry
+HISTORY_LIMIT = 100  # messages of a page
+LIST_LIMIT = 1000  # sessions of a page
