@@ -11,7 +11,7 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 # Empty when .venv is whole: venv writes `activate` last, and an upgrade of the system may have taken the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test lint format bench bench-scale bench-deadlines bench-streams profile chaos lock clean venv
+.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams profile chaos lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -21,6 +21,9 @@ run: .venv/installed-run ## serve on $PORT (3000), keeping the data in ./data un
 
 test: lint ## lint, check types, run the tests; PYTEST_ARGS goes to pytest
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+proof: .venv/installed-test ## run the long proofs, such as 100,000 interleavings of all scripts
+	.venv/bin/python -m pytest -m proof --timeout 1200 $(PYTEST_ARGS)
 
 lint: .venv/installed-test ## ruff and mypy
 	.venv/bin/python -m ruff check
