@@ -102,7 +102,7 @@ async def list_sessions(service: Service, given: ListSessions) -> Answer:
     return _reply(200, SessionList.of(page))
 
 
-async def sessions_health(service: Service) -> Answer:
+async def get_sessions_health(service: Service) -> Answer:
     """Tell how the service and its store are."""
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
@@ -131,18 +131,20 @@ async def renew_session(service: Service, session_id: str) -> Answer:
     return _info(await service.repository.renew(session_id))
 
 
-async def heartbeat(service: Service, session_id: str) -> Answer:
+async def session_heartbeat(service: Service, session_id: str) -> Answer:
     """Keep a session alive."""
     return _info(await service.repository.heartbeat(session_id))
 
 
-async def change_timeout(service: Service, session_id: str, given: TimeoutSettings) -> Answer:
+async def update_session_timeout(
+    service: Service, session_id: str, given: TimeoutSettings
+) -> Answer:
     """Change the given timeout settings of a session."""
     change = _change(given, service.policy)
     return _info(await service.repository.change_timeout(session_id, change))
 
 
-async def send_message(service: Service, session_id: str, given: SendMessage) -> Answer:
+async def send_session_message(service: Service, session_id: str, given: SendMessage) -> Answer:
     """Store a message, which counts as activity."""
     sent = await service.repository.send(
         session_id,
@@ -156,7 +158,7 @@ async def send_message(service: Service, session_id: str, given: SendMessage) ->
     return _reply(201, MessageSent.of(*sent))
 
 
-async def read_history(service: Service, session_id: str, given: ReadHistory) -> Answer:
+async def get_session_messages(service: Service, session_id: str, given: ReadHistory) -> Answer:
     """Read a conversation, newest first."""
     history = await service.repository.history(
         session_id,

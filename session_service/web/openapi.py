@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.answers import REQUEST_ID_HEADER
 from session_service.web.decoding import headers_of
 from session_service.web.errors import ANSWERS
-from session_service.web.handlers import create_session, end_session, sessions_health
+from session_service.web.handlers import create_session, end_session, get_sessions_health
 from session_service.web.requests import Attachment, describe
 from session_service.web.responses import Error, Unhealthy
 from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
@@ -61,10 +62,11 @@ _KEY = {
 
 def document(policy: TimeoutPolicy) -> dict[str, Any]:
     """Write the document of a service with these timeout rules."""
-    components = _components(policy)
+    components = _schemas_of([Error, Unhealthy, Attachment, *_body_types()], policy)
+    queries = _schemas_of([route.query for route in ROUTES if route.query], policy)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in ROUTES:
-        paths[route.path][route.method.lower()] = _operation(route, components)
+        paths[route.path][route.method.lower()] = _operation(route, queries)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -74,23 +76,32 @@ def document(policy: TimeoutPolicy) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
-        "tags": [{"name": n} for n in ("sessions", "events", "webhooks", "probes")],
+        "tags": [{"name": n} for n in ("messaging", "events", "webhooks", "probes")],
         "paths": dict(paths),
         "components": {"schemas": components},
     }
 
 
-def _components(policy: TimeoutPolicy) -> dict[str, Any]:
-    types: list[Any] = [Error, Unhealthy, Attachment]
+def _body_types() -> Iterator[Any]:
     for route in ROUTES:
-        types += [t for t in (route.response, route.body, route.query) if t]
-    _, components = msgspec.json.schema_components(types, ref_template=_REF)
-    return {name: _filled(schema, policy) for name, schema in components.items()}
+        yield from filter(None, (route.response, route.body))
+
+
+def _schemas_of(types: list[Any], policy: TimeoutPolicy) -> dict[str, Any]:
+    """Return the JSON Schema of each type, and of the types in it, by name.
+
+    Those of queries stay out of the document's components: an operation lists their properties
+    as parameters, and code generators would write every enum of theirs twice.
+    """
+    _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
+    return {name: _filled(schema, policy) for name, schema in schemas.items()}
 
 
 def _filled(node: Any, policy: TimeoutPolicy) -> Any:
     """Fill what depends on the settings: braces in descriptions and bounds."""
     match node:
+        case {"oneOf": list(), "type": str(), **rest}:  # the alternatives have types of their own
+            return _filled(rest | {"oneOf": node["oneOf"]}, policy)
         case {"description": str(description), **rest}:
             return {"description": describe(description, policy), **_filled(rest, policy)}
         case dict():
@@ -103,7 +114,7 @@ def _filled(node: Any, policy: TimeoutPolicy) -> Any:
             return node
 
 
-def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _camel(route.handler.__name__),
         "summary": route.summary,
@@ -124,7 +135,7 @@ def _operation(route: Route, components: dict[str, Any]) -> dict[str, Any]:
             }
         )
     if route.query:
-        schema = components[route.query.__name__]
+        schema = queries[route.query.__name__]
         parameters += [
             {
                 "name": name,
@@ -158,7 +169,7 @@ def _tag(route: Route) -> str:
         return "events"
     if route.path.startswith(WEBHOOKS):
         return "webhooks"
-    return "sessions" if route.path.startswith("/api/") else "probes"
+    return "messaging" if route.path.startswith("/api/") else "probes"
 
 
 def _responses(route: Route) -> dict[str, Any]:
@@ -182,7 +193,9 @@ def _responses(route: Route) -> dict[str, Any]:
     for error in route.all_errors:
         by_status[ANSWERS[error].status].append(ANSWERS[error])
     for status, answers in sorted(by_status.items()):
-        is_health = route.handler is sessions_health and status == ANSWERS[StoreUnavailable].status
+        is_health = (
+            route.handler is get_sessions_health and status == ANSWERS[StoreUnavailable].status
+        )
         response: dict[str, Any] = {
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
             if len(answers) > 1
@@ -204,10 +217,11 @@ def _json(*of: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _stream(of: type[msgspec.Struct]) -> dict[str, Any]:
-    """Describe a stream; OpenAPI 3.1 has no way to say what is in it but in words."""
-    reference = f"#/components/schemas/{of.__name__}"
-    description = f"Server-sent events; the data of each is a JSON object as in {reference}"
-    return {STREAM_TYPE: {"schema": {"type": "string", "description": description}}}
+    """Describe a stream by the schema of its events' data.
+
+    OpenAPI 3.1 describes no sequence: ``itemSchema`` is of 3.2, which generators do not read yet.
+    """
+    return {STREAM_TYPE: {"schema": {"$ref": _REF.format(name=of.__name__)}}}
 
 
 def _header(description: str) -> dict[str, Any]:

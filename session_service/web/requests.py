@@ -155,7 +155,12 @@ Moment = Annotated[
     str,
     Meta(
         description="epoch milliseconds, or an ISO 8601 time such as 2026-01-15T10:30:45.123Z",
-        extra_json_schema={"anyOf": [{"pattern": "^[0-9]{1,15}$"}, {"format": "date-time"}]},
+        extra_json_schema={
+            "oneOf": [
+                {"type": "integer", "minimum": 0, "maximum": MAX_MOMENT},
+                {"type": "string", "format": "date-time"},
+            ],
+        },
     ),
 ]
 

@@ -164,7 +164,7 @@ ROUTES = (
     Route(
         "GET",
         f"{handlers.SESSIONS}/health",
-        handlers.sessions_health,
+        handlers.get_sessions_health,
         "Sessions Health",
         "Tell how the service and its store are; 503 is unhealthy",
         200,
@@ -198,7 +198,7 @@ ROUTES = (
     Route(
         "POST",
         f"{_SESSION}/heartbeat",
-        handlers.heartbeat,
+        handlers.session_heartbeat,
         "Session Heartbeat",
         "Keep a session alive: counts as activity, and renews it if autoRenew is set",
         200,
@@ -210,7 +210,7 @@ ROUTES = (
     Route(
         "PATCH",
         f"{_SESSION}/timeout",
-        handlers.change_timeout,
+        handlers.update_session_timeout,
         "Update Session Timeout",
         "Change the given timeout settings and leave the others as they are; the deadline is worked"
         " out anew from the last renewal",
@@ -223,7 +223,7 @@ ROUTES = (
     Route(
         "POST",
         f"{_SESSION}/messages",
-        handlers.send_message,
+        handlers.send_session_message,
         "Send Message",
         "Store a message, which counts as activity",
         201,
@@ -236,7 +236,7 @@ ROUTES = (
     Route(
         "GET",
         f"{_SESSION}/messages",
-        handlers.read_history,
+        handlers.get_session_messages,
         "Get Messages",
         "Read a conversation, newest first. before and after are exclusive and can be combined;"
         " after alone reads the messages that follow it directly",
