@@ -26,6 +26,7 @@ from session_service.store.feed import Feed
 from session_service.store.inspection import StoreTooOldError, inspect
 from session_service.store.keys import Keys
 from session_service.store.outbox import Outbox
+from session_service.store.quarantine import Quarantine
 from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
@@ -93,12 +94,16 @@ async def _serve_here(
     keys = Keys(settings.key_prefix)
     retention_ms = to_ms(settings.retention_minutes)
     history_ms = round(settings.history_minutes * MS_PER_MINUTE)
-    repository = SessionRepository(calls, keys, retention_ms, settings.events, history_ms)
-    outbox = Outbox(calls, keys)
+    quarantine = Quarantine()
+    repository = SessionRepository(
+        calls, keys, retention_ms, settings.events, history_ms, quarantine=quarantine
+    )
+    outbox = Outbox(calls, keys, quarantine)
     webhooks = Webhooks(calls, keys, settings.webhooks)
-    deadlines = Deadlines(calls, keys, retention_ms, history_ms)
-    background.run(sweep_forever(deadlines, outbox, settings.events))
-    background.run(deliver_forever(webhooks, Consumer(calls, keys)))
+    deadlines = Deadlines(calls, keys, retention_ms, history_ms, quarantine)
+    consumer = Consumer(calls, keys, quarantine=quarantine)
+    background.run(sweep_forever(deadlines, outbox, settings.events, quarantine))
+    background.run(deliver_forever(webhooks, consumer))
     service = Service(
         repository,
         settings.timeouts,

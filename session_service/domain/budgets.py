@@ -22,3 +22,10 @@ ATTACHMENTS_BYTES = 64 * KIB  # together
 PAGE_BYTES = MIB  # a page ends here or at its limit, and has at least one entry
 HISTORY_LIMIT = 100  # messages of a page
 LIST_LIMIT = 1000  # sessions of a page
+
+# Work in the background
+AWAY_SECONDS = 0.5  # until a store that was away is asked again: requests wait for 2 s
+QUARANTINE_FIRST_SECONDS = 1.0  # until what failed on its own is tried again, doubled each time
+QUARANTINE_LONGEST_SECONDS = 60.0  # so a mended shard or webhook goes on within a minute
+QUARANTINE_FORGOTTEN_SECONDS = 300.0  # after which what nobody tries any more does not count
+QUARANTINE_LOG_LINES = 40  # a minute: there are 256 shards and 100 webhooks

@@ -5,14 +5,15 @@ shard's next events are given out once its last ones are done, which keeps their
 did not get done for some seconds is given to the next that asks.
 """
 
-import asyncio
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from session_service.domain.events import EventId
-from session_service.domain.ids import SHARDS
 from session_service.store import scripts
-from session_service.store.keys import Keys, KeySet
+from session_service.store.keys import Keys
 from session_service.store.pipeline import Pipeline
+from session_service.store.quarantine import Quarantine
+from session_service.store.shards import ShardGroups
 
 PATIENCE_MS = 10_000  # with a node that has not got done
 
@@ -42,45 +43,47 @@ class Batch(NamedTuple):
 
 
 class Consumer:
-    """The group of the webhooks."""
+    """A group of consumers, such as ``webhooks``: every event is given to one of its nodes."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, patience_ms: int = PATIENCE_MS) -> None:
-        self._pipeline = pipeline
-        self._keys = keys
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        group: str = "webhooks",
+        patience_ms: int = PATIENCE_MS,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.quarantine = Quarantine() if quarantine is None else quarantine
+        self._group = group
         self._patience_ms = patience_ms
-        size = _TOGETHER if pipeline.spans_shards else 1
-        parts = [SHARDS[n : n + size] for n in range(0, len(SHARDS), size)]
-        self._groups: list[tuple[tuple[str, ...], KeySet]] = [
-            (part, keys.of_shards(scripts.OUTBOX_NEXT.keys, part)) for part in parts
-        ]
+        self._next = ShardGroups(
+            pipeline, keys, scripts.OUTBOX_NEXT, self.quarantine, together=_TOGETHER
+        )
+        self._done = ShardGroups(pipeline, keys, scripts.OUTBOX_DONE, self.quarantine)
 
     async def next(self, since: int) -> list[Batch]:
         """Return what follows in every shard, or nothing where others are at it.
 
-        ``since``, epoch ms, is where a shard starts that was never consumed. Raises
-        StoreUnavailable.
+        ``since``, epoch ms, is where a shard starts that was never consumed. Shards that cannot be
+        read are left out. Raises StoreUnavailable.
         """
-        replies = await asyncio.gather(
-            *(
-                self._pipeline.ask(scripts.OUTBOX_NEXT, keys, (self._patience_ms, _MOST, since))
-                for _, keys in self._groups
-            )
-        )
-        return [
-            _batch(shards[number], entries)
-            for (shards, _), reply in zip(self._groups, replies, strict=True)
-            for number, entries in zip(reply[::2], reply[1::2], strict=True)
-        ]
+        arguments = (self._group, self._patience_ms, _MOST, since)
+        return [batch for found in await self._next.run(arguments, _batches) for batch in found]
 
     async def done(self, batches: list[Batch]) -> None:
-        """Tell that nobody need be given these again. Raises StoreUnavailable."""
-        await self._pipeline.run_all(
-            scripts.OUTBOX_DONE,
-            [
-                (self._keys.of_shard(scripts.OUTBOX_DONE.keys, batch.shard), tuple(batch.ids))
-                for batch in batches
-            ],
+        """Acknowledge the batches: nobody is given them again. Raises StoreUnavailable."""
+        ids = {batch.shard: batch.ids for batch in batches}
+        await self._done.run(
+            lambda shards: (self._group, *ids[shards[0]]), lambda _, reply: reply, list(ids)
         )
+
+
+def _batches(shards: Sequence[str], reply: Any) -> list[Batch]:
+    """Return what each shard has (lua/webhooks/next.lua)."""
+    return [
+        _batch(shards[number], entries)
+        for number, entries in zip(reply[::2], reply[1::2], strict=True)
+    ]
 
 
 def _batch(shard: str, entries: list[tuple[bytes, list[bytes] | None]]) -> Batch:

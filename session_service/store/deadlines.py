@@ -1,12 +1,14 @@
 """Deadlines that are due: each is acted on once, by one script, of whichever node comes first."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from session_service.domain.ids import SHARDS
 from session_service.store import scripts
-from session_service.store.keys import Keys, KeySet
+from session_service.store.keys import Keys
 from session_service.store.pipeline import Pipeline
+from session_service.store.quarantine import Quarantine
+from session_service.store.shards import ShardGroups
 
 # Shards acted on at a time: up to 8 ms of Redis, and then requests are served. With half as many a
 # node that had to share its core fell behind at 33,000 deadlines a second.
@@ -32,32 +34,39 @@ class Acted(NamedTuple):
 class Deadlines:
     """Warnings, expiries and ends of retention. Every method raises StoreUnavailable.
 
-    The two durations are as of SessionRepository.
+    The two durations are as of SessionRepository. A shard that cannot be processed is left out.
     """
 
     def __init__(
-        self, pipeline: Pipeline, keys: Keys, retention_ms: int, history_ms: int = 0
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        retention_ms: int,
+        history_ms: int = 0,
+        quarantine: Quarantine | None = None,
     ) -> None:
+        quarantine = Quarantine() if quarantine is None else quarantine
         self._pipeline = pipeline
         self._keys = keys
+        self._quarantine = quarantine
         self._retention_ms = b"%d" % retention_ms
         self._history_ms = (b"%d" % history_ms,) if history_ms else ()
-        self._sweep = scripts.SWEEP.keeping if history_ms else scripts.SWEEP
-        self._of_blocks: dict[tuple[str, ...], list[tuple[tuple[str, ...], KeySet]]] = {}
+        self._due = {
+            block: ShardGroups(
+                pipeline, keys, scripts.DUE, quarantine, together=len(block), shards=block
+            )
+            for block in BLOCKS
+        }
+        sweep = scripts.SWEEP.keeping if history_ms else scripts.SWEEP
+        self._sweep = ShardGroups(pipeline, keys, sweep, quarantine)
 
     async def due(self, block: tuple[str, ...]) -> list[str]:
-        """Return the shards of a block in which something is due."""
-        groups = self._of_blocks.get(block)
-        if groups is None:
-            parts = [block] if self._pipeline.spans_shards else [(shard,) for shard in block]
-            groups = [(part, self._keys.of_shards(scripts.DUE.keys, part)) for part in parts]
-            self._of_blocks[block] = groups
-        replies = await self._pipeline.run_all(scripts.DUE, [(keys, ()) for _, keys in groups])
-        return [
-            shards[number]
-            for (shards, _), numbers in zip(groups, replies, strict=True)
-            for number in dict.fromkeys(numbers)
-        ]
+        """Return the shards of a block, which is one of BLOCKS, in which something is due."""
+
+        def names(shards: Sequence[str], numbers: Any) -> list[str]:
+            return [shards[number] for number in dict.fromkeys(numbers)]
+
+        return [shard for found in await self._due[block].run((), names) for shard in found]
 
     async def act(self, shards: Sequence[str]) -> Acted:
         """Act on what is due in some shards, up to a bound for each; see ``behind``."""
@@ -65,19 +74,16 @@ class Deadlines:
         behind = []
         arguments = (self._retention_ms, "", _LIMIT, *self._history_ms)
         for n in range(0, len(shards), TOGETHER):
-            some = shards[n : n + TOGETHER]
-            replies = await self._pipeline.run_all(
-                self._sweep,
-                [(self._keys.of_shard(self._sweep.keys, shard), arguments) for shard in some],
-            )
-            for shard, (warnings, expiries, ends, more, lost) in zip(some, replies, strict=True):
+            replies = await self._sweep.run(arguments, _of_one, shards[n : n + TOGETHER])
+            for shard, (warnings, expiries, ends, more, lost) in replies:
                 warned += warnings
                 expired += expiries
                 forgotten += ends
                 if more:
                     behind.append(shard)
-                if lost:
-                    repaired += await self._repair(shard, lost)
+                if lost and not self._quarantine.must_wait(f"shard {shard}", "repair"):
+                    with self._quarantine.isolating(f"shard {shard}", "repair"):
+                        repaired += await self._repair(shard, lost)
         return Acted(warned, expired, forgotten, repaired, tuple(behind))
 
     async def sweep(self) -> Acted:
@@ -96,3 +102,8 @@ class Deadlines:
             repaired += int(removed)
             if not after:
                 return repaired
+
+
+def _of_one(shards: Sequence[str], reply: Any) -> tuple[str, Any]:
+    (shard,) = shards
+    return shard, reply

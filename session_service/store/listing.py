@@ -7,7 +7,7 @@ agent's by id. So a session that lives throughout a paging is met exactly once.
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
@@ -15,8 +15,10 @@ from session_service.domain.sessions import Session, SessionPage
 from session_service.store import scripts
 from session_service.store.counts import Counts
 from session_service.store.keys import Keys
-from session_service.store.pipeline import Pipeline
+from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_session
+from session_service.store.shards import ShardGroups
 
 
 class Selection(NamedTuple):
@@ -65,11 +67,20 @@ class Selection(NamedTuple):
 
 
 class Listing:
-    """Pages of the live sessions. Raises StoreUnavailable."""
+    """Pages of the live sessions. Raises StoreUnavailable.
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, counts: Counts, retention_ms: bytes) -> None:
-        self._pipeline = pipeline
-        self._keys = keys
+    A shard that cannot be read is left out.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        counts: Counts,
+        retention_ms: bytes,
+        quarantine: Quarantine,
+    ) -> None:
+        self._groups = ShardGroups(pipeline, keys, scripts.LIST, quarantine)
         self._counts = counts
         self._retention_ms = retention_ms
 
@@ -121,18 +132,18 @@ class Listing:
     ) -> list[Session]:
         """Read so many sessions of each shard, in the one of ``after`` those that follow it."""
         at_shard = after[-36:-34]
-        replies = await self._pipeline.run_all(
-            scripts.LIST,
-            [
-                (
-                    self._keys.of_shard(scripts.LIST.keys, shard),
-                    (self._retention_ms, "", start, after if shard == at_shard else "", count),
-                )
-                for shard in shards
-            ],
-        )
-        return [
-            unpack_session(session_id.decode(), record, now)
-            for now, *pairs in replies
-            for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)
-        ]
+
+        def arguments(shards: Sequence[str]) -> Arguments:
+            return (self._retention_ms, "", start, after if shards[0] == at_shard else "", count)
+
+        replies = await self._groups.run(arguments, _sessions, shards)
+        return [session for sessions in replies for session in sessions]
+
+
+def _sessions(_: Sequence[str], reply: Any) -> list[Session]:
+    """Return the sessions of a shard (lua/list.lua)."""
+    now, *pairs = reply
+    return [
+        unpack_session(session_id.decode(), record, now)
+        for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)
+    ]

@@ -18,8 +18,10 @@ from session_service.domain.ids import SHARDS
 from session_service.store import scripts
 from session_service.store.keys import Keys, KeySet
 from session_service.store.pipeline import Pipeline
+from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_event
 from session_service.store.scripts import Script
+from session_service.store.shards import ShardGroups
 
 _TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
 _TRIMMED = 1000  # events of a shard in one call
@@ -45,9 +47,13 @@ class Batch(NamedTuple):
 class Outbox:
     """What the scripts announce."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+    def __init__(
+        self, pipeline: Pipeline, keys: Keys, quarantine: Quarantine | None = None
+    ) -> None:
+        self.quarantine = Quarantine() if quarantine is None else quarantine
         self._pipeline = pipeline
         self._keys = keys
+        self._trim = ShardGroups(pipeline, keys, scripts.TRIM, self.quarantine, together=_TOGETHER)
         self._lengths = dict.fromkeys(SHARDS, 0)  # as it was last seen
 
     async def trim(self, policy: EventPolicy) -> None:
@@ -59,13 +65,14 @@ class Outbox:
         arguments = (most, policy.retention_ms, MAX_RETENTION_MS, _TRIMMED)
         busy: Sequence[str] = SHARDS
         while busy:
-            groups = _grouped(busy, self._pipeline, self._keys, scripts.TRIM)
-            busy = []
-            for shards, keys in groups:
-                reply = await self._pipeline.run(scripts.TRIM, keys, arguments)
-                self._lengths.update(zip(shards, reply[::2], strict=True))
-                trimmed = zip(shards, reply[1::2], strict=True)
-                busy += [shard for shard, events in trimmed if events >= _TRIMMED // 2]
+            trimmed: dict[str, int] = {}
+            for n in range(0, len(busy), _TOGETHER):  # one call at a time: each can take 5 ms
+                for lengths, counts in await self._trim.run(
+                    arguments, _lengths_and_counts, busy[n : n + _TOGETHER]
+                ):
+                    self._lengths.update(lengths)
+                    trimmed.update(counts)
+            busy = [shard for shard, events in trimmed.items() if events >= _TRIMMED // 2]
 
     def reader(self, shards: Sequence[str] = SHARDS, after: EventId | None = None) -> "Reader":
         """Make a reader of some shards that starts after a position, or now."""
@@ -199,6 +206,12 @@ def _grouped(
     size = _TOGETHER if pipeline.spans_shards else 1
     parts = [shards[n : n + size] for n in range(0, len(shards), size)]
     return [(part, keys.of_shards(script.keys, part)) for part in parts]
+
+
+def _lengths_and_counts(shards: Sequence[str], reply: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many events each shard has left, and how many were trimmed (lua/trim.lua)."""
+    lengths = dict(zip(shards, reply[::2], strict=True))
+    return lengths, dict(zip(shards, reply[1::2], strict=True))
 
 
 def _fair_share(sizes: Iterable[int], total: int) -> int:

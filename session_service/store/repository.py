@@ -30,6 +30,7 @@ from session_service.store.idempotency import Claims, Once
 from session_service.store.keys import Keys
 from session_service.store.listing import Listing, Selection
 from session_service.store.pipeline import Argument, Pipeline
+from session_service.store.quarantine import Quarantine
 from session_service.store.records import (
     EXPIRED,
     pack_tail,
@@ -54,7 +55,10 @@ class SessionRepository:
         retention_ms: int,
         events: EventPolicy = EventPolicy(),  # noqa: B008 - it is frozen
         history_ms: int = 0,
+        *,
+        quarantine: Quarantine | None = None,
     ) -> None:
+        quarantine = Quarantine() if quarantine is None else quarantine
         self._pipeline = pipeline
         self._keys = keys
         self._retention = retention_ms
@@ -65,8 +69,8 @@ class SessionRepository:
             script.keeping if history_ms else script for script in (scripts.END, scripts.END_ALL)
         )
         self._random = os.urandom
-        self._counts = Counts(pipeline, keys, self._retention_ms)
-        self._listing = Listing(pipeline, keys, self._counts, self._retention_ms)
+        self._counts = Counts(pipeline, keys, self._retention_ms, quarantine)
+        self._listing = Listing(pipeline, keys, self._counts, self._retention_ms, quarantine)
         self.claims = Claims(pipeline, keys)
 
     def through(self, once: Once) -> "SessionRepository":

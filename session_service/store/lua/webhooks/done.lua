@@ -1,5 +1,5 @@
--- Tells that entries of a shard's outbox are in all queues they belong to.
--- ARGV   1... their ids
--- Reply  how many were not yet known to be
+-- Acknowledges entries of a shard's outbox for a group of consumers.
+-- ARGV   1 the group  2... the ids of the entries
+-- Reply  how many were not acknowledged before
 
-return redis.call('XACK', EVENTS, 'webhooks', unpack(ARGV))
+return redis.call('XACK', EVENTS, ARGV[1], unpack(ARGV, 2))

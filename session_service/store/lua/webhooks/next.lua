@@ -1,26 +1,26 @@
--- Takes what follows in the outboxes of several shards, as the group of the webhooks. A shard's next
+-- Takes what follows in the outboxes of several shards, for a group of consumers. A shard's next
 -- events are given out once its last ones are done, so that they reach the queues in order; those
 -- of a node that does not get done are given out again.
 -- KEYS   of each shard its events
--- ARGV   1 after how long a node is taken for gone (ms)  2 how many events of a shard at most
---        3 from when on a new group reads (ms)
+-- ARGV   1 the group  2 after how long a node is taken for gone (ms)  3 how many events of a shard
+--        at most  4 from when on a new group reads (ms)
 -- Reply  {of each shard that has some: its number among those asked, from 0; entries, of which one
 --        that was trimmed is false}
 
 -- The nodes are one consumer: they take turns, and names of nodes that are gone would pile up.
-local GROUP, CONSUMER = 'webhooks', 'nodes'
-local call, patience, most = redis.call, tonumber(ARGV[1]), ARGV[2]
+local CONSUMER = 'nodes'
+local call, group, patience, most = redis.call, ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local reply = {}
 
 local function take(key)
-  local waiting = redis.pcall('XPENDING', key, GROUP, '-', '+', most)
+  local waiting = redis.pcall('XPENDING', key, group, '-', '+', most)
   if waiting.err then
     if call('EXISTS', key) == 0 then return {} end
-    call('XGROUP', 'CREATE', key, GROUP, ARGV[3] .. '-0')
+    call('XGROUP', 'CREATE', key, group, ARGV[4] .. '-0')
     waiting = {}
   end
   if #waiting == 0 then
-    local read = call('XREADGROUP', 'GROUP', GROUP, CONSUMER, 'COUNT', most, 'STREAMS', key, '>')
+    local read = call('XREADGROUP', 'GROUP', group, CONSUMER, 'COUNT', most, 'STREAMS', key, '>')
     -- fakeredis replies as in RESP3: the key, the entries; or nothing.
     return read and (read[2] or read[1] and read[1][2]) or {}
   end
@@ -30,7 +30,7 @@ local function take(key)
     entries[#entries + 1] = call('XRANGE', key, entry[1], entry[1])[1] or {entry[1], false}
   end
   for _, entry in ipairs(waiting) do
-    call('XCLAIM', key, GROUP, CONSUMER, 0, entry[1], 'JUSTID')
+    call('XCLAIM', key, group, CONSUMER, 0, entry[1], 'JUSTID')
   end
   return entries
 end

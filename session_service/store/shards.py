@@ -1,0 +1,143 @@
+"""A script over many shards: as few calls as can be, and a shard that fails stops no other."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.ids import SHARDS
+from session_service.store.keys import Keys, KeySet
+from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.quarantine import Quarantine
+from session_service.store.scripts import Script
+
+T = TypeVar("T")
+
+
+class _Group(NamedTuple):
+    """Shards that one call has the keys of."""
+
+    shards: tuple[str, ...]
+    keys: KeySet
+
+
+class ShardGroups:
+    """Runs a script over shards, ``together`` in one call if the store allows that, otherwise one.
+
+    A shard that cannot be processed, such as one with a key of the wrong type, is skipped: its
+    group is run again shard by shard, and it goes to the quarantine. When its pause is over it is
+    tried in a call of its own. ``shards`` are those that ``run`` takes if it is given none.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        script: Script,
+        quarantine: Quarantine,
+        *,
+        together: int = 1,
+        shards: Sequence[str] = SHARDS,
+    ) -> None:
+        self._pipeline = pipeline
+        self._keys = keys
+        self._script = script
+        self._quarantine = quarantine
+        self._size = together if pipeline.spans_shards else 1
+        self._default = self._grouped(shards)
+
+    async def run(
+        self,
+        arguments: Arguments | Callable[[Sequence[str]], Arguments],
+        read: Callable[[Sequence[str], Any], T],
+        shards: Sequence[str] | None = None,
+    ) -> list[T]:
+        """Run the script and return what ``read`` makes of each call's shards and reply.
+
+        ``arguments`` may depend on the shards of a call. Shards that fail, or whose reply ``read``
+        cannot take, are missing from the result; ``read`` may see a shard again after it has
+        raised. Raises StoreUnavailable if any call does.
+        """
+        groups = self._default if shards is None else self._grouped(shards)
+        if not self._quarantine.is_empty:
+            groups = self._without_failing(groups)
+        found, failed = await self._run(groups, arguments, read)
+        divisible = [group for group, _ in failed if len(group.shards) > 1]
+        if divisible:
+            alone = [self._group((shard,)) for group in divisible for shard in group.shards]
+            rest, again = await self._run(alone, arguments, read)
+            found += rest
+            failed = [each for each in failed if len(each[0].shards) == 1] + again
+        for group, error in failed:
+            self._quarantine.failed(_subject(group.shards[0]), self._script.name, error)
+        return found
+
+    async def _run(
+        self,
+        groups: Iterable[_Group],
+        arguments: Arguments | Callable[[Sequence[str]], Arguments],
+        read: Callable[[Sequence[str], Any], T],
+    ) -> tuple[list[T], list[tuple[_Group, Exception]]]:
+        """Return what was found, and the groups that failed."""
+        groups = list(groups)
+        replies = await asyncio.gather(
+            *(
+                self._pipeline.ask(
+                    self._script,
+                    group.keys,
+                    arguments(group.shards) if callable(arguments) else arguments,
+                )
+                for group in groups
+            ),
+            return_exceptions=True,
+        )
+        found: list[T] = []
+        failed: list[tuple[_Group, Exception]] = []
+        for group, reply in zip(groups, replies, strict=True):
+            try:
+                if isinstance(reply, BaseException):
+                    raise reply
+                found.append(read(group.shards, reply))
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a shard that fails must not stop the others
+                failed.append((group, error))
+            else:
+                self._succeeded(group)
+        return found, failed
+
+    def _succeeded(self, group: _Group) -> None:
+        if len(group.shards) == 1 and not self._quarantine.is_empty:
+            self._quarantine.succeeded(_subject(group.shards[0]), self._script.name)
+
+    def _without_failing(self, groups: Iterable[_Group]) -> list[_Group]:
+        """Leave out the shards that must wait, and put those that failed before into own calls."""
+        work = self._script.name
+        kept: list[_Group] = []
+        for group in groups:
+            failing = [s for s in group.shards if self._quarantine.has(_subject(s), work)]
+            if not failing:
+                kept.append(group)
+                continue
+            if sound := tuple(s for s in group.shards if s not in failing):
+                kept.append(self._group(sound))
+            kept += [
+                self._group((shard,))
+                for shard in failing
+                if not self._quarantine.must_wait(_subject(shard), work)
+            ]
+        return kept
+
+    def _grouped(self, shards: Sequence[str]) -> list[_Group]:
+        parts = (shards[n : n + self._size] for n in range(0, len(shards), self._size))
+        return [self._group(tuple(part)) for part in parts]
+
+    def _group(self, shards: tuple[str, ...]) -> _Group:
+        names = self._script.keys
+        if len(shards) == 1:  # these are cached
+            return _Group(shards, self._keys.of_shard(names, shards[0]))
+        return _Group(shards, self._keys.of_shards(names, shards))
+
+
+def _subject(shard: str) -> str:
+    return f"shard {shard}"

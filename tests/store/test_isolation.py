@@ -1,0 +1,204 @@
+"""A shard that cannot be processed stops no other one."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from session_service.domain.events import EventPolicy
+from session_service.domain.ids import SHARDS
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store import scripts
+from session_service.store.consumer import Consumer
+from session_service.store.deadlines import Deadlines
+from session_service.store.keys import Keys
+from session_service.store.outbox import Outbox
+from session_service.store.pipeline import Pipeline
+from session_service.store.quarantine import Quarantine
+from session_service.store.repository import SessionRepository
+from session_service.store.shards import ShardGroups
+from tests.waiting import a_moment_later, wait_until
+
+KEYS = Keys("test")
+RETENTION_MS = 60_000
+LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+BRIEF = TimeoutConfig(30, False, 3_600_000, 1)
+KINDS = ("warn", "expire", "forget", "listing", "events", "trimmed")
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def quarantine(clock: Clock) -> Quarantine:
+    return Quarantine(clock)
+
+
+@pytest.fixture
+def deadlines(calls: Pipeline, quarantine: Quarantine) -> Deadlines:
+    return Deadlines(calls, KEYS, RETENTION_MS, quarantine=quarantine)
+
+
+@pytest.fixture
+def repository(calls: Pipeline, quarantine: Quarantine) -> SessionRepository:
+    return SessionRepository(calls, KEYS, RETENTION_MS, quarantine=quarantine)
+
+
+@pytest.fixture
+def outbox(calls: Pipeline, quarantine: Quarantine) -> Outbox:
+    return Outbox(calls, KEYS, quarantine)
+
+
+async def poison(redis: Redis, shard: str, kind: str) -> str:
+    """Give a key of a shard a type that it never has."""
+    key = f"test:{{{shard}}}:{kind}"
+    await redis.delete(key)
+    await redis.hset(key, "not", "ours")
+    await redis.expire(key, 3600)
+    return key
+
+
+async def in_two_shards(
+    repository: SessionRepository, lasting: TimeoutConfig
+) -> tuple[Session, Session]:
+    """Create two sessions that have different shards."""
+    first = await repository.create(NewSession(str(uuid4()), str(uuid4()), lasting, b"{}"))
+    while True:
+        other = await repository.create(NewSession(str(uuid4()), str(uuid4()), lasting, b"{}"))
+        if other.id[:2] != first.id[:2]:
+            return first, other
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+async def names(groups: ShardGroups) -> list[str]:
+    """Run a script whose reply does not matter; the shards that were in its calls."""
+    found = await groups.run((), lambda shards, _: list(shards))
+    return sorted(shard for shards in found for shard in shards)
+
+
+class TestShardGroups:
+    """One place runs scripts over shards."""
+
+    @pytest.fixture
+    def groups(self, calls: Pipeline, quarantine: Quarantine) -> ShardGroups:
+        return ShardGroups(calls, KEYS, scripts.DUE, quarantine, together=32)
+
+    async def test_a_shard_that_fails_is_left_out_and_comes_back(
+        self, groups: ShardGroups, redis: Redis, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The others of its call are there at once; it is tried again after its pause."""
+        caplog.set_level(logging.INFO)
+        key = await poison(redis, "3f", "warn")
+        others = [shard for shard in SHARDS if shard != "3f"]
+        assert await names(groups) == others
+        await redis.delete(key)
+        assert await names(groups) == others
+        clock.now += 1
+        assert await names(groups) == list(SHARDS)
+        assert lines(caplog) == [
+            "shard 3f cannot be processed; the others go on",
+            "shard 3f is processed again",
+        ]
+
+    async def test_a_shard_that_fails_again_does_not_disturb_its_group(
+        self, groups: ShardGroups, redis: Redis, calls: Pipeline, clock: Clock, monkeypatch: Any
+    ) -> None:
+        """It is tried in a call of its own: 8 calls for the others, and one."""
+        await poison(redis, "3f", "warn")
+        await names(groups)
+        clock.now += 1
+        asked: list[Any] = []
+        ask = calls.ask
+
+        def counted(*args: Any) -> Any:
+            asked.append(args)
+            return ask(*args)
+
+        monkeypatch.setattr(calls, "ask", counted)
+        await names(groups)
+        assert len(asked) == 9
+
+    async def test_a_reply_that_cannot_be_read_is_the_shard_s_failure(
+        self, groups: ShardGroups, quarantine: Quarantine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A defect of ours in one shard is logged with its trace, and stops no other."""
+
+        def read(shards: Sequence[str], _: Any) -> list[str]:
+            if "3f" in shards:
+                raise TypeError("a defect")
+            return list(shards)
+
+        found = await groups.run((), read)
+        assert sum(map(len, found)) == len(SHARDS) - 1
+        assert list(quarantine.subjects()) == ["shard 3f"]
+        (record,) = caplog.records
+        assert record.exc_info
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_key_of_the_wrong_type_stops_no_other_shard(
+    *,
+    kind: str,
+    repository: SessionRepository,
+    deadlines: Deadlines,
+    outbox: Outbox,
+    calls: Pipeline,
+    redis: Redis,
+    quarantine: Quarantine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Expiries, counts, listings, trimming and consumers go on; one line says what is wrong."""
+    bad, good = await in_two_shards(repository, BRIEF)
+    await a_moment_later(50)
+    await poison(redis, bad.id[:2], kind)
+    consumer = Consumer(calls, KEYS, quarantine=quarantine)
+    told: list[str] = []
+
+    async def good_has_expired() -> bool:
+        await deadlines.sweep()
+        batches = await consumer.next(0)
+        await consumer.done(batches)
+        told.extend(entry.event.decode() for batch in batches for entry in batch.entries)
+        return any(event.startswith(f"expired {good.id}") for event in told)
+
+    await wait_until(good_has_expired)
+    await outbox.trim(EventPolicy(max_length=1000, retention_ms=1))
+    page = await repository.list_page(limit=1000)
+    assert page.counts.active in {0, 1}  # what is in the bad shard may count still
+    assert good.id not in {session.id for session in page.sessions}
+    assert lines(caplog) in (
+        [],
+        [f"shard {bad.id[:2]} cannot be processed; the others go on"],
+    )
+    assert quarantine.total == len(lines(caplog))
+
+
+async def test_listings_skip_a_shard_that_cannot_be_read(
+    repository: SessionRepository, redis: Redis, quarantine: Quarantine
+) -> None:
+    """GET /sessions has the sessions of all the others."""
+    bad, good = await in_two_shards(repository, LASTING)
+    await poison(redis, bad.id[:2], "listing")
+    pages = await asyncio.gather(*(repository.list_page(limit=1000) for _ in range(3)))
+    assert {session.id for page in pages for session in page.sessions} >= {good.id}
+    assert list(quarantine.subjects()) == [f"shard {bad.id[:2]}"]
