@@ -28,6 +28,7 @@ from session_service.store.keys import Keys
 from session_service.store.outbox import Outbox
 from session_service.store.quarantine import Quarantine
 from session_service.store.repository import SessionRepository
+from session_service.store.urls import read_url
 from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
 from session_service.web.server import Server
@@ -218,9 +219,7 @@ async def _find_store(
     if url.startswith("memory:"):
         log.warning("REDIS_URL=memory:// keeps sessions in this process alone")
         return _Store(url, "memory; NOT durable, for tests only")
-    scheme, _, rest = url.partition("://")
-    without_password = f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-    return _Store(url, f"{without_password}; as durable as that server is")
+    return _Store(url, f"{read_url(url).address}; as durable as that server is")
 
 
 async def _look_at(store: _Store, settings: Settings) -> None:

@@ -15,7 +15,8 @@ import msgspec
 from session_service.domain.events import EventPolicy
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
-from session_service.store.connection import read_url
+from session_service.store.url_options import StoreUrlError
+from session_service.store.urls import masked, read_url
 
 
 class SettingsError(Exception):
@@ -136,8 +137,8 @@ class _Reader:
         value = self._environment.get(name, "").strip()
         try:
             return value if value and read_url(value) else None
-        except ValueError as error:
-            self._problem(name, value, str(error))
+        except StoreUrlError as error:
+            self._problem(name, masked(value), str(error))
             return None
 
     def origins(self, name: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from session_service.web.server import Server
 from session_service.web.service import Service
 from tests.api import Client
 from tests.servers import store_server, valkey_binary
+from tests.tls import Certificate, make_certificate
 from tests.tools import needs, report_missing
 
 STORE_TIMEOUT = 5.0
@@ -123,6 +124,11 @@ def webhook_policy() -> WebhookPolicy:
 @pytest.fixture
 def webhooks(calls: Pipeline, webhook_policy: WebhookPolicy) -> Webhooks:
     return Webhooks(calls, KEYS, webhook_policy)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 class ServiceUnderTest(BaseTestServer):

@@ -1,25 +1,9 @@
-"""From a URL to a pipeline: the only module that knows which kind of store it is.
+"""From a store's URL (``urls.py``) to a client of redis-py and to the pipeline of its topology."""
 
-``redis://host:port/db``, ``rediss://`` (TLS), ``unix:///path``
-    one server
-``redis+sentinel://host,host/service/db``, ``rediss+sentinel://``
-    the master of a Sentinel group; ``sentinel_username`` and ``sentinel_password`` in the query
-``redis+cluster://host,host``, ``rediss+cluster://``
-    a Redis Cluster
-``memory://``
-    fakeredis, for tests
-
-Each host may have a port. Username and password stand before the hosts, options of redis-py such as
-``ssl_ca_certs=/path`` in the query.
-"""
-
-import re
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -30,89 +14,10 @@ from session_service.store.cluster import Cluster
 from session_service.store.pipeline import Pipeline
 from session_service.store.sentinel import SentinelPool, Watched
 from session_service.store.single import Single
+from session_service.store.urls import read_url
 
-SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "redis+cluster",
-    "rediss+cluster",
-    "memory",
-)
-_PORTS = {"sentinel": 26379, "cluster": 6379}
 _LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
 _SENTINEL_SECONDS = 0.25  # for a sentinel that is asked for the master
-
-
-class StoreUrl(NamedTuple):
-    """What a URL says."""
-
-    kind: str  # "", sentinel, cluster or memory
-    hosts: list[tuple[str, int]]  # of sentinels or of a cluster's nodes
-    service: str  # of a Sentinel group
-    sentinel: dict[str, Any]  # options for the sentinels
-    options: dict[str, Any]  # options for the servers, as redis-py has them
-
-
-def read_url(url: str) -> StoreUrl:
-    """Read a URL; raises ValueError, with what is allowed in its place."""
-    try:
-        return _read(url)
-    except _NotAllowedError:
-        raise
-    except ValueError:
-        raise ValueError("a URL with hosts, ports and options that can be read") from None
-
-
-class _NotAllowedError(ValueError):
-    """What is allowed instead."""
-
-
-def _read(url: str) -> StoreUrl:
-    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
-    login, _, hosts = authority.rpartition("@")
-    # Only one host is a URL's, and urlsplit may refuse more.
-    parts = urlsplit(url.replace(hosts, hosts.split(",")[0], 1) if hosts else url)
-    if parts.scheme not in SCHEMES:
-        raise _NotAllowedError(f"a URL of {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
-    if parts.scheme == "memory":
-        return StoreUrl("memory", [], "", {}, {})
-    scheme, _, kind = parts.scheme.partition("+")
-    if not kind:
-        if not (parts.path if scheme == "unix" else parts.hostname):
-            raise _NotAllowedError(f"{scheme}:// with a {'path' if scheme == 'unix' else 'host'}")
-        return StoreUrl("", [], "", {}, dict(parse_url(url)))
-
-    found = [_host_and_port(host, _PORTS[kind]) for host in hosts.split(",")]
-    service, _, db = parts.path.strip("/").partition("/")
-    if kind == "sentinel" and not service:
-        raise _NotAllowedError(f"{parts.scheme}://host,host/service/db")
-    if kind == "cluster" and service:
-        raise _NotAllowedError(
-            f"{parts.scheme}://host,host without a path: a cluster has one database"
-        )
-    query: dict[str, Any] = dict(parse_qsl(parts.query))
-    sentinel = {
-        name.removeprefix("sentinel_"): query.pop(name)
-        for name in ("sentinel_username", "sentinel_password")
-        if name in query
-    }
-    options = dict(parse_url(f"{scheme}://{login}{'@' * bool(login)}host/{db}?{urlencode(query)}"))
-    del options["host"]
-    if scheme == "rediss":
-        del options["connection_class"]
-        options["ssl"] = True
-        sentinel |= {name: value for name, value in options.items() if name.startswith("ssl")}
-    return StoreUrl(kind, found, service, sentinel, options)
-
-
-def _host_and_port(text: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise _NotAllowedError("hosts parted by commas, each with or without a port")
-    return parts.hostname, parts.port or port
 
 
 def connect(url: str, timeout: float) -> Any:
@@ -153,7 +58,10 @@ def connect(url: str, timeout: float) -> Any:
             },
         )
         return sentinels.master_for(store.service, connection_pool_class=SentinelPool, **options)
-    return Redis.from_url(url, **options)
+    if store.path:
+        return Redis(unix_socket_path=store.path, **options)
+    ((host, port),) = store.hosts
+    return Redis(host=host, port=port, **options)
 
 
 def pipeline(

@@ -21,18 +21,49 @@ Argument = bytes | str | int
 Arguments = tuple[Argument, ...]
 
 # What these say passes, or is for the operator to mend; anything else that the server answers is a
-# defect of ours. Before Redis 7 a script's error has the code inside.
-_UNAVAILABLE = re.compile(
-    r"(?:^|: -)(?:ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS"
-    r"|OOM|READONLY|TRYAGAIN|UNBLOCKED|WRONGPASS)\b"
-)
+# defect of ours.
+_UNAVAILABLE = {
+    "ASK",
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    "UNBLOCKED",
+    "WRONGPASS",
+}
+_INNER_CODE = re.compile(r": -([A-Z]+)\b")  # before Redis 7 a script's error has it inside
+# Of a script's command: said without a code by Redis 6.2 and 7.0, and by 7.2 and later and Valkey.
+_NOT_PERMITTED = re.compile(r"The user executing the script|ACL failure in script")
+_CLUSTER_DOWN = re.compile(r"[Ss]cript attempted to execute .* while the cluster is down")
 
 
-def failure(code_and_text: str) -> Exception:
+def error_code(text: str) -> str:
+    """Return the code of a server's error reply, e.g. ``OOM``; of the script's error if it is one.
+
+    Redis 7 says ``READONLY You can't write…``, Redis 6.2 of the same script ``ERR Error running
+    script (call to f_…): @user_script:7: @user_script: 7: -READONLY You can't write…``.
+    """
+    if _NOT_PERMITTED.search(text):
+        return "NOPERM"
+    if _CLUSTER_DOWN.search(text):
+        return "CLUSTERDOWN"
+    inner = _INNER_CODE.search(text)
+    return inner[1] if inner else text.partition(" ")[0]
+
+
+def failure(text: str) -> Exception:
     """Make an exception of a server's error reply: StoreUnavailable, or a defect's."""
-    if _UNAVAILABLE.search(code_and_text):
-        return StoreUnavailable(code_and_text)
-    return redis_errors.ResponseError(code_and_text)
+    if error_code(text) in _UNAVAILABLE:
+        return StoreUnavailable(text)
+    return redis_errors.ResponseError(text)
 
 
 class Pipeline(ABC):

@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.calls import Acknowledged, Acknowledgement, Aside, Call, command
-from session_service.store.pipeline import failure
+from session_service.store.pipeline import error_code, failure
 
 _MAX_UNWRITTEN = 4  # calls; more leave before the turn ends, and the server works meanwhile
 _MAX_WAITING = 20_000  # calls; past that the server does not keep up, and waiting would not help
@@ -235,9 +235,18 @@ class _Connection(asyncio.Protocol):
             if self._heard - heard > self.patience:
                 self.stop(f"silent for {self._heard - heard:.1f} s; it may have been replaced")
                 return
+        try:
+            self._give_replies(data)
+        except hiredis.HiredisError as error:
+            self.stop(f"it does not speak Redis's protocol: {error}")
+
+    def _give_replies(self, data: bytes) -> None:
         reader, in_flight = self._reader, self.in_flight
         reader.feed(data)
         while (reply := reader.gets()) is not False:
+            if not in_flight:  # an earlier reply of this read has ended the connection
+                self.stop("a reply came that nothing had asked for")
+                return
             call = in_flight.popleft()
             if isinstance(reply, hiredis.ReplyError):
                 self._refused(call, str(reply))
@@ -248,13 +257,14 @@ class _Connection(asyncio.Protocol):
                 self._write()
 
     def _refused(self, call: Call, error: str) -> None:
-        if error.startswith("NOSCRIPT") and call.script is not None:
+        code = error_code(error)
+        if code == "NOSCRIPT" and call.script is not None:
             self.send(Aside(command("SCRIPT", "LOAD", call.script.source), self._loop))
             call.acknowledged = None
             self.send(call)
         elif not self._redirect(call, error):
             call.fail(failure(error))
-            if error.startswith("READONLY"):
+            if code == "READONLY":
                 self.stop("the server is a replica now")
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -2,11 +2,8 @@
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from redis import Redis
@@ -14,31 +11,7 @@ from redis import Redis
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.connection import connect, pipeline
 from tests.servers import store_server, valkey_binary
-from tests.tools import need
-
-
-class Certificate(NamedTuple):
-    """One for 127.0.0.1, signed by itself."""
-
-    certificate: Path
-    key: Path
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    need("openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    made = Certificate(folder / "certificate.pem", folder / "key.pem")
-    subprocess.run(
-        [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1",
-            "-out", made.certificate, "-keyout", made.key,
-        ],
-        capture_output=True,
-        check=True,
-    )  # fmt: skip
-    return made
+from tests.tls import Certificate
 
 
 @asynccontextmanager

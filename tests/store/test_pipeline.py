@@ -132,6 +132,47 @@ async def _be_reset(resetting: socket.socket, port: int, resets: list[int]) -> N
         await calls.close()
 
 
+async def service_connections(client: Any) -> list[str]:
+    """The ids of the connections to a server but for that of the client itself."""
+    own = await client.client_id()
+    return [each["id"] for each in await client.client_list() if int(each["id"]) != own]
+
+
+@pytest.mark.parametrize("stray", [b"+OK\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_a_reply_that_nothing_asked_for_ends_the_connection(
+    valkey_url: str, stray: bytes
+) -> None:
+    """It would otherwise be taken for that of the next call, or break the reading of all."""
+    to_clients: list[asyncio.StreamWriter] = []
+    relays: set[asyncio.Task[None]] = set()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs = await asyncio.open_unix_connection(valkey_url.removeprefix("unix://"))
+        to_clients.append(writer)
+        relays.update(
+            asyncio.create_task(relay(*way)) for way in ((reader, theirs[1]), (theirs[0], writer))
+        )
+
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        calls = pipeline(url, connect(url, 1), 1)
+        repository = SessionRepository(calls, Keys("test"), 60_000)
+        session = await create(repository)
+        to_clients[-1].write(stray)
+        await wait_until(lambda: len(to_clients) == 2)
+        assert (await repository.get(session.id)).id == session.id
+        await calls.close()
+        await asyncio.wait(relays)
+    assert problems == []
+
+
 class TestOnAServerOfItsOwn:
     """What happens to a server happens here."""
 
@@ -190,6 +231,35 @@ class TestOnAServerOfItsOwn:
                 return False
 
         await wait_until(is_back)
+
+    async def test_a_master_that_becomes_a_replica_is_left(
+        self, own: SessionRepository, client: Any
+    ) -> None:
+        """Each call in flight fails, the connection is made anew, and nothing else goes wrong."""
+        session = await create(own)
+        problems: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
+        (before,) = await service_connections(client)
+        await client.replicaof("127.0.0.1", 1)
+        results = await asyncio.gather(
+            *(own.renew(session.id) for _ in range(100)), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {StoreUnavailable}
+
+        async def is_made_anew() -> bool:
+            return before not in await service_connections(client)
+
+        await wait_until(is_made_anew)
+        await client.replicaof("NO", "ONE")
+
+        async def renewed() -> Session | None:
+            try:
+                return await own.renew(session.id)
+            except StoreUnavailable:
+                return None
+
+        assert (await wait_until(renewed)).renewal_count == 1
+        assert problems == []
 
     @pytest.mark.parametrize("options", [("--maxmemory", "3mb")])
     async def test_a_full_server_refuses_whole_and_lets_go(
