@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import ConversationNotFound
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import History
@@ -12,10 +13,10 @@ from session_service.store.records import unpack_message
 
 
 class Range(NamedTuple):
-    """Which messages are asked for: at most ``limit``, the newest of the range.
+    """The messages to read: the newest of the range, at most ``limit`` and ``PAGE_BYTES``.
 
-    ``before`` and ``after`` are exclusive epoch milliseconds; with ``after`` alone it is those that
-    follow it directly.
+    ``before`` and ``after`` are exclusive epoch milliseconds. With ``after`` alone, the messages
+    that follow it directly are read: ``Range(50, after=1768473045123)`` reads the 50 after that.
     """
 
     limit: int
@@ -27,23 +28,21 @@ class Range(NamedTuple):
         return self.after is not None and self.before is None
 
     def arguments(self) -> tuple[Argument, ...]:
-        """Write it as the scripts take it."""
+        """Return the arguments of lua/page.lua."""
         return (
             "-" if self.after is None else self.after + 1,
             "+" if self.before is None else max(0, self.before - 1),
             "oldest" if self._is_forward else "newest",
-            self.limit + 1,
+            self.limit,
+            PAGE_BYTES,
         )
 
-    def page(self, entries: list[Any], agent_id: str, user_id: str) -> History:
-        """Read what the scripts reply."""
-        messages = [
-            unpack_message(entry, fields, agent_id, user_id)
-            for entry, fields in entries[: self.limit]
-        ]
+    def page(self, more: int, entries: list[Any], agent_id: str, user_id: str) -> History:
+        """Return the page that lua/page.lua has read."""
+        messages = [unpack_message(entry, fields, agent_id, user_id) for entry, fields in entries]
         if self._is_forward:
             messages.reverse()
-        return History(messages=messages, has_more=len(entries) > self.limit)
+        return History(messages=messages, has_more=bool(more))
 
 
 async def read(pipeline: Pipeline, keys: Keys, channel_id: str, wanted: Range) -> History:
@@ -51,9 +50,9 @@ async def read(pipeline: Pipeline, keys: Keys, channel_id: str, wanted: Range) -
     reply = await pipeline.run(scripts.KEPT, _keys_of(keys, channel_id), wanted.arguments())
     if reply is None:
         raise ConversationNotFound
-    parties, entries = reply
+    parties, more, entries = reply
     agent_id, user_id = parties.decode().split(" ")
-    return wanted.page(entries, agent_id, user_id)
+    return wanted.page(more, entries, agent_id, user_id)
 
 
 async def erase(pipeline: Pipeline, keys: Keys, channel_id: str) -> None:

@@ -9,6 +9,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
 from session_service.domain.sessions import Session, SessionPage
@@ -19,6 +20,8 @@ from session_service.store.pipeline import Arguments, Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_session
 from session_service.store.shards import ShardGroups
+
+_FIRST_STEP = 100  # sessions read in one round trip before their sizes are known; 1.1 MB at most
 
 
 class Selection(NamedTuple):
@@ -66,6 +69,30 @@ class Selection(NamedTuple):
         return member
 
 
+class _Page:
+    """A page that fills up. It ends at ``limit`` or PAGE_BYTES, and has at least one session."""
+
+    def __init__(self, limit: int) -> None:
+        self.sessions: list[Session] = []
+        self.has_more = False
+        self.space = PAGE_BYTES
+        self._limit = limit
+
+    @property
+    def wanted(self) -> int:
+        """How many sessions to read on: one more than fit shows that there are more."""
+        return self._limit + 1 - len(self.sessions)
+
+    def add(self, session: Session, size: int) -> None:
+        """Add the session that comes next, unless the page is full."""
+        sessions = self.sessions
+        if self.has_more or len(sessions) == self._limit or (sessions and size > self.space):
+            self.has_more = True
+        else:
+            sessions.append(session)
+            self.space -= size
+
+
 class Listing:
     """Pages of the live sessions. Raises StoreUnavailable.
 
@@ -90,60 +117,61 @@ class Listing:
         Raises ValidationFailed for any other text.
         """
         after = selected.member_at(position)
-        of = self._of_one_shard if len(selected.shards) == 1 else self._of_all_shards
-        found, total = await of(selected, after, limit)
-        page = found[:limit]
+        page = _Page(limit)
+        fill = self._of_one_shard if len(selected.shards) == 1 else self._of_all_shards
+        total = await fill(page, selected, after)
         return SessionPage(
-            sessions=page,
+            sessions=page.sessions,
             total=total,
             counts=await self._counts.recent(),
-            next_position=selected.position_after(page[-1]) if len(found) > limit else None,
+            next_position=selected.position_after(page.sessions[-1]) if page.has_more else None,
         )
 
-    async def _of_one_shard(
-        self, selected: Selection, after: str, limit: int
-    ) -> tuple[list[Session], int]:
-        """Read a page, and count only where it is not all there is."""
-        found = await self._read(selected.shards, selected.start, after, limit + 1)
-        if not after and len(found) <= limit:
-            return found, len(found)
+    async def _of_one_shard(self, page: _Page, selected: Selection, after: str) -> int:
+        """Fill a page; return how many match, which are counted only if it does not have all."""
+        await self._read(page, selected.shards, selected.start, after)
+        if not after and not page.has_more:
+            return len(page.sessions)
         counted, _ = await self._counts.count(*selected)
-        return found, counted.matching
+        return counted.matching
 
-    async def _of_all_shards(
-        self, selected: Selection, after: str, limit: int
-    ) -> tuple[list[Session], int]:
-        """Count, then read of as many shards as fill the page."""
+    async def _of_all_shards(self, page: _Page, selected: Selection, after: str) -> int:
+        """Count, then read as many shards as fill the page; return how many match.
+
+        Each round reads twice as many sessions as the one before: their sizes are not known, and
+        a page of large ones is full long before its limit.
+        """
         start, at_shard = selected.start, after[-36:-34]
         counted, matching = await self._counts.count(start="" if selected.is_all else start)
         ahead = [s for s in selected.shards if s >= at_shard and matching[s] > 0]
-        found: list[Session] = []
-        while ahead and len(found) <= limit:
+        step = _FIRST_STEP
+        while ahead and not page.has_more:
             chosen, expected = [], 0
-            while ahead and expected <= limit - len(found):
+            while ahead and expected < min(page.wanted, step):
                 shard = ahead.pop(0)
                 chosen.append(shard)
                 expected += 0 if shard == at_shard else matching[shard]  # it may be used up
-            found += await self._read(chosen, start, after, limit + 1 - len(found))
-        return found, counted.matching
+            await self._read(page, chosen, start, after)
+            step *= 2
+        return counted.matching
 
-    async def _read(
-        self, shards: Sequence[str], start: str, after: str, count: int
-    ) -> list[Session]:
-        """Read so many sessions of each shard, in the one of ``after`` those that follow it."""
+    async def _read(self, page: _Page, shards: Sequence[str], start: str, after: str) -> None:
+        """Add the sessions of shards to a page, of the shard of ``after`` those that follow it."""
         at_shard = after[-36:-34]
 
         def arguments(shards: Sequence[str]) -> Arguments:
-            return (self._retention_ms, "", start, after if shards[0] == at_shard else "", count)
+            member = after if shards[0] == at_shard else ""
+            return (self._retention_ms, "", start, member, page.wanted, page.space)
 
-        replies = await self._groups.run(arguments, _sessions, shards)
-        return [session for sessions in replies for session in sessions]
+        for found in await self._groups.run(arguments, _sessions, shards):
+            for session, size in found:
+                page.add(session, size)
 
 
-def _sessions(_: Sequence[str], reply: Any) -> list[Session]:
-    """Return the sessions of a shard (lua/list.lua)."""
+def _sessions(_: Sequence[str], reply: Any) -> list[tuple[Session, int]]:
+    """Return the sessions of a shard and the sizes of their records (lua/list.lua)."""
     now, *pairs = reply
     return [
-        unpack_session(session_id.decode(), record, now)
+        (unpack_session(session_id.decode(), record, now), len(record))
         for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)
     ]

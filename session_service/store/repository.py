@@ -206,14 +206,14 @@ class SessionRepository:
     async def history(
         self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None
     ) -> History:
-        """Read at most ``limit`` messages, newest first.
+        """Read a page, newest first: at most ``limit`` messages and ``PAGE_BYTES``, at least one.
 
         ``before`` and ``after`` are exclusive epoch milliseconds. The newest ones in the range are
         read, but with ``after`` alone those that follow it directly.
         """
         wanted = Range(limit, before, after)
-        session, (entries,) = await self._run(scripts.HISTORY, session_id, *wanted.arguments())
-        return wanted.page(entries, session.agent_id, session.user_id)
+        session, (more, entries) = await self._run(scripts.HISTORY, session_id, *wanted.arguments())
+        return wanted.page(more, entries, session.agent_id, session.user_id)
 
     async def kept_history(
         self, channel_id: str, *, limit: int, before: int | None = None, after: int | None = None

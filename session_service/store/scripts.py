@@ -84,7 +84,7 @@ TIMEOUT = Script(
     "base session outbox deadline",
 )
 SEND = Script("send", "session messages warn expire events", "base session outbox deadline renewal")
-HISTORY = Script("history", "session messages", "base session", writes=False)
+HISTORY = Script("history", "session messages", "base session page", writes=False)
 COUNT = Script("count", "session warn expire forget listing", "base session listing", writes=False)
 LIST = Script("list", "session listing", "base session", writes=False)
 DUE = Script("due", "warn expire forget", writes=False)
@@ -95,7 +95,7 @@ SWEEP = Script(
 )
 REPAIR = Script("repair", "session messages warn expire listing", "base")
 TRIM = Script("trim", "events trimmed")
-KEPT = Script("kept", "kept parties", writes=False)
+KEPT = Script("kept", "kept parties", "page", writes=False)
 ERASE = Script("erase", "kept parties")
 READ = Script("read", "events trimmed", writes=False)
 CLAIM = Script("claim", "claim")

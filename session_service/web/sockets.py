@@ -261,7 +261,9 @@ class Sockets:
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
             found.update((message.id, message) for message in history.messages)
-            del times[:_TOGETHER]
+            # A page can end before its limit. It has the newest of the range.
+            oldest = history.messages[-1].created_at if history.has_more else part[0]
+            times[:_TOGETHER] = [time for time in part if time < oldest]
         return found
 
     async def _emit(self, room: _Room, name: str, data: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
--- Lists a shard's live sessions, in the order of the listing.
+-- Lists a shard's live sessions, in the order of the listing: up to the one that exceeds ``bytes``,
+-- and at least two, so that the caller sees whether more follow the last that fits.
 -- ARGV   3 how the members start  4 the member after which to start, or ''  5 how many
+--        6 bytes of their records
 -- Reply  {clock, id, record, id, record, ...}
 
-local start, after, left = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local start, after, left, space = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local first = after == '' and '[' .. start or '(' .. after
 local last = '(' .. start .. '~'  -- no member has a byte above ~
 local reply = {now}
@@ -16,7 +18,8 @@ while left > 0 do
     if session and session.expires > now then
       reply[#reply + 1] = session_id
       reply[#reply + 1] = record
-      left = left - 1
+      left, space = left - 1, space - #record
+      if space < 0 and #reply > 3 then return reply end
     end
   end
   if #found < wanted then break end
