@@ -11,7 +11,7 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 # Empty when .venv is whole: venv writes `activate` last, and an upgrade of the system may have taken the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams profile chaos lock clean venv
+.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against profile chaos lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -48,6 +48,9 @@ bench-streams: .venv/installed-run ## 5,000 streams on one node, 500 of which ar
 
 chaos: .venv/installed-test ## break the store and the nodes under load, often; two hours, CHAOS_ARGS="--scale 0.1" for less
 	.venv/bin/python -m tests.system.faults.chaos $(CHAOS_ARGS)
+
+bench-against: .venv/installed-run ## CPU time a request beside that of another commit; make bench-against REF=v0.1.0
+	.venv/bin/python -m benchmarks.against $(REF) $(BENCH_ARGS)
 
 profile: .venv/installed-run ## where a request's time goes
 	.venv/bin/python -m benchmarks.profile $(BENCH_ARGS)

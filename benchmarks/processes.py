@@ -69,6 +69,7 @@ class Server:
         command: Sequence[str],
         *,
         cores: set[int] = SERVER_CORE,
+        code: Path = ROOT,
         **environment: str,
     ) -> None:
         self.name = name
@@ -76,7 +77,7 @@ class Server:
         with on(cores):
             self._process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=code,
                 env=_environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
@@ -131,9 +132,8 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """The CPU time that all its threads have used, to the nanosecond."""
+        return time.clock_gettime(~self.pid << 3 | 2)  # Linux's clock of another process
 
     def stop(self) -> None:
         """End it, by force where it does not."""
@@ -158,13 +158,18 @@ def service(
     port: int = 0,
     cores: set[int] = SERVER_CORE,
     before: Sequence[str] = (),
+    code: Path = ROOT,
     **settings: str,
 ) -> Server:
-    """Start the service as shipped; ``before`` goes between the interpreter and it."""
+    """Start the service as shipped, of the checkout ``code``.
+
+    ``before`` goes between the interpreter and it.
+    """
     return Server(
         name,
         (sys.executable, *before, *SERVE),
         cores=cores,
+        code=code,
         HOST="127.0.0.1",
         PORT=str(port),
         REDIS_URL=store_url,

@@ -1,5 +1,6 @@
 -- Walks through a file of lines, one a request.
--- Arguments: method, path, file. A "{}" in the path stands for the line; without one the line is the body.
+-- Arguments: method, path, file. A "{}" in the path stands for the line, up to a tab if it has one; what
+-- follows the tab is the body. Without a "{}" the whole line is the body.
 -- Ends with a line of JSON; "sent" is how many lines were taken.
 
 local lines, before, after, method, path = {}, nil, nil, nil, nil
@@ -11,15 +12,21 @@ function init(args)
   for line in io.lines(args[3]) do lines[#lines + 1] = line end
 end
 
+local function with_body(target, body)
+  return method .. ' ' .. target .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: '
+    .. #body .. '\r\n\r\n' .. body
+end
+
 function request()
   local line = lines[sent % #lines + 1]
   sent = sent + 1
+  local id, body = line:match('^([^\t]*)\t(.*)$')
+  if id then return with_body(before .. id .. after, body) end
   if before then
     local length = method == 'POST' and 'Content-Length: 0\r\n' or ''
     return method .. ' ' .. before .. line .. after .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\n' .. length .. '\r\n'
   end
-  return method .. ' ' .. path .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: '
-    .. #line .. '\r\n\r\n' .. line
+  return with_body(path, line)
 end
 
 local threads = {}
