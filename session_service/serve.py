@@ -31,6 +31,7 @@ from session_service.store.repository import SessionRepository
 from session_service.store.urls import read_url
 from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
+from session_service.web.browsers import BrowserPolicy
 from session_service.web.server import Server
 from session_service.web.service import Service
 from session_service.workers import WorkerError, Workers
@@ -111,7 +112,7 @@ async def _serve_here(
         Feed(outbox),
         webhooks,
         max_in_flight=settings.max_in_flight,
-        origins=settings.origins,
+        browsers=BrowserPolicy(settings.origins, settings.hosts),
     )
     server = Server(service, _allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)

@@ -35,7 +35,8 @@ class Settings(msgspec.Struct, frozen=True):
     workers: int  # processes
     max_in_flight: int  # requests of a process
     max_connections: int  # of a process
-    origins: tuple[str, ...]  # of pages that may use Socket.IO; none: the service's own
+    origins: tuple[str, ...]  # whose pages may use the service; none: its own
+    hosts: tuple[str, ...]  # that the service answers for, beside addresses and plain names
     redis_url: str | None  # None: the embedded store
     data_dir: Path  # of the embedded store
     key_prefix: str
@@ -64,7 +65,16 @@ class Settings(msgspec.Struct, frozen=True):
             workers=int(number("WEB_CONCURRENCY", 1, 1, 64, whole=True)),
             max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", 2000, 1, 100_000, whole=True)),
             max_connections=int(number("SESSION_MAX_CONNECTIONS", 10_000, 1, 500_000, whole=True)),
-            origins=reader.origins("SESSION_CORS_ORIGINS"),
+            origins=reader.names(
+                "SESSION_CORS_ORIGINS",
+                r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+",
+                "* or origins such as https://app.example.org, separated by commas",
+            ),
+            hosts=reader.names(
+                "ALLOWED_HOSTS",
+                r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*",
+                "* or hosts such as sessions.example.org or *.example.org, separated by commas",
+            ),
             redis_url=reader.store_url("REDIS_URL"),
             data_dir=Path(text("SESSION_DATA_DIR", "data")),
             key_prefix=text(
@@ -141,14 +151,11 @@ class _Reader:
             self._problem(name, masked(value), str(error))
             return None
 
-    def origins(self, name: str) -> tuple[str, ...]:
-        value = self.text(
-            name,
-            "",
-            re.compile(r"\*|\s*https?://[^/\s,]+(\s*,\s*https?://[^/\s,]+)*").fullmatch,
-            "* or origins such as https://app.example.org, parted by commas",
-        )
-        return tuple(origin.strip() for origin in value.split(",") if origin)
+    def names(self, name: str, pattern: str, allowed: str) -> tuple[str, ...]:
+        """Read names separated by commas, or ``*`` for all."""
+        is_valid = re.compile(rf"\*|{pattern}(?:\s*,\s*{pattern})*").fullmatch
+        value = self.text(name, "", is_valid, allowed)
+        return tuple(each.strip() for each in value.split(",") if each)
 
     def needs(self, name: str, is_so: bool, allowed: str) -> None:
         """Note a problem with a value that another setting rules out."""

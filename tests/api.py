@@ -1,5 +1,6 @@
 """The API from a client's side, for the suites that speak HTTP."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -39,3 +40,14 @@ async def assert_error(answer: ClientResponse, status: int, code: str) -> dict[s
     assert all(isinstance(text, str) for text in error.values())
     assert "X-Request-ID" in answer.headers
     return error
+
+
+async def spoken(client: Client, text: str) -> bytes:
+    """Send text on a connection of its own; all that comes back."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(text.encode())
+    try:
+        return await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+        await writer.wait_closed()

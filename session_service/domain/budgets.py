@@ -29,3 +29,8 @@ QUARANTINE_FIRST_SECONDS = 1.0  # until what failed on its own is tried again, d
 QUARANTINE_LONGEST_SECONDS = 60.0  # so a mended shard or webhook goes on within a minute
 QUARANTINE_FORGOTTEN_SECONDS = 300.0  # after which what nobody tries any more does not count
 QUARANTINE_LOG_LINES = 40  # a minute: there are 256 shards and 100 webhooks
+
+# Browsers
+PREFLIGHT_SECONDS = 600  # a browser asks again after that; a changed setting is seen by then
+HEADER_VALUES_REMEMBERED = 256  # hosts and origins whose check is remembered
+LOGGED_REFUSALS = 20  # different hosts and origins whose refusal is logged

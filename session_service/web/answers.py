@@ -21,13 +21,22 @@ encode = msgspec.json.Encoder().encode
 class Answer:
     """A JSON body with its status, and headers beyond those that every answer has."""
 
-    __slots__ = ("_request", "body", "headers", "keep_alive", "request_id", "status")
+    __slots__ = (
+        "_request",
+        "body",
+        "browser_fields",
+        "headers",
+        "keep_alive",
+        "request_id",
+        "status",
+    )
 
     def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.status = status
         self.body = body
         self.headers = headers
         self.request_id = ""
+        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
         self.keep_alive: bool | None = None  # None: as the request wants it
         self._request: web.BaseRequest | None = None
 
@@ -50,7 +59,8 @@ class Answer:
     def packed(self, *, is_http_1_0: bool = False, is_head: bool = False) -> bytes:
         """Write the answer as bytes."""
         body = self.body
-        head = f"Content-Length: {len(body)}\r\n{REQUEST_ID_HEADER}: {self.request_id}\r\n"
+        length = f"Content-Length: {len(body)}\r\n" if self.status != HTTPStatus.NO_CONTENT else ""
+        head = f"{length}{REQUEST_ID_HEADER}: {self.request_id}\r\n{self.browser_fields}"
         for name, value in self.headers:
             head += f"{name}: {value}\r\n"
         if not self.keep_alive:
@@ -62,11 +72,18 @@ class Answer:
 
 
 @lru_cache(maxsize=64)
-def start_of(status: int, second: int, content_type: str = "application/json") -> bytes:
-    """Write the status and the headers that an answer shares with others of its second."""
+def start_of(
+    status: int, second: int, content_type: str = "application/json", caching: str = "no-store"
+) -> bytes:
+    """Write the status and the headers that an answer shares with others of its second.
+
+    A cache must not keep any of them: a session that has ended would live on in it.
+    """
     phrase = HTTPStatus(status).phrase
+    kind = f"Content-Type: {content_type}\r\n" if status != HTTPStatus.NO_CONTENT else ""
     return (
-        f"HTTP/1.1 {status} {phrase}\r\n"
-        f"Content-Type: {content_type}\r\n"
+        f"HTTP/1.1 {status} {phrase}\r\n{kind}"
+        f"Cache-Control: {caching}\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
         f"Date: {formatdate(second, usegmt=True)}\r\n"
     ).encode("latin-1")

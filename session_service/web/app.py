@@ -18,6 +18,7 @@ from aiohttp import web
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
+from session_service.web.browsers import ORIGIN
 from session_service.web.decoding import RequestDecoder, read_body
 from session_service.web.errors import (
     ExpectationFailed,
@@ -37,6 +38,8 @@ from session_service.web.transports import SocketAnswer
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
+_WHOLE_SERVER = ("*", "/")  # paths at which health checkers ask with OPTIONS
+
 log = logging.getLogger("session_service.requests")
 
 
@@ -45,6 +48,7 @@ class App:
 
     def __init__(self, service: Service, max_sockets: int = 10_000) -> None:
         self._service = service
+        self._browsers = service.browsers
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         # Both by path, then by method; the first by what stands before the id and after it.
@@ -59,21 +63,27 @@ class App:
             )
             methods[route.method] = self._bind(route)
         self._without_id["/openapi.json"]["GET"] = self._serve_document()
-        for by_path in (self._without_id, *self._with_id.values()):
-            for methods in by_path.values():
-                if "GET" in methods:
-                    methods["HEAD"] = methods["GET"]
+        for methods in self._tables():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
         if Sockets.are_available():
             sockets = Sockets(service, max_sockets)
-            self._without_id[PATH] = dict.fromkeys(("GET", "POST", "OPTIONS"), sockets.handle)
+            for path in (PATH, PATH.removesuffix("/")):
+                self._without_id[path] = dict.fromkeys(("GET", "POST"), sockets.handle)
         else:
             logging.getLogger(__name__).info("no Socket.IO: python-socketio is not installed")
+        every = {"OPTIONS"}.union(*self._tables())
+        for methods in self._tables():
+            methods["OPTIONS"] = self._options({"OPTIONS", *methods})
+        for path in _WHOLE_SERVER:
+            self._without_id[path]["OPTIONS"] = self._options(every)
 
     async def handle(self, request: web.BaseRequest) -> Answer | EventStream | SocketAnswer:
         """Answer a request, whatever happens."""
         answer: Answer | EventStream | SocketAnswer
         started = time.perf_counter()
         headers = request.headers
+        method = request.method
         given = headers.get(REQUEST_ID_HEADER)
         request_id = given if given and _is_sane_id(given) else self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
@@ -81,10 +91,12 @@ class App:
         try:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
+            self._browsers.admit(method, headers)
             path = request.rel_url.raw_path
-            if self._service.is_full and path.startswith("/api/"):  # probes are answered always
+            # Probes are answered always, and preflights: they cost nothing.
+            if self._service.is_full and path.startswith("/api/") and method != "OPTIONS":
                 raise Overloaded
-            handler, path_id = self._find(request.method, path)
+            handler, path_id = self._find(method, path)
             answer = await handler(request, path_id)
         except ServiceError as error:
             answer = error_answer(error)
@@ -93,18 +105,19 @@ class App:
         except ConnectionError:
             raise  # the client has gone; there is nobody to answer
         except Exception:  # a defect is answered like any error: no trace to the caller
-            log.exception("defect", extra={"method": request.method, "path": request.path})
+            log.exception("defect", extra={"method": method, "path": request.path})
             answer = error_answer(InternalError())
         finally:
             self._service.request_ends()
         answer.request_id = request_id
+        answer.browser_fields = self._browsers.fields(headers.get(ORIGIN))
         if self._service.draining:
             answer.keep_alive = False
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "request",
                 extra={
-                    "method": request.method,
+                    "method": method,
                     "path": request.path,
                     "status": answer.status,
                     "ms": round((time.perf_counter() - started) * 1000, 2),
@@ -124,11 +137,15 @@ class App:
             for before, by_tail in self._with_id.items():
                 if path.startswith(before):
                     path_id, slash, rest = path[len(before) :].partition("/")
-                    methods = by_tail.get(slash + rest) if path_id else None
+                    if path_id:
+                        tail = slash + rest
+                        methods = by_tail.get(tail) or by_tail.get(tail.removesuffix("/"))
                     break
         if methods is None:
             raise RouteNotFound
         if method not in methods:
+            if path in _WHOLE_SERVER:
+                raise RouteNotFound
             raise MethodNotAllowed(", ".join(sorted(methods)))
         return methods[method], path_id
 
@@ -145,6 +162,24 @@ class App:
             if IDEMPOTENCY_KEY in request.headers
             else bound(request, path_id)
         )
+
+    def _tables(self) -> list[dict[str, Bound]]:
+        """Return the calls of every path, each by method."""
+        return [
+            methods
+            for by_path in (self._without_id, *self._with_id.values())
+            for methods in by_path.values()
+        ]
+
+    def _options(self, methods: set[str]) -> Bound:
+        """Make the call that answers OPTIONS, preflights among them, for a path's methods."""
+        allowed = ", ".join(sorted(methods))
+
+        async def answer_options(request: web.BaseRequest, _: str) -> Answer:
+            more = self._browsers.preflight(request.headers, allowed)
+            return Answer(204, b"", (("Allow", allowed), *more))
+
+        return answer_options
 
     def _serve_document(self) -> Bound:
         body = json.dumps(document(self._service.policy)).encode()

@@ -67,8 +67,8 @@ class SocketRefused(ServiceError):
     def __init__(self) -> None:
         super().__init__(
             "Socket.IO cannot take the request",
-            "It takes text, from clients of version 4 and origins allowed, for a socket that"
-            " is open in this process; transports: ['websocket'] keeps it in one.",
+            "It takes text, from clients of version 4, for a socket that is open in this"
+            " process; transports: ['websocket'] keeps it in one.",
         )
 
 

@@ -9,6 +9,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.feed import Feed
 from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
+from session_service.web.browsers import BrowserPolicy
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _LOOK_SECONDS = 0.02
@@ -17,8 +18,8 @@ _LOOK_SECONDS = 0.02
 class Service:
     """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
-    Of requests in flight there are at most ``max_in_flight``; see ``is_full``. Pages of ``origins``
-    may use Socket.IO; none stands for the service's own, ``*`` for all.
+    Of requests in flight there are at most ``max_in_flight``; see ``is_full``. ``browsers`` says
+    which pages may use the service; the default is its own.
     """
 
     def __init__(
@@ -29,13 +30,13 @@ class Service:
         webhooks: Webhooks,
         *,
         max_in_flight: int = 2000,
-        origins: tuple[str, ...] = (),
+        browsers: BrowserPolicy | None = None,
     ) -> None:
         self.repository = repository
         self.webhooks = webhooks
         self.policy = policy
         self.feed = feed
-        self.origins = origins
+        self.browsers = browsers or BrowserPolicy()
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # what else is to end at once
         self._max_in_flight = max_in_flight

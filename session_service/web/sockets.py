@@ -81,14 +81,12 @@ class Sockets:
         self._rooms: dict[str, _Room] = {}
         self._joined: dict[str, set[str]] = {}  # by socket the sessions that it has joined
         self._stopping: asyncio.Task[None] | None = None
-        origins = list(service.origins)
         self._server = socketio.AsyncServer(
             async_mode="asgi",
             async_handlers=False,  # one thing at a time of a socket, in order
             logger=_silent,
             engineio_logger=_silent,
-            cors_allowed_origins="*" if origins == ["*"] else origins or None,
-            cors_credentials=bool(origins) and origins != ["*"],
+            cors_allowed_origins=[],  # the library checks nothing: BrowserPolicy does
             max_http_buffer_size=MAX_PACKET_BYTES,
             http_compression=False,
         )
@@ -105,7 +103,11 @@ class Sockets:
         return socketio is not None
 
     async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer:
-        """Take a request of one of the transports; raises ServiceError."""
+        """Take a request of one of the transports; raises ServiceError.
+
+        A GET opens a socket or reads from it, so it is checked as a change is.
+        """
+        self._service.browsers.check_page(request.headers)
         if self._service.draining:
             raise NotReady
         if "sid" not in request.query and len(self._server.eio.sockets) >= self._max_sockets:

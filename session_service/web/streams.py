@@ -48,11 +48,19 @@ class EventStream:
     and references to 1,000 events that all who subscribe share.
     """
 
-    __slots__ = ("_request", "_subscription", "keep_alive", "request_id", "status")
+    __slots__ = (
+        "_request",
+        "_subscription",
+        "browser_fields",
+        "keep_alive",
+        "request_id",
+        "status",
+    )
 
     def __init__(self, subscription: Subscription) -> None:
         self.status = 200
         self.request_id = ""
+        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
         self.keep_alive: bool | None = False
         self._subscription = subscription
         self._request: web.BaseRequest | None = None
@@ -100,9 +108,12 @@ class EventStream:
             has_begun = True
 
     def _head(self) -> bytes:
-        kind = f"{CONTENT_TYPE}\r\nCache-Control: no-store\r\nX-Accel-Buffering: no"
-        ends = f"{REQUEST_ID_HEADER}: {self.request_id}\r\nConnection: close\r\n\r\n"
-        return start_of(self.status, int(time.time()), kind) + ends.encode("latin-1")
+        start = start_of(self.status, int(time.time()), CONTENT_TYPE, "no-store, no-transform")
+        ends = (
+            f"X-Accel-Buffering: no\r\n{REQUEST_ID_HEADER}: {self.request_id}\r\n"
+            f"{self.browser_fields}Connection: close\r\n\r\n"
+        )
+        return start + ends.encode("latin-1")
 
 
 def _is_last(item: Event | Reset, has_begun: bool) -> bool:

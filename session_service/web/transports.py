@@ -41,11 +41,20 @@ class SocketAnswer:
     A poll waits until there is something to tell; a WebSocket is open until it is closed.
     """
 
-    __slots__ = ("_application", "_body", "_request", "keep_alive", "request_id", "status")
+    __slots__ = (
+        "_application",
+        "_body",
+        "_request",
+        "browser_fields",
+        "keep_alive",
+        "request_id",
+        "status",
+    )
 
     def __init__(self, application: Application, body: bytes) -> None:
         self.status = 200
         self.request_id = ""
+        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
         self.keep_alive: bool | None = None
         self._application = application
         self._body = body
@@ -68,6 +77,7 @@ class SocketAnswer:
             self.keep_alive = False
             return
         answer.request_id = self.request_id
+        answer.browser_fields = self.browser_fields
         answer.keep_alive = self.keep_alive
         await answer.prepare(request)
         self.keep_alive = answer.keep_alive
@@ -75,15 +85,13 @@ class SocketAnswer:
 
     async def _serve_http(self, request: web.BaseRequest) -> Answer:
         status, body = 400, b""
-        headers: list[tuple[bytes, bytes]] = []
 
         async def receive() -> _Event:
             return {"type": "http.request", "body": self._body}
 
         async def send(event: _Event) -> None:
-            nonlocal status, headers, body
-            status, headers = event.get("status", status), event.get("headers", headers)
-            body = event.get("body", body)
+            nonlocal status, body
+            status, body = event.get("status", status), event.get("body", body)
 
         # A poll ends by itself, as a ping is due; a POST may wait for a poll that never comes.
         try:
@@ -91,13 +99,7 @@ class SocketAnswer:
                 await self._application(_scope(request, "http", len(self._body)), receive, send)
         except TimeoutError:
             status = 400
-        answer = error_answer(SocketRefused()) if status != 200 else _TextAnswer(200, body)
-        answer.headers += tuple(
-            (name.decode(), value.decode())
-            for name, value in headers
-            if name.lower().startswith(b"access-control-")
-        )
-        return answer
+        return error_answer(SocketRefused()) if status != 200 else _TextAnswer(200, body)
 
     async def _serve_websocket(self, request: web.BaseRequest) -> Answer | None:
         """Serve it; returns an answer where it was refused."""

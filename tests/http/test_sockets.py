@@ -12,6 +12,7 @@ import socketio  # type: ignore[import-untyped]  # it has no types
 from aiohttp import WSMsgType, web
 
 from session_service.web import sockets, transports
+from session_service.web.browsers import BrowserPolicy
 from session_service.web.server import Server
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error, create
@@ -300,23 +301,25 @@ class TestOrigins:
 
     @pytest.fixture
     def service(self, service: Service, origins: tuple[str, ...]) -> Service:
-        service.origins = origins
+        service.browsers = BrowserPolicy(origins)
         return service
 
     async def test_those_allowed_are_served(self, client: Client, origins: tuple[str, ...]) -> None:
-        """By default the service's own alone."""
+        """The service's own always, others if they are listed; of others not even a GET is."""
         own = f"http://127.0.0.1:{client.port}"
         allowed = {
-            own: origins in {(), ("*",)},
+            own: True,
             "https://a.example": bool(origins),
             "https://b.example": origins == ("*",),
         }
         for origin, is_allowed in allowed.items():
             answer = await client.get(POLL, headers={"Origin": origin})
-            assert (answer.status == 200) == is_allowed
-            assert answer.headers.get("Access-Control-Allow-Origin") == (
-                origin if is_allowed else None
-            )
+            if not is_allowed:
+                error = await assert_error(answer, 403, "FORBIDDEN")
+                assert "SESSION_CORS_ORIGINS" in error["details"]
+                assert "Access-Control-Allow-Origin" not in answer.headers
+            else:
+                assert answer.status == 200
 
 
 async def test_there_are_so_many_sockets_at_most(

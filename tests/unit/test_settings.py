@@ -58,7 +58,9 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_WEBHOOKS_RETRY_HOURS", "0", "above 0 and at most 720"),
         ("SESSION_WEBHOOKS_MAX_QUEUED", "0", "a whole number, at least 1"),
         ("SESSION_CORS_ORIGINS", "a.example", "* or origins such as https://app.example.org"),
-        ("SESSION_CORS_ORIGINS", "https://a.example/path", "parted by commas"),
+        ("SESSION_CORS_ORIGINS", "https://a.example/path", "separated by commas"),
+        ("ALLOWED_HOSTS", "https://a.example", "* or hosts such as sessions.example.org"),
+        ("ALLOWED_HOSTS", "a.example:3000", "separated by commas"),
         ("WEB_CONCURRENCY", "0", "at least 1 and at most 64"),
         ("WRITE_ACK", "disk", "none, replica, fsync"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
@@ -131,11 +133,18 @@ def test_defaults_move_into_the_range_that_is_set(
             "https://a.example, http://localhost:5173",
             ("https://a.example", "http://localhost:5173"),
         ),
+        ("capacitor://localhost", ("capacitor://localhost",)),
     ],
 )
 def test_origins_are_a_list(value: str, origins: tuple[str, ...]) -> None:
-    """Parted by commas; none by default."""
+    """They are separated by commas; there are none by default."""
     assert Settings.from_environment({"SESSION_CORS_ORIGINS": value}).origins == origins
+
+
+def test_hosts_are_a_list() -> None:
+    """They are separated by commas, and one may stand for all names under a domain."""
+    hosts = Settings.from_environment({"ALLOWED_HOSTS": "a.example, *.b.example"}).hosts
+    assert hosts == ("a.example", "*.b.example")
 
 
 def test_a_store_in_memory_is_one_process_alone() -> None:

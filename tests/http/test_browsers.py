@@ -1,0 +1,268 @@
+"""What browsers may do: pages of other origins, names of other hosts, CORS, preflights."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+
+from session_service.web.browsers import BrowserPolicy
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, assert_error, create, spoken
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+LISTED, OTHER = "https://app.example", "https://evil.example"
+POLL = "/socket.io/?EIO=4&transport=polling"
+
+Speak = Callable[..., Any]
+
+
+@pytest.fixture
+def origins() -> tuple[str, ...]:
+    """The listed origins; a test may override them."""
+    return (LISTED,)
+
+
+@pytest.fixture
+def service(service: Service, origins: tuple[str, ...]) -> Service:
+    """A service that lists an origin and a few hosts."""
+    service.browsers = BrowserPolicy(origins, ("sessions.example", "*.pods.example"))
+    return service
+
+
+CHANGES = [
+    ("POST", SESSIONS),
+    ("POST", f"{SESSIONS}/{ID}/renew"),
+    ("POST", f"{SESSIONS}/{ID}/heartbeat"),
+    ("POST", f"{SESSIONS}/{ID}/messages"),
+    ("DELETE", f"{SESSIONS}/{ID}"),
+    ("DELETE", f"{SESSIONS}?all=true"),
+    ("PATCH", f"{SESSIONS}/{ID}/timeout"),
+    ("POST", "/api/messaging/webhooks"),
+    ("POST", POLL),
+    ("GET", POLL),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": OTHER},
+        {"Origin": OTHER},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "\udcff"},
+        {"Origin": LISTED + ".evil.example"},
+        {"Origin": ""},
+    ],
+)
+async def test_a_page_of_another_origin_changes_nothing(
+    client: Client, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """It gets a 403 that names the setting, whatever it sends, and is not let in by CORS."""
+    answer = await client.request(method, path, headers=headers)
+    error = await assert_error(answer, 403, "FORBIDDEN")
+    assert "SESSION_CORS_ORIGINS" in error["details"]
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": LISTED},
+        {"Origin": LISTED, "Sec-Fetch-Site": "cross-site"},
+        {"Origin": LISTED.upper() + ":443"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": OTHER},
+        {"Origin": "https://sessions.example", "Host": "sessions.example"},
+        {"Origin": "https://sessions.example", "Host": "sessions.example:443"},
+        {"Origin": "http://Sessions.example", "Host": "sessions.example"},
+    ],
+)
+async def test_others_change_what_they_like(client: Client, headers: dict[str, str]) -> None:
+    """Servers, listed origins, and the service's own, also behind a proxy that ends TLS."""
+    answer = await client.delete(f"{SESSIONS}/{ID}", headers=headers)
+    await assert_error(answer, 404, "SESSION_NOT_FOUND")
+    assert (await client.get(POLL, headers=headers)).status == 200
+
+
+async def test_another_page_may_still_read_without_seeing(client: Client) -> None:
+    """A GET changes nothing and is answered; the browser keeps the answer from the page."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}"
+    answer = await client.get(url, headers={"Origin": OTHER, "Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 200
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert answer.headers["Vary"] == "Origin"
+
+
+HOSTS = {
+    "evil.example": False,
+    "evil.example:3000": False,
+    "sessions.example.evil.example": False,
+    "localhost.evil.example": False,
+    "127.0.0.1.evil.example": False,
+    "[::1].evil.example": False,
+    "1.2.3": False,
+    "\udcff.example": False,
+    "pods.example": False,
+    "localhost": True,
+    "localhost.": True,
+    "LOCALHOST:3000": True,
+    "sessions:3000": True,
+    "127.0.0.1": True,
+    "192.168.1.5:3000": True,
+    "[::1]": True,
+    "[fe80::1]:3000": True,
+    "[::ffff:127.0.0.1]:3000": True,
+    "sessions.example": True,
+    "Sessions.Example.:3000": True,
+    "a.pods.example": True,
+    "a.b.pods.example": False,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_only_known_hosts_are_answered(
+    client: Client, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page that points its own name at the service gets nothing; answer and log say why."""
+    for path in (f"{SESSIONS}/{ID}", "/healthz", "/nothing", POLL):
+        answer = await client.get(path, headers={"Host": host})
+        if HOSTS[host]:
+            assert answer.status != 403
+        else:
+            error = await assert_error(answer, 403, "FORBIDDEN")
+            assert "ALLOWED_HOSTS" in error["details"]
+    logged = [record for record in caplog.records if "ALLOWED_HOSTS" in record.getMessage()]
+    assert len(logged) == (0 if HOSTS[host] else 1)
+
+
+def test_refusals_are_logged_for_few_hosts(caplog: pytest.LogCaptureFixture) -> None:
+    """A stranger who makes up names does not fill the log."""
+    policy = BrowserPolicy()
+    for n in range(100):
+        with pytest.raises(Exception, match="host"):
+            policy.admit("GET", {"Host": f"{n}.example"})
+    assert 1 < len([r for r in caplog.records if r.levelno == logging.WARNING]) <= 20
+
+
+@pytest.mark.parametrize("policy", [BrowserPolicy(hosts=("*",)), BrowserPolicy(any_host=True)])
+def test_every_host_may_be_allowed(policy: BrowserPolicy) -> None:
+    """By the setting, or because callers need a credential."""
+    policy.admit("GET", {"Host": "evil.example"})
+
+
+def test_http_1_0_needs_no_host() -> None:
+    """No browser sends it."""
+    BrowserPolicy().admit("GET", {})
+
+
+PREFLIGHTS = {
+    SESSIONS: "DELETE, GET, HEAD, OPTIONS, POST",
+    f"{SESSIONS}/{ID}": "DELETE, GET, HEAD, OPTIONS",
+    f"{SESSIONS}/{ID}/renew": "OPTIONS, POST",
+    f"{SESSIONS}/{ID}/timeout": "OPTIONS, PATCH",
+    f"{SESSIONS}/{ID}/events": "GET, HEAD, OPTIONS",
+    "/api/messaging/webhooks": "GET, HEAD, OPTIONS, POST",
+    "/healthz": "GET, HEAD, OPTIONS",
+    "/openapi.json": "GET, HEAD, OPTIONS",
+    "/socket.io/": "GET, OPTIONS, POST",
+}
+
+
+@pytest.mark.parametrize(("path", "methods"), PREFLIGHTS.items())
+async def test_a_preflight_is_answered(client: Client, path: str, methods: str) -> None:
+    """204 with what a listed origin may send; nothing of that for others."""
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-trace",
+    }
+    answer = await client.options(path, headers={"Origin": LISTED, **asked})
+    assert (answer.status, await answer.read()) == (204, b"")
+    assert "Content-Length" not in answer.headers
+    assert answer.headers["Allow"] == answer.headers["Access-Control-Allow-Methods"] == methods
+    allowed = answer.headers["Access-Control-Allow-Headers"]
+    assert {"Content-Type", "Idempotency-Key", "Last-Event-ID", "x-trace"} <= set(
+        allowed.replace(" ", "").split(",")
+    )
+    assert int(answer.headers["Access-Control-Max-Age"]) > 0
+    assert_allowed(answer)
+    other = await client.options(path, headers={"Origin": OTHER, **asked})
+    assert (other.status, other.headers["Vary"]) == (204, "Origin")
+    assert not [name for name in other.headers if name.startswith("Access-Control-")]
+
+
+@pytest.mark.parametrize("path", ["*", "/"])
+async def test_health_checkers_may_ask_with_options(client: Client, path: str) -> None:
+    """204 with Allow, while there is still nothing to GET at the root."""
+    answer = await spoken(
+        client, f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert b"Allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST\r\n" in answer
+    await assert_error(await client.get("/"), 404, "NOT_FOUND")
+
+
+async def test_options_of_an_unknown_path_is_not_found(client: Client) -> None:
+    """Only what exists is described."""
+    await assert_error(await client.options("/nothing"), 404, "NOT_FOUND")
+
+
+async def test_a_listed_page_sees_every_answer(client: Client) -> None:
+    """Successes, errors, event streams and Socket.IO polls have the CORS headers."""
+    headers = {"Origin": LISTED, "Sec-Fetch-Site": "cross-site"}
+    body = {"agentId": ID, "userId": ID}
+    created = await client.post(SESSIONS, json=body, headers=headers)
+    assert created.status == 201
+    url = f"{SESSIONS}/{(await created.json())['sessionId']}"
+    answers = [
+        created,
+        await client.get(url, headers=headers),
+        await client.get(f"{url}/events", headers=headers),
+        await client.get("/api/messaging/events", headers=headers),
+        await client.get(POLL, headers=headers),
+        await client.post(POLL, headers=headers),
+        await client.get(f"{SESSIONS}/{ID}", headers=headers),
+        await client.get("/nothing", headers=headers),
+        await client.put(SESSIONS, headers=headers),
+        await client.post(SESSIONS, json={}, headers=headers),
+        await client.get("/healthz", headers=headers),
+    ]
+    assert [answer.status for answer in answers] == [
+        *(201, 200, 200, 200, 200),
+        *(400, 404, 404, 405, 400, 200),
+    ]
+    for answer in answers:
+        assert_allowed(answer)
+        answer.close()
+
+
+@pytest.mark.parametrize("origins", [("*",)])
+async def test_every_page_is_allowed_by_a_star(client: Client) -> None:
+    """SESSION_CORS_ORIGINS=* lists every origin; cookies are not let through then."""
+    headers = {"Origin": OTHER, "Sec-Fetch-Site": "cross-site"}
+    answer = await client.post(SESSIONS, json={"agentId": ID, "userId": ID}, headers=headers)
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (201, "*")
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_a_server_gets_no_cors_headers(client: Client) -> None:
+    """Without an Origin there is only what keeps caches right."""
+    answer = await client.get("/healthz")
+    assert answer.headers["Vary"] == "Origin"
+    assert not [name for name in answer.headers if name.startswith("Access-Control-")]
+
+
+def assert_allowed(answer: ClientResponse) -> None:
+    """Check that a page of the listed origin may see an answer."""
+    assert answer.headers.getall("Access-Control-Allow-Origin") == [LISTED]
+    assert answer.headers["Vary"] == "Origin"
+    exposed = answer.headers["Access-Control-Expose-Headers"]
+    assert exposed == "Location, Retry-After, X-Request-ID"
