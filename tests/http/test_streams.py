@@ -87,7 +87,7 @@ async def test_a_stream_says_what_it_is(client: Client) -> None:
     """Not to be kept by anyone on the way; when to come back; and from where."""
     _, source = await of_new_session(client)
     headers = source.answer.headers
-    assert headers["Cache-Control"] == "no-store"
+    assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
     assert "X-Request-ID" in headers
     await wait_until(lambda: source.answer.content.total_bytes)

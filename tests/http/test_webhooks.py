@@ -133,10 +133,10 @@ async def test_a_removed_one_is_gone(client: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "", "GET, HEAD, POST"),
-        ("PATCH", f"/{ID}", "DELETE, GET, HEAD"),
-        ("DELETE", f"/{ID}/dead", "GET, HEAD"),
-        ("GET", f"/{ID}/dead/replay", "POST"),
+        ("PUT", "", "GET, HEAD, OPTIONS, POST"),
+        ("PATCH", f"/{ID}", "DELETE, GET, HEAD, OPTIONS"),
+        ("DELETE", f"/{ID}/dead", "GET, HEAD, OPTIONS"),
+        ("GET", f"/{ID}/dead/replay", "OPTIONS, POST"),
     ],
 )
 async def test_an_unknown_method_tells_the_known(
