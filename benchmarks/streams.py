@@ -66,7 +66,7 @@ class Reader(asyncio.Protocol):
         now = time.time() * 1000
         *frames, self._rest = (self._rest + data).split(b"\n\n")
         for frame in frames:
-            if b"\nevent: " in frame:
+            if b"\nevent: session." in frame:
                 self._phase.delays.append(now - int(frame[4:17]))
         if frames and not self.opened.done():
             self.opened.set_result(None)

@@ -32,6 +32,7 @@ class Source:
         self.last_id = ""
         self.retry = 0
         self.comments: list[str] = []
+        self.positions = 0  # openings and heartbeats
 
     async def next(self, seconds: float = 10) -> Told | None:
         """The next event; None at the end of the stream."""
@@ -53,7 +54,11 @@ class Source:
                     case "" if line != "\n":
                         self.comments.append(value)
                     case "":
-                        if data:
+                        if name == "position":
+                            assert json.loads(data) == {}
+                            self.positions += 1
+                            name, data = "", ""
+                        elif data:
                             return Told(self.last_id, name, json.loads(data))
                         name = ""
         return None

@@ -23,6 +23,10 @@ PAGE_BYTES = MIB  # a page ends here or at its limit, and has at least one entry
 HISTORY_LIMIT = 100  # messages of a page
 LIST_LIMIT = 1000  # sessions of a page
 
+# Streams
+STREAM_RETRY_SECONDS = (1.0, 3.0)  # until clients come back, drawn so that they do not come at once
+STREAM_OVERLOADED_SECONDS = (5.0, 15.0)  # the same if too much is under way
+
 # Work in the background
 AWAY_SECONDS = 0.5  # until a store that was away is asked again: requests wait for 2 s
 QUARANTINE_FIRST_SECONDS = 1.0  # until what failed on its own is tried again, doubled each time

@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 
 from aiohttp import web
@@ -33,7 +34,7 @@ from session_service.web.openapi import document
 from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.service import Service
 from session_service.web.sockets import PATH, Sockets
-from session_service.web.streams import EventStream
+from session_service.web.streams import EndedStream, EventStream, stream_refusal
 from session_service.web.transports import SocketAnswer
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
@@ -54,6 +55,7 @@ class App:
         # Both by path, then by method; the first by what stands before the id and after it.
         self._with_id: dict[str, dict[str, dict[str, Bound]]] = defaultdict(dict)
         self._without_id: dict[str, dict[str, Bound]] = defaultdict(dict)
+        self._streams: set[Bound] = set()
         for route in ROUTES:
             before, _, rest = route.path.partition("{")
             methods = (
@@ -61,7 +63,9 @@ class App:
                 if route.parameter
                 else self._without_id[before]
             )
-            methods[route.method] = self._bind(route)
+            methods[route.method] = bound = self._bind(route)
+            if route.streams:
+                self._streams.add(bound)
         self._without_id["/openapi.json"]["GET"] = self._serve_document()
         for methods in self._tables():
             if "GET" in methods:
@@ -78,9 +82,11 @@ class App:
         for path in _WHOLE_SERVER:
             self._without_id[path]["OPTIONS"] = self._options(every)
 
-    async def handle(self, request: web.BaseRequest) -> Answer | EventStream | SocketAnswer:
+    async def handle(
+        self, request: web.BaseRequest
+    ) -> Answer | EventStream | EndedStream | SocketAnswer:
         """Answer a request, whatever happens."""
-        answer: Answer | EventStream | SocketAnswer
+        answer: Answer | EventStream | EndedStream | SocketAnswer
         started = time.perf_counter()
         headers = request.headers
         method = request.method
@@ -99,14 +105,14 @@ class App:
             handler, path_id = self._find(method, path)
             answer = await handler(request, path_id)
         except ServiceError as error:
-            answer = error_answer(error)
+            answer = self._refusal(request, error)
             if isinstance(error, StoreUnavailable):
                 log.warning("store unavailable", extra={"reason": error.reason})
         except ConnectionError:
             raise  # the client has gone; there is nobody to answer
         except Exception:  # a defect is answered like any error: no trace to the caller
             log.exception("defect", extra={"method": method, "path": request.path})
-            answer = error_answer(InternalError())
+            answer = self._refusal(request, InternalError())
         finally:
             self._service.request_ends()
         answer.request_id = request_id
@@ -124,6 +130,13 @@ class App:
                 },
             )
         return answer
+
+    def _refusal(self, request: web.BaseRequest, error: ServiceError) -> Answer | EndedStream:
+        """Answer a request that failed: on a route that streams, a client may have to come back."""
+        with suppress(ServiceError):
+            if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
+                return stream_refusal(error) or error_answer(error)
+        return error_answer(error)
 
     def _new_request_id(self) -> str:
         """Make an id that no other process makes: this one's random name, and a number."""

@@ -37,7 +37,7 @@ from session_service.web.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from session_service.web.streams import EventStream
+from session_service.web.streams import EventStream, is_final
 
 # Takes the service, then the path's id, then the body or query, each where the route has it.
 Handler = Callable[..., Awaitable[Answer | EventStream]]
@@ -86,7 +86,8 @@ class Route(NamedTuple):
         if self.takes_key:
             common += (ValidationFailed, IdempotencyMismatch)
             common += () if self.is_atomic else (IdempotencyConflict,)
-        return tuple(dict.fromkeys(self.errors + common))
+        errors = tuple(dict.fromkeys(self.errors + common))
+        return tuple(filter(is_final, errors)) if self.streams else errors
 
 
 _BODY_ERRORS = (

@@ -1,7 +1,16 @@
 """Streams of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-Every event has its id, and a heartbeat that of the position reached: so a client that had long
-nothing to hear of resumes from when it was connected, not from what it heard last.
+Every event has its id. The opening and the heartbeats have the id of the position reached, so that
+a quiet client resumes from there and not from the last event it got. They are named ``position``
+and have ``{}`` as data, for some clients parse the data of every block::
+
+    retry: 1730
+    id: 1764000000000-ff-18446744073709551615
+    event: position
+    data: {}
+
+An EventSource gives up for good at any status but 200. So only a request that can never succeed is
+refused; any other is answered by a stream that ends at once and says when to come back.
 """
 
 import asyncio
@@ -15,24 +24,28 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from session_service.domain.budgets import STREAM_OVERLOADED_SECONDS, STREAM_RETRY_SECONDS
+from session_service.domain.errors import ServiceError
 from session_service.domain.events import LAST_TYPES, Event
 from session_service.store.feed import FellBehindError, Reset, Subscription
 from session_service.web.answers import REQUEST_ID_HEADER, encode, start_of
+from session_service.web.errors import ANSWERS, Overloaded, RateLimited
 
 CONTENT_TYPE = "text/event-stream"
 
 HEARTBEAT_SECONDS = 15.0
 STALLED_SECONDS = 10.0  # after which a client that does not read is cut
 FAREWELL_SECONDS = 1.0  # for what was written last to such a client
-_RETRY_MS = (1000, 3000)  # drawn at random, so that clients do not come back all at once
 _TOGETHER = 32  # events in one write, about 20 KB
 _KERNEL_BYTES = 65_536  # that the kernel buffers for a client; its own limit is some megabytes
 
 _RESET = encode(
     {"message": "Events before this one were missed and are not held any more; read anew"}
 )
-_SLOW = b": not read in time; reconnect with Last-Event-ID\n\n"
-_STOPPING = b": the service stops; reconnect with Last-Event-ID\n\n"
+_POSITION = b"event: position\ndata: {}\n"
+_SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
+_STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
+_FINAL = frozenset((400, 401, 403, 404, 405, 410))  # statuses of what can never succeed
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +90,11 @@ class EventStream:
             if request is None or request.transport is None:
                 raise ConnectionResetError
             if request.method == "HEAD":
-                return request.transport.write(self._head())
+                return request.transport.write(_head(self))
             cast("Any", request.protocol).when_lost = subscription.close
             connection: socket.socket = request.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
-            await _write(request, self._head() + _opening(subscription))
+            await _write(request, _head(self) + _opening(subscription))
             await self._write_events(request)
         except FellBehindError:
             log.info("stream cut: its client is too slow")
@@ -102,18 +115,78 @@ class EventStream:
             if not items and subscription.is_closed:
                 return await _write(request, _STOPPING)
             if not items:
-                await _write(request, b":\nid: %b\n\n" % str(subscription.position).encode())
+                await _write(request, b"id: %b\n%b\n" % (_id(subscription), _POSITION))
             elif subscription.wanted.session_id is not None and _is_last(items[-1], has_begun):
                 return None
             has_begun = True
 
-    def _head(self) -> bytes:
-        start = start_of(self.status, int(time.time()), CONTENT_TYPE, "no-store, no-transform")
-        ends = (
-            f"X-Accel-Buffering: no\r\n{REQUEST_ID_HEADER}: {self.request_id}\r\n"
-            f"{self.browser_fields}Connection: close\r\n\r\n"
-        )
-        return start + ends.encode("latin-1")
+
+class EndedStream:
+    """A stream that ends at once: it says why, and when to come back.
+
+    It answers what a later request may be spared, such as ``StoreUnavailable``; ``seconds`` is
+    from when until when clients come back, drawn at random so that they do not come all at once.
+    """
+
+    __slots__ = (
+        "_reason",
+        "_request",
+        "_retry_ms",
+        "browser_fields",
+        "keep_alive",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, reason: str, seconds: tuple[float, float]) -> None:
+        self.status = 200
+        self.request_id = ""
+        self.keep_alive: bool | None = False
+        self.browser_fields = ""
+        self._reason = reason
+        self._retry_ms = _retry_ms(seconds)
+        self._request: web.BaseRequest | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Take the request that is answered."""
+        self._request = request
+
+    async def write_eof(self) -> None:
+        """Write it; raises ConnectionResetError if the client has gone."""
+        request = self._request
+        self.keep_alive = False
+        if request is None or request.transport is None:
+            raise ConnectionResetError
+        body = b"retry: %d\n%b: %b\n\n" % (self._retry_ms, _POSITION, self._reason.encode())
+        head = _head(self)
+        request.transport.write(head if request.method == "HEAD" else head + body)
+
+
+def is_final(error: type[ServiceError]) -> bool:
+    """Whether a stream request that failed with this error can never succeed."""
+    return ANSWERS[error].status in _FINAL
+
+
+def stream_refusal(error: ServiceError) -> EndedStream | None:
+    """Return what answers a stream request that failed, or None if the error is final."""
+    if is_final(type(error)):
+        return None
+    seconds = STREAM_RETRY_SECONDS
+    if isinstance(error, RateLimited):
+        seconds = (error.retry_after, error.retry_after + seconds[1])
+    elif isinstance(error, Overloaded):
+        seconds = STREAM_OVERLOADED_SECONDS
+    return EndedStream(f"{error}; reconnect with Last-Event-ID", seconds)
+
+
+def _head(stream: EventStream | EndedStream) -> bytes:
+    """Write the head of a stream. Without no-transform, proxies that compress hold events back."""
+    start = start_of(200, int(time.time()), CONTENT_TYPE, "no-store, no-transform")
+    ends = (
+        f"X-Accel-Buffering: no\r\n{REQUEST_ID_HEADER}: {stream.request_id}\r\n"
+        f"{stream.browser_fields}Connection: close\r\n\r\n"
+    )
+    return start + ends.encode("latin-1")
 
 
 def _is_last(item: Event | Reset, has_begun: bool) -> bool:
@@ -123,8 +196,16 @@ def _is_last(item: Event | Reset, has_begun: bool) -> bool:
 
 def _opening(subscription: Subscription) -> bytes:
     """Write when to come back, and from which position."""
-    retry = random.randint(*_RETRY_MS)  # noqa: S311 - nothing secret
-    return b"retry: %d\nid: %b\n\n" % (retry, str(subscription.position).encode())
+    retry_ms = _retry_ms(STREAM_RETRY_SECONDS)
+    return b"retry: %d\nid: %b\n%b\n" % (retry_ms, _id(subscription), _POSITION)
+
+
+def _retry_ms(seconds: tuple[float, float]) -> int:
+    return random.randint(*(int(1000 * bound) for bound in seconds))  # noqa: S311 - no secret
+
+
+def _id(subscription: Subscription) -> bytes:
+    return str(subscription.position).encode()
 
 
 def _frame(item: Event | Reset) -> bytes:

@@ -19,6 +19,7 @@ from session_service.web import decoding
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error, spoken
 from tests.conftest import KEYS, ServiceUnderTest
+from tests.sse import EVENTS, follow
 from tests.waiting import wait_until
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -209,6 +210,22 @@ class TestWithoutStore:
         answer = await lost.request(method, SESSIONS + path, json=body)
         await assert_error(answer, 503, "STORE_UNAVAILABLE")
         assert answer.headers["Retry-After"] == "1"
+
+    @pytest.mark.parametrize("path", [EVENTS, f"{SESSIONS}/{ID}/events"])
+    async def test_a_stream_says_when_to_come_back(self, lost: Client, path: str) -> None:
+        """200, for an EventSource gives up at any other status; what can never succeed is a 400."""
+        source = await follow(lost, path)
+        assert await source.rest() == []
+        assert source.positions == 1
+        assert 1000 <= source.retry <= 3000
+        assert source.comments == [
+            "The session store is not available at the moment; reconnect with Last-Event-ID"
+        ]
+        assert (await lost.head(path)).status == 200
+        answer = await lost.get(path, params={"lastEventId": "x"})
+        await assert_error(answer, 400, "VALIDATION_ERROR")
+        answer = await lost.post(path)
+        await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
 
     async def test_it_is_alive_but_not_ready(self, lost: Client) -> None:
         """The process answers its probe; readiness and health are 503."""

@@ -1,6 +1,7 @@
 """Streams of server-sent events (issue 5, "Server-sent events")."""
 
 import asyncio
+import json
 import re
 import socket
 from contextlib import suppress
@@ -9,11 +10,13 @@ from uuid import uuid4
 
 import pytest
 
+from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy
 from session_service.store.deadlines import Deadlines
 from session_service.store.repository import SessionRepository
 from session_service.web import streams
+from session_service.web.errors import NotReady, Overloaded, RateLimited
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error, create
 from tests.sse import EVENTS, Source, follow
@@ -92,7 +95,7 @@ async def test_a_stream_says_what_it_is(client: Client) -> None:
     assert "X-Request-ID" in headers
     await wait_until(lambda: source.answer.content.total_bytes)
     head = (await source.answer.content.readuntil(b"\n\n")).decode()
-    assert re.fullmatch(r"retry: [123]\d{3}\nid: \d+-ff-\d+\n\n", head)
+    assert re.fullmatch(r"retry: [123]\d{3}\nid: \d+-ff-\d+\nevent: position\ndata: {}\n\n", head)
     answer = await client.head(EVENTS)
     assert (answer.status, await answer.read()) == (200, b"")
 
@@ -230,17 +233,16 @@ class TestWithShortTimeouts:
 async def test_a_quiet_stream_has_heartbeats(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Comments, and the position reached, from which the stream can be resumed."""
+    """They have the position reached, from which the stream can be resumed."""
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
     url, source = await of_new_session(client)
     reading = asyncio.create_task(source.rest())
-    await wait_until(lambda: len(source.comments) >= 3)
+    await wait_until(lambda: source.positions >= 3)
     reached = source.last_id
     await client.delete(url)
     told = await reading
     again = await follow(client, f"{url}/events", reached)
     assert await again.rest() == told[-1:]
-    assert set(source.comments) == {""}
 
 
 async def test_streams_end_when_the_service_stops(client: Client, service: Service) -> None:
@@ -254,6 +256,64 @@ async def test_streams_end_when_the_service_stops(client: Client, service: Servi
     await stopping
     late = await follow(client, EVENTS)
     assert await late.rest() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_seconds"),
+    [
+        (Overloaded(), (5, 15)),
+        (NotReady(), (1, 3)),
+        (RateLimited("", 20), (20, 23)),
+        (RecordUnreadable(), (1, 3)),
+        (RuntimeError("a defect"), (1, 3)),
+    ],
+)
+async def test_what_may_succeed_later_is_no_error(
+    client: Client,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    retry_seconds: tuple[int, int],
+) -> None:
+    """A stream that ends, and says why and when to come back."""
+
+    async def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(service.feed, "subscribe", fail)
+    source = await follow(client, EVENTS)
+    assert await source.rest() == []
+    least, most = (1000 * seconds for seconds in retry_seconds)
+    assert least <= source.retry <= most
+    assert source.comments[0].endswith("; reconnect with Last-Event-ID")
+
+
+async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: Service) -> None:
+    """Before the request is looked at, and it has a position of no event."""
+    for _ in range(2001):
+        service.request_begins()
+    source = await follow(client, EVENTS)
+    assert await source.rest() == []
+    assert (source.last_id, source.positions) == ("", 1)
+
+
+async def test_every_block_has_data(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening, heartbeat, event, reset and farewell: some clients parse the data of each block."""
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
+    url = f"{SESSIONS}/{(await create(client))['sessionId']}"
+    answer = await client.get(f"{url}/events", headers={"Last-Event-ID": "1-00-0"})
+    read = b""
+    while read.count(b"event: position") < 3:
+        read += await answer.content.readany()
+    await client.post(f"{url}/renew")
+    await client.server.service.drain(0, lambda: False)  # type: ignore[attr-defined]  # our own server
+    blocks = (read + await answer.content.read()).removesuffix(b"\n\n").split(b"\n\n")
+    names = [re.findall(rb"^event: (\S+)$", block, re.MULTILINE) for block in blocks]
+    assert {b"position", b"reset"} <= {name for (name,) in names}
+    assert b"the service stops" in blocks[-1]
+    for block in blocks:
+        (data,) = re.findall(rb"^data: (.*)$", block, re.MULTILINE)
+        assert isinstance(json.loads(data), dict)
 
 
 async def test_a_client_that_goes_leaves_nothing(client: Client, service: Service) -> None:

@@ -1,0 +1,139 @@
+"""Streams as published clients and compressing proxies see them."""
+
+import asyncio
+import json
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.api import SESSIONS
+from tests.sse import EVENTS, follow
+from tests.system.faults.stores import StoreNode
+from tests.system.npm import JS, installed
+from tests.system.processes import ServiceProcess, Start
+from tests.waiting import wait_until
+
+Run = Callable[..., AbstractAsyncContextManager[Process]]
+
+
+@pytest.fixture
+def run(pytestconfig: pytest.Config) -> Run:
+    """Run a script in Node until the block ends."""
+    folder = installed(pytestconfig, "streams")
+
+    @asynccontextmanager
+    async def run(script: str, *arguments: str) -> AsyncIterator[Process]:
+        process = await asyncio.create_subprocess_exec(
+            "node", str(JS / script), str(folder), *arguments, stdout=PIPE
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    return run
+
+
+async def told(process: Process) -> list[Any]:
+    """Return the next line that a script printed."""
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 20)
+    assert line, "the script has ended"
+    found = json.loads(line)
+    return found if isinstance(found, list) else [found]
+
+
+async def told_of(process: Process, name: str) -> list[Any]:
+    """Return the next line of a name; a line that says that the client gave up is a failure."""
+    while True:
+        line = await told(process)
+        assert line not in (["error", True], ["end"]), line
+        assert line[0] != "failed", line
+        if line[0] == name:
+            return line
+
+
+async def create(service: ServiceProcess) -> str:
+    """Create a session, again while the store is not there."""
+    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+
+    async def created() -> Any:
+        async with client.post(SESSIONS, json=body) as answer:
+            assert answer.status in (201, 503)
+            return (await answer.json()).get("sessionId")
+
+    async with service.client() as client:
+        return str(await wait_until(created, 20, every=0.05))
+
+
+async def test_an_event_source_survives_a_store_outage(
+    tmp_path: Path, start: Start, run: Run
+) -> None:
+    """It comes back until the store does, at the start and later, and is then told what happens."""
+    store = StoreNode(tmp_path / "store", "appendonly yes")
+    service = start(REDIS_URL=f"redis://{store.name}/0", SESSION_STORE_TIMEOUT_SECONDS="0.5")
+    try:
+        url = f"http://127.0.0.1:{service.port}{EVENTS}"
+        async with run("follow.mjs", "eventsource", url) as client:
+            for _ in range(2):
+                assert await told_of(client, "open") == ["open"]
+                assert await told_of(client, "error") == ["error", False]
+            await store.start()
+            while await told_of(client, "open"):
+                if await told(client) == ["position", {}] and await _stays(client):
+                    break
+            session_id = await create(service)
+            _, event = await told_of(client, "session.created")
+            assert event["subject"] == session_id
+            store.kill()
+            await store.start()
+            session_id = await create(service)
+            while (await told_of(client, "session.created"))[1]["subject"] != session_id:
+                pass
+    finally:
+        await store.close()
+
+
+async def _stays(client: Process) -> bool:
+    """Tell whether the stream is still open after a moment, as one that was refused is not."""
+    try:
+        return await asyncio.wait_for(told(client), 0.5) != ["error", False]
+    except TimeoutError:
+        return True
+
+
+async def test_fetch_event_source_can_parse_every_block(
+    start: Start, store_url: str, run: Run
+) -> None:
+    """It hands on every block, comments alone as well, and its users parse the data of each."""
+    service = start(REDIS_URL=store_url)
+    url = f"http://127.0.0.1:{service.port}{SESSIONS}/{await create(service)}/events"
+    async with run("follow.mjs", "fetch-event-source", url) as client:
+        assert await told_of(client, "position") == ["position", {}]
+        async with ClientSession() as http, http.delete(url.removesuffix("/events")) as answer:
+            assert answer.status == 200
+        await told_of(client, "session.ended")
+        assert await told(client) == ["end"]
+
+
+async def test_a_proxy_that_compresses_holds_nothing_back(
+    start: Start, store_url: str, run: Run
+) -> None:
+    """Events come through at once, uncompressed."""
+    service = start(REDIS_URL=store_url)
+    async with run("compress.mjs", str(service.port)) as proxy:
+        (port,) = await told(proxy)
+        async with ClientSession(f"http://127.0.0.1:{port}") as client:
+            source = await asyncio.wait_for(follow(client, EVENTS), 10)
+            assert "Content-Encoding" not in source.answer.headers
+            session_id = await create(service)
+            (event,) = await source.take(1)
+            assert event.subject == session_id
