@@ -1,10 +1,12 @@
 """What must be true of the keys in the store, whatever went on before; read with redis-py."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from redis.asyncio import Redis
 
+from session_service.domain.events import LAST_TYPES
 from session_service.store.connection import connect, pipeline
 from session_service.store.deadlines import Deadlines
 from session_service.store.keys import Keys
@@ -17,7 +19,8 @@ async def orphans(store: Store) -> list[str]:
     """Sweep once, then tell what is left in the store that belongs to nothing.
 
     Every key has a TTL. Each live session is in ``warn`` or ``expire``, and twice in ``listing``;
-    those name no other, and messages belong to live sessions alone. A session may run out between
+    those name no other, and messages belong to live sessions alone. The end or the expiry of a
+    session is announced once. A session may run out between
     the reading of two keys; so what is wrong counts when it is so the next time, too.
     """
     calls = pipeline(store.url, connect(store.url, 5), 5)
@@ -53,6 +56,8 @@ async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
             pipe.get(key)
         elif kind in ("warn", "expire", "forget", "listing"):
             pipe.zrange(key, 0, -1)
+        elif kind == "events":
+            pipe.xrange(key)
         else:
             pipe.exists(key)
     replies = await pipe.execute()
@@ -80,8 +85,10 @@ def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
             scheduled += value
         elif kind == "listing":
             listed += value
-    for key in contents:
+    for key, (_, value) in contents.items():
         _, _, kind, *rest = key.split(":")
+        if kind == "events":
+            yield from _announced_twice(value)
         if kind == "msg" and rest[0] not in live:
             yield f"{key} has no session"
     for name in scheduled:
@@ -97,3 +104,12 @@ def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
         for member in (f"u{user}:{agent}:{name}", f"a{agent}:{name}"):
             if member not in listed:
                 yield f"{name} is not listed as {member}"
+
+
+def _announced_twice(entries: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
+    """Yield each session whose end or expiry is in the outbox more than once."""
+    words = (fields["event"].split(" ", 2) for _, fields in entries)
+    over = Counter(session_id for kind, session_id, *_ in words if kind in LAST_TYPES)
+    for session_id, times in over.items():
+        if times > 1:
+            yield f"{session_id} is announced to be over {times} times"

@@ -70,6 +70,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         return answer
 
+    def send_more(self, data: bytes) -> None:
+        """Send the rest of a request whose first part went by ``send``."""
+        if self._transport is not None:
+            self._transport.write(data)
+
     def close(self) -> None:
         """Close it as a client does that is done."""
         if self._transport is not None:

@@ -7,7 +7,10 @@ import asyncio
 import random
 import tempfile
 from pathlib import Path
+from uuid import uuid4
 
+from tests.api import SESSIONS
+from tests.system.faults.http import Connection, Unanswered, request
 from tests.system.faults.proxy import proxy_to
 from tests.system.faults.stores import one_server
 from tests.system.faults.trials import Row, Tally, arena, now
@@ -56,7 +59,8 @@ async def store_killed(repeats: int, fsync: str) -> Row:
     )
 
 
-_HOLD = {"delay": 1.0, "reset": 0.7, "half-close": 0.7, "blackhole": 2.6, "one byte": 1.0}
+_BODY_SECONDS = 0.6  # for the body of a request that is under way when a node is stopped
+_HOLD = {"delay": 1.0, "reset": 0.7, "half-close": 0.7, "blackhole": 6.0, "one byte": 1.0}
 
 
 async def proxied(repeats: int, mode: str) -> Row:
@@ -84,6 +88,25 @@ async def proxied(repeats: int, mode: str) -> Row:
     )
 
 
+async def _create_slowly(port: int) -> str:
+    """Create a session with a pause in the middle of the body; return what was wrong, if anything.
+
+    A stop that does not wait for requests under way cuts it off.
+    """
+    data = request("POST", SESSIONS, "slow", {"userId": str(uuid4()), "agentId": str(uuid4())})
+    connection = await Connection.to(port)
+    try:
+        answer = connection.send(data[:-10])
+        await asyncio.sleep(_BODY_SECONDS)
+        connection.send_more(data[-10:])
+        status = (await asyncio.wait_for(answer, 10)).status
+    except (Unanswered, TimeoutError):
+        return "a request under way at SIGTERM was not answered"
+    finally:
+        connection.close()
+    return "" if status == 201 else f"a request under way at SIGTERM was answered {status}"
+
+
 async def node_stopped(repeats: int) -> Row:
     """One of three nodes is replaced as in a rolling restart; its clients go on asking it."""
     tally = Tally()
@@ -92,9 +115,14 @@ async def node_stopped(repeats: int) -> Row:
 
             async def replace() -> float:
                 await a.nodes.add()
-                exit_code = await a.nodes.stop(a.nodes.nodes[0])
+                stopped = a.nodes.nodes[0]
+                slow = asyncio.create_task(_create_slowly(stopped.port))
+                await asyncio.sleep(_BODY_SECONDS / 2)
+                exit_code = await a.nodes.stop(stopped)
                 if exit_code != 0:
                     tally.problems.append(f"exit code {exit_code}")
+                if problem := await slow:
+                    tally.problems.append(problem)
                 return now()
 
             for _ in range(repeats):

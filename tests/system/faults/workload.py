@@ -23,6 +23,7 @@ from tests.system.faults.http import Answer, Connection, NotSent, Unanswered, re
 
 BOUND = STORE_TIMEOUT + 1  # seconds: a request is answered within the store deadline and one
 _PATIENCE = 15.0  # seconds; who has no answer then stops waiting
+_NO_DEADLINE = BOUND + 2  # seconds: no busy machine adds that much to a deadline
 _BRIEF_MINUTES = 0.8 / 60  # the timeout of sessions that are to run out
 _CLOCKS_MS = 100  # what may lie between the moment of an answer, and when we come to read it
 
@@ -39,6 +40,7 @@ _OFTEN = {
     "end": 2,
     "look": 3,
     "read": 2,
+    "outlive": 2,
 }
 
 
@@ -189,6 +191,7 @@ class _Client:
             "end": self._end,
             "look": self._look,
             "read": self._read,
+            "outlive": self._outlive,
         }
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -239,7 +242,9 @@ class _Client:
                 return None
         took = time.monotonic() - started
         record.slowest = max(record.slowest, took)
-        if took > BOUND:
+        if took > _NO_DEADLINE:
+            record.add(f"answered {answer.status} after {took:.1f} s: it has no deadline", op=op)
+        elif took > BOUND:
             record.late.append(f"{op}: answered {answer.status} after {took:.2f} s")
         if answer.headers.get("x-request-id") != request_id:
             record.add(f"WRONG: the answer to {answer.headers.get('x-request-id')}", op=op)
@@ -271,7 +276,7 @@ class _Client:
     # What a client does.
 
     async def _create(self) -> None:
-        user, brief = str(uuid4()), random.random() < 0.15
+        user, brief = str(uuid4()), random.random() < 0.3
         auto = not brief and random.random() < 0.5
         minutes = _BRIEF_MINUTES if brief else random.choice((30, 60, 90))
         body = {
@@ -361,6 +366,24 @@ class _Client:
         else:
             self._check_info(session, answer, "look")
         return None
+
+    async def _outlive(self) -> None:
+        """Ask for a session just after its deadline: it is over, cannot be ended, and stays so."""
+        brief = [session for session in self._mine if session.is_brief]
+        if not brief:
+            return
+        session = min(brief, key=lambda each: each.expires_at)
+        await asyncio.sleep(max(0.0, (session.expires_at + _CLOCKS_MS) / 1000 - time.time()))
+        for method, right in (("GET", 410), ("DELETE", 404), ("GET", 410)):
+            answer = await self.ask("outlive", method, f"{SESSIONS}/{session.id}")
+            if answer is None:
+                return
+            if answer.status == 200:
+                self._record.add(f"WRONG: {method} after its deadline", session, "outlive")
+            elif answer.status != right:
+                self._suspect(session, f"{method} answered {answer.status} after its deadline")
+                return
+        session.life = "expired"
 
     async def _list(self) -> None:
         session = self._any()
