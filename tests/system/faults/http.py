@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     def send_more(self, data: bytes) -> None:
         """Send the rest of a request whose first part went by ``send``."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
