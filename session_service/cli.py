@@ -1,31 +1,39 @@
-"""The command line."""
+"""The command line. Each command imports what it needs: the health check runs every few seconds."""
 
 import argparse
-import asyncio
-import importlib.util
-import logging
+import os
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+from contextlib import suppress
 
-from session_service import __version__, logs
-from session_service.serve import StartError, serve
+from session_service import __version__
 from session_service.settings import Settings, SettingsError
-from session_service.store.embedded import EmbeddedServerError
-from session_service.workers import LISTEN_FDS
+
+LISTEN_FDS = "--listen-fds"  # the option that makes a worker of the program
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 failed, 2 told the wrong thing."""
-    parser = argparse.ArgumentParser(prog="session-service", description=__doc__)
+    """Run a command; return the exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    _open_missing_streams()
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # before there is a handler for SIGINT
+        return 130
+    finally:
+        _flush()
+
+
+def _run(arguments: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="session-service",
+        description="The Sessions API on Redis. Settings come from the environment.",
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    serving = commands.add_parser(
-        "serve", help="serve the Sessions API; settings come from the environment"
-    )
+    serving = commands.add_parser("serve", help="serve the Sessions API")
     serving.add_argument(LISTEN_FDS, default="", help=argparse.SUPPRESS)
-    commands.add_parser("healthcheck", help="exit with 0 where the service on PORT is ready")
+    commands.add_parser(
+        "healthcheck", help="exit with 0 if the service on HOST and PORT is ready, else with 1"
+    )
     options = parser.parse_args(arguments)
     try:
         settings = Settings.from_environment()
@@ -33,28 +41,44 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     if options.command == "healthcheck":
-        return _healthcheck(settings.port)
+        return _healthcheck(settings)
     return _serve(settings, [int(fd) for fd in options.listen_fds.split(",") if fd])
 
 
 def _serve(settings: Settings, listen_fds: list[int]) -> int:
-    logs.set_up(settings.log_level, settings.log_format)
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    if importlib.util.find_spec("uvloop"):  # not to be had everywhere
-        loop_factory = importlib.import_module("uvloop").new_event_loop
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(serve(settings, listen_fds))
-    except (StartError, EmbeddedServerError) as error:
-        logging.getLogger("session_service").critical("cannot serve: %s", error)
+    from session_service.serve import run  # noqa: PLC0415 - heavy
+
+    return run(settings, listen_fds)
+
+
+def _healthcheck(settings: Settings) -> int:
+    from session_service.healthcheck import problem  # noqa: PLC0415 - only here
+
+    if found := problem(settings.listen_on, settings.port):
+        sys.stderr.write(f"not ready: {found}\n")
         return 1
     return 0
 
 
-def _healthcheck(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
-            return 0
-    except (urllib.error.URLError, OSError) as error:
-        sys.stderr.write(f"not ready: {error}\n")
-        return 1
+def _open_missing_streams() -> None:
+    """Open the standard streams that are closed: a socket would take their place."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _flush() -> None:
+    """Write out what is left, or drop it if nobody reads it, as on a closed terminal.
+
+    Python would end with exit code 120 otherwise.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

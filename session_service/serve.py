@@ -2,26 +2,36 @@
 
 import asyncio
 import gc
+import importlib.util
 import logging
-import resource
+import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from session_service import __version__
+from session_service import __version__, logs
 from session_service.deliveries import deliver_forever
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
+from session_service.listen import (
+    BACKLOG,
+    ListenError,
+    addresses_of,
+    allow_files,
+    beyond_loopback,
+    listen,
+)
+from session_service.reaper import reap_forever
 from session_service.settings import Settings
 from session_service.store.connection import connect, pipeline
 from session_service.store.consumer import Consumer
 from session_service.store.deadlines import Deadlines
-from session_service.store.embedded import EmbeddedServer
+from session_service.store.embedded import EmbeddedServer, EmbeddedServerError
 from session_service.store.feed import Feed
 from session_service.store.inspection import StoreTooOldError, inspect
 from session_service.store.keys import Keys
@@ -36,12 +46,9 @@ from session_service.web.server import Server
 from session_service.web.service import Service
 from session_service.workers import WorkerError, Workers
 
-# Connections the kernel keeps until they are accepted; aiohttp's 128 refuses bursts.
-_BACKLOG = 1024
 _ACCEPT_SECONDS = 0.05  # for connections that have come before the stop to be accepted
 _CUT_SECONDS = 0.1  # for what is left after the drain; aiohttp takes 0 for no bound
 _STOP_SECONDS = 5.0  # beyond the drain, for a worker to stop
-_OTHER_FILES = 256  # file descriptors beside connections
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +62,35 @@ class _Store(NamedTuple):
     description: str
 
 
-async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and close the store.
+def run(settings: Settings, listen_fds: Sequence[int] = ()) -> int:
+    """Serve, and return the exit code: 0 after a signal, 1 if the service cannot go on."""
+    logs.set_up(settings.log_level, settings.log_format)
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    if importlib.util.find_spec("uvloop"):  # not to be had everywhere
+        loop_factory = importlib.import_module("uvloop").new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(serve(settings, listen_fds))
+    except (StartError, ListenError, EmbeddedServerError) as error:
+        log.critical("cannot serve: %s", error)
+        return 1
+    except Exception:  # a defect: the trace is for the log, as one line of it
+        log.exception("defect; the service ends")
+        return 1
+    return 0
 
-    A worker is given the sockets on which to listen. Raises StartError or EmbeddedServerError where
-    it cannot start, and what ends one of its background tasks: a service without its sweeper, its
-    workers or its store is none.
+
+async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then finish what is in flight and close the store.
+
+    A worker is given the sockets on which to listen. Raises StartError, ListenError or
+    EmbeddedServerError if it cannot start, and whatever ends one of its background tasks: a service
+    without its sweeper, its workers or its store is none.
     """
     async with AsyncExitStack() as stack:
         background = _Background(stack)
+        if os.getpid() == 1:
+            background.run(reap_forever())
         stopping = background.run(_until_told_to_stop(is_worker=bool(listen_fds)))
         store = await _find_store(settings, stack, background, stopping)
         if stopping.done():
@@ -71,8 +98,11 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
         if listen_fds:
             sockets = [socket.socket(fileno=fd) for fd in listen_fds]
         else:
-            sockets = await _bind(settings, stack)
+            sockets = await listen(settings.listen_on, settings.port)
+            _warn(settings, sockets)
             await _look_at(store, settings)
+        for each in sockets:
+            stack.callback(each.close)
         if settings.workers > 1:
             await _serve_by_workers(settings, store, sockets, stack, background)
         else:
@@ -114,11 +144,11 @@ async def _serve_here(
         max_in_flight=settings.max_in_flight,
         browsers=BrowserPolicy(settings.origins, settings.hosts),
     )
-    server = Server(service, _allow_files(settings.max_connections))
+    server = Server(service, allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    sites = [web.SockSite(runner, each, backlog=_BACKLOG) for each in sockets]
+    sites = [web.SockSite(runner, each, backlog=BACKLOG) for each in sockets]
     for site in sites:
         await site.start()
     _announce(sockets, store)
@@ -139,7 +169,10 @@ async def _serve_by_workers(
     stack: AsyncExitStack,
     background: "_Background",
 ) -> None:
-    workers = Workers(settings.workers, sockets, {"WEB_CONCURRENCY": "1", "REDIS_URL": store.url})
+    theirs = {"WEB_CONCURRENCY": "1"}
+    if settings.redis_url is None:  # else they read it where this process did
+        theirs["REDIS_URL"] = store.url
+    workers = Workers(settings.workers, sockets, theirs)
     stack.push_async_callback(workers.stop, settings.drain_seconds + _STOP_SECONDS)
     try:
         await workers.start()
@@ -186,10 +219,17 @@ def _collect_garbage_less() -> None:
 
 
 async def _until_told_to_stop(*, is_worker: bool) -> None:
-    """Wait for a signal; for a worker also until its supervisor has gone."""
+    """Wait for a signal; for a worker also until its supervisor has gone.
+
+    SIGHUP comes when the terminal is closed. If it is ignored from the start, as after ``nohup``,
+    it stays ignored.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    for signum in signals:
         loop.add_signal_handler(signum, stop.set)
     if is_worker:
         loop.add_reader(sys.stdin.fileno(), stop.set)
@@ -255,55 +295,22 @@ def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, StoreUnavailable) else "no reply in time"
 
 
-async def _bind(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
-    """Take the port, on every address of the host; raises StartError."""
-    loop = asyncio.get_running_loop()
-    sockets: list[socket.socket] = []
-    port = settings.port
-    try:
-        for family, _, _, _, address in dict.fromkeys(
-            await loop.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)
-        ):
-            listener = socket.create_server(
-                (str(address[0]), port), family=family, backlog=_BACKLOG
-            )
-            stack.callback(listener.close)
-            sockets.append(listener)
-            port = listener.getsockname()[1]  # a free one is the same on all addresses
-    except OSError as error:
-        raise StartError(
-            f"cannot listen on {settings.host}:{settings.port}: {_why(error)}"
-        ) from error
-    return sockets
-
-
-def _why(error: OSError) -> str:
-    """Say it without the address, which ``socket`` puts behind."""
-    return str(error.strerror).partition(" (")[0]
-
-
 def _announce(sockets: list[socket.socket], store: _Store) -> None:
-    """Tell in one line that the service listens, and on what."""
-    host, port = sockets[0].getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    """Print one line that says where the service listens, and on which store it works."""
+    urls = ", ".join(f"http://{address}" for address in addresses_of(sockets))
     sys.stdout.write(
-        f"session-service {__version__} listens on {address}; store: {store.description}\n"
+        f"session-service {__version__} listens on {urls}; store: {store.description}\n"
     )
     sys.stdout.flush()
 
 
-def _allow_files(connections: int) -> int:
-    """Raise the limit of open files for that many connections; how many can be had."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return connections
-    wanted = connections + _OTHER_FILES
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft < wanted:
+def _warn(settings: Settings, sockets: list[socket.socket]) -> None:
+    """Log what the operator may not have meant."""
+    for warning in settings.warnings:
+        log.warning(warning)
+    if open_to := beyond_loopback(sockets):
         log.warning(
-            "the limit of open files allows fewer connections",
-            extra={"allowed": soft - _OTHER_FILES, "wanted": connections},
+            "other machines may reach the service, which has no access control: whoever does can"
+            " read and end every session; HOST=127.0.0.1 keeps it to this machine",
+            extra={"listens_on": open_to},
         )
-    return min(connections, max(1, soft - _OTHER_FILES))

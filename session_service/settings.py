@@ -1,8 +1,12 @@
 """The settings: parsed once from the environment into a frozen value.
 
-Every problem is reported at once, one a line: the variable, its value and what is allowed.
+Every problem is reported at once, one a line: the variable, its value and what is allowed. A secret
+is also taken from a file that a variable with ``_FILE`` at its end names, and never repeated.
 """
 
+import difflib
+import importlib.util
+import ipaddress
 import math
 import os
 import re
@@ -12,11 +16,20 @@ from typing import Any
 
 import msgspec
 
+from session_service.domain.budgets import TIMEOUT_MINUTES
 from session_service.domain.events import EventPolicy
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
 from session_service.store.url_options import StoreUrlError
 from session_service.store.urls import masked, read_url
+
+LOOPBACK = ("127.0.0.1", "::1")  # of these, a machine without IPv6 lacks the second
+
+# Variables of others that look like ours: a desktop's session manager, and those that Kubernetes
+# makes for a service, such as SESSION_SERVICE_HOST or SESSION_STORE_PORT_6379_TCP_ADDR.
+_FOREIGN = re.compile(r"SESSION_MANAGER|.*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+_NEAR = 0.85  # the likeness, of 1, from which a name outside of SESSION_* counts as misspelt
+_SHORT = 8  # names of fewer characters, e.g. HOST, are like too many others
 
 
 class SettingsError(Exception):
@@ -30,7 +43,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True):
     """All the service can be told."""
 
-    host: str
+    listen_on: tuple[str, ...]  # names or addresses; IPv6 addresses without brackets
     port: int
     workers: int  # processes
     max_in_flight: int  # requests of a process
@@ -39,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...]  # that the service answers for, beside addresses and plain names
     redis_url: str | None  # None: the embedded store
     data_dir: Path  # of the embedded store
+    max_memory: int | None  # bytes for the embedded store; 0: no limit; None: half of what there is
     key_prefix: str
     store_timeout: float  # seconds
     write_ack: str  # what a write waits for beyond the store's reply: none, replica, fsync
@@ -50,17 +64,18 @@ class Settings(msgspec.Struct, frozen=True):
     timeouts: TimeoutPolicy
     log_level: str
     log_format: str
+    warnings: tuple[str, ...]  # a sentence for each variable that is set and means nothing
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Parse the environment; an empty variable counts as unset. Raises SettingsError."""
         reader = _Reader(environment)
         number, text = reader.number, reader.text
-        low = number("SESSION_MIN_TIMEOUT_MINUTES", 5, above=0)
-        high = number("SESSION_MAX_TIMEOUT_MINUTES", max(1440, low), low)
+        low = number("SESSION_MIN_TIMEOUT_MINUTES", 5, above=0, high=TIMEOUT_MINUTES)
+        high = number("SESSION_MAX_TIMEOUT_MINUTES", max(1440, low), low, TIMEOUT_MINUTES)
         default = number("SESSION_DEFAULT_TIMEOUT_MINUTES", min(max(30, low), high), low, high)
         settings = cls(
-            host=text("HOST", "0.0.0.0"),  # noqa: S104 - a service is there to be reached
+            listen_on=reader.addresses("HOST"),
             port=int(number("PORT", 3000, 0, 65535, whole=True)),
             workers=int(number("WEB_CONCURRENCY", 1, 1, 64, whole=True)),
             max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", 2000, 1, 100_000, whole=True)),
@@ -77,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True):
             ),
             redis_url=reader.store_url("REDIS_URL"),
             data_dir=Path(text("SESSION_DATA_DIR", "data")),
+            max_memory=reader.size("SESSION_DATA_MAX_MEMORY"),
             key_prefix=text(
                 "SESSION_KEY_PREFIX",
                 "sess",
@@ -115,11 +131,17 @@ class Settings(msgspec.Struct, frozen=True):
             ),
             log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "console")),
+            warnings=reader.unknown(),
         )
         if settings.redis_url is not None and read_url(settings.redis_url).kind == "memory":
             # Each process would have sessions of its own, and there is nothing to wait for.
             reader.needs("WEB_CONCURRENCY", settings.workers == 1, "1 with REDIS_URL=memory://")
             reader.needs("WRITE_ACK", settings.write_ack == "none", "none with REDIS_URL=memory://")
+            reader.needs(
+                "REDIS_URL",
+                importlib.util.find_spec("fakeredis") is not None,
+                "another store; memory:// needs pip install 'session-service[memory]'",
+            )
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings
@@ -130,12 +152,50 @@ class _Reader:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
+        self._names: set[str] = set()  # of all settings, as they are read
         self.problems: list[str] = []
+
+    def _get(self, name: str) -> str:
+        self._names.add(name)
+        return self._environment.get(name, "").strip()
+
+    def secret(self, name: str) -> str:
+        """Return the value of a variable, or what the file has that ``{name}_FILE`` names."""
+        value, path = self._get(name), self._get(f"{name}_FILE")
+        if not path:
+            return value
+        problem = f"{name} must not be set beside it" if value else ""
+        if not problem:
+            try:
+                value = Path(path).read_text().strip()
+                problem = "" if value else "the file is empty"
+            except OSError as error:
+                problem = f"the file cannot be read: {error.strerror}"
+            except ValueError:  # not UTF-8
+                problem = "the file cannot be read: it is not text"
+        if problem:
+            self.problems.append(f"{name}_FILE={path[:80]!r} is not allowed: {problem}")
+            return ""
+        return value
+
+    def unknown(self) -> tuple[str, ...]:
+        """Return a sentence for each variable that is probably a misspelt setting."""
+        found = []
+        for name in sorted(set(self._environment) - self._names):
+            ours = name.startswith("SESSION_")
+            if _FOREIGN.fullmatch(name) or not (ours or len(name) >= _SHORT):
+                continue
+            others = [n for n in self._names if n.startswith("SESSION_") == ours]
+            near = difflib.get_close_matches(name, others, 1, 0.6 if ours else _NEAR)
+            if ours or (near and near[0] not in self._environment):
+                hint = f"; did you mean {near[0]}?" if near else ""
+                found.append(f"{name} is set, and there is no such setting{hint}")
+        return tuple(found)
 
     def text(
         self, name: str, default: Any, is_valid: Callable[[str], Any] = bool, allowed: str = ""
     ) -> Any:
-        value = self._environment.get(name, "").strip()
+        value = self._get(name)
         if not value:
             return default
         if not is_valid(value):
@@ -144,7 +204,7 @@ class _Reader:
         return value
 
     def store_url(self, name: str) -> str | None:
-        value = self._environment.get(name, "").strip()
+        value = self.secret(name)
         try:
             return value if value and read_url(value) else None
         except StoreUrlError as error:
@@ -157,10 +217,31 @@ class _Reader:
         value = self.text(name, "", is_valid, allowed)
         return tuple(each.strip() for each in value.split(",") if each)
 
+    def addresses(self, name: str) -> tuple[str, ...]:
+        value = self.text(
+            name,
+            "",
+            lambda text: all(_is_host(host) for host in _hosts(text)),
+            "addresses such as 127.0.0.1 or ::, or names, separated by commas; PORT has the port",
+        )
+        return _hosts(value) or LOOPBACK
+
+    def size(self, name: str) -> int | None:
+        """Read a number of bytes, e.g. 512mb; None if it is not set."""
+        value = self.text(
+            name,
+            "",
+            re.compile(r"[0-9]{1,12}(kb|mb|gb)?", re.IGNORECASE).fullmatch,
+            "a number of bytes such as 536870912, 512mb or 2gb; 0 for no limit",
+        ).lower()
+        digits = value.rstrip("kmgb")
+        factor = 1024 ** (" kmg".index(value[-2]) if value.endswith("b") else 0)
+        return int(digits) * factor if digits else None
+
     def needs(self, name: str, is_so: bool, allowed: str) -> None:
         """Note a problem with a value that another setting rules out."""
         if not is_so:
-            self._problem(name, self._environment.get(name, "").strip(), allowed)
+            self._problem(name, self._get(name), allowed)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
@@ -169,7 +250,7 @@ class _Reader:
     def webhooks(self) -> WebhookPolicy:
         name = "SESSION_WEBHOOKS"
         allow = self.choice(f"{name}_ALLOW_PRIVATE", "false", ("true", "false")) == "true"
-        text = self._environment.get(name, "").strip()
+        text = self.secret(name)
         targets, problems = read_targets(text or "[]", allow_private=allow)
         # Without the values: they have secrets.
         self.problems += [f"{name}{problem}" for problem in problems]
@@ -193,7 +274,7 @@ class _Reader:
         above: float | None = None,
         whole: bool = False,
     ) -> float:
-        value = self._environment.get(name, "").strip()
+        value = self._get(name)
         if not value:
             return default
         try:
@@ -202,8 +283,8 @@ class _Reader:
             number = math.nan
         too_low = number <= above if above is not None else number < low
         if not math.isfinite(number) or too_low or number > high or (whole and number % 1):
-            floor = f"above {above:g}" if above is not None else f"at least {low:g}"
-            ceiling = "" if high == math.inf else f" and at most {high:g}"
+            floor = f"above {above:g}" if above is not None else f"at least {low:.10g}"
+            ceiling = "" if high == math.inf else f" and at most {high:.10g}"
             self._problem(name, value, f"a {'whole ' if whole else ''}number, {floor}{ceiling}")
             return default
         return number
@@ -211,3 +292,18 @@ class _Reader:
     def _problem(self, name: str, value: str, allowed: str) -> None:
         value = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)  # a URL's password
         self.problems.append(f"{name}={value[:80]!r} is not allowed: it must be {allowed}")
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = [host.strip() for host in text.split(",") if host]
+    return tuple(host[1:-1] if host[:1] + host[-1:] == "[]" else host for host in hosts)
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether this is an IP address, or can be a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        return all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels)
+    return True

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 
-LISTEN_FDS = "--listen-fds"  # the option that makes a worker of the program
+from session_service.cli import LISTEN_FDS
 
 _START_SECONDS = 30.0  # until a worker listens
 _STABLE_SECONDS = 10.0  # a worker that lived this long is started again without delay

@@ -38,3 +38,7 @@ QUARANTINE_LOG_LINES = 40  # a minute: there are 256 shards and 100 webhooks
 PREFLIGHT_SECONDS = 600  # a browser asks again after that; a changed setting is seen by then
 HEADER_VALUES_REMEMBERED = 256  # hosts and origins whose check is remembered
 LOGGED_REFUSALS = 20  # different hosts and origins whose refusal is logged
+
+# Time
+TIMEOUT_MINUTES = 5_256_000  # ten years: no conversation is idle for longer. A maximum duration is
+# twice that at most, so that all times stay in this century, far below 2^53 ms and the year 9999

@@ -39,14 +39,14 @@ class TimeoutConfig(msgspec.Struct, frozen=True):
         if self.max_duration_ms < self.timeout_ms:
             raise ValidationFailed(
                 f"{path}maxDurationMinutes",
-                f"must be at least timeoutMinutes ({to_minutes(self.timeout_ms):g}),"
-                f" and is {to_minutes(self.max_duration_ms):g}",
+                f"must be at least timeoutMinutes ({to_minutes(self.timeout_ms):.10g}),"
+                f" and is {to_minutes(self.max_duration_ms):.10g}",
             )
         if self.warning_ms > self.timeout_ms:
             raise ValidationFailed(
                 f"{path}warningThresholdMinutes",
-                f"must be at most timeoutMinutes ({to_minutes(self.timeout_ms):g}),"
-                f" and is {to_minutes(self.warning_ms):g}",
+                f"must be at most timeoutMinutes ({to_minutes(self.timeout_ms):.10g}),"
+                f" and is {to_minutes(self.warning_ms):.10g}",
             )
 
 
@@ -104,12 +104,13 @@ class TimeoutPolicy(msgspec.Struct, frozen=True):
         for name, value, low, high in ranges:
             if value is not None and not low <= value <= high:
                 raise ValidationFailed(
-                    f"{path}{name}", f"must be from {low:g} to {high:g} minutes, and is {value:g}"
+                    f"{path}{name}",
+                    f"must be from {low:.10g} to {high:.10g} minutes, and is {value:.10g}",
                 )
         if warning is not None and not 0 < warning <= self.max_timeout:
             raise ValidationFailed(
                 f"{path}warningThresholdMinutes",
-                f"must be above 0 and at most timeoutMinutes, and is {warning:g}",
+                f"must be above 0 and at most timeoutMinutes, and is {warning:.10g}",
             )
         return TimeoutChange(
             timeout_ms=None if timeout is None else to_ms(timeout),

@@ -33,10 +33,10 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     }
 
 
-def run(folder: Path, command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the service to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "session_service", command],
+        [sys.executable, "-m", "session_service", *command],
         env=environment(folder, **settings),
         cwd=folder,
         capture_output=True,
@@ -126,8 +126,8 @@ class ServiceProcess:
 
     @property
     def port(self) -> int:
-        """Where it listens on 127.0.0.1."""
-        found = re.search(r"listens on http://127\.0\.0\.1:(\d+);", self.start_line)
+        """Where it listens: one port, whatever the addresses."""
+        found = re.search(r"listens on http://\S+?:(\d+)[,;]", self.start_line)
         assert found, self.start_line
         return int(found[1])
 

@@ -1,12 +1,11 @@
 """Settings from an environment (docs/settings.md)."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from session_service.settings import Settings, SettingsError
-
-ANYWHERE = "0.0.0.0"  # noqa: S104 - what is served is to be reached
 
 
 def problems(**environment: str) -> list[str]:
@@ -18,7 +17,8 @@ def problems(**environment: str) -> list[str]:
 def test_without_an_environment_there_are_defaults() -> None:
     """The published defaults, and the embedded store."""
     settings = Settings.from_environment({})
-    assert (settings.host, settings.port, settings.redis_url) == (ANYWHERE, 3000, None)
+    assert settings.listen_on == ("127.0.0.1", "::1")
+    assert (settings.port, settings.redis_url, settings.warnings) == (3000, None, ())
     assert (settings.data_dir, settings.key_prefix) == (Path("data"), "sess")
     assert (settings.store_timeout, settings.drain_seconds) == (2, 8)
     assert (settings.retention_minutes, settings.history_minutes) == (1440, 0)
@@ -30,6 +30,11 @@ def test_without_an_environment_there_are_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
+        ("HOST", "http://localhost", "addresses such as 127.0.0.1 or ::, or names"),
+        ("HOST", "localhost:3000", "PORT has the port"),
+        ("HOST", "127.0.0.1, a..b", "separated by commas"),
+        ("SESSION_DATA_MAX_MEMORY", "2 gigabytes", "536870912, 512mb or 2gb; 0 for no limit"),
+        ("SESSION_DATA_MAX_MEMORY", "-1", "a number of bytes"),
         ("PORT", "x", "a whole number, at least 0 and at most 65535"),
         ("PORT", "65536", "65535"),
         ("PORT", "80.5", "whole"),
@@ -155,4 +160,138 @@ def test_a_store_in_memory_is_one_process_alone() -> None:
     assert refused.value.problems == [
         "WEB_CONCURRENCY='2' is not allowed: it must be 1 with REDIS_URL=memory://",
         "WRITE_ACK='replica' is not allowed: it must be none with REDIS_URL=memory://",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        ("localhost", ("localhost",)),
+        ("[::1]", ("::1",)),
+        ("127.0.0.1, ::1", ("127.0.0.1", "::1")),
+        ("fe80::1%eth0", ("fe80::1%eth0",)),
+        ("sessions.example.", ("sessions.example.",)),
+    ],
+)
+def test_hosts_are_names_and_addresses(value: str, hosts: tuple[str, ...]) -> None:
+    """Several are parted by commas; an IPv6 address may stand in brackets."""
+    assert Settings.from_environment({"HOST": value}).listen_on == hosts
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [("", None), ("0", 0), ("1000", 1000), ("512mb", 512 * 1024**2), ("2GB", 2 * 1024**3)],
+)
+def test_a_size_is_in_bytes(value: str, size: int | None) -> None:
+    """Plain, or with a unit that counts in 1024, as in Redis."""
+    assert Settings.from_environment({"SESSION_DATA_MAX_MEMORY": value}).max_memory == size
+
+
+SECRETS = {
+    "REDIS_URL": "redis://user:hunter2@host:6379/0",
+    "SESSION_WEBHOOKS": '[{"url": "https://example.org/", "secret": "whsec_%s"}]' % ("QUJD" * 8),
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_comes_from_a_file(name: str, tmp_path: Path) -> None:
+    """``*_FILE`` names a file, as Docker and Kubernetes mount it; its last newline is no part."""
+    file = tmp_path / "secret"
+    file.write_text(SECRETS[name] + "\n")
+    from_file = Settings.from_environment({f"{name}_FILE": str(file)})
+    assert from_file == Settings.from_environment({name: SECRETS[name]})
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> None:
+    """The problem names variable and path, and never what the file has."""
+    file, folder = tmp_path / "secret", tmp_path
+    binary, empty = tmp_path / "binary", tmp_path / "empty"
+    file.write_text("http://user:hunter2@host")
+    binary.write_bytes(b"\xff\xfehunter2")
+    empty.write_text("\n")
+    for path, why in (
+        (tmp_path / "none", "the file cannot be read: No such file or directory"),
+        (folder, "the file cannot be read: Is a directory"),
+        (binary, "the file cannot be read: it is not text"),
+        (empty, "the file is empty"),
+    ):
+        assert problems(**{f"{name}_FILE": str(path)}) == [
+            f"{name}_FILE='{path}' is not allowed: {why}"
+        ]
+    (both,) = problems(**{name: SECRETS[name], f"{name}_FILE": str(file)})
+    assert both == f"{name}_FILE='{file}' is not allowed: {name} must not be set beside it"
+    (content,) = problems(**{f"{name}_FILE": str(file)})
+    assert "hunter2" not in content
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("SESSION_DATADIR", "SESSION_DATA_DIR"),
+        ("SESSION_MAX_TIMEOUT", "SESSION_MAX_TIMEOUT_MINUTES"),
+        ("SESSION_WEBHOOK_FILE", "SESSION_WEBHOOKS_FILE"),
+        ("WEB_CONCURENCY", "WEB_CONCURRENCY"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("LOG_LEVEL_", "LOG_LEVEL"),
+    ],
+)
+def test_a_misspelt_variable_is_told(name: str, hint: str) -> None:
+    """With the closest name of a setting, and without the value."""
+    assert Settings.from_environment({name: "hunter2"}).warnings == (
+        f"{name} is set, and there is no such setting; did you mean {hint}?",
+    )
+
+
+def test_a_variable_that_is_like_none_is_told_without_a_guess() -> None:
+    """Whatever starts with SESSION_ is ours."""
+    assert Settings.from_environment({"SESSION_XYZZYPLUGHQQ": "1"}).warnings == (
+        "SESSION_XYZZYPLUGHQQ is set, and there is no such setting",
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SESSION_MANAGER",  # of a desktop
+        "SESSION_SERVICE_SERVICE_HOST",  # Kubernetes, for a service named session-service
+        "SESSION_SERVICE_SERVICE_PORT_HTTP",
+        "SESSION_PORT",  # and for one named session
+        "SESSION_PORT_3000_TCP_ADDR",
+        "HOSTNAME",
+        "PATH",
+    ],
+)
+def test_variables_of_others_are_left_alone(name: str) -> None:
+    """No warning about what desktops and Kubernetes set, or what is like no setting."""
+    assert Settings.from_environment({name: "1"}).warnings == ()
+
+
+def test_a_misspelling_beside_the_right_name_is_no_setting() -> None:
+    """A REDIS_URI for another program is no mistake where REDIS_URL is set."""
+    environment = {"REDIS_URI": "1", "REDIS_URL": "redis://host"}
+    assert Settings.from_environment(environment).warnings == ()
+
+
+def times() -> list[str]:
+    """The settings that are times, as docs/settings.md and docs/webhooks.md list them."""
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "settings.md").read_text() + (docs / "webhooks.md").read_text()
+    return sorted(set(re.findall(r"`(SESSION_\w+_(?:MINUTES|SECONDS|HOURS))`", text)))
+
+
+@pytest.mark.parametrize("name", times())
+def test_every_time_has_an_upper_bound(name: str) -> None:
+    """A value above it stops the start, and the message has the bound."""
+    for value in ("1e18", "999999999999"):
+        (problem,) = problems(**{name: value})
+        assert re.search(r" and at most \d+$", problem)
+
+
+def test_a_store_in_memory_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, one line says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert problems(REDIS_URL="memory://") == [
+        "REDIS_URL='memory://' is not allowed: it must be another store; memory:// needs"
+        " pip install 'session-service[memory]'"
     ]

@@ -1,0 +1,144 @@
+"""The sockets on which the service listens, and how many connections the system allows."""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import resource
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+# Connections the kernel keeps until they are accepted; aiohttp's 128 refuses bursts.
+BACKLOG = 1024
+
+_ALL = ("::", "0.0.0.0")  # noqa: S104 - the addresses that stand for all
+_PORT_ATTEMPTS = 10  # to find a port that is free on several addresses
+_OTHER_FILES = 256  # file descriptors beside connections
+_MIN_FILES = 64  # with fewer, not even the store and the log can be opened reliably
+
+# Why ::1 cannot be had on a machine without IPv6.
+_LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+
+_Address = tuple[Any, ...]  # (host, port), for IPv6 with flow information and scope
+
+log = logging.getLogger(__name__)
+
+
+class ListenError(Exception):
+    """The service cannot listen; the message, one line, is for the operator."""
+
+
+async def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Listen on each address of each host; with port 0, on one free port of all of them.
+
+    ``::`` takes IPv4 connections as well. ``::1`` is left out if the machine has no IPv6 and there
+    is another address. Raises ListenError.
+    """
+    addresses = await _resolve(hosts, port)
+    for attempt in range(_PORT_ATTEMPTS):
+        with ExitStack() as stack:
+            try:
+                sockets = _bind(addresses, port, stack)
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                if port == 0 and taken and attempt < _PORT_ATTEMPTS - 1:
+                    continue  # the first address's free port is in use on another one
+                raise _error(hosts, port, error) from error
+            stack.pop_all()
+            return sockets
+    raise AssertionError
+
+
+async def _resolve(hosts: Sequence[str], port: int) -> list[_Address]:
+    """Return the socket addresses of the hosts, without those that another one covers."""
+    loop = asyncio.get_running_loop()
+    found: dict[str, _Address] = {}
+    for host in hosts:
+        try:
+            for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                found[str(address[0])] = address
+        except OSError as error:
+            raise _error([host], port, error) from error
+    everything, all_of_ipv4 = _ALL
+    if everything in found:
+        return [found[everything]]
+    return [
+        address
+        for host, address in found.items()
+        if ":" in host or host == all_of_ipv4 or all_of_ipv4 not in found
+    ]
+
+
+def _bind(addresses: Sequence[_Address], port: int, stack: ExitStack) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    for host, _, *scope in sorted(addresses, key=lambda address: address[0] == "::1"):
+        try:
+            listener = socket.create_server(
+                (host, port, *scope),
+                family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+                backlog=BACKLOG,
+                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+            )
+        except OSError as error:
+            if sockets and host == "::1" and error.errno in _LACKING:
+                continue
+            raise
+        stack.callback(listener.close)
+        sockets.append(listener)
+        port = listener.getsockname()[1]  # a free one is the same on all addresses
+    return sockets
+
+
+def _error(hosts: Sequence[str], port: int, error: OSError) -> ListenError:
+    # Without the address, which the socket module puts behind.
+    why = str(error.strerror).partition(" (")[0]
+    where = ", ".join(_with_port(host, port) for host in hosts)
+    return ListenError(f"cannot listen on {where}: {why}")
+
+
+def _with_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def addresses_of(sockets: Sequence[socket.socket]) -> list[str]:
+    """Return each address with its port, e.g. ``127.0.0.1:3000`` and ``[::1]:3000``."""
+    return [_with_port(*each.getsockname()[:2]) for each in sockets]
+
+
+def beyond_loopback(sockets: Sequence[socket.socket]) -> list[str]:
+    """Return the addresses that other machines may reach, e.g. ``0.0.0.0:3000``."""
+    names: list[Any] = [each.getsockname() for each in sockets]
+    return [
+        _with_port(*name[:2])
+        for name in names
+        if not ipaddress.ip_address(name[0].partition("%")[0]).is_loopback
+    ]
+
+
+def allow_files(connections: int) -> int:
+    """Raise the limit of open files for that many connections; return how many it allows.
+
+    Raises ListenError if it allows too few for any service.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    wanted = connections + _OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < _MIN_FILES:
+        raise ListenError(
+            f"the limit of open files is {soft}: it must be at least {_MIN_FILES}, and"
+            f" {wanted} for {connections} connections (ulimit -n)"
+        )
+    allowed = min(connections, soft - min(_OTHER_FILES, soft // 2))
+    if allowed < connections:
+        log.warning(
+            "the limit of open files (ulimit -n) allows fewer connections than"
+            " SESSION_MAX_CONNECTIONS",
+            extra={"limit": soft, "needed": wanted, "connections": allowed},
+        )
+    return allowed

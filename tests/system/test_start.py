@@ -1,0 +1,253 @@
+"""Where the service listens, what it warns about at the start, and how it shares a machine."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.system.processes import Start, environment, run
+from tests.system.test_healthcheck import need_ipv6
+from tests.system.test_process import SlowRequest
+from tests.tools import need, skip_without
+from tests.waiting import wait_until
+
+EXPOSED = "other machines may reach the service"
+V4, V6 = "127.0.0.1", "[::1]"
+
+
+async def reaches(port: int) -> set[str]:
+    """The loopback addresses on which the service answers."""
+    answering = set()
+    async with ClientSession() as client:
+        for host in (V4, V6):
+            try:
+                async with client.get(f"http://{host}:{port}/healthz") as answer:
+                    assert answer.status == 200
+                    answering.add(host)
+            except OSError:
+                pass
+    return answering
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses", "is_exposed"),
+    [
+        ("", {V4, V6}, False),
+        ("127.0.0.1", {V4}, False),
+        ("::1", {V6}, False),
+        ("0.0.0.0", {V4}, True),  # noqa: S104 - what is tested
+        ("::", {V4, V6}, True),
+        ("0.0.0.0,::", {V4, V6}, True),
+    ],
+)
+async def test_the_service_listens_where_it_is_told(
+    start: Start, store_url: str, host: str, addresses: set[str], is_exposed: bool
+) -> None:
+    """On loopback by default; ``::`` takes IPv4, too; a line says if others may reach it."""
+    need_ipv6()
+    service = start(REDIS_URL=store_url, HOST=host)
+    assert await reaches(service.port) == addresses
+    warnings = [line["event"] for line in service.log if line["level"] == "warning"]
+    assert [EXPOSED in warning for warning in warnings].count(True) == is_exposed
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("192.0.2.1", "cannot listen on 192.0.2.1:1234: Cannot assign requested address"),
+        ("127.0.0.1,192.0.2.1", "cannot listen on 127.0.0.1:1234, 192.0.2.1:1234: Cannot assign"),
+        ("no-such-host.invalid", "cannot listen on no-such-host.invalid:1234: "),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_one_line(tmp_path: Path, host: str, why: str) -> None:
+    """Exit code 1 and no trace, with one worker and with several."""
+    for workers in ("1", "2"):
+        done = run(
+            tmp_path, "serve", HOST=host, PORT="1234", REDIS_URL="redis://127.0.0.1:1",
+            WEB_CONCURRENCY=workers,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert why in json.loads(done.stderr)["event"]
+
+
+def test_a_misspelt_setting_is_logged_once(start: Start, store_url: str) -> None:
+    """By the process that was started, not by each worker."""
+    service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2", SESSION_DATADIR="hunter2")
+    assert service.port
+    told = [line["event"] for line in service.log if "SESSION_DATADIR" in line["event"]]
+    assert len(told) == 1
+    assert told[0].endswith("did you mean SESSION_DATA_DIR?")
+
+
+def test_workers_read_the_secret_where_the_service_does(
+    start: Start, store_url: str, tmp_path: Path
+) -> None:
+    """A URL from a file is not passed on in the environment, which others may read."""
+    (tmp_path / "url").write_text(f"{store_url}\n")
+    service = start(REDIS_URL_FILE=str(tmp_path / "url"), WEB_CONCURRENCY="2")
+    assert service.port
+    workers = [line["worker"] for line in service.log if line["event"] == "worker started"]
+    assert len(workers) == 2
+    for pid in workers:
+        assert store_url not in Path(f"/proc/{pid}/environ").read_text()
+
+
+def test_a_file_limit_too_low_stops_the_start(tmp_path: Path, store_url: str) -> None:
+    """One line says how many files there may be, and how many are needed."""
+    done = limited(40, tmp_path, store_url)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert "the limit of open files is 40: it must be at least 64, and 10256 for" in line
+
+
+def limited(files: int, folder: Path, store_url: str) -> subprocess.CompletedProcess[str]:
+    """Run a service that may open so many files, for a second or to its end."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -n {files}; exec timeout 2 "$@"', "sh", sys.executable, "-m",
+         "session_service", "serve"],
+        env=environment(folder, REDIS_URL=store_url), cwd=folder,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_low_file_limit_is_told_in_plain_numbers(tmp_path: Path, store_url: str) -> None:
+    """The service starts, and says how many connections it can take."""
+    done = limited(256, tmp_path, store_url)
+    assert "listens on" in done.stdout
+    (line,) = [each for each in map(json.loads, done.stderr.splitlines()) if "limit" in each]
+    assert (line["limit"], line["needed"], line["connections"]) == (256, 10256, 128)
+    assert "ulimit -n" in line["event"]
+
+
+def test_standard_streams_may_be_closed(tmp_path: Path, store_url: str) -> None:
+    """A service that was started without any of them serves, and stops cleanly."""
+    with socket.create_server((V4, 0)) as free:
+        port = str(free.getsockname()[1])
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "session_service",
+         "serve"],
+        env=environment(tmp_path, REDIS_URL=store_url, PORT=port), cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        give_up = time.monotonic() + 30
+        while run(tmp_path, "healthcheck", PORT=port).returncode:
+            assert time.monotonic() < give_up
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@contextmanager
+def on_a_terminal(folder: Path, *prefix: str, **settings: str) -> Iterator[tuple[int, int]]:
+    """Start a service on a terminal of its own; gives its process id and the terminal."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [*prefix, sys.executable, "-m", "session_service", "serve"]
+        os.execvpe(command[0], command, environment(folder, LOG_FORMAT="json", **settings))  # noqa: S606
+    try:
+        yield pid, terminal
+    finally:
+        try:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+async def port_on(terminal: int) -> int:
+    """Read a terminal until the service says where it listens."""
+    said = ""
+    while not (found := re.search(r"listens on http://[^ ]*:(\d+);", said)):
+        said += (await asyncio.to_thread(os.read, terminal, 4096)).decode()
+    return int(found[1])
+
+
+async def test_a_closed_terminal_drains_the_service(tmp_path: Path, store_url: str) -> None:
+    """The request in flight is answered, and the exit code is that of a clean stop."""
+    with on_a_terminal(tmp_path, REDIS_URL=store_url) as (pid, terminal):
+        request = await SlowRequest.begin(await port_on(terminal))
+        os.close(terminal)
+        assert b"201 Created" in await request.finish()
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+async def test_after_nohup_a_hang_up_is_ignored(tmp_path: Path, store_url: str) -> None:
+    """The service goes on without its terminal, as the operator asked."""
+    ignoring = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    with on_a_terminal(tmp_path, *ignoring, REDIS_URL=store_url) as (pid, terminal):
+        port = await port_on(terminal)
+        os.kill(pid, signal.SIGHUP)
+        os.close(terminal)
+        for _ in range(5):
+            assert await reaches(port) == {V4}
+        os.kill(pid, signal.SIGTERM)
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """The state and name of each child, as ``ps`` has them."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat=,comm="], stdout=subprocess.PIPE, text=True, check=True
+    )
+    rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
+    return {int(row[0]): f"{row[2]} {row[3]}" for row in rows if int(row[1]) == pid}
+
+
+@contextmanager
+def as_process_1(folder: Path) -> Iterator[tuple[int, int]]:
+    """Start a service as the first process of a namespace; gives its process id and port."""
+    isolated = ["unshare", "--fork", "--pid", "--mount-proc"]
+    need("unshare")
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        skip_without("unshare, with the rights it needs")
+    with socket.create_server((V4, 0)) as free:
+        port = free.getsockname()[1]
+    with (folder / "log").open("wb") as log:
+        outer = subprocess.Popen(
+            [*isolated, sys.executable, "-m", "session_service", "serve"],
+            env=environment(folder, PORT=str(port)), cwd=folder, stdout=log, stderr=log,
+        )  # fmt: skip
+    give_up = time.monotonic() + 10
+    while not (found := list(children_of(outer.pid))):
+        assert time.monotonic() < give_up
+    try:
+        yield found[0], port
+    finally:
+        os.kill(found[0], signal.SIGTERM)
+        assert outer.wait(30) == 0
+
+
+async def test_process_1_reaps_what_is_left_to_it(tmp_path: Path) -> None:
+    """In a container, no zombies are left of an embedded store that is killed again and again."""
+    with as_process_1(tmp_path) as (service, port):
+
+        async def is_up() -> bool:
+            return await reaches(port) == {V4}
+
+        await wait_until(is_up, seconds=30)
+        killed: set[int] = set()
+        for _ in range(3):
+            (guard,) = await wait_until(lambda: guards_of(service) - killed)
+            os.kill(guard, signal.SIGKILL)  # leaves the server and its watcher to process 1
+            killed.add(guard)
+        await wait_until(lambda: guards_of(service) - killed)
+        await wait_until(lambda: not any(s.startswith("Z") for s in children_of(service).values()))
+
+
+def guards_of(pid: int) -> set[int]:
+    """The shells that guard an embedded store and live."""
+    return {child for child, is_ in children_of(pid).items() if re.match(r"[^Z]\S* sh$", is_)}
