@@ -13,11 +13,13 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
 RUN cd / && /opt/venv/bin/python -c "import session_service.store.scripts"
 
 FROM python:3.13-slim
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin sessions \
+RUN groupadd --gid 10001 sessions \
+ && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin sessions \
  && install --directory --owner sessions --group sessions --mode 700 /data
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 SESSION_DATA_DIR=/data
-USER sessions
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 SESSION_DATA_DIR=/data HOST=0.0.0.0
+# A number: Kubernetes cannot tell from a name that it is not root (runAsNonRoot).
+USER 10001:10001
 VOLUME /data
 EXPOSE 3000
 STOPSIGNAL SIGTERM

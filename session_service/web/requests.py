@@ -39,14 +39,14 @@ class Request(Struct, rename="camel"):
 TimeoutMinutes = Annotated[
     float,
     Meta(
-        description="a number of minutes from {min_timeout:g} to {max_timeout:g}",
+        description="a number of minutes from {min_timeout:.10g} to {max_timeout:.10g}",
         extra_json_schema={"minimum": "{min_timeout}", "maximum": "{max_timeout}"},
     ),
 ]
 MaxDurationMinutes = Annotated[
     float,
     Meta(
-        description="a number of minutes from {min_timeout:g} to {max_max_duration:g},"
+        description="a number of minutes from {min_timeout:.10g} to {max_max_duration:.10g},"
         " at least timeoutMinutes",
         extra_json_schema={"minimum": "{min_timeout}", "maximum": "{max_max_duration}"},
     ),
