@@ -101,7 +101,7 @@ class Run:
     async def run(self) -> None:
         options = self._options
         calls = pipeline(self._url, connect(self._url, 30), 30)
-        keys = Keys("sess")
+        keys = Keys("session-service")
         repository = SessionRepository(calls, keys, RETENTION_MS)
         lead = 10 + WARNING_MS / 1000 + options.sessions / CREATED_PER_SECOND
         start = time.time() + lead

@@ -108,7 +108,7 @@ class Run:
     async def run(self) -> list[Phase]:
         options = self._options
         calls = pipeline(self._url, connect(self._url, 30), 30)
-        self._repository = SessionRepository(calls, Keys("sess"), HOUR_MS)
+        self._repository = SessionRepository(calls, Keys("session-service"), HOUR_MS)
         config = TimeoutConfig(HOUR_MS, True, 24 * HOUR_MS, 1000)
         for _ in range(options.clients):
             user = str(UUID(bytes=os.urandom(16), version=4))

@@ -95,7 +95,7 @@ class Settings(msgspec.Struct, frozen=True):
             max_memory=reader.size("SESSION_DATA_MAX_MEMORY"),
             key_prefix=text(
                 "SESSION_KEY_PREFIX",
-                "sess",
+                "session-service",
                 re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch,
                 "1 to 64 letters, digits, _ . : or -",
             ),

@@ -18,6 +18,8 @@
 How each becomes an HTTP answer is decided in ``web/errors.py`` alone.
 """
 
+from session_service.domain.times import iso
+
 
 class ServiceError(Exception):
     """The root of every error a caller is told about.
@@ -48,7 +50,7 @@ class SessionNotFound(ServiceError):
 
 
 class ConversationNotFound(ServiceError):
-    """No conversation is kept under the channel: one answer, no oracle."""
+    """No conversation of the session is kept: one answer, no oracle."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -58,20 +60,25 @@ class ConversationNotFound(ServiceError):
 
 
 class SessionExpired(ServiceError):
-    """The session ran out."""
+    """The session expired; ``expires_at`` is its deadline in epoch milliseconds."""
 
-    def __init__(self) -> None:
-        super().__init__("Session has expired", "Create a new session to go on.")
+    def __init__(self, expires_at: int) -> None:
+        super().__init__(
+            "Session has expired",
+            f"Its expiresAt was {iso(expires_at)}. Create a new session to go on.",
+        )
+        self.expires_at = expires_at
 
 
 class RecordUnreadable(ServiceError):
     """The stored record is damaged or was written by a newer version; it is left untouched."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = "") -> None:
         super().__init__(
             "The stored record cannot be read by this node",
             "It is damaged, or a newer version of the service wrote it. It was left as it is.",
         )
+        self.reason = reason  # for the log, never for the caller
 
 
 class TooManySessions(ServiceError):

@@ -28,12 +28,12 @@ def shard_of_user(user_id: str) -> str:
 
 
 def shard_of_session(session_id: str) -> str | None:
-    """Return the shard a session or channel id names, or None where the text is no such id."""
+    """Return the shard that a session id (lower case) names, or None if the text is no such id."""
     return session_id[:2] if _is_session_id(session_id) else None
 
 
 def new_id(shard: str, random: Callable[[int], bytes] = os.urandom) -> str:
-    """Make a new session or channel id in the shard."""
+    """Make a new session id in the shard."""
     digits = random(15).hex()
     variant = "89ab"[int(digits[28], 16) & 3]
     return (

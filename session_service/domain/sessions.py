@@ -18,7 +18,6 @@ class Session(msgspec.Struct, frozen=True):
     """A live session. Times are epoch milliseconds by the store's clock."""
 
     id: str
-    channel_id: str
     agent_id: str
     user_id: str
     created_at: int
@@ -62,3 +61,4 @@ class SessionCounts(msgspec.Struct, frozen=True):
     expired: int = 0  # ran out, and still remembered
     matching: int = 0  # of the active ones, those that match the filter asked for
     sweep_lag_ms: int = 0  # age of the oldest deadline not acted on
+    unreadable: int = 0  # whose record was met and cannot be read

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from session_service.domain.budgets import PAGE_BYTES
-from session_service.domain.errors import ConversationNotFound
+from session_service.domain.errors import ConversationNotFound, RecordUnreadable
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import History
 from session_service.store import scripts
@@ -45,24 +45,28 @@ class Range(NamedTuple):
         return History(messages=messages, has_more=bool(more))
 
 
-async def read(pipeline: Pipeline, keys: Keys, channel_id: str, wanted: Range) -> History:
-    """Read a conversation that is kept; raises ConversationNotFound where none is."""
-    reply = await pipeline.run(scripts.KEPT, _keys_of(keys, channel_id), wanted.arguments())
+async def read(pipeline: Pipeline, keys: Keys, session_id: str, wanted: Range) -> History:
+    """Read a conversation that is kept; raises ConversationNotFound, RecordUnreadable."""
+    reply = await pipeline.run(scripts.KEPT, _keys_of(keys, session_id), wanted.arguments())
     if reply is None:
         raise ConversationNotFound
     parties, more, entries = reply
-    agent_id, user_id = parties.decode().split(" ")
+    try:
+        agent_id, user_id = parties.decode().split(" ")
+    except ValueError:
+        raise RecordUnreadable from None
     return wanted.page(more, entries, agent_id, user_id)
 
 
-async def erase(pipeline: Pipeline, keys: Keys, channel_id: str) -> None:
-    """Erase a conversation that is kept; raises ConversationNotFound where none is."""
-    if not await pipeline.run(scripts.ERASE, _keys_of(keys, channel_id), ()):
+async def erase(pipeline: Pipeline, keys: Keys, session_id: str) -> None:
+    """Erase a conversation that is kept; raises ConversationNotFound if none is."""
+    if not await pipeline.run(scripts.ERASE, _keys_of(keys, session_id), ()):
         raise ConversationNotFound
 
 
-def _keys_of(keys: Keys, channel_id: str) -> KeySet:
-    shard = shard_of_session(channel_id)
+def _keys_of(keys: Keys, session_id: str) -> KeySet:
+    session_id = session_id.lower()
+    shard = shard_of_session(session_id)
     if shard is None:
         raise ConversationNotFound
-    return keys.and_one(keys.one("kept", shard, channel_id), "parties", channel_id)
+    return keys.and_one(keys.one("kept", shard, session_id), "parties", session_id)

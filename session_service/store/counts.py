@@ -15,7 +15,7 @@ from session_service.store.shards import ShardGroups
 _TOGETHER = 32  # shards counted by one call, where that can be
 _RECENT_SECONDS = 1.0
 
-_NUMBERS = 5  # of each shard, in the order of SessionCounts
+_NUMBERS = 6  # of each shard, in the order of SessionCounts
 
 
 class Counts:
@@ -40,11 +40,16 @@ class Counts:
         of_all = shards is SHARDS
         replies = await self._groups.run(arguments, _of_each, None if of_all else shards)
         counted = {shard: numbers for reply in replies for shard, numbers in reply.items()}
-        active, near, expired, matching, lag = (
+        active, near, expired, matching, lag, unreadable = (
             [numbers[n] for numbers in counted.values()] for n in range(_NUMBERS)
         )
         counts = SessionCounts(
-            sum(active), sum(near), sum(expired), sum(matching), max(lag, default=0)
+            sum(active),
+            sum(near),
+            sum(expired),
+            sum(matching),
+            max(lag, default=0),
+            sum(unreadable),
         )
         if of_all:
             self._recent = counts

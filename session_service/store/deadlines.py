@@ -75,7 +75,7 @@ class Deadlines:
         arguments = (self._retention_ms, "", _LIMIT, *self._history_ms)
         for n in range(0, len(shards), TOGETHER):
             replies = await self._sweep.run(arguments, _of_one, shards[n : n + TOGETHER])
-            for shard, (warnings, expiries, ends, more, lost) in replies:
+            for shard, (warnings, expiries, ends, more, lost, _) in replies:
                 warned += warnings
                 expired += expiries
                 forgotten += ends

@@ -25,7 +25,7 @@ from session_service.store.scripts import Script
 
 _LEASE_MS = 60_000  # a request in several steps takes far less; a dead node's keeps others waiting
 _NAME_BYTES = 16  # of the seed; the others are for ids
-_SEED_BYTES = 48  # two session ids' worth, and 64 characters: what a compact hash holds
+_SEED_BYTES = 32  # as many again as one id takes
 
 
 class Once(Pipeline):

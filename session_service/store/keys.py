@@ -1,58 +1,62 @@
 """The key schema, in one place.
 
 Every key carries its shard (two hex digits) as hash tag, so that all that belongs to a session is
-in one Redis Cluster slot. ``sess`` is the prefix from the settings.
+in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
 
-``sess:{3f}:id:<session>``
-    string: the session (``records.py``), or ``expired``; until its retention ends
-``sess:{3f}:msg:<session>``
+``session-service:{3f}:id:<session>``
+    string: the session's record, or what the sweep leaves of it (``records.py``); until its
+    retention ends
+``session-service:{3f}:msg:<session>``
     stream: its messages, entry ids ``<createdAt in ms>-0``; as long as the session can last
-``sess:{3f}:kept:<channel>``, ``sess:{3f}:parties:<channel>``
+``session-service:{3f}:kept:<session>``, ``session-service:{3f}:parties:<session>``
     stream and string: the messages and the agent and user of a session that is over, for as long as
     conversations are kept
-``sess:{3f}:warn``
+``session-service:{3f}:warn``
     sorted set: live sessions, by the time at which their warning is due
-``sess:{3f}:expire``
+``session-service:{3f}:expire``
     sorted set: live sessions whose warning was due, by their deadline
-``sess:{3f}:forget``
+``session-service:{3f}:forget``
     sorted set: expired sessions, by the end of their retention
-``sess:{3f}:listing``
+``session-service:{3f}:unreadable``
+    sorted set: sessions whose record was met and could not be read, by when it is looked at again;
+    the sweep takes them out of warn and expire when they are overdue for ten seconds
+``session-service:{3f}:listing``
     sorted set, all of score 0: ``u<user>:<agent>:<session>`` and ``a<agent>:<session>`` of each
     session that was not ended and whose expiry was not acted on
-``sess:{3f}:events``
+``session-service:{3f}:events``
     stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
     (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
-``sess:{3f}:trimmed``
+``session-service:{3f}:trimmed``
     string: the moment, in epoch ms, before which events were taken from the outbox to bound it
-``sess:{7a}:claim:<SHA-256 of an Idempotency-Key, whose first two digits are the shard>``
+``session-service:{7a}:claim:<SHA-256 of an Idempotency-Key; its first two digits are the shard>``
     hash: the ``request`` it was used for (SHA-256), the ``seed`` of what that does, and where that
     takes several steps a ``lease`` until when they may take, then the ``answer``; a day
-``sess:{3f}:idem:<name from the seed>:<number>``
+``session-service:{3f}:idem:<name from the seed>:<number>``
     string: what a script replied that a request with an Idempotency-Key asked for, JSON; a day
 
 A webhook's id names a shard as a session's does: that of its queue. A lane is a session's events
 for one webhook, which are delivered one after the other.
 
-``sess:{00}:webhooks``
+``session-service:{00}:webhooks``
     hash: webhooks by id, ``<0|1: is on> <createdAt in ms> <JSON>``; ``version``, which changes with
     each change
-``sess:{3f}:webhook:queue:<webhook>``
+``session-service:{3f}:webhook:queue:<webhook>``
     sorted set, all of score 0: ``<session> <event>`` of what is to be delivered, each lane in order
     (lua/webhooks/queue.lua)
-``sess:{3f}:webhook:bodies:<webhook>``
+``session-service:{3f}:webhook:bodies:<webhook>``
     hash: by event ``<failures> <queued at, ms> <last failure, or -> <event as in the outbox>``
-``sess:{3f}:webhook:due:<webhook>``
+``session-service:{3f}:webhook:due:<webhook>``
     sorted set: lanes by when their first event is to be delivered
-``sess:{3f}:webhook:leased:<webhook>``
+``session-service:{3f}:webhook:leased:<webhook>``
     sorted set: lanes whose first event is being delivered, by when another node takes it
-``sess:{3f}:webhook:dead:<webhook>``
+``session-service:{3f}:webhook:dead:<webhook>``
     sorted set: events that are parked, by when they were
-``sess:{3f}:webhook:state:<webhook>``
+``session-service:{3f}:webhook:state:<webhook>``
     hash: by shard the last event that came to the queue, or was dropped; ``dropped``, ``failures``
     and ``reviving``, counts (lua/webhooks/settle.lua)
 
-A session is in exactly one of warn, expire and forget. All keys have a TTL; those of a shard are
-kept a day longer than the last of their entries can matter.
+A session that can be read is in exactly one of warn, expire and forget. All keys have a TTL; those
+of a shard are kept a day longer than the last of their entries can matter.
 """
 
 from collections.abc import Sequence
@@ -67,6 +71,7 @@ _PARTS = {
     "warn": "warn",
     "expire": "expire",
     "forget": "forget",
+    "unreadable": "unreadable",
     "listing": "listing",
     "events": "events",
     "trimmed": "trimmed",

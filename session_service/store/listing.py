@@ -170,7 +170,7 @@ class Listing:
 
 def _sessions(_: Sequence[str], reply: Any) -> list[tuple[Session, int]]:
     """Return the sessions of a shard and the sizes of their records (lua/list.lua)."""
-    now, *pairs = reply
+    now, _, *pairs = reply
     return [
         (unpack_session(session_id.decode(), record, now), len(record))
         for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
-from session_service.domain.errors import StoreUnavailable
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.store.keys import KeySet
 from session_service.store.scripts import Script
 
@@ -60,9 +60,14 @@ def error_code(text: str) -> str:
 
 
 def failure(text: str) -> Exception:
-    """Make an exception of a server's error reply: StoreUnavailable, or a defect's."""
+    """Make an exception of a server's error reply.
+
+    StoreUnavailable, RecordUnreadable if a key holds another type than ours, or a defect's.
+    """
     if error_code(text) in _UNAVAILABLE:
         return StoreUnavailable(text)
+    if "WRONGTYPE" in text:
+        return RecordUnreadable(text)
     return redis_errors.ResponseError(text)
 
 

@@ -1,43 +1,66 @@
-"""How a session, a message and an event are written down in Redis.
+"""How a session, a message and an event are written down in Redis: format 1.
 
-A session is one string, numbers first, so that scripts can read and rewrite it
-(lua/session.lua), parted by spaces:
+A session is one string, so that scripts can read and rewrite it (lua/session.lua): the format,
+numbers, ids and metadata, separated by spaces, with a newline at the end:
 
-    created lastActivity lastRenewal renewals timeout maxDuration warning autoRenew
-    agent user channel metadata
+    1 created lastActivity lastRenewal renewals timeout maxDuration warning autoRenew
+    agent user metadata
 
-Times are epoch milliseconds, durations milliseconds, autoRenew is 0 or 1, metadata compact JSON.
+Times are epoch milliseconds, durations milliseconds, autoRenew is 0 or 1, metadata is compact JSON,
+which never contains a newline: a record that was cut short is recognised by its last byte. When a
+session has expired, the sweep leaves ``1 expired <its deadline>`` and a newline. Anything else is
+damaged or of a newer format; it is answered with RecordUnreadable and left as it is.
 One string costs about a third of a hash: 64 bytes a field end the compact encoding.
 
 An event is one string, too: its type, session, agent and user, then what changed, as the scripts
 that announce it have it.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from session_service.domain.errors import (
+    RecordUnreadable,
+    ServiceError,
+    SessionExpired,
+    SessionNotFound,
+)
 from session_service.domain.events import Event, EventId
 from session_service.domain.messages import Message
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutConfig, to_minutes
 from session_service.domain.times import iso
 
-EXPIRED = b"expired"  # what the sweep leaves of a record
+FORMAT = 1  # of records; the scripts write it, too
+LATEST = 253_402_300_799_999  # the last millisecond of the year 9999; lua/session.lua
+
+_is_tombstone = re.compile(rb"1 expired (\d{1,15})\n").fullmatch
+_is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
 
 
-def pack_tail(new: NewSession, channel_id: str) -> bytes:
+def pack_tail(new: NewSession) -> bytes:
     """Write the part of a session's record that never changes."""
-    return f"{new.agent_id} {new.user_id} {channel_id} ".encode() + new.metadata
+    return f"{new.agent_id} {new.user_id} ".encode() + new.metadata + b"\n"
 
 
 def unpack_session(session_id: str, record: bytes, observed_at: int | None = None) -> Session:
-    """Read a session's record; it was observed at its last activity where nothing else is told."""
-    parts = record.decode().split(" ", 11)
-    created, active, renewed, renewals, timeout, duration, warning = map(int, parts[:7])
-    auto, agent, user, channel, metadata = parts[7:]
+    """Read a session's record; without ``observed_at`` it was observed at its last activity.
+
+    Raises SessionExpired for what the sweep leaves, and RecordUnreadable.
+    """
+    try:
+        parts = record.decode().split(" ", 11)
+        created, active, renewed, renewals, timeout, duration, warning = map(int, parts[1:8])
+        auto, agent, user, metadata = parts[8:]
+    except ValueError:
+        found = _is_tombstone(record)
+        raise SessionExpired(int(found[1])) if found else RecordUnreadable() from None
+    is_whole = metadata.startswith("{") and metadata.endswith("\n")
+    if parts[0] != "1" or not is_whole or max(created + duration, active) > LATEST:
+        raise RecordUnreadable
     return Session(
         id=session_id,
-        channel_id=channel,
         agent_id=agent,
         user_id=user,
         created_at=created,
@@ -45,24 +68,38 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
         last_renewal=renewed,
         renewal_count=renewals,
         timeout=TimeoutConfig(timeout, auto == "1", duration, warning),
-        metadata=metadata.encode(),
+        metadata=metadata[:-1].encode(),
         observed_at=active if observed_at is None else observed_at,
     )
 
 
+def refusal(reply: bytes | None) -> ServiceError:
+    """Return the error for what a script replies in place of a session (lua/session.lua, load)."""
+    if reply is None:
+        return SessionNotFound()
+    found = _is_expired(reply)
+    return SessionExpired(int(found[1])) if found else RecordUnreadable()
+
+
 def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id: str) -> Message:
-    """Read a stream entry: its id, and names and values in the order of lua/send.lua."""
-    message_id, by, content, metadata, attachments = fields[1::2]
-    is_agent = by == b"agent"
-    return Message(
-        id=message_id.decode(),
-        content=content.decode(),
-        author_id=agent_id if is_agent else user_id,
-        is_agent=is_agent,
-        created_at=int(entry_id.partition(b"-")[0]),
-        metadata=metadata,
-        attachments=attachments or None,
-    )
+    """Read a stream entry: its id, and names and values in the order of lua/send.lua.
+
+    Raises RecordUnreadable.
+    """
+    try:
+        message_id, by, content, metadata, attachments = fields[1::2]
+        is_agent = by == b"agent"
+        return Message(
+            id=message_id.decode(),
+            content=content.decode(),
+            author_id=agent_id if is_agent else user_id,
+            is_agent=is_agent,
+            created_at=int(entry_id.partition(b"-")[0]),
+            metadata=metadata,
+            attachments=attachments or None,
+        )
+    except ValueError:
+        raise RecordUnreadable from None
 
 
 def unpack_event(position: EventId, event: bytes) -> Event:

@@ -32,8 +32,8 @@ from session_service.store.listing import Listing, Selection
 from session_service.store.pipeline import Argument, Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import (
-    EXPIRED,
     pack_tail,
+    refusal,
     unpack_session,
 )
 from session_service.store.scripts import Script
@@ -42,8 +42,9 @@ from session_service.store.scripts import Script
 class SessionRepository:
     """The sessions in the store.
 
-    Every method raises StoreUnavailable where the store does not answer in time. Those that take a
-    session id raise SessionNotFound, and all but ``end`` SessionExpired within the retention.
+    Every method raises StoreUnavailable if the store does not answer in time. Those that take a
+    session id, in either case, raise SessionNotFound and RecordUnreadable, and all but ``end``
+    raise SessionExpired within the retention.
     ``retention_ms`` is how long an expired session is remembered, ``history_ms`` how long the
     conversation of a session that is over is kept.
     """
@@ -82,7 +83,7 @@ class SessionRepository:
     async def create(self, new: NewSession) -> Session:
         """Create a session."""
         shard = shard_of_user(new.user_id)
-        session_id, channel_id = new_id(shard, self._random), new_id(shard, self._random)
+        session_id = new_id(shard, self._random)
         timeout = new.timeout
         now = await self._pipeline.run(
             scripts.CREATE,
@@ -94,12 +95,11 @@ class SessionRepository:
                 timeout.max_duration_ms,
                 timeout.warning_ms,
                 int(timeout.auto_renew),
-                pack_tail(new, channel_id),
+                pack_tail(new),
             ),
         )
         return Session(
             id=session_id,
-            channel_id=channel_id,
             agent_id=new.agent_id,
             user_id=new.user_id,
             created_at=now,
@@ -113,6 +113,7 @@ class SessionRepository:
 
     async def get(self, session_id: str) -> Session:
         """Read a session."""
+        session_id = session_id.lower()
         shard = shard_of_session(session_id)
         if shard is None:
             raise SessionNotFound
@@ -122,18 +123,19 @@ class SessionRepository:
         if record is None:
             raise SessionNotFound
         now = int(seconds) * 1000 + int(microseconds) // 1000
-        if record == EXPIRED:
-            raise SessionExpired
         session = unpack_session(session_id, record, now)
-        if session.expires_at <= now:
-            is_remembered = session.expires_at + self._retention > now
-            raise SessionExpired if is_remembered else SessionNotFound
+        if (expires_at := session.expires_at) <= now:
+            is_remembered = expires_at + self._retention > now
+            raise SessionExpired(expires_at) if is_remembered else SessionNotFound()
         return session
 
     async def end(self, session_id: str) -> None:
         """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
-        if not await self._call(self._end, session_id, *self._history_ms):
+        removed = await self._call(self._end, session_id, *self._history_ms)
+        if not removed:
             raise SessionNotFound
+        if isinstance(removed, bytes):
+            raise refusal(removed)
 
     async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
         """End the sessions of a user, of an agent, of both, or with neither all there are.
@@ -216,18 +218,18 @@ class SessionRepository:
         return wanted.page(more, entries, session.agent_id, session.user_id)
 
     async def kept_history(
-        self, channel_id: str, *, limit: int, before: int | None = None, after: int | None = None
+        self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None
     ) -> History:
         """Read a conversation whose session is over, as ``history`` does.
 
-        Raises ConversationNotFound where none is kept.
+        Raises ConversationNotFound if none is kept.
         """
         wanted = Range(limit, before, after)
-        return await conversations.read(self._pipeline, self._keys, channel_id, wanted)
+        return await conversations.read(self._pipeline, self._keys, session_id, wanted)
 
-    async def erase_history(self, channel_id: str) -> None:
+    async def erase_history(self, session_id: str) -> None:
         """Erase a conversation whose session is over; raises ConversationNotFound."""
-        await conversations.erase(self._pipeline, self._keys, channel_id)
+        await conversations.erase(self._pipeline, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""
@@ -255,6 +257,7 @@ class SessionRepository:
         await self._pipeline.ping()
 
     async def _call(self, script: Script, session_id: str, *arguments: Argument) -> Any:
+        session_id = session_id.lower()
         shard = shard_of_session(session_id)
         if shard is None:
             raise SessionNotFound
@@ -268,10 +271,9 @@ class SessionRepository:
         self, script: Script, session_id: str, *arguments: Argument
     ) -> tuple[Session, list[Any]]:
         """Call a script that replies with a session's record first, and what more it has."""
+        session_id = session_id.lower()
         reply = await self._call(script, session_id, *arguments)
-        if reply is None:
-            raise SessionNotFound
-        if reply == EXPIRED:
-            raise SessionExpired
+        if not isinstance(reply, list):
+            raise refusal(reply)
         record, *more = reply
         return unpack_session(session_id, record), more

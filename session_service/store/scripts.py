@@ -72,7 +72,7 @@ END = Script(
 END_ALL = Script(
     "end_all",
     "session messages warn expire listing events",
-    "base session outbox listing delete ending",
+    "base session lookup outbox listing delete ending",
 )
 RENEW = Script("renew", "session warn expire events", "base session outbox deadline renewal")
 HEARTBEAT = Script(
@@ -85,15 +85,21 @@ TIMEOUT = Script(
 )
 SEND = Script("send", "session messages warn expire events", "base session outbox deadline renewal")
 HISTORY = Script("history", "session messages", "base session page", writes=False)
-COUNT = Script("count", "session warn expire forget listing", "base session listing", writes=False)
-LIST = Script("list", "session listing", "base session", writes=False)
-DUE = Script("due", "warn expire forget", writes=False)
+COUNT = Script(
+    "count",
+    "session warn expire forget listing unreadable",
+    "base session lookup listing",
+    writes=False,
+)
+LIST = Script("list", "session listing", "base session lookup", writes=False)
+NOTE = Script("note", "session unreadable", "base session lookup deadline unreadable")
+DUE = Script("due", "warn expire forget unreadable", writes=False)
 SWEEP = Script(
     "sweep",
-    "session messages warn expire forget listing events",
-    "base session outbox deadline listing delete",
+    "session messages warn expire forget unreadable listing events",
+    "base session lookup outbox deadline unreadable listing delete",
 )
-REPAIR = Script("repair", "session messages warn expire listing", "base")
+REPAIR = Script("repair", "session messages warn expire unreadable listing", "base")
 TRIM = Script("trim", "events trimmed")
 KEPT = Script("kept", "kept parties", "page", writes=False)
 ERASE = Script("erase", "kept parties")

@@ -199,10 +199,10 @@ async def stream_events(service: Service, given: StreamEvents) -> EventStream:
     return EventStream(await service.feed.subscribe(wanted, after))
 
 
-async def read_kept_history(service: Service, channel_id: str, given: ReadHistory) -> Answer:
+async def read_kept_history(service: Service, session_id: str, given: ReadHistory) -> Answer:
     """Read a conversation whose session is over, newest first."""
     history = await service.repository.kept_history(
-        channel_id,
+        session_id,
         limit=given.limit,
         before=moment(given.before, "before", up=True),
         after=moment(given.after, "after", up=False),
@@ -210,9 +210,9 @@ async def read_kept_history(service: Service, channel_id: str, given: ReadHistor
     return _reply(200, MessagePage.of(history))
 
 
-async def erase_history(service: Service, channel_id: str) -> Answer:
+async def erase_history(service: Service, session_id: str) -> Answer:
     """Erase a conversation whose session is over."""
-    await service.repository.erase_history(channel_id)
+    await service.repository.erase_history(session_id)
     return Answer(200, _ERASED)
 
 

@@ -43,7 +43,7 @@ gets the same answer for 24 hours.
 
 _IDS = {
     "sessionId": "ID of the session",
-    "channelId": "ID of the session's channel",
+    "channelId": "The session's ID: the two names mean the same",
     "webhookId": "ID of the webhook",
 }
 _KEY = {

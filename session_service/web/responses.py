@@ -63,7 +63,7 @@ class SessionCreated(Response):
         """Show a new session."""
         return cls(
             session_id=session.id,
-            channel_id=session.channel_id,
+            channel_id=session.id,
             agent_id=session.agent_id,
             user_id=session.user_id,
             created_at=iso(session.created_at),
@@ -94,7 +94,7 @@ class SessionInfo(Response):
         """Show a session."""
         return cls(
             session_id=session.id,
-            channel_id=session.channel_id,
+            channel_id=session.id,
             agent_id=session.agent_id,
             user_id=session.user_id,
             created_at=iso(session.created_at),

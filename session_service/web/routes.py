@@ -10,6 +10,7 @@ from session_service.domain.errors import (
     ConversationNotFound,
     IdempotencyConflict,
     IdempotencyMismatch,
+    RecordUnreadable,
     RenewalFailed,
     ServiceError,
     SessionExpired,
@@ -106,7 +107,7 @@ _STREAM = (
 )
 _SESSION = handlers.SESSIONS + "/{sessionId}"
 _CONVERSATION = handlers.CHANNELS + "/{channelId}/messages"
-_ONE = (SessionNotFound, SessionExpired, StoreUnavailable)
+_ONE = (SessionNotFound, SessionExpired, RecordUnreadable, StoreUnavailable)
 _ONE_WEBHOOK = (WebhookNotFound, StoreUnavailable)
 
 ROUTES = (
@@ -119,7 +120,7 @@ ROUTES = (
         200,
         responses.SessionEnded,
         "Session ended successfully",
-        (SessionNotFound, StoreUnavailable),
+        (SessionNotFound, RecordUnreadable, StoreUnavailable),
         is_atomic=True,
     ),
     Route(
@@ -355,7 +356,7 @@ ROUTES = (
         200,
         responses.MessagePage,
         "A page of messages",
-        (ValidationFailed, ConversationNotFound, StoreUnavailable),
+        (ValidationFailed, ConversationNotFound, RecordUnreadable, StoreUnavailable),
         query=requests.ReadHistory,
     ),
     Route(

@@ -138,7 +138,7 @@ class Sockets:
             "success": True,
             "roomId": session.id,
             "sessionId": session.id,
-            "channelId": session.channel_id,
+            "channelId": session.id,
         }
 
     async def _leave(self, socket: str, *given: object) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class Sockets:
         elif self._rooms.get(session_id) is not room:  # so has the session
             raise SessionNotFound
         elif room.following is None:
-            room.channel_id = session.channel_id
+            room.channel_id = session.id
             room.following = asyncio.create_task(self._follow(room), name="room")
         return session
 

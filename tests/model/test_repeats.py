@@ -90,4 +90,4 @@ def without_ids(value: Any) -> Any:
     if isinstance(value, tuple):
         return [without_ids(each) for each in value]
     fields = getattr(value, "__struct_fields__", ())
-    return {f: getattr(value, f) for f in fields if f not in ("id", "channel_id")} or value
+    return {f: getattr(value, f) for f in fields if f != "id"} or value

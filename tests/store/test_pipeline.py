@@ -17,7 +17,7 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from session_service.domain.errors import SessionNotFound, StoreUnavailable
+from session_service.domain.errors import RecordUnreadable, SessionNotFound, StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.connection import connect, pipeline
@@ -74,7 +74,7 @@ async def test_an_error_is_its_callers_alone(repository: SessionRepository, redi
         return_exceptions=True,
     )
     assert [isinstance(result, Session) for result in results] == [True] * 5 + [False] + [True] * 4
-    assert "WRONGTYPE" in str(results[5])
+    assert isinstance(results[5], RecordUnreadable)
 
 
 async def test_a_server_that_forgot_the_scripts_is_told_again(

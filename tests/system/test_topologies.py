@@ -30,7 +30,7 @@ async def sessions_of(
 ) -> AsyncIterator[SessionRepository]:
     calls = pipeline(url, connect(url, within), within, acknowledgement)
     try:
-        yield SessionRepository(calls, Keys("sess"), 60_000)
+        yield SessionRepository(calls, Keys("session-service"), 60_000)
     finally:
         await calls.close()
 

@@ -19,7 +19,7 @@ def test_without_an_environment_there_are_defaults() -> None:
     settings = Settings.from_environment({})
     assert settings.listen_on == ("127.0.0.1", "::1")
     assert (settings.port, settings.redis_url, settings.warnings) == (3000, None, ())
-    assert (settings.data_dir, settings.key_prefix) == (Path("data"), "sess")
+    assert (settings.data_dir, settings.key_prefix) == (Path("data"), "session-service")
     assert (settings.store_timeout, settings.drain_seconds) == (2, 8)
     assert (settings.retention_minutes, settings.history_minutes) == (1440, 0)
     rules = settings.timeouts

@@ -1,9 +1,10 @@
 -- Counts the sessions of several shards: their sizes, which are known at any number of sessions,
--- corrected by what is due and was not acted on yet. Exact while less than BACKLOG is due in all.
--- KEYS   of each shard the five that scripts.py names
+-- corrected by what is due and was not acted on yet. Exact while less than BACKLOG is due in all. A
+-- session whose record cannot be read counts as active until its deadline.
+-- KEYS   of each shard the six that scripts.py names
 -- ARGV   3 how the members of the listing that match start, or '' to match all
--- Reply  of each shard five numbers: active, near expiration, expired, matching, age of the oldest
---        deadline not acted on (ms)
+-- Reply  of each shard six numbers: active, near expiration, expired, matching, age of the oldest
+--        deadline not acted on (ms), those known to be unreadable
 
 local BACKLOG = 2000
 local NOTHING = {}
@@ -21,8 +22,8 @@ local function due(key, size)
 end
 
 local reply = {}
-for n = 1, #KEYS, 5 do
-  local prefix, warn, expire, forget, listing = unpack(KEYS, n, n + 4)
+for n = 1, #KEYS, 6 do
+  local prefix, warn, expire, forget, listing, unreadable = unpack(KEYS, n, n + 5)
   local warnings, near, expired = call('ZCARD', warn), call('ZCARD', expire), call('ZCARD', forget)
   local active, matching, lag = warnings + near, 0, 0
   if start ~= '' then  -- no member has a byte above ~
@@ -31,10 +32,9 @@ for n = 1, #KEYS, 5 do
   local at_warning, at_expiry = due(warn, warnings), due(expire, near)
   expired = expired - #due(forget, expired) / 2
   for _, entries in ipairs({at_warning, at_expiry}) do
-    if entries[2] then lag = math.max(lag, now - entries[2]) end
     for m = 1, #entries, 2 do
-      local record = call('GET', prefix .. entries[m])
-      local session = record and read(record)
+      local session, why = look_up(prefix .. entries[m])
+      if why ~= 'unreadable' then lag = math.max(lag, now - entries[m + 1]) end
       if session and session.expires > now then
         -- in expire all are counted as near already; in warn some were renewed since
         if entries == at_warning and session.expires - session.warning <= now then near = near + 1 end
@@ -49,7 +49,8 @@ for n = 1, #KEYS, 5 do
       end
     end
   end
-  for _, number in ipairs({active, near, expired, start == '' and active or matching, lag}) do
+  local unread = call('ZCARD', unreadable)
+  for _, number in ipairs({active, near, expired, start == '' and active or matching, lag, unread}) do
     reply[#reply + 1] = number
   end
 end

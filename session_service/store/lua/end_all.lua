@@ -1,4 +1,5 @@
--- Ends a shard's live sessions, in the order of the listing; passes over those created too late.
+-- Ends a shard's live sessions, in the order of the listing; passes over those created too late, and
+-- those whose record cannot be read.
 -- ARGV   3 how the members of the listing that match start  4 the member after which to start, or ''
 --        5 the last creation to end  6 how many members to look at
 -- Reply  {clock, how many were ended, the member after which to go on, or ''}
@@ -10,8 +11,7 @@ local found = call('ZRANGEBYLEX', LISTING, first, '(' .. start .. '~', 'LIMIT', 
 local ended = 0
 for _, member in ipairs(found) do
   local session_id = string.sub(member, -36)
-  local record = call('GET', SESSION .. session_id)
-  local session = record and read(record)
+  local session = look_up(SESSION .. session_id)
   if session and session.expires > now and session.created - last <= 0 then
     finish(SESSION .. session_id, MESSAGES .. session_id, session_id, session, 'bulk')
     ended = ended + 1

@@ -1,5 +1,5 @@
 -- Counts an activity, which renews where the session asks for that.
--- Reply  {record}, or nil for a session that is missing, or 'expired'
+-- Reply  {record}, or as load() has it if the session is not alive
 
 local session, record = load()
 if not session then return record end

@@ -1,5 +1,5 @@
 -- Renews a session because it was asked to, whether or not it renews by itself.
--- Reply  {record}, or nil for a session that is missing, or 'expired'; {record, 'exhausted'} where
+-- Reply  {record}, or as load() has it if the session is not alive; {record, 'exhausted'} where
 --        nothing is left to gain, which changes nothing
 
 local session, record = load()

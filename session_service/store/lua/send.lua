@@ -1,8 +1,10 @@
 -- Stores a message, which counts as activity.
 -- ARGV   3 message id  4 author, or '' for the user  5 content
 --        6 metadata  7 attachments, or '' (JSON)  8 given where the event is to have the content
--- Reply  {record, createdAt, by, renewed (0|1)}, or nil for a session that is missing, or 'expired';
---        {record} where the author is neither the session's user nor its agent; then nothing is stored
+-- Reply  {record, createdAt, by, renewed (0|1)}, or as load() has it if the session is not alive;
+--        {record} if the author is neither the session's user nor its agent; then nothing is stored
+--
+-- The message is written after the index and the events: if those cannot be, it is not stored.
 
 local session, record = load()
 if not session then return record end
@@ -13,11 +15,11 @@ if not by then return {record} end
 local created = now
 local newest = call('XREVRANGE', MESSAGES, '+', '-', 'COUNT', 1)[1]
 if newest then created = math.max(now, string.match(newest[1], '^%d+') + 1) end
-call('XADD', MESSAGES, created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
-  'metadata', ARGV[6], 'attachments', ARGV[7])
-if not newest then outlive(MESSAGES, session.limit + retention + SPARE) end
 session.active = math.max(session.active, now)
 local renewed = session.auto == '1' and renew(session)
 local said = ARGV[3] .. ' ' .. by .. ' ' .. created
 announce('message', id, session, ARGV[8] and said .. ' ' .. ARGV[5] or said)
+call('XADD', MESSAGES, created .. '-0', 'id', ARGV[3], 'by', by, 'content', ARGV[5],
+  'metadata', ARGV[6], 'attachments', ARGV[7])
+if not newest then outlive(MESSAGES, session.limit + retention + SPARE) end
 return {save(session), created, by, renewed and 1 or 0}

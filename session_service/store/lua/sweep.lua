@@ -1,23 +1,30 @@
 -- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
 -- ARGV   3 how many deadlines of each kind at most
--- Reply  {warned, expired, forgotten, more, ids}; more is 1 where there may be more due now; the ids
---        are those of sessions whose record is gone (repair.lua), which stay due
+-- Reply  {warned, expired, forgotten, more, lost, unreadable}; more is 1 if there may be more due now;
+--        lost are the ids of sessions whose record is gone (repair.lua), which stay due; unreadable
+--        are those that were set aside just now
+--
+-- A session that cannot be read stays due for GRACE, for a node that knows its format. It is set aside
+-- then, so that those behind it are never further away than what became unreadable in that time.
 
+local GRACE = 10000
 local limit = tonumber(ARGV[3])
-local warned, expired, more, lost = 0, 0, 0, {}
+local most = 10 * limit  -- unreadable or lost ones to look past
+local warned, expired, more, lost, aside = 0, 0, 0, {}, {}
 
-local function due(key)
-  local ids = call('ZRANGEBYSCORE', key, '-inf', now .. '', 'LIMIT', 0, limit)
-  if #ids == limit then more = 1 end
-  return ids
-end
+-- If a key is of the wrong type, the script is to fail before it has written anything.
+call('ZCARD', EXPIRE)
+call('ZCARD', LISTING)
+call('XLEN', EVENTS)
+call('ZCARD', UNREADABLE)
+local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * limit)
 
 local function expire(session_id, session)
   call('ZREM', WARN, session_id)
-  remove(SESSION .. session_id, MESSAGES .. session_id, session, session.expires)
+  remove(SESSION .. session_id, MESSAGES .. session_id, session_id, session, session.expires)
   local gone = session.expires + retention
   if gone > now then
-    call('SET', SESSION .. session_id, 'expired', 'PXAT', gone .. '')
+    call('SET', SESSION .. session_id, '1 expired ' .. session.expires .. '\n', 'PXAT', gone .. '')
     call('ZADD', FORGET, gone .. '', session_id)
     outlive(FORGET, gone)
   end
@@ -40,22 +47,51 @@ local function warn(session_id, session)
   warned = warned + 1
 end
 
+-- Acts on one session. Returns whether its entry stays where it is.
+local function act(key, session_id, due)
+  local session, why = look_up(SESSION .. session_id)
+  if session then
+    if session.expires > now then warn(session_id, session) else expire(session_id, session) end
+  elseif why == 'missing' then
+    lost[#lost + 1] = session_id
+    return true
+  elseif why == 'unreadable' then
+    if now - due < GRACE then return true end
+    if set_aside(session_id) then aside[#aside + 1] = session_id end
+    call('ZREM', key, session_id)
+  else
+    call('ZREM', key, session_id)
+  end
+end
+
 for _, key in ipairs({WARN, EXPIRE}) do
-  for _, session_id in ipairs(due(key)) do
-    local record = call('GET', SESSION .. session_id)
-    local session = record and read(record)
-    if not session then
-      lost[#lost + 1] = session_id
-    elseif session.expires > now then
-      warn(session_id, session)
-    else
-      expire(session_id, session)
+  local acted, passed = 0, 0
+  repeat
+    local wanted = limit - acted
+    local due =
+      call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', passed, wanted)
+    for n = 1, #due, 2 do
+      if act(key, due[n], due[n + 1]) then passed = passed + 1 else acted = acted + 1 end
     end
+  until #due < 2 * wanted or acted == limit or passed >= most
+  if acted == limit then more = 1 end
+end
+
+for _, session_id in ipairs(
+  call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, limit)
+) do
+  local session, why = look_up(SESSION .. session_id)
+  if why == 'unreadable' then
+    set_aside(session_id)
+  elseif why == 'missing' then
+    lost[#lost + 1] = session_id
+  else
+    if session and not call('ZSCORE', EXPIRE, session_id) then schedule(session_id, session) end
+    call('ZREM', UNREADABLE, session_id)
   end
 end
 if warned + expired > 0 then outlive(EVENTS, now + SPARE) end
 
-local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * limit)
 if forgotten == 10 * limit then more = 1 end
 if forgotten > 0 then call('ZREMRANGEBYRANK', FORGET, 0, forgotten - 1) end
-return {warned, expired, forgotten, more, lost}
+return {warned, expired, forgotten, more, lost, aside}

@@ -1,6 +1,6 @@
 -- Changes a session's timeout; what is given as '' stays as it is.
 -- ARGV   3 timeout  4 maximum duration  5 warning threshold (ms)  6 autoRenew (0|1)
--- Reply  {record, clock}, or nil for a session that is missing, or 'expired'; {record, clock, why}
+-- Reply  {record, clock}, or as load() has it if the session is not alive; {record, clock, why}
 --        where nothing is changed: 'conflict' for values that would contradict each other, 'past'
 --        for a deadline that would be there
 

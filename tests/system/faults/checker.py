@@ -25,7 +25,7 @@ async def orphans(store: Store) -> list[str]:
     """
     calls = pipeline(store.url, connect(store.url, 5), 5)
     try:
-        deadlines = Deadlines(calls, Keys("sess"), _RETENTION_MS)
+        deadlines = Deadlines(calls, Keys("session-service"), _RETENTION_MS)
         while (await deadlines.sweep()).behind:
             pass
     finally:

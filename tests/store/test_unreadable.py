@@ -1,0 +1,129 @@
+"""Records that are damaged, of another type or of a newer format: answered as such, left alone."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.errors import RecordUnreadable
+from session_service.domain.sessions import Session
+from session_service.domain.timeouts import TimeoutChange
+from session_service.store.deadlines import Deadlines
+from session_service.store.repository import SessionRepository
+from tests.conftest import KEYS
+from tests.store.test_deadlines import BRIEF, HELLO, new
+from tests.waiting import wait_until
+
+Damage = Callable[[Any, bytes], Awaitable[None]]
+DAY = 86_400_000
+
+
+def key_of(session: Session, name: str = "session") -> bytes:
+    return KEYS.one(name, session.id[:2], session.id).names()[0]
+
+
+def becomes(change: Callable[[bytes], bytes]) -> Damage:
+    """Write a record anew, as something else."""
+
+    async def damage(redis: Any, key: bytes) -> None:
+        await redis.set(key, change(await redis.get(key)), px=DAY)
+
+    return damage
+
+
+async def become_a_list(redis: Any, key: bytes) -> None:
+    await redis.delete(key)
+    await redis.rpush(key, "x")
+    await redis.pexpire(key, DAY)
+
+
+DAMAGE: dict[str, Damage] = {
+    "a list": become_a_list,
+    "empty": becomes(lambda _: b""),
+    "no record": becomes(lambda _: b"\xff\x00garbage"),
+    "cut in the metadata": becomes(lambda record: record[:-1]),
+    "cut in the user": becomes(lambda record: record[:-20]),
+    "cut in the numbers": becomes(lambda record: record[:40]),
+    "a newer format": becomes(lambda record: b"2" + record[1:]),
+    "version 0.1.0": becomes(lambda record: record[2:-1]),
+    "expired in version 0.1.0": becomes(lambda _: b"expired"),
+    "a tombstone that was cut": becomes(lambda _: b"1 expired 17684730451"),
+    "a newer tombstone": becomes(lambda _: b"2 expired 1768473045123\n"),
+    "beyond all times": becomes(lambda record: record.replace(b"1 1", b"1 9999999999", 1)),
+}
+
+
+@pytest.fixture(params=DAMAGE)
+def damage(request: pytest.FixtureRequest) -> Damage:
+    return DAMAGE[request.param]
+
+
+async def everything(redis: Any, session: Session) -> list[Any]:
+    """What is stored of a session."""
+    return [
+        await redis.dump(key_of(session)),
+        await redis.xrange(key_of(session, "messages")),
+    ]
+
+
+async def test_every_operation_says_so_and_changes_nothing(
+    repository: SessionRepository, redis: Any, damage: Damage
+) -> None:
+    """503, never 404 or 410, whatever is asked of the session; ending it deletes nothing."""
+    session = await repository.create(new())
+    await repository.send(session.id, HELLO)
+    await damage(redis, key_of(session))
+    before = await everything(redis, session)
+    calls = (
+        repository.get(session.id),
+        repository.renew(session.id),
+        repository.heartbeat(session.id),
+        repository.change_timeout(session.id, TimeoutChange(auto_renew=False)),
+        repository.send(session.id, HELLO),
+        repository.history(session.id, limit=1),
+        repository.end(session.id),
+    )
+    for call in calls:
+        with pytest.raises(RecordUnreadable):
+            await call
+    await repository.end_all(user_id=session.user_id)
+    assert await everything(redis, session) == before
+
+
+async def test_others_are_listed_and_ended_without_it(
+    repository: SessionRepository, redis: Any, damage: Damage
+) -> None:
+    """A listing and a bulk end pass over it."""
+    session, other = [await repository.create(new(user=str(uuid4()))) for _ in range(2)]
+    theirs = await repository.create(new(user=session.user_id))
+    await damage(redis, key_of(session))
+    listed = {each.id for each in (await repository.list_page(limit=9)).sessions}
+    assert listed == {theirs.id, other.id}
+    page = await repository.list_page(limit=9, user_id=session.user_id)
+    assert [each.id for each in page.sessions] == [theirs.id]
+    assert (await repository.end_all()).ended == 2
+
+
+async def test_the_sweep_leaves_it_alone(
+    repository: SessionRepository, deadlines: Deadlines, redis: Any, damage: Damage
+) -> None:
+    """Neither sweep nor repair deletes it, and those due behind it are acted on."""
+    user = str(uuid4())
+    session, gone = [await repository.create(new(BRIEF, user)) for _ in range(2)]
+    await repository.send(session.id, HELLO)
+    await damage(redis, key_of(session))
+    await redis.delete(key_of(gone))
+    before = await everything(redis, session)
+    behind = [await repository.create(new(BRIEF, user)) for _ in range(3)]
+
+    async def are_swept() -> bool:
+        await deadlines.sweep()
+        return [await redis.get(key_of(each)) for each in behind] == [
+            f"1 expired {each.expires_at}\n".encode() for each in behind
+        ]
+
+    await wait_until(are_swept)
+    assert (await deadlines.sweep()).repaired == 0
+    assert await everything(redis, session) == before
+    assert await redis.keys("*listing") != []  # its entries
