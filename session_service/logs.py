@@ -1,13 +1,17 @@
 """Logging: JSON lines, or colours on a terminal; every line of a request carries its id."""
 
+import asyncio
 import logging
 import sys
-from contextvars import ContextVar
+import time
+from contextvars import Context, ContextVar
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id")
+_THROTTLE_SECONDS = 1.0
 
 
 def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
@@ -41,3 +45,36 @@ def set_up(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+
+
+class Throttled:
+    """A log line that is written at most once a second, and says how often it was due.
+
+    ``Throttled(log, "store unavailable").log(reason="no reply in 2 s")`` writes at once the first
+    time. What follows within the second is counted, and one more line at its end has the ``count``.
+    """
+
+    def __init__(self, logger: logging.Logger, message: str, level: int = logging.WARNING) -> None:
+        self._logger = logger
+        self._message = message
+        self._level = level
+        self._count = 0
+        self._extra: dict[str, Any] = {}
+        self._next = 0.0  # the monotonic time before which no line is written
+
+    def log(self, **extra: Any) -> None:
+        """Count once more; a line has the ``extra`` of the last one that it counts."""
+        self._count += 1
+        self._extra = extra
+        wait = self._next - time.monotonic()
+        if wait <= 0:
+            self._write()
+        elif self._count == 1:
+            # A context of its own: the line is not about the one request that has caused it.
+            asyncio.get_running_loop().call_later(wait, self._write, context=Context())
+
+    def _write(self) -> None:
+        count, self._count = self._count, 0
+        if count:
+            self._next = time.monotonic() + _THROTTLE_SECONDS
+            self._logger.log(self._level, self._message, extra={"count": count, **self._extra})

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from session_service.domain.budgets import TIMEOUT_MINUTES
+from session_service.domain.budgets import CONNECTIONS, IN_FLIGHT, TIMEOUT_MINUTES
 from session_service.domain.events import EventPolicy
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
@@ -78,8 +78,10 @@ class Settings(msgspec.Struct, frozen=True):
             listen_on=reader.addresses("HOST"),
             port=int(number("PORT", 3000, 0, 65535, whole=True)),
             workers=int(number("WEB_CONCURRENCY", 1, 1, 64, whole=True)),
-            max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", 2000, 1, 100_000, whole=True)),
-            max_connections=int(number("SESSION_MAX_CONNECTIONS", 10_000, 1, 500_000, whole=True)),
+            max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", IN_FLIGHT, 1, 100_000, whole=True)),
+            max_connections=int(
+                number("SESSION_MAX_CONNECTIONS", CONNECTIONS, 1, 500_000, whole=True)
+            ),
             origins=reader.names(
                 "SESSION_CORS_ORIGINS",
                 r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+",

@@ -42,3 +42,25 @@ LOGGED_REFUSALS = 20  # different hosts and origins whose refusal is logged
 # Time
 TIMEOUT_MINUTES = 5_256_000  # ten years: no conversation is idle for longer. A maximum duration is
 # twice that at most, so that all times stay in this century, far below 2^53 ms and the year 9999
+
+# Connections
+CONNECTIONS = 10_000  # of a process; the default of SESSION_MAX_CONNECTIONS
+RESERVED_CONNECTIONS = 16  # above that, for probes: a few orchestrators, each with a few probes
+FIRST_REQUEST_SECONDS = 10.0  # from connecting to the end of the first request's head
+HEAD_SECONDS = 10.0  # from the first byte of a request to the end of its head
+IDLE_SECONDS = 75.0  # between two requests; longer than proxies keep an idle connection
+IN_FLIGHT = 2000  # requests of a process; the default of SESSION_MAX_IN_FLIGHT
+
+# Bodies that have not arrived, of a process
+BODY_SECONDS = 10.0  # for a whole body
+BODY_RATE = (
+    KIB  # bytes a second once the grace is over, so that a client that stops costs 2 s, not 10
+)
+BODY_GRACE_SECONDS = 2.0  # in which nothing has to arrive: a lost packet is sent again by then
+BODY_COST_BYTES = 16 * KIB  # what a request that waits for its body takes beside the body
+BODIES_BYTES = 32 * MIB  # 2,000 bodies of which nothing has arrived, or 120 that lack one byte
+
+# Responses that have not been read, of a process
+UNREAD_SECONDS = 10.0  # for a client that reads nothing
+UNREAD_BYTES = 32 * MIB  # 32 full pages, or 1,600 streams that are not read
+KERNEL_BYTES = 64 * KIB  # of a stream or socket in the kernel, which would take megabytes

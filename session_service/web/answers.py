@@ -47,14 +47,16 @@ class Answer:
             self.keep_alive = request.keep_alive
 
     async def write_eof(self) -> None:
-        """Write the answer; wait where the client does not read."""
+        """Write the answer, and wait until it has left; a client that does not read is cut off."""
         request = self._request
         if request is None or request.transport is None:
             raise ConnectionResetError
         request.transport.write(
             self.packed(is_http_1_0=request.version.minor == 0, is_head=request.method == "HEAD")
         )
-        await request.writer.drain()
+        if request.protocol.writing_paused:
+            self.body = b""  # the transport has it, too
+            await request.writer.drain()
 
     def packed(self, *, is_http_1_0: bool = False, is_head: bool = False) -> bytes:
         """Write the answer as bytes."""

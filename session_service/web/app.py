@@ -37,6 +37,8 @@ from session_service.web.sockets import PATH, Sockets
 from session_service.web.streams import EndedStream, EventStream, stream_refusal
 from session_service.web.transports import SocketAnswer
 
+_PROBES = {"/healthz", "/readyz"}
+
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
 _WHOLE_SERVER = ("*", "/")  # paths at which health checkers ask with OPTIONS
@@ -49,6 +51,7 @@ class App:
 
     def __init__(self, service: Service, max_sockets: int = 10_000) -> None:
         self._service = service
+        self._admission = service.admission
         self._browsers = service.browsers
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -93,28 +96,27 @@ class App:
         given = headers.get(REQUEST_ID_HEADER)
         request_id = given if given and _is_sane_id(given) else self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
-        self._service.request_begins()
+        self._admission.request_begins()
         try:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
             self._browsers.admit(method, headers)
             path = request.rel_url.raw_path
             # Probes are answered always, and preflights: they cost nothing.
-            if self._service.is_full and path.startswith("/api/") and method != "OPTIONS":
+            if self._admission.is_full and path.startswith("/api/") and method != "OPTIONS":
                 raise Overloaded
             handler, path_id = self._find(method, path)
             answer = await handler(request, path_id)
         except ServiceError as error:
             answer = self._refusal(request, error)
-            if isinstance(error, StoreUnavailable):
-                log.warning("store unavailable", extra={"reason": error.reason})
+            self._note_refusal(error)
         except ConnectionError:
             raise  # the client has gone; there is nobody to answer
         except Exception:  # a defect is answered like any error: no trace to the caller
             log.exception("defect", extra={"method": method, "path": request.path})
             answer = self._refusal(request, InternalError())
         finally:
-            self._service.request_ends()
+            self._admission.request_ends()
         answer.request_id = request_id
         answer.browser_fields = self._browsers.fields(headers.get(ORIGIN))
         if self._service.draining:
@@ -137,6 +139,27 @@ class App:
             if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
                 return stream_refusal(error) or error_answer(error)
         return error_answer(error)
+
+    async def handle_probe(
+        self, request: web.BaseRequest
+    ) -> Answer | EventStream | EndedStream | SocketAnswer:
+        """Answer a probe and refuse everything else: the connection is one above the limit."""
+        if request.rel_url.raw_path in _PROBES:
+            answer = await self.handle(request)
+        else:
+            answer = self._refusal(request, Overloaded())
+            answer.request_id = self._new_request_id()
+            answer.browser_fields = self._browsers.fields(request.headers.get(ORIGIN))
+        answer.keep_alive = False
+        return answer
+
+    def _note_refusal(self, error: ServiceError) -> None:
+        """Log what an operator has to know of: an overload, or a store that is away."""
+        refused = self._admission.refused
+        if isinstance(error, StoreUnavailable):
+            refused.store.log(reason=error.reason)
+        elif isinstance(error, Overloaded):
+            refused.overload.log()
 
     def _new_request_id(self) -> str:
         """Make an id that no other process makes: this one's random name, and a number."""
@@ -213,7 +236,11 @@ def _bind(route: Route, decoder: RequestDecoder | None, service: Service) -> Bou
         return lambda _, __: handler(service)
 
     async def bound(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
-        given = decoder.body(await read_body(request)) if has_body else decoder.query(request)
+        given = (
+            decoder.body(await read_body(request, service.admission))
+            if has_body
+            else decoder.query(request)
+        )
         return await (handler(service, path_id, given) if has_id else handler(service, given))
 
     return bound

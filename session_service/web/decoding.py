@@ -3,7 +3,6 @@
 What is wrong with them becomes a sentence that names the field and what is allowed.
 """
 
-import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,8 +12,10 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType, inspect
 
+from session_service.domain.budgets import BODY_RATE, BODY_SECONDS
 from session_service.domain.errors import ServiceError, ValidationFailed
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.web.admission import Admission
 from session_service.web.errors import (
     BadRequest,
     InvalidJson,
@@ -27,7 +28,11 @@ from session_service.web.requests import MAX_METADATA_BYTES, MAX_MOMENT, describ
 # The largest valid body: a message of 4,000 characters written as escapes (12 bytes each), its
 # metadata (six bytes for each of its own), and ten attachments of 10 KiB.
 MAX_BODY_BYTES = 256 * 1024
-BODY_SECONDS = 10.0  # a body that takes longer is cut
+
+_BODY_ALLOWED = (
+    f"{BODY_SECONDS:g} seconds, at {BODY_RATE:,} bytes a second or more; less if too many bodies"
+    " arrive slowly at once."
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -38,32 +43,32 @@ _JSON_NAMES = {
 }  # fmt: skip
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
+async def read_body(request: web.BaseRequest, admission: Admission) -> bytes:
     """Read the bytes of a JSON body, from the second time on those read before.
 
-    Raises UnsupportedMediaType, PayloadTooLarge, RequestTimeout or BadRequest.
+    Raises UnsupportedMediaType, PayloadTooLarge, RequestTimeout, BadRequest or Overloaded.
     """
     if "Content-Type" in request.headers and request.content_type != "application/json":
         raise UnsupportedMediaType
-    return await read_bytes(request)
+    return await read_bytes(request, admission)
 
 
-async def read_bytes(request: web.BaseRequest) -> bytes:
-    """Read a body of any type; raises PayloadTooLarge, RequestTimeout or BadRequest.
+async def read_bytes(request: web.BaseRequest, admission: Admission) -> bytes:
+    """Read a body of any type; raises PayloadTooLarge, RequestTimeout, BadRequest or Overloaded.
 
-    Raises ConnectionResetError where the client has gone in the middle of it.
+    Raises ConnectionResetError if the client goes away in the middle of it.
     """
     try:
         if request.content.is_eof():  # it has come with the head, as small ones do
             return await request.read()
         if "Expect" in request.headers and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        async with asyncio.timeout(BODY_SECONDS):
+        async with admission.body(request.content):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise PayloadTooLarge(MAX_BODY_BYTES) from None
     except TimeoutError:
-        raise RequestTimeout(BODY_SECONDS) from None
+        raise RequestTimeout("body", _BODY_ALLOWED) from None
     except web.RequestPayloadError as error:
         raise BadRequest("The body is cut off, or not in the encoding it declares.") from error
     except RuntimeError:  # aiohttp's, where the client had gone before the body was asked for

@@ -55,10 +55,10 @@ class MethodNotAllowed(ServiceError):
 
 
 class RequestTimeout(ServiceError):
-    """The body did not arrive in time."""
+    """The head or the body of the request did not arrive in time."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__("The body did not arrive in time", f"It must within {seconds:g} seconds.")
+    def __init__(self, part: str, allowed: str) -> None:
+        super().__init__(f"The {part} of the request did not arrive in time", f"Allowed: {allowed}")
 
 
 class SocketRefused(ServiceError):
@@ -181,7 +181,7 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     WebhookNotFound: ErrorAnswer(404, "WEBHOOK_NOT_FOUND", "Webhook not found"),
     RouteNotFound: ErrorAnswer(404, "NOT_FOUND", "Unknown path"),
     MethodNotAllowed: ErrorAnswer(405, "METHOD_NOT_ALLOWED", "Unknown method"),
-    RequestTimeout: ErrorAnswer(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
+    RequestTimeout: ErrorAnswer(408, "REQUEST_TIMEOUT", "The request did not arrive in time"),
     IdempotencyConflict: ErrorAnswer(
         409, "IDEMPOTENCY_CONFLICT", "The request with this key is being worked on", _SOON
     ),

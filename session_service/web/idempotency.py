@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
+from session_service.web.admission import Admission
 from session_service.web.answers import Answer
 from session_service.web.decoding import read_body
 from session_service.web.errors import error_answer
@@ -34,11 +35,15 @@ def repeatable(route: Route, service: Service, bind: Callable[[Service], Bound])
     repository, claims = service.repository, service.repository.claims
 
     async def atomic(request: web.BaseRequest, path_id: str) -> Answer | EventStream | SocketAnswer:
-        once = await claims.once(_key(request), await _fingerprint(route, request))
+        once = await claims.once(
+            _key(request), await _fingerprint(route, request, service.admission)
+        )
         return await bind(service.through(repository.through(once)))(request, path_id)
 
     async def in_steps(request: web.BaseRequest, path_id: str) -> Answer:
-        claim = await claims.begin(_key(request), await _fingerprint(route, request))
+        claim = await claims.begin(
+            _key(request), await _fingerprint(route, request, service.admission)
+        )
         if claim.answer is not None:
             return _unpacked(claim.answer)
         kept = b""
@@ -65,8 +70,8 @@ def _key(request: web.BaseRequest) -> str:
     return key
 
 
-async def _fingerprint(route: Route, request: web.BaseRequest) -> str:
-    body = await read_body(request) if route.body else b""
+async def _fingerprint(route: Route, request: web.BaseRequest, admission: Admission) -> str:
+    body = await read_body(request, admission) if route.body else b""
     line = f"{request.method} {request.raw_path}\n".encode("utf-8", "surrogateescape")
     return hashlib.sha256(line + body).hexdigest()
 

@@ -11,54 +11,174 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from session_service.domain.budgets import (
+    CONNECTIONS,
+    FIRST_REQUEST_SECONDS,
+    HEAD_SECONDS,
+    IDLE_SECONDS,
+    RESERVED_CONNECTIONS,
+    UNREAD_SECONDS,
+)
+from session_service.domain.errors import ServiceError
 from session_service.web.app import App
+from session_service.web.connections import FAREWELL_SECONDS, ConnectionTable, abort
 from session_service.web.decoding import MAX_BODY_BYTES
-from session_service.web.errors import ANSWERS, BadRequest, InternalError, Overloaded, error_answer
+from session_service.web.errors import (
+    ANSWERS,
+    BadRequest,
+    InternalError,
+    Overloaded,
+    RequestTimeout,
+    error_answer,
+)
 from session_service.web.service import Service
 
-# aiohttp's default is an hour, and nothing else cuts a client that never finishes its headers.
-_KEEPALIVE_SECONDS = 75.0
 _LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes to read the answer
+
+_HEAD_ALLOWED = f"{HEAD_SECONDS:g} seconds from its first byte to its last."
 
 log = logging.getLogger(__name__)
 
 
-def _refusal() -> bytes:
-    """Write what a connection is answered that is one too many."""
-    answer = error_answer(Overloaded())
+def _packed(error: ServiceError) -> bytes:
+    """Write the answer to a client whose request is not read; its connection closes."""
+    answer = error_answer(error)
     answer.request_id = secrets.token_hex(8)
     answer.keep_alive = False
     return answer.packed()
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's protocol, but for the form of what it answers to bytes that are no request."""
+    """aiohttp's protocol, with deadlines for requests and responses, and our form of errors.
 
-    __slots__ = ("_is_refused", "_server", "when_lost")
+    Of aiohttp's own it takes over the timer and the end of idle connections, and reads ``_waiter``
+    (set while no request is under way), ``_messages`` (requests not begun) and ``_request_count``.
+    tests/http/test_connections.py fails if a release of aiohttp changes them.
+    """
+
+    __slots__ = (
+        "_head_since",
+        "_is_refused",
+        "_server",
+        "_to_client",
+        "_unread",
+        "_unread_since",
+        "farewell",
+        "when_lost",
+    )
 
     def __init__(self, server: "Server", **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self._is_refused = False
-        self.when_lost: Callable[[], None] | None = None  # of who has to know at once
+        self._to_client: asyncio.Transport | None = None  # also once aiohttp has let go of it
+        self._head_since = 0.0  # when a head began of which a part has arrived; 0: none has
+        self._unread = 0  # bytes
+        self._unread_since = 0.0  # when the client last read something
+        self.when_lost: Callable[[], None] | None = None
+        self.farewell = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._is_refused = self._server.is_full
-        self._server.connections_open += 1
-        if self._is_refused:
-            cast("asyncio.Transport", transport).write(_refusal())
-            transport.close()
+        self._to_client = to_client = cast("asyncio.Transport", transport)
+        if not self._server.admits(self):
+            self._is_refused = True
+            to_client.write(_packed(Overloaded()))
+            to_client.close()
             return
         super().connection_made(transport)
+        self._look_again_in(FIRST_REQUEST_SECONDS)
         # uvloop would write the answers of a turn at its end; at once, clients go on meanwhile.
-        cast("asyncio.Transport", transport).set_write_buffer_limits(high=0)
+        to_client.set_write_buffer_limits(high=0)
+
+    def serve_only_probes(self, handler: Any) -> None:
+        """Have all requests answered by another handler than the server's."""
+        self._request_handler = handler
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._server.connections_open -= 1
+        self._server.has_lost(self)
         if self.when_lost is not None:
             self.when_lost()
         if not self._is_refused:
             super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages or self._waiter is None or self._waiter.done():
+            self._head_since = 0.0
+        elif not self._head_since:
+            self._head_since = self._loop.time()
+            self._look_again_in(HEAD_SECONDS)
+
+    # A connection that waits for its client to ask
+
+    @property
+    def idle_since(self) -> float | None:
+        """The event loop's time since which no request is under way; None while one is."""
+        if self._waiter is None or self._waiter.done():
+            return None
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    def _look_again_in(self, seconds: float) -> None:
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._keepalive_handle = self._loop.call_later(seconds, self._process_keepalive)
+
+    def _process_keepalive(self) -> None:
+        """Close the connection if its client has been silent for too long, or look again later."""
+        self._keepalive_handle = None
+        if self._force_close or not self._keepalive:
+            return
+        left = self._deadline() - self._loop.time()
+        if left > 0:
+            self._look_again_in(left)
+            return
+        if self._head_since and self._to_client is not None:
+            self._to_client.write(_packed(RequestTimeout("head", _HEAD_ALLOWED)))
+        self.force_close()
+
+    def _deadline(self) -> float:
+        idle_since = self.idle_since
+        if idle_since is None:
+            return self._loop.time() + IDLE_SECONDS
+        if self._head_since:
+            return self._head_since + HEAD_SECONDS
+        return idle_since + (IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS)
+
+    # A connection that waits for its client to read: a Transfer, from when its buffer fills up
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_since = self._loop.time()
+        self._unread = 0
+        self._server.admission.unread.begin(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._server.admission.unread.end(self)
+
+    def held(self) -> int:
+        """Return how many bytes the client has not read."""
+        return self._to_client.get_write_buffer_size() if self._to_client is not None else 0
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether the client has read nothing for too long."""
+        unread, self._unread = self._unread, self.held()
+        if self._unread < unread:
+            self._unread_since = now
+        return now - self._unread_since > UNREAD_SECONDS
+
+    def cut(self) -> None:
+        """Close the connection of a client that does not read."""
+        self._server.admission.refused.unread.log()
+        to_client = self._to_client
+        if to_client is None:
+            return
+        if self.farewell and not to_client.is_closing():
+            to_client.write(self.farewell)
+            to_client.close()
+            self._loop.call_later(FAREWELL_SECONDS, abort, to_client)
+        else:
+            abort(to_client)
 
     def handle_error(
         self,
@@ -81,34 +201,46 @@ class _Protocol(web.RequestHandler):
 class Server(web.Server):
     """The server of one process. A handler goes on when its client has gone.
 
-    Past ``max_connections`` a connection is answered 503 and closed; of Socket.IO there are as
-    many sockets at most.
+    It has at most ``max_connections`` connections, and at most as many sockets of Socket.IO. In
+    their place the ones that are idle longest are closed; if all are busy, a new one is taken for
+    probes alone, and if there are enough of these it is answered 503 and closed.
     """
 
-    def __init__(self, service: Service, max_connections: int = 10_000) -> None:
+    def __init__(self, service: Service, max_connections: int = CONNECTIONS) -> None:
+        self.admission = service.admission
         self._max_connections = max_connections
-        self.connections_open = 0
+        self._connected = ConnectionTable(max_connections)
+        self._reserved = ConnectionTable(RESERVED_CONNECTIONS)
+        self._app = App(service, max_connections)
         self._options: dict[str, Any] = {
-            "keepalive_timeout": _KEEPALIVE_SECONDS,
+            "keepalive_timeout": IDLE_SECONDS,
             "lingering_time": _LINGERING_SECONDS,
             "access_log": None,
         }
-        super().__init__(
-            cast("Any", App(service, max_connections).handle), request_factory=_make_request
-        )
+        super().__init__(cast("Any", self._app.handle), request_factory=_make_request)
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
         return _Protocol(self, loop=self._loop, **self._options)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return self.connections_open >= self._max_connections
+    def admits(self, connection: _Protocol) -> bool:
+        """Take a connection, if need be for probes alone; return false if there is no place."""
+        if self._connected.is_full:
+            self.admission.refused.connections.log(limit=self._max_connections)
+        if self._connected.add(connection):
+            return True
+        connection.serve_only_probes(self._app.handle_probe)
+        return self._reserved.add(connection)
+
+    def has_lost(self, connection: _Protocol) -> None:
+        """Forget a connection."""
+        self._connected.discard(connection)
+        self._reserved.discard(connection)
+        self.admission.unread.end(connection)
 
     def has_connections(self) -> bool:
         """Whether a client is connected."""
-        return self.connections_open > 0
+        return bool(self._connected or self._reserved)
 
 
 def _make_request(

@@ -5,10 +5,12 @@ import copy
 import time
 from collections.abc import Callable
 
+from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.feed import Feed
 from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
+from session_service.web.admission import Admission
 from session_service.web.browsers import BrowserPolicy
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
@@ -29,7 +31,7 @@ class Service:
         feed: Feed,
         webhooks: Webhooks,
         *,
-        max_in_flight: int = 2000,
+        max_in_flight: int = IN_FLIGHT,
         browsers: BrowserPolicy | None = None,
     ) -> None:
         self.repository = repository
@@ -39,9 +41,7 @@ class Service:
         self.browsers = browsers or BrowserPolicy()
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # what else is to end at once
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
-        self._last_end = 0.0
+        self.admission = Admission(max_in_flight)
         self._started = time.monotonic()
 
     def through(self, repository: SessionRepository) -> "Service":
@@ -49,21 +49,6 @@ class Service:
         theirs = copy.copy(self)
         theirs.repository = repository
         return theirs
-
-    def request_begins(self) -> None:
-        """Count a request in."""
-        self._in_flight += 1
-
-    def request_ends(self) -> None:
-        """Count a request out."""
-        self._in_flight -= 1
-        if self.draining:
-            self._last_end = time.monotonic()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more requests are in flight than there may be; one more would only wait."""
-        return self._in_flight > self._max_in_flight
 
     async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
         """Be not ready from now on; return when nothing more can be lost, or the time is over.
@@ -75,10 +60,13 @@ class Service:
         self.feed.close()
         for stop in self.when_draining:
             stop()
-        self._last_end = started = time.monotonic()
+        last_end = started = time.monotonic()
+        answered = self.admission.answered
         while (now := time.monotonic()) < started + seconds:
-            is_quiet = now - self._last_end > _IDLE_SECONDS or not has_connections()
-            if is_quiet and not self._in_flight:
+            if self.admission.answered != answered:
+                last_end, answered = now, self.admission.answered
+            is_quiet = now - last_end > _IDLE_SECONDS or not has_connections()
+            if is_quiet and self.admission.is_idle:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
 

@@ -112,7 +112,11 @@ class Sockets:
             raise NotReady
         if "sid" not in request.query and len(self._server.eio.sockets) >= self._max_sockets:
             raise Overloaded
-        body = await read_packets(request) if request.method == "POST" else b""
+        body = (
+            await read_packets(request, self._service.admission)
+            if request.method == "POST"
+            else b""
+        )
         return SocketAnswer(self._server.handle_request, body)
 
     async def _connected(self, socket: str, *_: object) -> None:
@@ -162,7 +166,7 @@ class Sockets:
     async def _refuse(self, socket: str, error: ServiceError) -> dict[str, Any]:
         """Emit an error, for a client that wants no acknowledgement; returns that."""
         if isinstance(error, StoreUnavailable):
-            log.warning("store unavailable", extra={"reason": error.reason})
+            self._service.admission.refused.store.log(reason=error.reason)
         body: dict[str, Any] = msgspec.to_builtins(error_body(error))
         await self._server.emit("error", body, to=socket)
         return body

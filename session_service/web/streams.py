@@ -13,14 +13,9 @@ An EventSource gives up for good at any status but 200. So only a request that c
 refused; any other is answered by a stream that ends at once and says when to come back.
 """
 
-import asyncio
-import logging
 import random
-import socket
-import struct
 import time
 from functools import lru_cache
-from typing import Any, cast
 
 from aiohttp import web
 
@@ -29,15 +24,13 @@ from session_service.domain.errors import ServiceError
 from session_service.domain.events import LAST_TYPES, Event
 from session_service.store.feed import FellBehindError, Reset, Subscription
 from session_service.web.answers import REQUEST_ID_HEADER, encode, start_of
+from session_service.web.connections import bound_kernel_buffer, connection_of
 from session_service.web.errors import ANSWERS, Overloaded, RateLimited
 
 CONTENT_TYPE = "text/event-stream"
 
 HEARTBEAT_SECONDS = 15.0
-STALLED_SECONDS = 10.0  # after which a client that does not read is cut
-FAREWELL_SECONDS = 1.0  # for what was written last to such a client
 _TOGETHER = 32  # events in one write, about 20 KB
-_KERNEL_BYTES = 65_536  # that the kernel buffers for a client; its own limit is some megabytes
 
 _RESET = encode(
     {"message": "Events before this one were missed and are not held any more; read anew"}
@@ -46,12 +39,6 @@ _POSITION = b"event: position\ndata: {}\n"
 _SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
 _STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
 _FINAL = frozenset((400, 401, 403, 404, 405, 410))  # statuses of what can never succeed
-
-log = logging.getLogger(__name__)
-
-
-class _StalledError(Exception):
-    """The client does not read."""
 
 
 class EventStream:
@@ -91,17 +78,14 @@ class EventStream:
                 raise ConnectionResetError
             if request.method == "HEAD":
                 return request.transport.write(_head(self))
-            cast("Any", request.protocol).when_lost = subscription.close
-            connection: socket.socket = request.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+            connection = connection_of(request)
+            connection.when_lost, connection.farewell = subscription.close, _SLOW
+            bound_kernel_buffer(request.transport)
             await _write(request, _head(self) + _opening(subscription))
             await self._write_events(request)
         except FellBehindError:
-            log.info("stream cut: its client is too slow")
-            _cut(request)
-        except _StalledError:
-            log.info("stream cut: its client does not read")
-            _cut(request)
+            if request is not None:
+                connection_of(request).cut()
         finally:
             subscription.close()
 
@@ -221,30 +205,9 @@ def _event_frame(event: Event) -> bytes:
 
 
 async def _write(request: web.BaseRequest, data: bytes) -> None:
-    """Write and wait until it has left; raises ConnectionResetError, _StalledError."""
+    """Write and wait until it has left; raises ConnectionResetError if the client has gone."""
     if request.transport is None:
         raise ConnectionResetError
     request.transport.write(data)
     if request.protocol.writing_paused:
-        try:
-            async with asyncio.timeout(STALLED_SECONDS):
-                await request.writer.drain()
-        except TimeoutError:
-            raise _StalledError from None
-
-
-def _cut(request: web.BaseRequest | None) -> None:
-    """Tell the client, if it comes to read after all, and close the connection anyway."""
-    transport = request.transport if request else None
-    if transport is not None:
-        transport.write(_SLOW)
-        transport.close()
-        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, _abort, transport)
-
-
-def _abort(transport: asyncio.Transport) -> None:
-    """Close a connection that is still full, for the kernel, too: it would try on for minutes."""
-    if transport.get_write_buffer_size():  # else it has closed by itself
-        connection: socket.socket = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+        await request.writer.drain()

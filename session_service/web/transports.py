@@ -5,22 +5,20 @@ what does not read is cut, what is too large or binary is refused, and errors ha
 """
 
 import asyncio
-import logging
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from session_service.web.admission import Admission
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
+from session_service.web.connections import bound_kernel_buffer
 from session_service.web.decoding import read_bytes
 from session_service.web.errors import PayloadTooLarge, SocketRefused, error_answer
 
 MAX_PACKET_BYTES = 16 * 1024  # that a client may send at once; what it has to say is small
-STALLED_SECONDS = 10.0  # after which a client that does not read is cut
 _FAREWELL_SECONDS = 1.0  # for a client to answer that the connection is closed
 _POSTED_SECONDS = 10.0  # for all that comes with one POST to be done
-_KERNEL_BYTES = 65_536  # that the kernel buffers for a client; its own limit is some megabytes
 
 # Packets that are binary or announce it. The library would gather as many as a client announces.
 _BINARY = ("b", "45", "46")
@@ -31,8 +29,6 @@ _Event = dict[str, Any]
 Application = Callable[
     [_Event, Callable[[], Awaitable[_Event]], Callable[[_Event], Awaitable[None]]], Awaitable[Any]
 ]
-
-log = logging.getLogger(__name__)
 
 
 class SocketAnswer:
@@ -127,13 +123,12 @@ class SocketAnswer:
                 await websocket.prepare(request)
             elif websocket.prepared:
                 if event["type"] == "websocket.send":
-                    await _in_time(request, websocket.send_str(event["text"]))
+                    await websocket.send_str(event["text"])
                 else:
-                    await _in_time(request, websocket.close())
+                    await websocket.close()
 
-        connection: socket.socket | None = request.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+        if request.transport is not None:
+            bound_kernel_buffer(request.transport)
         await self._application(_scope(request, "websocket"), receive, send)
         return None if websocket.prepared else error_answer(SocketRefused())
 
@@ -145,9 +140,9 @@ class _TextAnswer(Answer):
         return super().packed(**how).replace(b"application/json", b"text/plain; charset=UTF-8", 1)
 
 
-async def read_packets(request: web.BaseRequest) -> bytes:
+async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
     """Read what is posted; raises PayloadTooLarge, SocketRefused, RequestTimeout or BadRequest."""
-    body = await read_bytes(request)
+    body = await read_bytes(request, admission)
     if len(body) > MAX_PACKET_BYTES:
         raise PayloadTooLarge(MAX_PACKET_BYTES)
     try:
@@ -168,15 +163,3 @@ def _scope(request: web.BaseRequest, kind: str, length: int = 0) -> _Event:
         "query_string": request.rel_url.raw_query_string.encode(),
         "headers": [*headers, (b"content-length", b"%d" % length)],
     }
-
-
-async def _in_time(request: web.BaseRequest, writing: Awaitable[Any]) -> None:
-    """Wait for what is written to leave; cut a client that does not read."""
-    try:
-        async with asyncio.timeout(STALLED_SECONDS):
-            await writing
-    except TimeoutError:
-        log.info("socket cut: its client does not read")
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError from None

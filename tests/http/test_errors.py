@@ -15,7 +15,7 @@ from session_service.store.feed import Feed
 from session_service.store.outbox import Outbox
 from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
-from session_service.web import decoding
+from session_service.web import admission, decoding
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error, spoken
 from tests.conftest import KEYS, ServiceUnderTest
@@ -83,7 +83,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a bound the request is answered."""
-    monkeypatch.setattr(decoding, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.05)
     answer = await spoken(
         client,
         f"POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
@@ -105,7 +105,7 @@ async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
         request.protocol._current_request = None  # noqa: SLF001 - as if it had not started yet
         await wait_until(lambda: request.transport is None)
         try:
-            read.set_result(await decoding.read_bytes(request))
+            read.set_result(await decoding.read_bytes(request, admission.Admission()))
         except Exception as error:  # noqa: BLE001 - whichever it is
             read.set_exception(error)
         return web.Response()

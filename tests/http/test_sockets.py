@@ -11,7 +11,7 @@ import pytest
 import socketio  # type: ignore[import-untyped]  # it has no types
 from aiohttp import WSMsgType, web
 
-from session_service.web import sockets, transports
+from session_service.web import server, sockets, transfers
 from session_service.web.browsers import BrowserPolicy
 from session_service.web.server import Server
 from session_service.web.service import Service
@@ -199,7 +199,8 @@ async def test_a_client_that_does_not_read_is_cut(
     packets: int,
 ) -> None:
     """After a while, or when too much waits for it; another client is told everything."""
-    monkeypatch.setattr(transports, "STALLED_SECONDS", seconds)
+    monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(server, "UNREAD_SECONDS", seconds)
     monkeypatch.setattr(sockets, "MAX_UNREAD", packets)
     shared, alone = [(await create(client))["sessionId"] for _ in range(2)]
     other = await connect()

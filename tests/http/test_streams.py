@@ -15,7 +15,7 @@ from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy
 from session_service.store.deadlines import Deadlines
 from session_service.store.repository import SessionRepository
-from session_service.web import streams
+from session_service.web import server, streams, transfers
 from session_service.web.errors import NotReady, Overloaded, RateLimited
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error, create
@@ -291,7 +291,7 @@ async def test_what_may_succeed_later_is_no_error(
 async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: Service) -> None:
     """Before the request is looked at, and it has a position of no event."""
     for _ in range(2001):
-        service.request_begins()
+        service.admission.request_begins()
     source = await follow(client, EVENTS)
     assert await source.rest() == []
     assert (source.last_id, source.positions) == ("", 1)
@@ -334,8 +334,9 @@ async def test_a_client_that_does_not_read_is_cut(
     reads_late: bool,
 ) -> None:
     """It is told if it comes to read, and can resume; the other client gets everything."""
-    monkeypatch.setattr(streams, "STALLED_SECONDS", 0.2)
-    monkeypatch.setattr(streams, "FAREWELL_SECONDS", 10 if reads_late else 0)
+    monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(server, "FAREWELL_SECONDS", 10 if reads_late else 0)
     other = await follow(client, EVENTS, type="created")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
