@@ -64,3 +64,14 @@ BODIES_BYTES = 32 * MIB  # 2,000 bodies of which nothing has arrived, or 120 tha
 UNREAD_SECONDS = 10.0  # for a client that reads nothing
 UNREAD_BYTES = 32 * MIB  # 32 full pages, or 1,600 streams that are not read
 KERNEL_BYTES = 64 * KIB  # of a stream or socket in the kernel, which would take megabytes
+
+# Sockets
+SOCKET_PACKET_BYTES = 128 * KIB  # a message of 4,000 characters, all escapes (48 KB), with 74 KiB
+ROOMS = 100  # that a socket may join
+SOCKET_UNREAD_PACKETS = 1000  # until the socket is closed
+SOCKET_UNREAD_BYTES = MIB  # the same; a packet is in memory once for all sockets of a room
+SENDER_CHARACTERS = 200  # of a sender's name, and of a message's source
+CLIENT_MESSAGE_ID_CHARACTERS = 128  # a client's own id of a message; most are UUIDs
+EXPECTED_BROADCASTS = 100  # of a room: messages under way that its members sent
+HANDSHAKE_SECONDS = 5.0  # for a client to connect after its handshake; clients do it at once
+HANDSHAKES = 10_000  # that wait, some 200 bytes each; one more forgets the oldest

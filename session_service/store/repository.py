@@ -177,9 +177,14 @@ class SessionRepository:
             )
         return replace(session, observed_at=now)
 
-    async def send(self, session_id: str, new: NewMessage) -> tuple[Message, Session, bool]:
-        """Store a message; return it, the session after it, and whether that was renewed."""
-        message_id = new_message_id(self._random)
+    async def send(
+        self, session_id: str, new: NewMessage, message_id: str | None = None
+    ) -> tuple[Message, Session, bool]:
+        """Store a message; return it, the session after it, and whether that was renewed.
+
+        A caller that has to know the message's id before its event gives a new one.
+        """
+        message_id = message_id or new_message_id(self._random)
         session, stored = await self._run(
             scripts.SEND,
             session_id,

@@ -1,108 +1,81 @@
-"""Socket.IO: rooms by session id, which are told what happens to the session.
+"""Socket.IO: clients join the rooms of sessions, send messages, and receive what happens.
 
-Any node serves any socket: each follows the outbox for the sessions that its own sockets have
-joined, so nothing has to be told from node to node. python-socketio is an extra.
+python-socketio is an extra; without it the rest of the service works.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from session_service.domain.errors import (
-    ServiceError,
-    SessionExpired,
-    SessionNotFound,
-    StoreUnavailable,
-    ValidationFailed,
-)
-from session_service.domain.events import LAST_TYPES, Event, EventFilter
-from session_service.domain.ids import shard_of_session
+from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
+from session_service.domain.ids import new_message_id
 from session_service.domain.messages import Message
-from session_service.domain.sessions import Session
-from session_service.store.feed import FellBehindError, Subscription
-from session_service.web.decoding import moment
-from session_service.web.errors import InternalError, NotReady, Overloaded, error_body
+from session_service.web.decoding import RequestDecoder
+from session_service.web.engine import UNREADABLE, Engine, is_installed
+from session_service.web.errors import InternalError, InvalidJson, NotReady, Overloaded, error_body
+from session_service.web.handlers import store_message
+from session_service.web.requests import SendMessage
+from session_service.web.rooms import Rooms
 from session_service.web.service import Service
-from session_service.web.transports import MAX_PACKET_BYTES, SocketAnswer, read_packets
-
-try:
-    import socketio  # type: ignore[import-untyped]  # it has no types
-except ModuleNotFoundError:
-    socketio = None
+from session_service.web.socket_messages import (
+    Sent,
+    acknowledged,
+    broadcast,
+    joined,
+    names_of,
+    read_message,
+    renamed,
+    session_id_of,
+)
+from session_service.web.transports import SocketAnswer, TextAnswer, read_packets
 
 PATH = "/socket.io/"
 
-MAX_ROOMS = 100  # of a socket
-MAX_UNREAD = 1000  # packets that may wait for a client to read them
-_JOINING = 1  # the type of a message that asks to join
-_TOGETHER = 100  # messages read at a time
-_LONG_SECONDS = 3600.0
-_AWAY_SECONDS = 0.5  # until a store that was away is asked again
-
-# By the type of an event what is told to a room, and which of the event's data.
-_TOLD: dict[str, tuple[str, tuple[str, ...]]] = {
-    "expiring": ("sessionExpirationWarning", ("minutesRemaining",)),
-    "expired": ("sessionExpired", ("expiredAt",)),
-    "renewed": ("sessionRenewed", ("expiresAt", "renewalCount")),
-    "ended": ("sessionEnded", ()),
-}
+# The types of a published client's messages, which it may also use as the event's name.
+_JOIN, _SEND = 1, 2
 
 log = logging.getLogger(__name__)
-# The library tells at length, and with content, what clients do and do wrong.
-_silent = logging.getLogger(f"{__name__}.library")
-_silent.setLevel(logging.CRITICAL)
 
-
-class _Room:
-    """The sockets that have joined a session, and what they are told of."""
-
-    def __init__(self, session_id: str, subscription: Subscription) -> None:
-        self.session_id = session_id
-        self.subscription = subscription
-        self.members: set[str] = set()
-        self.channel_id = ""
-        self.following: asyncio.Task[None] | None = None  # once the session is known to be there
+_Acknowledgement = dict[str, Any]
 
 
 class Sockets:
-    """The Socket.IO server of this process, with at most so many sockets.
-
-    A socket that would miss something is closed, so that its client connects again, joins again and
-    reads what it has missed: at a stop, where it does not read, where events were lost.
-    """
+    """The Socket.IO server of this process, with at most so many sockets."""
 
     def __init__(self, service: Service, max_sockets: int) -> None:
         self._service = service
-        self._max_sockets = max_sockets
-        self._rooms: dict[str, _Room] = {}
-        self._joined: dict[str, set[str]] = {}  # by socket the sessions that it has joined
+        self._admission = service.admission
+        self._engine = Engine(max_sockets)
+        self._rooms = Rooms(service, self._engine)
+        self._decoder = RequestDecoder(SendMessage, service.policy)
+        self._greetings: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
-        self._server = socketio.AsyncServer(
-            async_mode="asgi",
-            async_handlers=False,  # one thing at a time of a socket, in order
-            logger=_silent,
-            engineio_logger=_silent,
-            cors_allowed_origins=[],  # the library checks nothing: BrowserPolicy does
-            max_http_buffer_size=MAX_PACKET_BYTES,
-            http_compression=False,
-        )
-        self._server.on("connect", self._connected)
-        self._server.on("disconnect", self._disconnected)
-        self._server.on("join", self._join)
-        self._server.on("leave", self._leave)
-        self._server.on("message", self._message)
+        server = self._engine.server
+        server.on("connect", self._connected)
+        server.on("disconnect", self._disconnected)
+        for name, handler in {
+            "join": self._join,
+            str(_JOIN): self._join,
+            "leave": self._leave,
+            "message": self._message,
+            str(_SEND): self._send,
+            UNREADABLE: self._unreadable,
+        }.items():
+            server.on(name, partial(self._answered, handler))
         service.when_draining.append(self._stop)
 
     @staticmethod
     def are_available() -> bool:
         """Tell whether python-socketio is installed."""
-        return socketio is not None
+        return is_installed
 
-    async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer:
+    async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer | TextAnswer:
         """Take a request of one of the transports; raises ServiceError.
 
         A GET opens a socket or reads from it, so it is checked as a change is.
@@ -110,230 +83,130 @@ class Sockets:
         self._service.browsers.check_page(request.headers)
         if self._service.draining:
             raise NotReady
-        if "sid" not in request.query and len(self._server.eio.sockets) >= self._max_sockets:
-            raise Overloaded
-        body = (
-            await read_packets(request, self._service.admission)
-            if request.method == "POST"
-            else b""
-        )
-        return SocketAnswer(self._server.handle_request, body)
+        query = request.query
+        if "sid" not in query:
+            if request.method == "GET" and _is_polling(query):
+                return TextAnswer(200, self._engine.shake_hands())
+            self._engine.refuse_too_many()
+        body = b""
+        if request.method == "POST":
+            body = await read_packets(request, self._admission)
+        return SocketAnswer(self._engine.serve, body)
 
     async def _connected(self, socket: str, *_: object) -> None:
-        self._joined.setdefault(socket, set())
+        self._rooms.enter(socket)
+        # The library tells the client that it is connected when this returns.
+        greeting = asyncio.create_task(self._greet(socket), name="socket greeting")
+        self._greetings.add(greeting)
+        greeting.add_done_callback(self._greetings.discard)
+
+    async def _greet(self, socket: str) -> None:
+        hello = {"message": "Connected", "socketId": socket}
+        await self._engine.server.emit("connection_established", hello, to=socket)
 
     async def _disconnected(self, socket: str, *_: object) -> None:
-        for session_id in self._joined.pop(socket, ()):
-            self._leave_room(socket, session_id)
-        connection = self._connection(socket)
-        if connection is not None:
-            connection.queue.put_nowait(None)  # ends a poll, which would wait on
+        self._rooms.exit(socket)
+        self._engine.end_poll(socket)
 
-    async def _join(self, socket: str, *given: object) -> dict[str, Any]:
-        """Join a session; returns the acknowledgement."""
+    async def _answered(
+        self,
+        handler: Callable[[str, Any], Awaitable[_Acknowledgement]],
+        socket: str,
+        given: object = None,
+        *_: object,
+    ) -> _Acknowledgement:
+        """Handle what a client emits; returns the acknowledgement."""
         try:
-            session = await self._join_room(socket, _session_id(given))
+            return await handler(socket, given)
         except ServiceError as error:
+            if isinstance(error, StoreUnavailable):
+                self._admission.refused.store.log(reason=error.reason)
             return await self._refuse(socket, error)
         except Exception:  # a defect is answered like any error: no trace to the caller
             log.exception("defect in a socket")
             return await self._refuse(socket, InternalError())
-        return {
-            "success": True,
-            "roomId": session.id,
-            "sessionId": session.id,
-            "channelId": session.id,
-        }
 
-    async def _leave(self, socket: str, *given: object) -> dict[str, Any]:
-        """Leave a session, joined or not; returns the acknowledgement."""
-        try:
-            session_id = _session_id(given)
-        except ServiceError as error:
-            return await self._refuse(socket, error)
-        self._joined.get(socket, set()).discard(session_id)
-        self._leave_room(socket, session_id)
-        return {"success": True, "roomId": session_id}
+    async def _refuse(self, socket: str, error: ServiceError) -> _Acknowledgement:
+        """Emit an error, for a client that wants no acknowledgement; returns that.
 
-    async def _message(self, socket: str, *given: object) -> dict[str, Any]:
-        """Join, as elizaOS's clients ask for it; the only message that is taken."""
-        message = given[0] if given and isinstance(given[0], dict) else {}
-        if message.get("type") != _JOINING:
-            problem = f"must be {_JOINING}, to join; messages are sent by POST"
-            return await self._refuse(socket, ValidationFailed("type", problem))
-        return await self._join(socket, message.get("payload", message))
-
-    async def _refuse(self, socket: str, error: ServiceError) -> dict[str, Any]:
-        """Emit an error, for a client that wants no acknowledgement; returns that."""
-        if isinstance(error, StoreUnavailable):
-            self._service.admission.refused.store.log(reason=error.reason)
+        ``messageError`` is the form that published clients listen for.
+        """
         body: dict[str, Any] = msgspec.to_builtins(error_body(error))
-        await self._server.emit("error", body, to=socket)
+        emit = self._engine.server.emit
+        await emit("error", body, to=socket)
+        await emit("messageError", {"error": str(error)}, to=socket)
         return body
 
-    async def _join_room(self, socket: str, session_id: str) -> Session:
-        if shard_of_session(session_id) is None:
-            raise SessionNotFound
-        joined = self._joined.setdefault(socket, set())
-        if session_id not in joined and len(joined) >= MAX_ROOMS:
-            raise ValidationFailed(
-                "roomId", f"is one too many: a socket may be in {MAX_ROOMS} rooms, leave one first"
+    async def _join(self, socket: str, given: object) -> _Acknowledgement:
+        session = await self._rooms.join(socket, session_id_of(given))
+        for name in ("channel_joined", "room_joined"):
+            await self._engine.server.emit(name, joined(session), to=socket)
+        return {"success": True, **names_of(session.id)}
+
+    async def _leave(self, socket: str, given: object) -> _Acknowledgement:
+        session_id = session_id_of(given)
+        self._rooms.leave(socket, session_id)
+        return {"success": True, **names_of(session_id)}
+
+    async def _message(self, socket: str, given: object) -> _Acknowledgement:
+        """Join or send, as the message's type says."""
+        message = given if isinstance(given, dict) else {}
+        payload = message.get("payload", message)
+        if message.get("type") == _JOIN:
+            return await self._join(socket, payload)
+        if message.get("type") == _SEND:
+            return await self._send(socket, payload)
+        raise ValidationFailed("type", f"must be {_JOIN}, to join, or {_SEND}, to send a message")
+
+    async def _send(self, socket: str, payload: object) -> _Acknowledgement:
+        try:
+            sent = read_message(payload, self._decoder)
+            if self._admission.is_full:
+                self._admission.refused.overload.log()
+                raise Overloaded
+            is_member = self._rooms.has(socket, sent.session_id)
+            message = await self._store(socket, sent)
+        except ValidationFailed as error:
+            raise renamed(error) from None
+        answer = acknowledged(sent, message)
+        await self._engine.server.emit("messageAck", answer, to=socket)
+        if not is_member:
+            await self._show_sender(socket, sent, message)
+        return {"success": True, **answer}
+
+    async def _store(self, socket: str, sent: Sent) -> Message:
+        message_id = new_message_id(os.urandom)
+        if sent.client_message_id is not None:
+            self._rooms.expect(socket, sent.session_id, message_id, sent.client_message_id)
+        self._admission.request_begins()
+        try:
+            message, _, _ = await store_message(
+                self._service, sent.session_id, sent.message, message_id
             )
-        # What happens from now on is told, so that nothing falls between a look and the telling.
-        if session_id not in self._rooms:
-            subscription = await self._service.feed.subscribe(EventFilter(session_id=session_id))
-            if session_id in self._rooms:  # another was quicker
-                subscription.close()
-            else:
-                self._rooms[session_id] = _Room(session_id, subscription)
-        room = self._rooms[session_id]
-        room.members.add(socket)
-        joined.add(session_id)
-        try:
-            session = await self._service.repository.get(session_id)
+        except StoreUnavailable:
+            raise  # it may have been stored
         except ServiceError:
-            joined.discard(session_id)
-            self._leave_room(socket, session_id)
+            self._rooms.expect_no_more(sent.session_id, message_id)
             raise
-        if self._joined.get(socket) is not joined:  # it has gone meanwhile
-            self._leave_room(socket, session_id)
-        elif self._rooms.get(session_id) is not room:  # so has the session
-            raise SessionNotFound
-        elif room.following is None:
-            room.channel_id = session.id
-            room.following = asyncio.create_task(self._follow(room), name="room")
-        return session
-
-    def _leave_room(self, socket: str, session_id: str) -> None:
-        room = self._rooms.get(session_id)
-        if room is not None:
-            room.members.discard(socket)
-            if not room.members:
-                self._close(room)
-
-    def _close(self, room: _Room) -> None:
-        room.subscription.close()
-        if self._rooms.get(room.session_id) is room:
-            del self._rooms[room.session_id]
-
-    async def _follow(self, room: _Room) -> None:
-        """Tell a room what happens, until it is empty or its session is over."""
-        is_over = False
-        try:
-            while not (is_over or room.subscription.is_closed):
-                items = await room.subscription.take(_LONG_SECONDS)
-                events = [item for item in items if isinstance(item, Event)]
-                await self._tell(room, events)
-                is_over = any(event.type in LAST_TYPES for event in events)
-                if len(events) < len(items) and not is_over:
-                    log.warning("sockets closed: events were lost")
-                    break
-        except FellBehindError:
-            log.warning("sockets closed: messages were not read in time from the store")
-        except Exception:  # a defect; its members are closed, connect and join again
-            log.exception("defect in a room")
         finally:
-            self._close(room)
-            members = list(room.members)
-            for socket in members:
-                self._joined.get(socket, set()).discard(room.session_id)
-            if not is_over:
-                await self._drop(members)
+            self._admission.request_ends()
+        return message
 
-    async def _tell(self, room: _Room, events: list[Event]) -> None:
-        messages = await self._read(room, [event for event in events if event.type == "message"])
-        for event in events:
-            message = messages.get(event.data.get("messageId", ""))
-            if message is not None:
-                await self._emit(room, "messageBroadcast", _shown(message, room))
-            elif event.type in _TOLD:
-                name, fields = _TOLD[event.type]
-                data = {field: event.data[field] for field in fields if field in event.data}
-                await self._emit(room, name, {"sessionId": room.session_id, **data})
+    async def _show_sender(self, socket: str, sent: Sent, message: Message) -> None:
+        """Send the sender its message, without a room: as the published server does."""
+        shown = {
+            **broadcast(message, sent.session_id),
+            "clientMessageId": sent.client_message_id,
+        }
+        await self._engine.server.emit("messageBroadcast", shown, to=socket)
 
-    async def _read(self, room: _Room, events: list[Event]) -> dict[str, Message]:
-        """Read the messages of events; those of a session that is over have gone with it."""
-        found: dict[str, Message] = {}
-        times = [moment(event.data["createdAt"], "createdAt", up=False) or 0 for event in events]
-        while times and not room.subscription.is_closed:
-            part = times[:_TOGETHER]
-            try:
-                history = await self._service.repository.history(
-                    room.session_id, limit=len(part), before=part[-1] + 1, after=part[0] - 1
-                )
-            except (SessionNotFound, SessionExpired):
-                break
-            except StoreUnavailable:
-                await asyncio.sleep(_AWAY_SECONDS)
-                continue
-            found.update((message.id, message) for message in history.messages)
-            # A page can end before its limit. It has the newest of the range.
-            oldest = history.messages[-1].created_at if history.has_more else part[0]
-            times[:_TOGETHER] = [time for time in part if time < oldest]
-        return found
-
-    async def _emit(self, room: _Room, name: str, data: dict[str, Any]) -> None:
-        """Tell a room; who has left more unread than may be is cut."""
-        slow = [socket for socket in room.members if self._unread(socket) >= MAX_UNREAD]
-        if slow:
-            log.info("sockets cut: their clients are too slow", extra={"sockets": len(slow)})
-            await self._drop(slow)
-        if room.members:
-            await self._server.emit(name, data, to=list(room.members))
-
-    def _unread(self, socket: str) -> int:
-        connection = self._connection(socket)
-        return 0 if connection is None else int(connection.queue.qsize())
-
-    def _connection(self, socket: str) -> Any:
-        return self._server.eio.sockets.get(self._server.manager.eio_sid_from_sid(socket, "/"))
-
-    async def _drop(self, sockets: Iterable[str]) -> None:
-        """Close sockets, whose clients connect again then, as they do not when told to go."""
-        for socket in sockets:
-            connection = self._connection(socket)
-            if connection is not None:
-                await _close(connection)
+    async def _unreadable(self, _: str, reason: object) -> _Acknowledgement:
+        raise InvalidJson(f"It is not JSON: {reason}")
 
     def _stop(self) -> None:
-        self._stopping = asyncio.create_task(self._close_all(), name="sockets stop")
-
-    async def _close_all(self) -> None:
-        for connection in list(self._server.eio.sockets.values()):
-            await _close(connection)
-        await self._server.shutdown()
+        self._stopping = asyncio.create_task(self._engine.close(), name="sockets stop")
 
 
-async def _close(connection: Any) -> None:
-    """Close an Engine.IO socket at once; its own way waits until the client has read everything."""
-    await connection.close(wait=False, abort=True)
-    while not connection.queue.empty():
-        connection.queue.get_nowait()
-    connection.queue.put_nowait(None)  # ends who writes
-
-
-def _session_id(given: tuple[object, ...]) -> str:
-    """Return the session that a client names, as ``roomId`` or ``channelId``, or alone."""
-    named = given[0] if given else None
-    if isinstance(named, dict):
-        named = named.get("roomId") or named.get("channelId")
-    if not isinstance(named, str):
-        raise ValidationFailed("roomId", "must be the id of a session")
-    return named
-
-
-def _shown(message: Message, room: _Room) -> dict[str, Any]:
-    shown = {
-        "id": message.id,
-        "senderId": message.author_id,
-        "isAgent": message.is_agent,
-        "text": message.content,
-        "sessionId": room.session_id,
-        "roomId": room.session_id,
-        "channelId": room.channel_id,
-        "createdAt": message.created_at,
-        "metadata": msgspec.json.decode(message.metadata),
-    }
-    if message.attachments is not None:
-        shown["attachments"] = msgspec.json.decode(message.attachments)
-    return shown
+def _is_polling(query: Any) -> bool:
+    """Tell whether a handshake is one of the protocol's version 4, by polling."""
+    return (query.get("EIO"), query.get("transport", "polling")) == ("4", "polling")

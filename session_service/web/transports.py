@@ -10,13 +10,14 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from session_service.domain.budgets import SOCKET_PACKET_BYTES
+from session_service.domain.errors import ServiceError
 from session_service.web.admission import Admission
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
 from session_service.web.connections import bound_kernel_buffer
 from session_service.web.decoding import read_bytes
 from session_service.web.errors import PayloadTooLarge, SocketRefused, error_answer
 
-MAX_PACKET_BYTES = 16 * 1024  # that a client may send at once; what it has to say is small
 _FAREWELL_SECONDS = 1.0  # for a client to answer that the connection is closed
 _POSTED_SECONDS = 10.0  # for all that comes with one POST to be done
 
@@ -95,13 +96,15 @@ class SocketAnswer:
                 await self._application(_scope(request, "http", len(self._body)), receive, send)
         except TimeoutError:
             status = 400
-        return error_answer(SocketRefused()) if status != 200 else _TextAnswer(200, body)
+        except ServiceError as error:
+            return error_answer(error)
+        return error_answer(SocketRefused()) if status != 200 else TextAnswer(200, body)
 
     async def _serve_websocket(self, request: web.BaseRequest) -> Answer | None:
         """Serve it; returns an answer where it was refused."""
         # Compression would take some 300 KB a client.
         websocket = web.WebSocketResponse(
-            timeout=_FAREWELL_SECONDS, compress=False, max_msg_size=MAX_PACKET_BYTES
+            timeout=_FAREWELL_SECONDS, compress=False, max_msg_size=SOCKET_PACKET_BYTES
         )
         if not websocket.can_prepare(request):
             return error_answer(SocketRefused())
@@ -133,18 +136,19 @@ class SocketAnswer:
         return None if websocket.prepared else error_answer(SocketRefused())
 
 
-class _TextAnswer(Answer):
+class TextAnswer(Answer):
     """An answer of the polling transport."""
 
     def packed(self, **how: bool) -> bytes:
+        """Write the answer as bytes."""
         return super().packed(**how).replace(b"application/json", b"text/plain; charset=UTF-8", 1)
 
 
 async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
     """Read what is posted; raises PayloadTooLarge, SocketRefused, RequestTimeout or BadRequest."""
     body = await read_bytes(request, admission)
-    if len(body) > MAX_PACKET_BYTES:
-        raise PayloadTooLarge(MAX_PACKET_BYTES)
+    if len(body) > SOCKET_PACKET_BYTES:
+        raise PayloadTooLarge(SOCKET_PACKET_BYTES)
     try:
         packets = body.decode().split(_SEPARATOR)
     except UnicodeDecodeError:
@@ -161,5 +165,6 @@ def _scope(request: web.BaseRequest, kind: str, length: int = 0) -> _Event:
         "method": request.method,
         "path": request.rel_url.path,
         "query_string": request.rel_url.raw_query_string.encode(),
+        "sid": request.query.get("sid", ""),
         "headers": [*headers, (b"content-length", b"%d" % length)],
     }

@@ -2,64 +2,27 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
-import socketio  # type: ignore[import-untyped]  # it has no types
 from aiohttp import WSMsgType, web
 
-from session_service.web import server, sockets, transfers
+from session_service.web import rooms, server, transfers
 from session_service.web.browsers import BrowserPolicy
 from session_service.web.server import Server
 from session_service.web.service import Service
+from session_service.web.socket_messages import names_of
 from tests.api import SESSIONS, Client, assert_error, create
 from tests.conftest import ServiceUnderTest
+from tests.sockets import Connect, Socket
 from tests.waiting import wait_until
 
 UNKNOWN = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 POLL = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
-
-
-class Socket:
-    """A socket, and what it was told."""
-
-    def __init__(self) -> None:
-        self.client = socketio.AsyncClient(reconnection=False)
-        self.told: list[tuple[str, Any]] = []
-        self.client.on("*", self._heard)
-
-    async def _heard(self, name: str, *given: Any) -> None:
-        self.told.append((name, *given))
-
-    async def emit(self, name: str, *given: Any) -> Any:
-        """Emit; returns the acknowledgement."""
-        return await self.client.call(name, given or None)
-
-    def names(self) -> list[str]:
-        return [name for name, *_ in self.told]
-
-
-Connect = Callable[..., Any]
-
-
-@pytest.fixture
-async def connect(client: Client) -> AsyncIterator[Connect]:
-    """Open a socket."""
-    opened = []
-
-    async def connect(transport: str = "websocket") -> Socket:
-        socket = Socket()
-        await socket.client.connect(f"http://127.0.0.1:{client.port}", transports=[transport])
-        opened.append(socket)
-        return socket
-
-    yield connect
-    for each in opened:
-        await each.client.disconnect()
 
 
 @pytest.mark.parametrize(
@@ -69,6 +32,8 @@ async def connect(client: Client) -> AsyncIterator[Connect]:
         ("join", {"channelId": None}),
         ("message", {"type": 1, "payload": {"roomId": None}}),
         ("message", {"type": 1, "payload": {"channelId": None}}),
+        ("1", {"channelId": None}),
+        ("join", {"sessionId": None}),
         ("message", {"type": 1, "channelId": None}),
         ("message", {"type": 1, "roomId": None, "entityId": "x"}),
     ],
@@ -76,7 +41,7 @@ async def connect(client: Client) -> AsyncIterator[Connect]:
 async def test_each_way_to_join(
     client: Client, connect: Connect, name: str, form: dict[str, Any]
 ) -> None:
-    """As published examples and elizaOS's clients do; the acknowledgement names the channel."""
+    """By each of its names, as published clients do; every answer has all of them."""
 
     def filled(form: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -86,14 +51,10 @@ async def test_each_way_to_join(
 
     session = await create(client)
     socket = await connect()
-    assert await socket.emit(name, filled(form)) == {
-        "success": True,
-        "roomId": session["sessionId"],
-        "sessionId": session["sessionId"],
-        "channelId": session["channelId"],
-    }
+    names = names_of(session["sessionId"])
+    assert await socket.emit(name, filled(form)) == {"success": True, **names}
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
-    await wait_until(lambda: "sessionEnded" in socket.names())
+    await wait_until(lambda: socket.of("sessionEnded") == [names])
 
 
 @pytest.mark.parametrize(
@@ -108,17 +69,21 @@ async def test_each_way_to_join(
         ("message", [{"type": 2, "payload": {"roomId": UNKNOWN}}], "VALIDATION_ERROR"),
         ("message", [{"type": 1, "payload": None}], "VALIDATION_ERROR"),
         ("message", ["x"], "VALIDATION_ERROR"),
+        ("message", [{"type": 3, "payload": {"channelId": UNKNOWN}}], "VALIDATION_ERROR"),
     ],
 )
 async def test_what_cannot_be_is_refused(
     connect: Connect, name: str, given: list[Any], code: str
 ) -> None:
-    """By the acknowledgement and by an event ``error``, in the one shape; the socket goes on."""
+    """The acknowledgement and the events ``error`` and ``messageError`` say why; it stays open."""
     socket = await connect()
     refused = await socket.emit(name, *given)
     assert (refused["success"], refused["error"]["code"]) == (False, code)
     assert set(refused["error"]) == {"code", "message", "details"}
-    assert socket.told == [("error", refused)]
+    assert socket.told == [
+        ("error", refused),
+        ("messageError", {"error": refused["error"]["message"]}),
+    ]
     assert (await socket.emit(name, *given))["error"] == refused["error"]
 
 
@@ -148,8 +113,8 @@ async def test_the_end_of_a_session_empties_its_room(
     for session_id in (ended, going_on):
         await socket.emit("join", {"roomId": session_id})
     await client.delete(f"{SESSIONS}/{ended}")
-    await wait_until(lambda: service.feed.subscribers == 1)
-    assert socket.told == [("sessionEnded", {"sessionId": ended})]
+    await wait_until(lambda: service.feed.subscribers == 1 and socket.told)
+    assert socket.told == [("sessionEnded", names_of(ended))]
     await client.post(f"{SESSIONS}/{going_on}/renew")
     await wait_until(lambda: "sessionRenewed" in socket.names())
 
@@ -176,19 +141,22 @@ async def test_a_socket_is_in_so_many_rooms_at_most(
     client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One more is refused, until one is left."""
-    monkeypatch.setattr(sockets, "MAX_ROOMS", 2)
+    monkeypatch.setattr(rooms, "ROOMS", 2)
     first, second, third = [{"roomId": (await create(client))["sessionId"]} for _ in range(3)]
     socket = await connect()
     for room in (first, second, second):
         assert (await socket.emit("join", room))["success"]
     refused = await socket.emit("join", third)
-    assert refused["error"]["message"].startswith("roomId is one too many: a socket may be in 2")
+    assert refused["error"]["message"].startswith("channelId is one too many: a socket may be in 2")
     await socket.emit("leave", first)
     assert (await socket.emit("join", third))["success"]
 
 
 @pytest.mark.parametrize("store_url", ["valkey"], indirect=True)
-@pytest.mark.parametrize(("seconds", "packets"), [(0.2, 1_000_000), (60, 20)])
+@pytest.mark.parametrize(
+    ("seconds", "packets", "size"),
+    [(0.2, 1_000_000, 1 << 40), (60, 20, 1 << 40), (60, 1_000_000, 100_000)],
+)
 async def test_a_client_that_does_not_read_is_cut(
     client: Client,
     connect: Connect,
@@ -197,11 +165,13 @@ async def test_a_client_that_does_not_read_is_cut(
     *,
     seconds: float,
     packets: int,
+    size: int,
 ) -> None:
     """After a while, or when too much waits for it; another client is told everything."""
     monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(server, "UNREAD_SECONDS", seconds)
-    monkeypatch.setattr(sockets, "MAX_UNREAD", packets)
+    monkeypatch.setattr(rooms, "SOCKET_UNREAD_PACKETS", packets)
+    monkeypatch.setattr(rooms, "SOCKET_UNREAD_BYTES", size)
     shared, alone = [(await create(client))["sessionId"] for _ in range(2)]
     other = await connect()
     await other.emit("join", {"roomId": shared})
@@ -211,8 +181,8 @@ async def test_a_client_that_does_not_read_is_cut(
     key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
     writer.write(f"GET {WEBSOCKET} HTTP/1.1\r\n{head}\r\n{key}\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
-    rooms = [f'42["join",{{"roomId":"{session_id}"}}]' for session_id in (shared, alone)]
-    writer.write(b"".join(map(frame, ("40", *rooms))))
+    joins = [f'42["join",{{"roomId":"{session_id}"}}]' for session_id in (shared, alone)]
+    writer.write(b"".join(map(frame, ("40", *joins))))
     await wait_until(lambda: service.feed.subscribers == 2)
     count = 0
     while service.feed.subscribers == 2:  # the reader is the one in the other room
@@ -260,7 +230,7 @@ async def opened(client: Client) -> str:
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
-        ("4" * 20_000, 413, "PAYLOAD_TOO_LARGE"),
+        ("4" * 140_000, 413, "PAYLOAD_TOO_LARGE"),
         ('451-["join",{"_placeholder":true,"num":0}]', 400, "BAD_REQUEST"),
         ("3\x1ebAAAA", 400, "BAD_REQUEST"),
     ],
@@ -274,7 +244,7 @@ async def test_what_is_large_or_binary_is_refused(
     assert await (await client.post(url, data="40")).text() == "OK"
 
 
-@pytest.mark.parametrize("what", ["4" * 20_000, b"abc", '451-["x"]'])
+@pytest.mark.parametrize("what", ["4" * 140_000, b"abc", '451-["x"]'])
 async def test_a_websocket_that_sends_it_is_closed(client: Client, what: str | bytes) -> None:
     """At once."""
     websocket = await client.ws_connect(WEBSOCKET)
@@ -326,16 +296,18 @@ class TestOrigins:
 async def test_there_are_so_many_sockets_at_most(
     service: Service, aiohttp_client: Callable[..., Any]
 ) -> None:
-    """As connections; a socket that polls is none between its polls, and counts all the same."""
+    """As connections; one that polls counts between its polls, too, a mere handshake does not."""
 
     class Small(ServiceUnderTest):
         async def _make_runner(self, **_: Any) -> web.ServerRunner:
             return web.ServerRunner(Server(self.service, max_connections=1))
 
     client = await aiohttp_client(Small(service))
-    url = await opened(client)
+    first, second = await opened(client), await opened(client)
+    assert (await client.post(first, data="40")).status == 200
+    await assert_error(await client.post(second, data="40"), 503, "OVERLOADED")
     await assert_error(await client.get(POLL), 503, "OVERLOADED")
-    assert (await client.post(url, data="40")).status == 200
+    await assert_error(await client.get(WEBSOCKET), 503, "OVERLOADED")
 
 
 async def test_a_stopping_service_takes_no_sockets(

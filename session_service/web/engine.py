@@ -1,0 +1,263 @@
+"""python-socketio, set up for this service: the one module that knows the library's inner parts.
+
+The library keeps some 13 KB and a task for each polling handshake, whether the client connects or
+not. So handshakes are answered here, and cost an entry in a table; the library learns of a client
+when it connects. tests/unit/test_engine.py names every inner part of the library that is used.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from session_service.domain.budgets import (
+    HANDSHAKE_SECONDS,
+    HANDSHAKES,
+    SOCKET_PACKET_BYTES,
+)
+from session_service.web.errors import Overloaded
+
+try:
+    import socketio  # type: ignore[import-untyped]  # it has no types
+except ModuleNotFoundError:
+    socketio = None
+
+is_installed = socketio is not None
+UNREADABLE = "unreadable"  # the event that stands for a packet that is not strict JSON
+_CONNECT = "40"  # the packet by which a client connects
+
+# The library logs at length, and with content, what clients do.
+_silent = logging.getLogger(f"{__name__}.library")
+_silent.setLevel(logging.CRITICAL)
+
+_Event = dict[str, Any]
+_Receive = Callable[[], Awaitable[_Event]]
+_Send = Callable[[_Event], Awaitable[None]]
+
+
+class _StrictJson:
+    """JSON as the rest of the service takes it: no NaN, no number out of range."""
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            # The library drops what raises, without an answer; an event can be answered.
+            return [UNREADABLE, str(error)]
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        return msgspec.json.encode(value).decode()
+
+
+class _Queue(asyncio.Queue[Any]):
+    """The packets that wait for a client to read them, and their size."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self.bytes = 0
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        self.bytes += _size(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self.bytes -= _size(item)
+        return item
+
+
+def _size(packet: Any) -> int:
+    return len(packet.data) if packet is not None and isinstance(packet.data, str) else 0
+
+
+class Engine:
+    """The library's server, with at most so many sockets."""
+
+    def __init__(self, max_sockets: int) -> None:
+        packet_class = type(
+            "Packet", (socketio.packet.Packet,), {"json": _StrictJson, "uses_binary_events": False}
+        )
+        self.server = socketio.AsyncServer(
+            async_mode="asgi",
+            async_handlers=False,  # one thing at a time of a socket, in order
+            serializer=packet_class,
+            logger=_silent,
+            engineio_logger=_silent,
+            cors_allowed_origins=[],  # web/browsers.py decides about origins
+            max_http_buffer_size=SOCKET_PACKET_BYTES,
+            http_compression=False,
+        )
+        self._engine = self.server.eio
+        self._engine.create_queue = _Queue
+        self._make_id = self._engine.generate_id
+        self._engine.generate_id = self._next_id
+        self._begin = self._engine.handlers["connect"]
+        self._engine.on("connect", self._begun)
+        self._max_sockets = max_sockets
+        self._handshakes = Handshakes()
+        self._id: ContextVar[str | None] = ContextVar("id", default=None)
+
+    async def serve(self, scope: _Event, receive: _Receive, send: _Send) -> None:
+        """Serve a request that names its socket, or opens a WebSocket: an ASGI application."""
+        socket_id = scope["sid"]
+        if socket_id in self._handshakes:
+            event = await receive()
+            if event.get("body", b"").startswith(_CONNECT.encode()):
+                await self._connect(socket_id, scope)
+            else:
+                await self._handshakes.over(socket_id)
+            receive = _again(event, receive)
+        await self.server.handle_request(scope, receive, send)
+
+    def shake_hands(self) -> bytes:
+        """Begin a polling socket; returns the packet that tells its client how to go on.
+
+        Raises Overloaded.
+        """
+        self.refuse_too_many()
+        hello = {
+            "sid": self._handshakes.begin(),
+            "upgrades": ["websocket"],
+            "pingTimeout": int(self._engine.ping_timeout * 1000),
+            "pingInterval": int(self._engine.ping_interval * 1000),
+            "maxPayload": SOCKET_PACKET_BYTES,
+        }
+        return b"0" + msgspec.json.encode(hello)
+
+    def refuse_too_many(self) -> None:
+        """Raise Overloaded if there are as many sockets as there may be."""
+        if len(self._engine.sockets) >= self._max_sockets:
+            raise Overloaded
+
+    def unread(self, socket: str) -> tuple[int, int]:
+        """Return how many packets wait for a socket's client to read them, and their bytes."""
+        connection = self._connection(socket)
+        return (0, 0) if connection is None else (connection.queue.qsize(), connection.queue.bytes)
+
+    def end_poll(self, socket: str) -> None:
+        """End the poll of a socket that has gone, which would wait on."""
+        connection = self._connection(socket)
+        if connection is not None:
+            connection.queue.put_nowait(None)
+
+    async def drop(self, sockets: Iterable[str]) -> None:
+        """Close sockets such that their clients connect again."""
+        for socket in sockets:
+            connection = self._connection(socket)
+            if connection is not None:
+                await _close(connection)
+
+    async def close(self) -> None:
+        """Close all sockets."""
+        for connection in list(self._engine.sockets.values()):
+            await _close(connection)
+        await self.server.shutdown()
+
+    def _connection(self, socket: str) -> Any:
+        return self._engine.sockets.get(self.server.manager.eio_sid_from_sid(socket, "/"))
+
+    async def _connect(self, engine_id: str, scope: _Event) -> None:
+        """Make the library shake hands with a client that has done so here; raises Overloaded."""
+        self.refuse_too_many()
+        if not self._handshakes.end(engine_id):
+            return
+        first: _Event = {"type": "http.request", "body": b""}
+        handshake = {**scope, "method": "GET", "query_string": b"EIO=4&transport=polling"}
+        self._id.set(engine_id)
+        await self.server.handle_request(handshake, _again(first), _ignore)
+        self._id.set(None)
+
+    def _next_id(self) -> str:
+        given = self._id.get()
+        self._id.set(None)
+        return given or str(self._make_id())
+
+    async def _begun(self, engine_id: str, environ: dict[str, Any]) -> Any:
+        asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._expect, engine_id)
+        return await self._begin(engine_id, environ)
+
+    def _expect(self, engine_id: str) -> None:
+        """Close a socket that has not connected in time."""
+        connection = self._engine.sockets.get(engine_id)
+        if connection is not None and not self.server.manager.sid_from_eio_sid(engine_id, "/"):
+            self._closing = asyncio.create_task(_close(connection))
+            del self._engine.sockets[engine_id]
+
+
+class Handshakes:
+    """The polling clients that were answered and have not connected yet, oldest first."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}  # in the event loop's time
+        self._awaited: dict[str, asyncio.Event] = {}  # those that a request waits for
+
+    def __contains__(self, engine_id: str) -> bool:
+        self._forget()
+        return engine_id in self._until
+
+    def __len__(self) -> int:
+        self._forget()
+        return len(self._until)
+
+    def begin(self) -> str:
+        """Begin a handshake; returns its id."""
+        self._forget()
+        if len(self._until) >= HANDSHAKES:
+            self.end(next(iter(self._until)))
+        engine_id = secrets.token_urlsafe(15)
+        self._until[engine_id] = asyncio.get_running_loop().time() + HANDSHAKE_SECONDS
+        return engine_id
+
+    def end(self, engine_id: str) -> bool:
+        """End a handshake; returns whether it was under way."""
+        awaited = self._awaited.pop(engine_id, None)
+        if awaited is not None:
+            awaited.set()
+        return self._until.pop(engine_id, None) is not None
+
+    async def over(self, engine_id: str) -> None:
+        """Wait until the client connects, or its time is over."""
+        try:
+            async with asyncio.timeout_at(self._until[engine_id]):
+                await self._awaited.setdefault(engine_id, asyncio.Event()).wait()
+        except TimeoutError:
+            self.end(engine_id)
+
+    def _forget(self) -> None:
+        """Forget those whose time is over."""
+        now = asyncio.get_running_loop().time()
+        while self._until:
+            engine_id, until = next(iter(self._until.items()))
+            if until > now:
+                break
+            self.end(engine_id)
+
+
+def _again(first: _Event, then: _Receive | None = None) -> _Receive:
+    """Return a way to receive that begins with an event received before."""
+    events = [first]
+
+    async def receive() -> _Event:
+        if events or then is None:
+            return events.pop() if events else first
+        return await then()
+
+    return receive
+
+
+async def _ignore(_: _Event) -> None:
+    pass
+
+
+async def _close(connection: Any) -> None:
+    """Close an Engine.IO socket at once; its own way waits until the client has read everything."""
+    await connection.close(wait=False, abort=True)
+    while not connection.queue.empty():
+        connection.queue.get_nowait()
+    connection.queue.put_nowait(None)  # ends who writes

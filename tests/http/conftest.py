@@ -1,0 +1,24 @@
+"""What the suites share that speak HTTP."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.api import Client
+from tests.sockets import Connect, Socket
+
+
+@pytest.fixture
+async def connect(client: Client) -> AsyncIterator[Connect]:
+    """Open a socket."""
+    opened = []
+
+    async def connect(transport: str = "websocket") -> Socket:
+        socket = Socket()
+        await socket.client.connect(f"http://127.0.0.1:{client.port}", transports=[transport])
+        opened.append(socket)
+        return socket
+
+    yield connect
+    for each in opened:
+        await each.client.disconnect()

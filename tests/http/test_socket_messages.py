@@ -1,0 +1,314 @@
+"""Messages that come and go by Socket.IO, in the published clients' forms."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from session_service.domain.budgets import HANDSHAKES
+from session_service.web import engine, rooms
+from session_service.web.socket_messages import names_of
+from tests.api import SESSIONS, Client, create
+from tests.sockets import Connect, Socket
+from tests.waiting import wait_until
+
+POLL = "/socket.io/?EIO=4&transport=polling"
+
+
+async def joined(client: Client, connect: Connect, *, sockets: int = 1) -> tuple[Any, list[Socket]]:
+    """Create a session, and open sockets that join it."""
+    session = await create(client)
+    opened = [await connect() for _ in range(sockets)]
+    for each in opened:
+        await each.emit("join", {"channelId": session["sessionId"]})
+    return session, opened
+
+
+def sending(session: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Make the message of a published client."""
+    return {
+        "type": 2,
+        "payload": {
+            "channelId": session["sessionId"],
+            "roomId": session["sessionId"],
+            "senderId": session["userId"],
+            "senderName": "Ada",
+            "message": "Hello",
+            "messageId": "mine-1",
+            "messageServerId": "00000000-0000-0000-0000-000000000000",
+            "source": "client_chat",
+            **fields,
+        },
+    }
+
+
+async def test_a_message_is_stored_acknowledged_and_broadcast(
+    client: Client, connect: Connect
+) -> None:
+    """Once to each member; the sender alone gets its own id of it, in place of which it stands."""
+    session, (sender, other) = await joined(client, connect, sockets=2)
+    metadata = {"channelType": "dm"}
+    attachments = [{"type": "image", "url": "https://example.org/a.png"}]
+    given = sending(session, metadata=metadata, attachments=attachments)
+    acknowledged = await sender.emit("message", given)
+    await wait_until(lambda: sender.of("messageBroadcast") and other.of("messageBroadcast"))
+
+    (stored,) = (await (await client.get(f"{SESSIONS}/{session['sessionId']}/messages")).json())[
+        "messages"
+    ]
+    kept = {**metadata, "user_display_name": "Ada", "source": "client_chat"}
+    assert (stored["content"], stored["metadata"]) == ("Hello", kept)
+    names = names_of(session["sessionId"])
+    (ack,) = sender.of("messageAck")
+    assert acknowledged == {"success": True, **ack}
+    created_at = ack.pop("createdAt")
+    assert ack == {
+        "clientMessageId": "mine-1",
+        "messageId": stored["id"],
+        "status": "received_by_server_and_processing",
+        **names,
+    }
+    shown = {
+        "id": stored["id"],
+        "senderId": session["userId"],
+        "senderName": "Ada",
+        "isAgent": False,
+        "text": "Hello",
+        "createdAt": created_at,
+        "source": "client_chat",
+        "metadata": kept,
+        "attachments": attachments,
+        **names,
+    }
+    assert sender.of("messageBroadcast") == [{**shown, "clientMessageId": "mine-1"}]
+    assert other.of("messageBroadcast") == [shown]
+    assert other.of("messageAck") == []
+
+
+async def test_a_sender_that_has_not_joined_is_sent_its_message(
+    client: Client, connect: Connect
+) -> None:
+    """As by the published server; the event of type 2 may also have that as its name."""
+    session = await create(client)
+    socket = await connect()
+    payload = sending(session)["payload"]
+    assert (await socket.emit("2", payload))["success"]
+    await wait_until(lambda: socket.of("messageBroadcast"))
+    assert socket.of("messageBroadcast")[0]["clientMessageId"] == "mine-1"
+
+
+async def test_who_sends_by_http_has_a_name_and_a_source(client: Client, connect: Connect) -> None:
+    """Of an agent and of a user; the message's metadata may say another."""
+    session, (socket,) = await joined(client, connect)
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    for metadata in ({}, {"user_display_name": "Ada", "agentName": "Eliza", "source": "discord"}):
+        for author in ("userId", "agentId"):
+            body = {"content": "Hi", "authorId": session[author], "metadata": metadata}
+            assert (await client.post(url, json=body)).status == 201
+    await wait_until(lambda: len(socket.of("messageBroadcast")) == 4)
+    assert [(each["senderName"], each["source"]) for each in socket.of("messageBroadcast")] == [
+        ("User", "user"),
+        ("Agent", "agent_response"),
+        ("Ada", "discord"),
+        ("Eliza", "discord"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"message": ""}, "message must be "),
+        ({"message": None}, "message is required"),
+        ({"message": "x" * 4001}, "message must be "),
+        ({"message": 1}, "message must be "),
+        ({"senderId": "nobody"}, "senderId must be "),
+        ({"senderId": "3f2504e0-4f89-41d3-9a0c-0305e82c3301"}, "senderId must be "),
+        ({"senderName": 1}, "senderName must be a string"),
+        ({"senderName": "x" * 201}, "senderName must be a string"),
+        ({"source": []}, "source must be a string"),
+        ({"messageId": 1}, "messageId must be a string"),
+        ({"messageId": "x" * 129}, "messageId must be a string"),
+        ({"metadata": "x"}, "metadata must be an object"),
+        ({"metadata": {"x": "x" * 10_240}}, "metadata must be an object"),
+        ({"attachments": [{"type": "image"}]}, "attachments[0].url is required"),
+        ({"channelId": None, "roomId": None}, "channelId is required"),
+        ({"channelId": 5, "roomId": 5}, "channelId is required"),
+        ({"channelId": "no-session", "roomId": None}, "Session not found"),
+    ],
+)
+async def test_a_message_is_checked_as_one_by_http(
+    client: Client, connect: Connect, fields: dict[str, Any], problem: str
+) -> None:
+    """The acknowledgement, ``error`` and ``messageError`` name the field; nothing is stored."""
+    session, (socket,) = await joined(client, connect)
+    refused = await socket.emit("message", sending(session, **fields))
+    assert refused["error"]["message"].startswith(problem), refused
+    assert socket.told == [
+        ("error", refused),
+        ("messageError", {"error": refused["error"]["message"]}),
+    ]
+    page = await (await client.get(f"{SESSIONS}/{session['sessionId']}/messages")).json()
+    assert page["messages"] == []
+
+
+async def test_optional_members_may_be_null(client: Client, connect: Connect) -> None:
+    """As if they were left out."""
+    session, (socket,) = await joined(client, connect)
+    names = ("senderId", "senderName", "messageId", "source", "metadata", "attachments")
+    acknowledged = await socket.emit("message", sending(session, **dict.fromkeys(names)))
+    assert (acknowledged["success"], acknowledged["clientMessageId"]) == (True, None)
+    await wait_until(lambda: socket.of("messageBroadcast"))
+    assert "clientMessageId" not in socket.of("messageBroadcast")[0]
+
+
+async def test_the_largest_message_is_taken(client: Client, connect: Connect) -> None:
+    """4,000 characters, each two escapes, with all the attachments and metadata there may be."""
+    session, (socket,) = await joined(client, connect)
+    attachments = [{"type": "image", "url": "https://example.org/" + "x" * 6200} for _ in range(10)]
+    given = sending(
+        session, message="\U0001f600" * 4000, attachments=attachments, metadata={"x": "y" * 10_000}
+    )
+    assert len(json.dumps(given)) > 115_000
+    assert (await socket.emit("message", given))["success"]
+
+
+@pytest.mark.parametrize(
+    ("packet", "code"),
+    [
+        ('["join",{"channelId":NaN}]', "INVALID_JSON"),
+        ('["join",{"channelId":1e999}]', "INVALID_JSON"),
+        ('["join",' + "[" * 20_000 + "]" * 20_000 + "]", "INVALID_JSON"),
+        ('["join",{"channelId":' + "9" * 5000 + "}]", "INVALID_JSON"),
+        ('["join",{"channelId":"x"]', "INVALID_JSON"),
+        ('["join",{"channelId":"\\ud83d"}]', "INVALID_JSON"),
+        ('["message",{"type":2,"payload":{"message":"\\ud83d"}}]', "INVALID_JSON"),
+    ],
+)
+async def test_a_packet_that_is_no_strict_json_is_answered(
+    client: Client, packet: str, code: str
+) -> None:
+    """The library would drop it, or keep what no client could read; the socket stays open."""
+    websocket = await client.ws_connect("/socket.io/?EIO=4&transport=websocket")
+    await websocket.send_str("40")
+    for sent in ("42" + packet, '421["leave","x"]'):
+        await websocket.send_str(sent)
+    received = ""
+    async with asyncio.timeout(10):
+        while not received.startswith("431"):
+            if received.startswith('42["error"'):
+                assert json.loads(received[2:])[1]["error"]["code"] == code
+                code = "seen"
+            received = await websocket.receive_str()
+    assert code == "seen"
+    await websocket.close()
+
+
+async def test_a_join_is_announced_in_both_names(client: Client, connect: Connect) -> None:
+    """A new socket, and each join, by the events that published clients wait for."""
+    session, (socket,) = await joined(client, connect)
+    names = {"agentId": session["agentId"], **names_of(session["sessionId"])}
+    (first, hello), *rest = socket.greetings
+    assert (first, set(hello)) == ("connection_established", {"message", "socketId"})
+    assert hello["socketId"] == socket.client.get_sid()
+    said = {"message": f"Joined channel {session['sessionId']}", **names}
+    assert rest == [("channel_joined", said), ("room_joined", said)]
+
+
+async def test_an_id_in_upper_case_is_the_session(client: Client, connect: Connect) -> None:
+    """Answers have it in lower case."""
+    session = await create(client)
+    socket = await connect()
+    upper = session["sessionId"].upper()
+    names = names_of(session["sessionId"])
+    assert await socket.emit("join", {"channelId": upper}) == {"success": True, **names}
+    sent = await socket.emit("message", sending(session, channelId=upper))
+    assert sent["channelId"] == session["sessionId"]
+    assert await socket.emit("leave", {"channelId": upper}) == {"success": True, **names}
+
+
+async def test_metadata_as_deep_as_is_taken_is_broadcast(client: Client, connect: Connect) -> None:
+    """No message that was stored breaks the room."""
+    session, (socket,) = await joined(client, connect)
+    deep: Any = 1
+    for _ in range(50):
+        deep = {"a": [deep]} if _ % 2 else {"a": deep}
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    status = (await client.post(url, json={"content": "Hi", "metadata": deep})).status
+    assert status in (201, 400)
+    assert (await client.post(url, json={"content": "Hi"})).status == 201
+    await wait_until(lambda: len(socket.of("messageBroadcast")) == (2 if status == 201 else 1))
+
+
+async def test_a_room_reads_no_more_than_pages(
+    client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many messages come at once, they are broadcast in order, each once."""
+    monkeypatch.setattr(rooms, "_TOGETHER", 3)
+    session, (socket,) = await joined(client, connect)
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    await asyncio.gather(*(client.post(url, json={"content": str(n)}) for n in range(20)))
+    await wait_until(lambda: len(socket.of("messageBroadcast")) == 20)
+    shown = [each["createdAt"] for each in socket.of("messageBroadcast")]
+    assert shown == sorted(set(shown))
+
+
+class TestHandshakes:
+    """Polling clients that have shaken hands and do not connect."""
+
+    async def test_they_take_no_place_of_a_client(self, client: Client, connect: Connect) -> None:
+        """Ten thousand and more on one connection: a new client connects by either transport."""
+        for _ in range(HANDSHAKES + 50):
+            async with client.get(POLL) as answer:
+                assert answer.status == 200
+        for transport in ("polling", "websocket"):
+            assert (await connect(transport)).client.connected
+
+    async def test_they_are_forgotten(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After their time a poll that waits is refused, and so is one that comes to connect."""
+        monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.05)
+        url = await handshake(client)
+        async with client.get(url) as answer:  # waits for the handshake's end
+            assert answer.status == 400
+        assert (await client.post(url, data="40")).status == 400
+
+    async def test_a_poll_may_come_before_the_client_connects(self, client: Client) -> None:
+        """As socket.io-client's does, on another connection."""
+        url = await handshake(client)
+        poll = asyncio.create_task(client.get(url))
+        await asyncio.sleep(0.05)
+        assert (await client.post(url, data="40")).status == 200
+        assert (await (await poll).text()).startswith('40{"sid":')
+
+    @pytest.mark.parametrize("packets", [[], ["40/other,"], ["3"]])
+    async def test_a_websocket_that_does_not_connect_is_closed(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch, packets: list[str]
+    ) -> None:
+        """Or connects to what there is not, or only answers pings."""
+        monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.1)
+        websocket = await client.ws_connect("/socket.io/?EIO=4&transport=websocket")
+        for packet in packets:
+            await websocket.send_str(packet)
+        async with asyncio.timeout(10):
+            async for _ in websocket:
+                pass
+        assert websocket.closed
+
+    async def test_a_client_that_connects_stays(
+        self, client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By either transport."""
+        monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.2)
+        both = [await connect("polling"), await connect("websocket")]
+        await asyncio.sleep(0.4)
+        session = await create(client)
+        for socket in both:
+            assert (await socket.emit("join", session["sessionId"]))["success"]
+
+
+async def handshake(client: Client) -> str:
+    """Shake hands; returns the URL of the socket."""
+    text = await (await client.get(POLL)).text()
+    return f"{POLL}&sid={json.loads(text[1:])['sid']}"
