@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession
 
+from session_service.web.socket_messages import names_of
 from tests.api import SESSIONS
 from tests.system.processes import ROOT, ServiceProcess, Start
 from tests.tools import need, skip_without
@@ -118,6 +119,7 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
     async with two_nodes(start, store_url) as (here, client):
         session = await create(client)
         session_id, url = session["sessionId"], f"{SESSIONS}/{session['sessionId']}"
+        names = names_of(session_id)
         socket = await listen(here, transports)
         assert (await socket.emit("join", {"roomId": session_id}))["success"]
 
@@ -126,7 +128,7 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
             sent = await answer.json()
         (renewed,) = await socket.next("sessionRenewed")
         assert renewed == {
-            "sessionId": session_id,
+            **names,
             "expiresAt": sent["sessionStatus"]["expiresAt"],
             "renewalCount": 1,
         }
@@ -135,15 +137,15 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
         assert told == {
             "id": sent["id"],
             "senderId": session["userId"],
+            "senderName": "User",
             "isAgent": False,
             "text": "Hello",
-            "sessionId": session_id,
-            "roomId": session_id,
-            "channelId": session["channelId"],
+            "source": "user",
             "metadata": {"a": [1]},
+            **names,
         }
         await client.delete(url)
-        assert await socket.next("sessionEnded") == [{"sessionId": session_id}]
+        assert await socket.next("sessionEnded") == [names]
         refused = await socket.emit("join", {"roomId": session_id})
         assert refused["error"]["code"] == "SESSION_NOT_FOUND"
 
@@ -158,11 +160,11 @@ async def test_a_session_that_runs_out_is_told(
         session = await create(client, timeoutConfig=timeouts)
         session_id = session["sessionId"]
         joined = await socket.emit("message", {"type": 1, "payload": {"roomId": session_id}})
-        assert joined["channelId"] == session["channelId"]
+        assert joined["channelId"] == session_id
         (warning,) = await socket.next("sessionExpirationWarning")
-        assert warning == {"sessionId": session_id, "minutesRemaining": 1}
+        assert warning == {**names_of(session_id), "minutesRemaining": 1}
         (expired,) = await socket.next("sessionExpired")
-        assert expired == {"sessionId": session_id, "expiredAt": session["expiresAt"]}
+        assert expired == {**names_of(session_id), "expiredAt": session["expiresAt"]}
         refused = await socket.emit("join", {"roomId": session_id})
         assert refused["error"]["code"] == "SESSION_EXPIRED"
 
