@@ -8,7 +8,12 @@ import asyncio
 import logging
 from typing import Any
 
-from session_service.domain.budgets import EXPECTED_BROADCASTS, ROOMS, SOCKET_UNREAD_BYTES, SOCKET_UNREAD_PACKETS
+from session_service.domain.budgets import (
+    EXPECTED_BROADCASTS,
+    ROOMS,
+    SOCKET_UNREAD_BYTES,
+    SOCKET_UNREAD_PACKETS,
+)
 from session_service.domain.errors import (
     RecordUnreadable,
     ServiceError,
