@@ -75,3 +75,5 @@ CLIENT_MESSAGE_ID_CHARACTERS = 128  # a client's own id of a message; most are U
 EXPECTED_BROADCASTS = 100  # of a room: messages under way that its members sent
 HANDSHAKE_SECONDS = 5.0  # for a client to connect after its handshake; clients do it at once
 HANDSHAKES = 10_000  # that wait, some 200 bytes each; one more forgets the oldest
+# Records
+UNREADABLE_LOG_LINES = 40  # a minute: after a rollback there may be thousands of sessions

@@ -27,7 +27,7 @@ LAST_TYPES = frozenset(("expired", "ended"))  # after which a session has no mor
 MAX_RETENTION_MS = 7 * 24 * 3_600_000  # for how long events can be kept; LONGEST in lua/outbox.lua
 
 LAST_NUMBER = 2**64 - 1  # that an event can have
-EVENT_ID_PATTERN = r"^([0-9]{1,15})-([0-9a-f]{2})-([0-9]{1,20})$"
+EVENT_ID_PATTERN = r"^([0-9]{1,15})-([0-9a-fA-F]{2})-([0-9]{1,20})$"
 _is_id = re.compile(EVENT_ID_PATTERN).fullmatch
 
 
@@ -47,11 +47,11 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, field: str) -> "EventId":
-        """Read what ``str`` wrote; raises ValidationFailed for the field."""
+        """Read what ``str`` wrote, in either case; raises ValidationFailed for the field."""
         found = _is_id(text)
         if not found or int(found[3]) > LAST_NUMBER:
             raise ValidationFailed(field, "must be the id of an event, such as 1764000000000-3f-0")
-        return cls(int(found[1]), found[2], int(found[3]))
+        return cls(int(found[1]), found[2].lower(), int(found[3]))
 
     @classmethod
     def before(cls, ms: int) -> "EventId":

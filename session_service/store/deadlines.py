@@ -9,6 +9,7 @@ from session_service.store.keys import Keys
 from session_service.store.pipeline import Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.shards import ShardGroups
+from session_service.store.unreadable import Unreadable
 
 # Shards acted on at a time: up to 8 ms of Redis, and then requests are served. With half as many a
 # node that had to share its core fell behind at 33,000 deadlines a second.
@@ -49,6 +50,7 @@ class Deadlines:
         self._pipeline = pipeline
         self._keys = keys
         self._quarantine = quarantine
+        self._unreadable = Unreadable(pipeline, keys)
         self._retention_ms = b"%d" % retention_ms
         self._history_ms = (b"%d" % history_ms,) if history_ms else ()
         self._due = {
@@ -75,7 +77,9 @@ class Deadlines:
         arguments = (self._retention_ms, "", _LIMIT, *self._history_ms)
         for n in range(0, len(shards), TOGETHER):
             replies = await self._sweep.run(arguments, _of_one, shards[n : n + TOGETHER])
-            for shard, (warnings, expiries, ends, more, lost, _) in replies:
+            for shard, (warnings, expiries, ends, more, lost, aside) in replies:
+                for session_id in aside:
+                    self._unreadable.log(session_id.decode())
                 warned += warnings
                 expired += expiries
                 forgotten += ends

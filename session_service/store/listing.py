@@ -20,6 +20,7 @@ from session_service.store.pipeline import Arguments, Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_session
 from session_service.store.shards import ShardGroups
+from session_service.store.unreadable import Unreadable
 
 _FIRST_STEP = 100  # sessions read in one round trip before their sizes are known; 1.1 MB at most
 
@@ -43,26 +44,34 @@ class Selection(NamedTuple):
         """Whether every session is selected."""
         return self.start == "u"
 
+    @property
+    def _kind(self) -> str:
+        """Which listing a position belongs to: how many ids its members start with, and whose."""
+        return f"{self.start[0]}{self.start.count(':')}"
+
     def position_after(self, session: Session) -> str:
-        """Write a session's member of the listing for the outside."""
+        """Write a session's member of the listing for the outside, after the kind of listing."""
         user = f"u{session.user_id}:" if self.start.startswith("u") else "a"
-        member = f"{user}{session.agent_id}:{session.id}"
-        return base64.urlsafe_b64encode(member.encode()).decode().rstrip("=")
+        position = f"{self._kind}{user}{session.agent_id}:{session.id}"
+        return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
     def member_at(self, position: str | None) -> str:
         """Return the member after which a page starts, or an empty string for the first page.
 
-        Raises ValidationFailed where the position is not one of this selection.
+        Raises ValidationFailed if the position is not one of this selection: ``u1`` and a member
+        for the sessions of a user, ``u0`` for all, ``u2`` for those with an agent, ``a1``.
         """
         if position is None:
             return ""
         try:
-            member = base64.b64decode(
+            text = base64.b64decode(
                 position + "=" * (-len(position) % 4), b"-_", validate=True
             ).decode()
         except (binascii.Error, UnicodeError, ValueError):
-            member = ""
-        if shard_of_session(member[-36:]) is None or not member.startswith(self.start):
+            text = ""
+        kind, member = text[:2], text[2:]
+        is_one = kind == self._kind and member.startswith(self.start)
+        if not is_one or shard_of_session(member[-36:]) is None:
             raise ValidationFailed(
                 "cursor", "must be the nextCursor of an earlier page of the same listing"
             )
@@ -105,10 +114,13 @@ class Listing:
         keys: Keys,
         counts: Counts,
         retention_ms: bytes,
+        *,
         quarantine: Quarantine,
+        unreadable: Unreadable,
     ) -> None:
         self._groups = ShardGroups(pipeline, keys, scripts.LIST, quarantine)
         self._counts = counts
+        self._unreadable = unreadable
         self._retention_ms = retention_ms
 
     async def page(self, selected: Selection, limit: int, position: str | None) -> SessionPage:
@@ -163,15 +175,16 @@ class Listing:
             member = after if shards[0] == at_shard else ""
             return (self._retention_ms, "", start, member, page.wanted, page.space)
 
-        for found in await self._groups.run(arguments, _sessions, shards):
+        for found in await self._groups.run(arguments, self._sessions, shards):
             for session, size in found:
                 page.add(session, size)
 
-
-def _sessions(_: Sequence[str], reply: Any) -> list[tuple[Session, int]]:
-    """Return the sessions of a shard and the sizes of their records (lua/list.lua)."""
-    now, _, *pairs = reply
-    return [
-        (unpack_session(session_id.decode(), record, now), len(record))
-        for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)
-    ]
+    def _sessions(self, _: Sequence[str], reply: Any) -> list[tuple[Session, int]]:
+        """Return the sessions of a shard and the sizes of their records (lua/list.lua)."""
+        now, unreadable, *pairs = reply
+        for session_id in unreadable:
+            self._unreadable.met(session_id.decode())
+        return [
+            (unpack_session(session_id.decode(), record, now), len(record))
+            for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)
+        ]

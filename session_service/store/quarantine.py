@@ -165,6 +165,8 @@ def is_defect(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """Return what the log says of an error, e.g. ``WRONGTYPE Operation against a key…``."""
+    if isinstance(error, RecordUnreadable) and error.reason:
+        return error.reason[:_REASON_CHARACTERS]
     cause = error.__cause__ or error
     text = str(cause)
     if not isinstance(cause, redis_errors.ResponseError):

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from session_service.domain.errors import (
+    RecordUnreadable,
     RenewalFailed,
     SessionExpired,
     SessionNotFound,
@@ -37,6 +38,7 @@ from session_service.store.records import (
     unpack_session,
 )
 from session_service.store.scripts import Script
+from session_service.store.unreadable import Unreadable
 
 
 class SessionRepository:
@@ -70,8 +72,16 @@ class SessionRepository:
             script.keeping if history_ms else script for script in (scripts.END, scripts.END_ALL)
         )
         self._random = os.urandom
+        self._unreadable = Unreadable(pipeline, keys)
         self._counts = Counts(pipeline, keys, self._retention_ms, quarantine)
-        self._listing = Listing(pipeline, keys, self._counts, self._retention_ms, quarantine)
+        self._listing = Listing(
+            pipeline,
+            keys,
+            self._counts,
+            self._retention_ms,
+            quarantine=quarantine,
+            unreadable=self._unreadable,
+        )
         self.claims = Claims(pipeline, keys)
 
     def through(self, once: Once) -> "SessionRepository":
@@ -117,13 +127,17 @@ class SessionRepository:
         shard = shard_of_session(session_id)
         if shard is None:
             raise SessionNotFound
-        seconds, microseconds, record = await self._pipeline.run(
-            scripts.GET, self._keys.of_session(scripts.GET.keys, shard, session_id), ()
-        )
-        if record is None:
-            raise SessionNotFound
-        now = int(seconds) * 1000 + int(microseconds) // 1000
-        session = unpack_session(session_id, record, now)
+        try:
+            seconds, microseconds, record = await self._pipeline.run(
+                scripts.GET, self._keys.of_session(scripts.GET.keys, shard, session_id), ()
+            )
+            if record is None:
+                raise SessionNotFound
+            now = int(seconds) * 1000 + int(microseconds) // 1000
+            session = unpack_session(session_id, record, now)
+        except RecordUnreadable:
+            self._unreadable.met(session_id)
+            raise
         if (expires_at := session.expires_at) <= now:
             is_remembered = expires_at + self._retention > now
             raise SessionExpired(expires_at) if is_remembered else SessionNotFound()
@@ -131,11 +145,8 @@ class SessionRepository:
 
     async def end(self, session_id: str) -> None:
         """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
-        removed = await self._call(self._end, session_id, *self._history_ms)
-        if not removed:
+        if not await self._call(self._end, session_id, *self._history_ms):
             raise SessionNotFound
-        if isinstance(removed, bytes):
-            raise refusal(removed)
 
     async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
         """End the sessions of a user, of an agent, of both, or with neither all there are.
@@ -266,19 +277,22 @@ class SessionRepository:
         shard = shard_of_session(session_id)
         if shard is None:
             raise SessionNotFound
-        return await self._pipeline.run(
-            script,
-            self._keys.of_session(script.keys, shard, session_id),
-            (self._retention_ms, session_id, *arguments),
-        )
+        keys = self._keys.of_session(script.keys, shard, session_id)
+        try:
+            reply = await self._pipeline.run(
+                script, keys, (self._retention_ms, session_id, *arguments)
+            )
+            if reply is None or isinstance(reply, bytes):
+                raise refusal(reply)
+        except RecordUnreadable:
+            self._unreadable.met(session_id)
+            raise
+        return reply
 
     async def _run(
         self, script: Script, session_id: str, *arguments: Argument
     ) -> tuple[Session, list[Any]]:
         """Call a script that replies with a session's record first, and what more it has."""
         session_id = session_id.lower()
-        reply = await self._call(script, session_id, *arguments)
-        if not isinstance(reply, list):
-            raise refusal(reply)
-        record, *more = reply
+        record, *more = await self._call(script, session_id, *arguments)
         return unpack_session(session_id, record), more

@@ -92,7 +92,7 @@ COUNT = Script(
     writes=False,
 )
 LIST = Script("list", "session listing", "base session lookup", writes=False)
-NOTE = Script("note", "session unreadable", "base session lookup deadline unreadable")
+NOTE = Script("note", "session warn unreadable", "base session lookup deadline unreadable")
 DUE = Script("due", "warn expire forget unreadable", writes=False)
 SWEEP = Script(
     "sweep",

@@ -183,7 +183,7 @@ class App:
             if path in _WHOLE_SERVER:
                 raise RouteNotFound
             raise MethodNotAllowed(", ".join(sorted(methods)))
-        return methods[method], path_id
+        return methods[method], path_id.lower()  # ids are UUID-shaped, and taken in either case
 
     def _bind(self, route: Route) -> Bound:
         """Make the call of a route, and for requests with an Idempotency-Key another one."""

@@ -117,6 +117,7 @@ async def get_sessions_health(service: Service) -> Answer:
             expiring_soon=counts.near_expiration,
             timestamp=timestamp,
             uptime=service.uptime,
+            invalid_sessions=counts.unreadable or UNSET,
         ),
     )
 

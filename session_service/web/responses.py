@@ -294,6 +294,10 @@ class SessionsHealth(Response):
     expiring_soon: Annotated[int, Meta(description="sessions past their warning threshold")]
     timestamp: Timestamp
     uptime: Annotated[float, Meta(description="of this process, in seconds")]
+    invalid_sessions: (
+        Annotated[int, Meta(description="sessions whose record was met and cannot be read, if any")]
+        | UnsetType
+    ) = UNSET
 
 
 class ErrorInfo(Response):

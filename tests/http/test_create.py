@@ -152,3 +152,27 @@ class TestWithShortTimeouts:
         answer = await client.post(SESSIONS, json={**IDS, "timeoutConfig": {"timeoutMinutes": 61}})
         error = await assert_error(answer, 400, "VALIDATION_ERROR")
         assert "from 1 to 60" in error["message"]
+
+
+async def test_ids_are_taken_in_upper_case(client: Client) -> None:
+    """In every path, as Swift writes them; responses have them in lower case."""
+    session = await create(client)
+    session_id = session["sessionId"]
+    url = f"{SESSIONS}/{session_id.upper()}"
+    for answer in (
+        await client.get(url),
+        await client.post(f"{url}/heartbeat"),
+        await client.post(f"{url}/messages", json={"content": "Hello"}),
+        await client.get(f"{url}/messages"),
+        await client.delete(url),
+    ):
+        assert answer.status in (200, 201)
+        assert session_id.upper() not in await answer.text()
+    await assert_error(await client.get(f"{SESSIONS}/{session_id}"), 404, "SESSION_NOT_FOUND")
+
+
+async def test_there_is_one_id(client: Client) -> None:
+    """The channel's id is the session's, at its creation and later."""
+    session = await create(client)
+    info = await (await client.get(f"{SESSIONS}/{session['sessionId']}")).json()
+    assert session["channelId"] == session["sessionId"] == info["channelId"]

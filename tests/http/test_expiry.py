@@ -96,6 +96,26 @@ async def test_a_deadline_in_the_past_is_refused(client: Client) -> None:
     assert (await (await client.get(url)).json())["expiresAt"] == session["expiresAt"]
 
 
+@pytest.mark.parametrize("swept", [False, True])
+async def test_the_410_says_when_the_session_expired(
+    client: Client, deadlines: Deadlines, swept: bool
+) -> None:
+    """Every operation has the expiresAt that the session had, before and after the sweep."""
+    session = await create(client, timeoutConfig=SOON)
+    url = f"{SESSIONS}/{session['sessionId']}"
+
+    async def is_over() -> bool:
+        async with client.get(url) as answer:
+            return answer.status == 410
+
+    await wait_until(is_over)
+    if swept:
+        await deadlines.sweep()
+    for answer in (await client.get(url), await client.post(f"{url}/heartbeat")):
+        error = await assert_error(answer, 410, "SESSION_EXPIRED")
+        assert f"expiresAt was {session['expiresAt']}" in error["details"]
+
+
 class TestWithShortRetention:
     """A service that remembers expired sessions for 200 ms."""
 

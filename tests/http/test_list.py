@@ -10,6 +10,7 @@ import pytest
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.deadlines import Deadlines
 from tests.api import SESSIONS, Client, assert_error, create
+from tests.conftest import KEYS
 from tests.waiting import wait_until
 
 
@@ -169,3 +170,44 @@ class TestHealth:
                 1,
             )
             await deadlines.sweep()
+
+
+async def test_a_cursor_is_of_one_listing(client: Client) -> None:
+    """A cursor of any other listing is a 400: of all, of a user, of an agent, of both."""
+    user, agent = str(uuid4()), str(uuid4())
+    for _ in range(2):
+        await create(client, userId=user, agentId=agent)
+    queries: tuple[dict[str, str], ...] = (
+        {},
+        {"userId": user},
+        {"agentId": agent},
+        {"userId": user, "agentId": agent},
+    )
+    cursors = [(await listed(client, limit=1, **query))["nextCursor"] for query in queries]
+    for n, query in enumerate(queries):
+        for m, cursor in enumerate(cursors):
+            answer = await client.get(SESSIONS, params={"cursor": cursor, **query})
+            if n == m:
+                assert len((await answer.json())["sessions"]) == 1
+            else:
+                await assert_error(answer, 400, "VALIDATION_ERROR")
+
+
+async def test_health_counts_what_cannot_be_read(client: Client, redis: Any) -> None:
+    """Once it was met; until then, and where there is none, the member is absent."""
+    session = await create(client)
+    assert "invalidSessions" not in await (await client.get(f"{SESSIONS}/health")).json()
+    key = KEYS.one("session", session["sessionId"][:2], session["sessionId"]).names()[0]
+    await redis.set(key, b"2 of a newer version", ex=60)
+    url = f"{SESSIONS}/{session['sessionId']}"
+    for method in ("GET", "DELETE"):
+        answer = await client.request(method, url)
+        await assert_error(answer, 503, "RECORD_UNREADABLE")
+        assert "Retry-After" not in answer.headers
+    assert (await listed(client))["sessions"] == []
+
+    async def invalid() -> Any:
+        async with client.get(f"{SESSIONS}/health") as answer:
+            return (await answer.json()).get("invalidSessions")
+
+    assert await wait_until(invalid) == 1

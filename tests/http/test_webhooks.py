@@ -121,6 +121,13 @@ async def test_an_unknown_one_is_not_found(
     await assert_error(answer, 404, "WEBHOOK_NOT_FOUND")
 
 
+async def test_its_id_is_taken_in_upper_case(client: Client) -> None:
+    """As a session's is."""
+    url = f"{WEBHOOKS}/{(await register(client))['webhookId'].upper()}"
+    answers = [await client.request(method, url) for method in ("GET", "DELETE", "GET")]
+    assert [answer.status for answer in answers] == [200, 200, 404]
+
+
 async def test_a_removed_one_is_gone(client: Client) -> None:
     """It is removed once."""
     url = f"{WEBHOOKS}/{(await register(client))['webhookId']}"

@@ -10,6 +10,7 @@ from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutChange
 from session_service.store.deadlines import Deadlines
+from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
 from tests.conftest import KEYS
 from tests.store.test_deadlines import BRIEF, HELLO, new
@@ -127,3 +128,132 @@ async def test_the_sweep_leaves_it_alone(
     assert (await deadlines.sweep()).repaired == 0
     assert await everything(redis, session) == before
     assert await redis.keys("*listing") != []  # its entries
+
+
+async def test_it_is_counted_by_every_node_and_logged_once(
+    calls: Pipeline,
+    deadlines: Deadlines,
+    redis: Any,
+    caplog: pytest.LogCaptureFixture,
+    damage: Damage,
+) -> None:
+    """Whatever meets it: a request, a listing, a sweep, on one node or on another."""
+    repository, another = (SessionRepository(calls, KEYS, 60_000) for _ in range(2))
+    session = await repository.create(new())
+    other = await repository.create(new())
+    for each in (session, other):
+        await damage(redis, key_of(each))
+
+    async def are_counted() -> bool:
+        return [(await node.count()).unreadable for node in (repository, another)] == [2, 2]
+
+    for node in (repository, another):
+        with pytest.raises(RecordUnreadable):
+            await node.heartbeat(session.id)
+        await node.list_page(limit=10)
+    await wait_until(are_counted)
+    for node in (another, repository):
+        with pytest.raises(RecordUnreadable):
+            await node.get(session.id)
+    await deadlines.sweep()
+    assert await are_counted()
+    told = [record.__dict__["session"] for record in caplog.records if "read" in record.message]
+    assert sorted(told) == sorted((session.id, other.id))
+
+
+async def test_overdue_ones_are_set_aside_and_come_back(
+    repository: SessionRepository,
+    deadlines: Deadlines,
+    redis: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After ten seconds they do not stand before others; once readable again they are acted on."""
+    user = str(uuid4())
+    sessions = [await repository.create(new(BRIEF, user)) for _ in range(40)]
+    shard = sessions[0].id[:2]
+    warn, aside = (KEYS.of_shard((name,), shard).names()[0] for name in ("warn", "unreadable"))
+    for session in sessions:
+        await DAMAGE["a newer format"](redis, key_of(session))
+        await redis.zadd(warn, {session.id: session.expires_at - 10_000})
+    behind = await repository.create(new(BRIEF, user))
+
+    async def is_swept() -> bool:
+        await deadlines.sweep()
+        return (await redis.get(key_of(behind)) or b"").startswith(b"1 expired ")
+
+    await wait_until(is_swept)
+    await wait_until(deadlines_are_quiet(deadlines))
+    assert (await redis.zcard(warn), (await repository.count()).unreadable) == (0, 40)
+    assert len([record for record in caplog.records if "read" in record.message]) == 40
+    for session in sessions:
+        key = key_of(session)
+        await redis.set(key, b"1" + (await redis.get(key))[1:], px=DAY)
+        await redis.zadd(aside, {session.id: 1})
+    await wait_until(deadlines_are_quiet(deadlines))
+    counts = await repository.count()
+    assert (counts.active, counts.expired, counts.unreadable) == (0, 41, 0)
+
+
+def deadlines_are_quiet(deadlines: Deadlines) -> Callable[[], Awaitable[bool]]:
+    async def are_quiet() -> bool:
+        return not (await deadlines.sweep()).behind
+
+    return are_quiet
+
+
+async def test_a_key_of_a_shard_of_another_type_changes_nothing(
+    repository: SessionRepository, deadlines: Deadlines, redis: Any, index: str
+) -> None:
+    """A session whose shard cannot be written is answered 503, and nothing of the call is left."""
+    session = await repository.create(new())
+    await repository.send(session.id, HELLO)
+    key = KEYS.of_shard((index,), session.id[:2]).names()[0]
+    await become_a_list(redis, key)
+    before = await everything(redis, session)
+    calls = (
+        lambda: repository.create(new(user=session.user_id)),
+        lambda: repository.end(session.id),
+        lambda: repository.send(session.id, HELLO),
+    )
+    for call in calls:
+        try:
+            await call()
+        except RecordUnreadable:
+            assert await everything(redis, session) == before
+            assert len(await redis.keys("*:id:*")) == 1
+        else:  # it does not need this key
+            return
+    await deadlines.sweep()
+    assert await everything(redis, session) == before
+
+
+@pytest.fixture(params=["warn", "listing", "events"])
+def index(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("damaged", [b"", b"x", b"a b c", None])
+async def test_a_kept_conversation_that_is_damaged(
+    calls: Pipeline, redis: Any, damaged: bytes | None
+) -> None:
+    """It is unreadable, not missing."""
+    node = SessionRepository(calls, KEYS, 60_000, history_ms=60_000)
+    session = await node.create(new())
+    await node.end(session.id)
+    key = key_of(session, "parties")
+    if damaged is None:
+        await become_a_list(redis, key)
+    else:
+        await redis.set(key, damaged, px=DAY)
+    with pytest.raises(RecordUnreadable):
+        await node.kept_history(session.id, limit=1)
+
+
+async def test_a_message_that_is_damaged(repository: SessionRepository, redis: Any) -> None:
+    """The history says so."""
+    session = await repository.create(new())
+    await repository.send(session.id, HELLO)
+    await redis.xadd(key_of(session, "messages"), {"id": "x"})
+    with pytest.raises(RecordUnreadable):
+        await repository.history(session.id, limit=1)

@@ -31,7 +31,7 @@ def test_an_id_is_read_as_it_is_written() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "1", "1-3f", "1-3F-0", "1-3g-0", "-1-3f-0", "1-3f-0-0", "1-3f-0\n", "1-3f-\u0660",
+    ["", "x", "1", "1-3f", "1-3g-0", "-1-3f-0", "1-3f-0-0", "1-3f-0\n", "1-3f-\u0660",
      f"1-3f-{LAST_NUMBER + 1}", "9999999999999999-3f-0"],
 )  # fmt: skip
 def test_what_is_no_id_is_refused(text: str) -> None:
@@ -147,3 +147,8 @@ def test_a_filter_wants_what_matches_in_all_that_it_names() -> None:
     assert EventFilter(agent_id=AGENT).shards == SHARDS
     assert EventFilter(user_id=USER).shards == (shard_of_user(USER),)
     assert EventFilter(session_id=SESSION).shards == ("3f",)
+
+
+def test_an_id_is_taken_in_either_case() -> None:
+    """A shard in upper case is the same."""
+    assert EventId.parse("1-3F-0", "lastEventId") == EventId(1, "3f", 0)

@@ -64,6 +64,21 @@ local function act(key, session_id, due)
   end
 end
 
+-- What was set aside and can be read now is due again, or in time.
+local again = call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, limit)
+for _, session_id in ipairs(again) do
+  local session, why = look_up(SESSION .. session_id)
+  if why == 'unreadable' then
+    set_aside(session_id)
+  elseif why == 'missing' then
+    lost[#lost + 1] = session_id
+  else
+    if session and not call('ZSCORE', EXPIRE, session_id) then schedule(session_id, session) end
+    call('ZREM', UNREADABLE, session_id)
+  end
+end
+if #again == limit and #lost < limit then more = 1 end
+
 for _, key in ipairs({WARN, EXPIRE}) do
   local acted, passed = 0, 0
   repeat
@@ -77,19 +92,6 @@ for _, key in ipairs({WARN, EXPIRE}) do
   if acted == limit then more = 1 end
 end
 
-for _, session_id in ipairs(
-  call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, limit)
-) do
-  local session, why = look_up(SESSION .. session_id)
-  if why == 'unreadable' then
-    set_aside(session_id)
-  elseif why == 'missing' then
-    lost[#lost + 1] = session_id
-  else
-    if session and not call('ZSCORE', EXPIRE, session_id) then schedule(session_id, session) end
-    call('ZREM', UNREADABLE, session_id)
-  end
-end
 if warned + expired > 0 then outlive(EVENTS, now + SPARE) end
 
 if forgotten == 10 * limit then more = 1 end
