@@ -1,40 +1,29 @@
 """Deliveries: what happened goes to the registered endpoints, on every node, whichever comes first.
 
 Events move from the outbox into a queue for each endpoint, and from there, signed, to the endpoint.
-An endpoint that fails or is slow holds up nothing but its own queue.
+An endpoint that fails or is slow holds up nothing but its own queue, and one whose record or queue
+is damaged stops no other.
 """
 
 import asyncio
 import logging
-import random
-import socket
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-import aiohttp
-import msgspec
-
-from session_service import __version__
-from session_service.domain.errors import StoreUnavailable, TooManyWebhooks
-from session_service.domain.webhooks import (
-    Webhook,
-    WebhookPolicy,
-    host_of,
-    is_public,
-    read_secret,
-    signature,
-)
-from session_service.store.consumer import Consumer, Entry
+from session_service.delivery_worker import DeliveryWorker, about
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable, TooManyWebhooks
+from session_service.domain.events import Event
+from session_service.domain.webhooks import Webhook
+from session_service.store.availability import Availability
+from session_service.store.consumer import Batch, Consumer, Entry
 from session_service.store.records import unpack_event
-from session_service.store.webhooks import Delivery, Webhooks
+from session_service.store.webhooks import Webhooks, subject_of
+from session_service.webhook_client import WebhookClient
 
 _LOOK_SECONDS = 2.0  # between looks for webhooks, while there are none
 _INTERVAL_SECONDS = 0.25  # between looks for events
-_AWAY_SECONDS = 0.5  # until a store that was away is asked again
-_CLAIM_SECONDS = 1.0  # at most, between looks into a queue
-_UNDER_WAY = 16  # requests to one endpoint from this node
-_GONE = 410
+_SUBJECT = "webhook deliveries"
+_ENQUEUE = "enqueue"
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +31,13 @@ log = logging.getLogger(__name__)
 async def deliver_forever(webhooks: Webhooks, consumer: Consumer) -> None:
     """Deliver what happens to the registered webhooks. Ends by cancellation.
 
-    While there are none it costs a look now and then. A store that is away is waited for; any other
-    error is a defect and ends the deliveries.
+    While there are none it costs a look now and then. If the store is away, it is waited for. A
+    webhook, an event or a shard that cannot be processed does not stop the others, nor does a
+    defect stop the deliveries.
     """
-    async with _client(webhooks.policy) as client, asyncio.TaskGroup() as group:
+    if webhooks.policy.is_paused:
+        log.warning("webhooks are paused by SESSION_WEBHOOKS_PAUSED: events wait in their queues")
+    async with WebhookClient(webhooks.policy) as client, asyncio.TaskGroup() as group:
         await _Deliveries(webhooks, consumer, client, group).run()
 
 
@@ -56,40 +48,39 @@ class _Deliveries:
         self,
         webhooks: Webhooks,
         consumer: Consumer,
-        client: aiohttp.ClientSession,
+        client: WebhookClient,
         group: asyncio.TaskGroup,
     ) -> None:
         self._webhooks = webhooks
         self._consumer = consumer
         self._client = client
         self._group = group
-        self._couriers: dict[str, _Courier] = {}
-        self._is_adopted = False  # whether the settings' endpoints are registered
+        self._quarantine = webhooks.quarantine
+        self._workers: dict[str, DeliveryWorker] = {}
+        self._lost: Counter[str] = Counter()  # events, by webhooks whose queue cannot be written
+        self._store_of_workers = Availability("webhook deliveries")
 
     async def run(self) -> None:
-        is_away = False
+        """Move events until this is cancelled."""
+        store = Availability("webhooks")
         while True:
-            try:
-                pause = await self._step()
-            except StoreUnavailable as error:
-                if not is_away:
-                    log.warning("webhooks: store unavailable", extra={"reason": error.reason})
-                is_away, pause = True, _AWAY_SECONDS
-            else:
-                is_away = False
+            pause = self._quarantine.pause(_SUBJECT, _ENQUEUE)
+            if not pause:
+                pause = _INTERVAL_SECONDS
+                try:
+                    with self._quarantine.isolating(_SUBJECT, _ENQUEUE):
+                        pause = await self._step()
+                    store.answered()
+                except StoreUnavailable as error:
+                    await store.wait_after(error)
             await asyncio.sleep(pause)
 
     async def _step(self) -> float:
         """Do what there is to do; return for how long to pause then, in seconds."""
-        if not self._is_adopted:
-            try:
-                await self._webhooks.adopt_settings()
-            except TooManyWebhooks as error:
-                log.warning(
-                    "not all webhooks of the settings are registered", extra={"reason": str(error)}
-                )
-            self._is_adopted = True
         known = self._adopt(await self._webhooks.look())
+        if self._webhooks.must_adopt_settings:
+            await self._register_settings()
+            known = self._adopt(await self._webhooks.look())
         if not known:
             return _LOOK_SECONDS
         batches = await self._consumer.next(min(webhook.created_at for webhook in known))
@@ -97,171 +88,69 @@ class _Deliveries:
             return _INTERVAL_SECONDS
         # One that was registered before any of these happened is known after this look.
         known = self._adopt(await self._webhooks.look())
-        entries = [entry for batch in batches for entry in batch.entries]
-        await asyncio.gather(*(self._enqueue(webhook, entries) for webhook in known))
+        events = self._read(batches)
+        await asyncio.gather(*(self._enqueue(webhook, events) for webhook in known))
         await self._consumer.done(batches)
         if lost := sum(batch.lost for batch in batches):
             log.warning("events were trimmed before webhooks had them", extra={"events": lost})
         return 0 if any(batch.more for batch in batches) else _INTERVAL_SECONDS
 
-    async def _enqueue(self, webhook: Webhook, entries: Sequence[Entry]) -> None:
+    async def _register_settings(self) -> None:
+        try:
+            await self._webhooks.adopt_settings()
+        except TooManyWebhooks as error:
+            log.warning(
+                "not all webhooks of the settings are registered", extra={"reason": str(error)}
+            )
+
+    def _read(self, batches: Iterable[Batch]) -> list[tuple[Entry, Event]]:
+        """Decode the events, each once; those that cannot be read are left out for good."""
+        found = []
+        for batch in batches:
+            for entry in batch.entries:
+                try:
+                    found.append((entry, unpack_event(*entry)))
+                except RecordUnreadable as error:
+                    self._quarantine.left_out(f"event {entry.id}", _ENQUEUE, error)
+        return found
+
+    async def _enqueue(self, webhook: Webhook, events: Sequence[tuple[Entry, Event]]) -> None:
         wanted = [
             entry
-            for entry in entries
-            if entry.id.ms >= webhook.created_at
-            and webhook.target.wanted.matches(unpack_event(*entry))
+            for entry, event in events
+            if entry.id.ms >= webhook.created_at and webhook.target.wanted.matches(event)
         ]
+        subject = subject_of(webhook.id)
         if not wanted:
             return
-        if dropped := await self._webhooks.enqueue(webhook.id, wanted):
-            log.warning("webhook: queue is full", extra=_about(webhook) | {"dropped": dropped})
-        self._couriers[webhook.id].news.set()
+        dropped, is_queued = 0, False
+        if not self._quarantine.must_wait(subject, _ENQUEUE):
+            with self._quarantine.isolating(subject, _ENQUEUE):
+                dropped = await self._webhooks.enqueue(webhook.id, wanted)
+                is_queued = True
+        if not is_queued:
+            self._lost[webhook.id] += len(wanted)
+        elif lost := self._lost.pop(webhook.id, 0):
+            log.warning("webhook: events were lost", extra=about(webhook) | {"events": lost})
+        if dropped:
+            log.warning("webhook: queue is full", extra=about(webhook) | {"dropped": dropped})
+        if webhook.id in self._workers:
+            self._workers[webhook.id].news.set()
 
     def _adopt(self, webhooks: dict[str, Webhook]) -> list[Webhook]:
-        """Have a courier for each webhook that is on; return those."""
+        """Have a worker for each webhook that is on; return those."""
         known = {webhook.id: webhook for webhook in webhooks.values() if webhook.is_on}
-        for webhook_id in self._couriers.keys() - known.keys():
-            self._couriers.pop(webhook_id).task.cancel()
+        if self._webhooks.policy.is_paused:
+            return list(known.values())
+        for webhook_id in self._workers.keys() - known.keys():
+            self._workers.pop(webhook_id).task.cancel()
         for webhook_id, webhook in known.items():
-            courier = self._couriers.get(webhook_id)
-            if courier is None:
-                courier = _Courier(webhook, self._webhooks, self._client)
-                courier.task = self._group.create_task(courier.run(), name="webhook")
-                self._couriers[webhook_id] = courier
-            courier.webhook = webhook
+            worker = self._workers.get(webhook_id)
+            if worker is None:
+                worker = DeliveryWorker(
+                    webhook, self._webhooks, self._client, self._store_of_workers
+                )
+                worker.task = self._group.create_task(worker.run(), name="webhook")
+                self._workers[webhook_id] = worker
+            worker.webhook = webhook
         return list(known.values())
-
-
-class _Courier:
-    """Empties one webhook's queue, together with those of other nodes.
-
-    How many requests it makes at a time doubles with each success, and falls to one with a failure.
-    """
-
-    task: asyncio.Task[None]
-
-    def __init__(self, webhook: Webhook, webhooks: Webhooks, client: aiohttp.ClientSession) -> None:
-        self.webhook = webhook
-        self.news = asyncio.Event()
-        self._webhooks = webhooks
-        self._client = client
-        self._allowed = _UNDER_WAY
-        self._under_way = 0
-        self._is_failing = False
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            while True:
-                self.news.clear()
-                pause = _CLAIM_SECONDS
-                with suppress(StoreUnavailable):  # which is logged where events are read
-                    pause = await self._start_some(group)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self.news.wait()
-
-    async def _start_some(self, group: asyncio.TaskGroup) -> float:
-        """Start deliveries that are due; return when to look again, in seconds."""
-        free = self._allowed - self._under_way
-        if free <= 0:
-            return _CLAIM_SECONDS
-        claim = await self._webhooks.claim(self.webhook.id, free)
-        for delivery in claim.deliveries:
-            self._under_way += 1
-            group.create_task(self._deliver(delivery))
-        if claim.next_in_ms is None or len(claim.deliveries) == free:
-            return _CLAIM_SECONDS
-        return min(_CLAIM_SECONDS, claim.next_in_ms / 1000 + 0.001)
-
-    async def _deliver(self, delivery: Delivery) -> None:
-        try:
-            failure = await self._post(delivery)
-            if failure:
-                self._allowed = 1
-                if not self._is_failing:
-                    self._log(logging.WARNING, "webhook: endpoint fails", failure=failure)
-            else:
-                self._allowed = min(2 * self._allowed, _UNDER_WAY)
-                if self._is_failing:
-                    self._log(logging.INFO, "webhook: endpoint is back")
-            self._is_failing = bool(failure)
-            await self._settle(delivery, failure)
-        finally:
-            self._under_way -= 1
-            self.news.set()
-
-    async def _settle(self, delivery: Delivery, failure: str) -> None:
-        """Tell the store; where it stays away, the delivery is made again later."""
-        policy, webhook = self._webhooks.policy, self.webhook
-        delay = policy.delay_ms(delivery.failures + 1, random.random()) if failure else 0  # noqa: S311 - jitter
-        for _ in range(8):
-            try:
-                if failure == _status(_GONE) and await self._webhooks.switch(webhook.id, on=False):
-                    self._log(logging.WARNING, "webhook: endpoint is gone, and switched off")
-                outcome = await self._webhooks.settle(webhook.id, delivery, failure, delay)
-            except StoreUnavailable:
-                await asyncio.sleep(_AWAY_SECONDS)
-                continue
-            if outcome == "dead":
-                self._log(logging.WARNING, "webhook: delivery given up", event=delivery.event.id)
-            return
-
-    async def _post(self, delivery: Delivery) -> str:
-        """Make a delivery; returns in a word why it failed, or nothing."""
-        target, event = self.webhook.target, delivery.event
-        body = msgspec.json.encode(event.cloud_event())
-        timestamp = delivery.claimed_at // 1000
-        headers = {
-            "Content-Type": "application/cloudevents+json",
-            "webhook-id": event.id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(read_secret(target.secret), event.id, timestamp, body),
-        }
-        try:
-            async with self._client.post(
-                target.url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                return "" if 200 <= answer.status < 300 else _status(answer.status)
-        except TimeoutError:
-            return "TIMEOUT"
-        except aiohttp.ClientSSLError:
-            return "TLS"
-        except aiohttp.ClientConnectorError as error:
-            is_refused = isinstance(error.os_error, _AddressNotAllowedError)
-            return "ADDRESS_NOT_ALLOWED" if is_refused else "CONNECTION"
-        except (aiohttp.ClientError, OSError, ValueError):
-            return "CONNECTION"
-
-    def _log(self, level: int, message: str, **more: Any) -> None:
-        log.log(level, message, extra=_about(self.webhook) | more)
-
-
-class _AddressNotAllowedError(OSError):
-    """An endpoint's name leads to an address that is not public."""
-
-
-def _client(policy: WebhookPolicy) -> aiohttp.ClientSession:
-    """Make a client that connects to public addresses only, whatever a name is resolved to."""
-
-    def open_socket(address: Any) -> socket.socket:
-        family, kind, protocol, _, (host, *_) = address
-        if not policy.allow_private and not is_public(host):
-            raise _AddressNotAllowedError(0, "address is not public")
-        return socket.socket(family, kind, protocol)
-
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, socket_factory=open_socket),
-        timeout=aiohttp.ClientTimeout(total=policy.timeout_seconds),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"session-service/{__version__}"},
-        auto_decompress=False,
-    )
-
-
-def _status(status: int) -> str:
-    return f"HTTP_{status}"
-
-
-def _about(webhook: Webhook) -> dict[str, Any]:
-    """Return what a log line says of a webhook: never the path, which may have a secret."""
-    return {"webhook": webhook.id, "host": host_of(webhook.target.url)}

@@ -20,6 +20,15 @@ def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _keep_text(_: object, __: str, event: EventDict) -> EventDict:
+    """Restore the text of a line whose extra fields have one named ``event`` too."""
+    record = event.get("_record")
+    if record is not None and "event" in record.__dict__:
+        event["event_"] = record.__dict__["event"]
+        event["event"] = record.getMessage()
+    return event
+
+
 def set_up(level: str, form: str) -> None:
     """Send all logging to standard error. ``form`` is json, console, or auto for what fits it."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -27,6 +36,7 @@ def set_up(level: str, form: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _keep_text,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_request_id,
     ]

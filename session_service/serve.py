@@ -131,7 +131,7 @@ async def _serve_here(
         calls, keys, retention_ms, settings.events, history_ms, quarantine=quarantine
     )
     outbox = Outbox(calls, keys, quarantine)
-    webhooks = Webhooks(calls, keys, settings.webhooks)
+    webhooks = Webhooks(calls, keys, settings.webhooks, quarantine)
     deadlines = Deadlines(calls, keys, retention_ms, history_ms, quarantine)
     consumer = Consumer(calls, keys, quarantine=quarantine)
     background.run(sweep_forever(deadlines, outbox, settings.events, quarantine))

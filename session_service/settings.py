@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from session_service.domain.addresses import EVERYWHERE, Network, read_networks
 from session_service.domain.budgets import CONNECTIONS, IN_FLIGHT, TIMEOUT_MINUTES
 from session_service.domain.events import EventPolicy
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
@@ -251,9 +252,7 @@ class _Reader:
 
     def webhooks(self) -> WebhookPolicy:
         name = "SESSION_WEBHOOKS"
-        allow = self.choice(f"{name}_ALLOW_PRIVATE", "false", ("true", "false")) == "true"
-        text = self.secret(name)
-        targets, problems = read_targets(text or "[]", allow_private=allow)
+        targets, problems = read_targets(self.secret(name) or "[]")
         # Without the values: they have secrets.
         self.problems += [f"{name}{problem}" for problem in problems]
         hours = self.number(f"{name}_RETRY_HOURS", 24, above=0, high=720)
@@ -262,9 +261,21 @@ class _Reader:
             first_delay_ms=round(1000 * self.number(f"{name}_RETRY_SECONDS", 10, 0.01, 3600)),
             retry_ms=to_ms(60 * hours),
             max_queued=int(self.number(f"{name}_MAX_QUEUED", 100_000, 1, 10_000_000, whole=True)),
-            allow_private=allow,
+            allowed_networks=self.networks(f"{name}_ALLOW_NETWORKS", f"{name}_ALLOW_PRIVATE"),
             endpoints=targets,
+            is_paused=self.choice(f"{name}_PAUSED", "false", ("true", "false")) == "true",
         )
+
+    def networks(self, name: str, name_for_all: str) -> tuple[Network, ...]:
+        """Read networks, or all if the other variable is true."""
+        if self.choice(name_for_all, "false", ("true", "false")) == "true":
+            return EVERYWHERE
+        value = self._environment.get(name, "").strip()
+        try:
+            return read_networks(value)
+        except ValueError:
+            self._problem(name, value, "networks such as 10.0.0.0/8, fd00::/8, parted by commas")
+            return ()
 
     def number(
         self,

@@ -33,6 +33,8 @@ QUARANTINE_FIRST_SECONDS = 1.0  # until what failed on its own is tried again, d
 QUARANTINE_LONGEST_SECONDS = 60.0  # so a mended shard or webhook goes on within a minute
 QUARANTINE_FORGOTTEN_SECONDS = 300.0  # after which what nobody tries any more does not count
 QUARANTINE_LOG_LINES = 40  # a minute: there are 256 shards and 100 webhooks
+RETRY_AFTER_SECONDS = 3600.0  # at most, for an endpoint that asks for a pause
+PARKED_MS = 30 * 24 * 3_600_000  # deliveries wait or are parked for so long after the last use
 
 # Browsers
 PREFLIGHT_SECONDS = 600  # a browser asks again after that; a changed setting is seen by then

@@ -10,7 +10,10 @@ log = logging.getLogger(__name__)
 
 
 class Availability:
-    """The store, as one background task finds it. ``who`` stands before its log lines.
+    """The store, as one kind of background task finds it. ``who`` stands before its log lines.
+
+    If several tasks share it, each names itself: the first that finds the store away and the last
+    that finds it back are logged.
 
     Example::
 
@@ -25,17 +28,23 @@ class Availability:
 
     def __init__(self, who: str) -> None:
         self._who = who
-        self.is_away = False
+        self._waiting: set[str] = set()
 
-    def answered(self) -> None:
+    @property
+    def is_away(self) -> bool:
+        """Whether the store did not do what one of the tasks asked last."""
+        return bool(self._waiting)
+
+    def answered(self, task: str = "") -> None:
         """Note that the store did what it was asked; log it if it was away before."""
-        if self.is_away:
-            self.is_away = False
-            log.info("%s: store is back", self._who)
+        if task in self._waiting:
+            self._waiting.remove(task)
+            if not self._waiting:
+                log.info("%s: store is back", self._who)
 
-    async def wait_after(self, error: StoreUnavailable) -> None:
+    async def wait_after(self, error: StoreUnavailable, task: str = "") -> None:
         """Log that the store is away if that is new, and sleep until it may be asked again."""
-        if not self.is_away:
-            self.is_away = True
+        if not self._waiting:
             log.warning("%s: store unavailable", self._who, extra={"reason": error.reason})
+        self._waiting.add(task)
         await asyncio.sleep(AWAY_SECONDS)

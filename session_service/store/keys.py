@@ -38,8 +38,9 @@ A webhook's id names a shard as a session's does: that of its queue. A lane is a
 for one webhook, which are delivered one after the other.
 
 ``session-service:{00}:webhooks``
-    hash: webhooks by id, ``<0|1: is on> <createdAt in ms> <JSON>``; ``version``, which changes with
-    each change
+    hash: webhooks by id, ``<0|1: is on> <createdAt in ms> <JSON>``, with the end of the previous
+    secret, in ms, before the JSON of one whose secret was replaced; ``version``, which changes with
+    each change; ``settings``, a random mark from when the settings' endpoints were registered
 ``session-service:{3f}:webhook:queue:<webhook>``
     sorted set, all of score 0: ``<session> <event>`` of what is to be delivered, each lane in order
     (lua/webhooks/queue.lua)

@@ -47,7 +47,7 @@ class Quarantine:
         self._failing: dict[str, dict[str, _Failure]] = {}
         self._since: dict[str, float] = {}
         self._lines = _Lines(clock)
-        self.total = 0  # subjects that have begun to fail since the start of the process
+        self.total = 0  # subjects that began to fail, or were left out, since the start
 
     def __len__(self) -> int:
         """Return how many subjects fail now."""
@@ -102,6 +102,11 @@ class Quarantine:
             if not self._failing[subject]:
                 del self._failing[subject]
                 self._lines.recovered(subject, self._clock() - self._since.pop(subject))
+
+    def left_out(self, subject: str, work: str, error: Exception) -> None:
+        """Log and count what is not tried again, such as an event that cannot be read."""
+        self.total += 1
+        self._lines.failing(subject, work, error)
 
     def forget(self, subject: str) -> None:
         """Drop a subject that does not exist any more."""

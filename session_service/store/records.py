@@ -26,7 +26,8 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
 )
-from session_service.domain.events import Event, EventId
+from session_service.domain.events import EVENT_TYPES, Event, EventId
+from session_service.domain.ids import is_uuid
 from session_service.domain.messages import Message
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutConfig, to_minutes
@@ -103,15 +104,21 @@ def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id:
 
 
 def unpack_event(position: EventId, event: bytes) -> Event:
-    """Read an event of the outbox."""
-    kind, session_id, agent, user, *detail = event.decode().split(" ", 4)
+    """Read an event of the outbox; raises RecordUnreadable."""
+    try:
+        kind, session_id, agent, user, *detail = event.decode().split(" ", 4)
+        data = dict(_data(kind, position.ms, agent, user, detail[0])) if detail else {}
+    except (ValueError, OverflowError, OSError) as error:
+        raise RecordUnreadable from error
+    if kind not in EVENT_TYPES or not is_uuid(session_id) or position.ms > LATEST:
+        raise RecordUnreadable("no event of this version")
     return Event(
         position=position,
         type=kind,
         session_id=session_id,
         user_id=user,
         agent_id=agent,
-        data=dict(_data(kind, position.ms, agent, user, detail[0])) if detail else {},
+        data=data,
     )
 
 

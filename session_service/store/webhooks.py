@@ -1,13 +1,20 @@
 """Webhooks in the store: who is registered, and a queue for each (keys.py tells its form)."""
 
 import asyncio
+import os
+import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
-from session_service.domain.errors import TooManyWebhooks, WebhookNotFound
-from session_service.domain.events import Event, EventId
+from session_service.domain.errors import (
+    RecordUnreadable,
+    TooManyWebhooks,
+    ValidationFailed,
+    WebhookNotFound,
+)
+from session_service.domain.events import Event
 from session_service.domain.ids import SHARDS, new_webhook_id, shard_of_session
 from session_service.domain.webhooks import (
     MAX_WEBHOOKS,
@@ -22,12 +29,20 @@ from session_service.store import scripts
 from session_service.store.consumer import Entry
 from session_service.store.keys import Keys, KeySet
 from session_service.store.pipeline import Pipeline
-from session_service.store.records import unpack_event
+from session_service.store.quarantine import Quarantine
+from session_service.store.webhook_records import (
+    pack_webhook,
+    unpack_letter,
+    unpack_queued_event,
+    unpack_webhook,
+)
 
 MAX_DEAD = 10_000  # deliveries parked for an endpoint
 
 _KEPT_MS = 365 * 24 * 3_600_000
 _TOGETHER = 500  # deliveries in one call: about 5 ms of Redis
+_ID_CHARACTERS = 36  # of what should be an id, in the log
+_READ = "read"
 
 
 class Delivery(NamedTuple):
@@ -46,54 +61,101 @@ class Claim(NamedTuple):
     next_in_ms: int | None
 
 
-class _Record(msgspec.Struct, frozen=True):
-    """What is written down of a webhook."""
-
-    target: Target
-    is_from_settings: bool
-
-
 class Webhooks:
     """The registered webhooks. Every method raises StoreUnavailable.
 
-    Those that take the id of a webhook raise WebhookNotFound.
+    Those that take the id of a webhook raise WebhookNotFound, and RecordUnreadable if a key of the
+    webhook is not what it should be.
     """
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, policy: WebhookPolicy) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        keys: Keys,
+        policy: WebhookPolicy,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self.policy = policy
+        self.quarantine = Quarantine() if quarantine is None else quarantine
         self._pipeline = pipeline
         self._keys = keys
         self._registry = keys.of_shard(scripts.WEBHOOKS.keys, SHARDS[0])
         self._version = b""
         self._known: dict[str, Webhook] = {}
+        self._json: dict[str, bytes] = {}  # as they are stored
+        self._unreadable: set[str] = set()
+        self._mark = b""  # of the data set in which the settings' endpoints were registered
+        self._seen_mark = b""
 
     async def look(self) -> dict[str, Webhook]:
-        """Return all webhooks by id, as they are now. Cheap where nothing has changed."""
-        reply = await self._pipeline.run(
-            scripts.WEBHOOKS, self._registry, (self._version, _KEPT_MS)
-        )
+        """Return all readable webhooks by id, as they are now. Cheap if nothing has changed."""
+        version = b"" if self._may_read_again() else self._version
+        reply = await self._pipeline.run(scripts.WEBHOOKS, self._registry, (version, _KEPT_MS))
         if reply != b"same":
             values = dict(zip(reply[::2], reply[1::2], strict=True))
             self._version = values.pop(b"version", b"")
-            self._known = {key.decode(): _unpack(key.decode(), values[key]) for key in values}
+            self._seen_mark = values.pop(b"settings", b"")
+            self._read(values)
         return self._known
 
     async def get(self, webhook_id: str) -> Webhook:
         """Return a webhook."""
         webhook = (await self.look()).get(webhook_id)
         if webhook is None:
-            raise WebhookNotFound
+            raise RecordUnreadable if webhook_id in self._unreadable else WebhookNotFound
         return webhook
+
+    def _read(self, values: dict[bytes, bytes]) -> None:
+        before, self._unreadable, self._known, self._json = self._unreadable, set(), {}, {}
+        for key, value in values.items():
+            webhook_id = key.decode(errors="backslashreplace")[:_ID_CHARACTERS]
+            try:
+                self._known[webhook_id] = unpack_webhook(webhook_id, value)
+            except RecordUnreadable as error:
+                self._unreadable.add(webhook_id)
+                self.quarantine.failed(subject_of(webhook_id), _READ, error)
+            else:
+                self.quarantine.succeeded(subject_of(webhook_id), _READ)
+                self._json[webhook_id] = b"{" + value.partition(b" {")[2]
+        for webhook_id in before - self._unreadable - self._known.keys():
+            self.quarantine.forget(subject_of(webhook_id))
+
+    def _may_read_again(self) -> bool:
+        """Return whether a record that could not be read may have been mended by now."""
+        return any(
+            not self.quarantine.must_wait(subject_of(webhook_id), _READ)
+            for webhook_id in self._unreadable
+        )
 
     async def add(self, target: Target) -> Webhook:
         """Register an endpoint; raises TooManyWebhooks."""
         return await self._put(new_webhook_id(), target, is_from_settings=False)
 
+    @property
+    def must_adopt_settings(self) -> bool:
+        """Return whether the data set of the last look is not the one of ``adopt_settings``.
+
+        So it is at the start, and after the data were lost or replaced.
+        """
+        return self._mark != self._seen_mark or not self._mark
+
     async def adopt_settings(self) -> None:
         """Register the endpoints of the settings, and remove those that were in earlier ones.
 
-        Raises TooManyWebhooks.
+        Raises TooManyWebhooks if there is no room for all of them.
         """
+        too_many: TooManyWebhooks | None = None
+        try:
+            await self._adopt_settings()
+        except TooManyWebhooks as error:
+            too_many = error
+        self._mark = self._seen_mark = await self._pipeline.run(
+            scripts.WEBHOOKS_ADOPTED, self._registry, (os.urandom(8).hex(), _KEPT_MS)
+        )
+        if too_many is not None:
+            raise too_many
+
+    async def _adopt_settings(self) -> None:
         wanted = {settings_id(target.url): target for target in self.policy.endpoints}
         for webhook in list((await self.look()).values()):
             if webhook.is_from_settings and webhook.id not in wanted:
@@ -115,6 +177,33 @@ class Webhooks:
             scripts.WEBHOOK_SWITCH, self._registry, (webhook_id, int(on))
         )
         return changed == 1
+
+    async def rotate(self, webhook_id: str, secret: str, overlap_ms: int) -> Webhook:
+        """Replace the secret of a webhook; the last one is used beside it for the overlap.
+
+        Raises ValidationFailed for a webhook from the settings.
+        """
+        while True:
+            webhook = await self.get(webhook_id)
+            if webhook.is_from_settings:
+                raise ValidationFailed(
+                    "webhookId",
+                    "must not be of an endpoint in SESSION_WEBHOOKS:"
+                    " change its secret there, and name the last one as previousSecret",
+                )
+            target = replace(webhook.target, secret=secret, previous_secret=webhook.target.secret)
+            overlap_until = await self._pipeline.run(
+                scripts.WEBHOOK_ROTATE,
+                self._registry,
+                (
+                    webhook_id,
+                    self._json[webhook_id],
+                    pack_webhook(target, is_from_settings=False),
+                    overlap_ms,
+                ),
+            )
+            if overlap_until is not None:
+                return replace(webhook, target=target, overlap_until=overlap_until)
 
     async def sizes(self, webhook_ids: Iterable[str]) -> list[QueueSizes]:
         """Count what waits for each."""
@@ -140,35 +229,56 @@ class Webhooks:
 
     async def claim(self, webhook_id: str, count: int) -> Claim:
         """Take at most so many deliveries that are due, one of a session."""
-        now, due, *found = await self._pipeline.run(
+        now, due, dropped, *found = await self._pipeline.run(
             scripts.DELIVERY_CLAIM, self._queue(webhook_id), (count, self.policy.lease_ms)
         )
-        deliveries = [
-            Delivery(_unpack_event(event, body), int(failures), lease, now)
-            for event, lease, failures, body in zip(
-                found[1::5], found[2::5], found[3::5], found[4::5], strict=True
-            )
-        ]
+        if dropped:
+            error = RecordUnreadable(f"{dropped} deliveries of another form were dropped")
+            self.quarantine.left_out(f"queue of {subject_of(webhook_id)}", "claim", error)
+        deliveries = []
+        for session, event, lease, failures, body in zip(
+            *(found[n::5] for n in range(5)), strict=True
+        ):
+            try:
+                told = unpack_queued_event(event, body)
+            except RecordUnreadable as error:
+                await self._put_off(webhook_id, (session, event, lease), int(failures), error)
+            else:
+                deliveries.append(Delivery(told, int(failures), lease, now))
         return Claim(deliveries, max(0, due - now) if due else None)
+
+    async def _put_off(
+        self,
+        webhook_id: str,
+        lane: tuple[bytes, bytes, bytes],
+        failures: int,
+        error: RecordUnreadable,
+    ) -> None:
+        """Try a delivery later that this node cannot read, perhaps by a node of a newer version."""
+        subject = f"event {lane[1].decode(errors='backslashreplace')[:_ID_CHARACTERS]}"
+        self.quarantine.failed(subject, "deliver", error)
+        delay_ms = self.policy.delay_ms(failures + 1, random.random())  # noqa: S311 - jitter
+        if await self._settle(webhook_id, lane, "UNREADABLE", delay_ms) != b"failed":
+            self.quarantine.forget(subject)
 
     async def settle(
         self, webhook_id: str, delivery: Delivery, failure: str = "", delay_ms: int = 0
     ) -> str:
-        """Tell what became of a delivery; returns done, failed, dead, or late (settle.lua)."""
+        """Record what became of a delivery; returns done, failed, dead, or late (settle.lua)."""
+        event = delivery.event
+        lane = (event.session_id.encode(), event.id.encode(), delivery.lease)
+        return (await self._settle(webhook_id, lane, failure, delay_ms)).decode()
+
+    async def _settle(
+        self, webhook_id: str, lane: tuple[bytes, bytes, bytes], failure: str, delay_ms: int
+    ) -> bytes:
+        """``lane`` is the session, the event, and until when it was taken."""
         outcome: bytes = await self._pipeline.run(
             scripts.DELIVERY_SETTLE,
             self._queue(webhook_id),
-            (
-                delivery.event.session_id,
-                delivery.event.id,
-                delivery.lease,
-                failure,
-                delay_ms,
-                self.policy.retry_ms,
-                MAX_DEAD,
-            ),
+            (*lane, failure, delay_ms, self.policy.retry_ms, MAX_DEAD),
         )
-        return outcome.decode()
+        return outcome
 
     async def dead(self, webhook_id: str, offset: int, limit: int) -> tuple[list[DeadLetter], int]:
         """Return a page of what was given up, oldest first, and how many there are."""
@@ -176,14 +286,10 @@ class Webhooks:
         total, *found = await self._pipeline.run(
             scripts.DELIVERY_DEAD, self._queue(webhook_id), (offset, limit)
         )
-        letters = []
-        for event, since, body in zip(found[::3], found[1::3], found[2::3], strict=True):
-            failures, _, last, told = body.split(b" ", 3)
-            letters.append(
-                DeadLetter(
-                    _unpack_event(event, told), int(failures), last.decode(), int(float(since))
-                )
-            )
+        letters = [
+            unpack_letter(*parts)
+            for parts in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
         return letters, total
 
     async def replay(self, webhook_id: str, event_ids: Sequence[str] | None) -> int:
@@ -208,7 +314,7 @@ class Webhooks:
         return replayed
 
     async def _put(self, webhook_id: str, target: Target, *, is_from_settings: bool) -> Webhook:
-        record = msgspec.json.encode(_Record(target, is_from_settings))
+        record = pack_webhook(target, is_from_settings=is_from_settings)
         created = await self._pipeline.run(
             scripts.WEBHOOK_PUT, self._registry, (webhook_id, record, MAX_WEBHOOKS, _KEPT_MS)
         )
@@ -220,11 +326,6 @@ class Webhooks:
         return self._keys.of_webhook(scripts.DELIVERY_ENQUEUE.keys, webhook_id)
 
 
-def _unpack(webhook_id: str, value: bytes) -> Webhook:
-    is_on, created, json = value.split(b" ", 2)
-    record = msgspec.json.decode(json, type=_Record)
-    return Webhook(webhook_id, record.target, int(created), record.is_from_settings, is_on == b"1")
-
-
-def _unpack_event(event_id: bytes, body: bytes) -> Event:
-    return unpack_event(EventId.parse(event_id.decode(), "event"), body)
+def subject_of(webhook_id: str) -> str:
+    """Return what a webhook is called in the quarantine."""
+    return f"webhook {webhook_id}"

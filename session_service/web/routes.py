@@ -294,6 +294,19 @@ ROUTES = (
         _ONE_WEBHOOK,
     ),
     Route(
+        "POST",
+        f"{_WEBHOOK}/rotate",
+        webhook_handlers.rotate_webhook_secret,
+        "Rotate Webhook Secret",
+        "Replace the secret of a webhook. For overlapHours, deliveries have two signatures, by the"
+        " new secret and by the last one, so that receivers can change over",
+        200,
+        webhook_schemas.SecretRotated,
+        "The new secret",
+        (ValidationFailed, *_ONE_WEBHOOK),
+        body=webhook_schemas.RotateSecret,
+    ),
+    Route(
         "GET",
         f"{_WEBHOOK}/dead",
         webhook_handlers.list_dead_letters,

@@ -1,4 +1,4 @@
-"""One function an operation on webhooks (see handlers.py)."""
+"""One function an operation on webhooks (see handlers.py). Their ids are taken in either case."""
 
 from msgspec import UNSET
 
@@ -20,6 +20,8 @@ from session_service.web.webhook_schemas import (
     ListDeadLetters,
     ReplayDeadLetters,
     Replayed,
+    RotateSecret,
+    SecretRotated,
     WebhookCreated,
     WebhookInfo,
     WebhookList,
@@ -28,13 +30,15 @@ from session_service.web.webhook_schemas import (
 
 WEBHOOKS = "/api/messaging/webhooks"
 
+MS_PER_HOUR = 3_600_000
+
 _REMOVED = encode(WebhookRemoved("Webhook removed"))
 
 
 async def create_webhook(service: Service, given: CreateWebhook) -> Answer:
     """Register an endpoint."""
     webhooks = service.webhooks
-    check_url(given.url, allow_private=webhooks.policy.allow_private)
+    check_url(given.url, webhooks.policy.allowed_networks)
     secret = new_secret() if given.secret is UNSET else given.secret
     read_secret(secret)
     wanted = EventFilter(
@@ -57,20 +61,29 @@ async def list_webhooks(service: Service) -> Answer:
 
 async def get_webhook(service: Service, webhook_id: str) -> Answer:
     """Read a webhook."""
-    webhook = await service.webhooks.get(webhook_id)
-    (sizes,) = await service.webhooks.sizes([webhook_id])
+    webhook = await service.webhooks.get(webhook_id.lower())
+    (sizes,) = await service.webhooks.sizes([webhook.id])
     return Answer(200, encode(WebhookInfo.of(webhook, sizes)))
 
 
 async def delete_webhook(service: Service, webhook_id: str) -> Answer:
     """Remove a webhook."""
-    await service.webhooks.remove(webhook_id)
+    await service.webhooks.remove(webhook_id.lower())
     return Answer(200, _REMOVED)
+
+
+async def rotate_webhook_secret(service: Service, webhook_id: str, given: RotateSecret) -> Answer:
+    """Replace the secret."""
+    secret = new_secret() if given.secret is UNSET else given.secret
+    read_secret(secret)
+    overlap_ms = round(given.overlap_hours * MS_PER_HOUR)
+    webhook = await service.webhooks.rotate(webhook_id.lower(), secret, overlap_ms)
+    return Answer(200, encode(SecretRotated.of(webhook)))
 
 
 async def list_dead_letters(service: Service, webhook_id: str, given: ListDeadLetters) -> Answer:
     """List what was given up."""
-    letters, total = await service.webhooks.dead(webhook_id, given.offset, given.limit)
+    letters, total = await service.webhooks.dead(webhook_id.lower(), given.offset, given.limit)
     shown = [DeadLetterInfo.of(letter) for letter in letters]
     return Answer(200, encode(DeadLetterList(shown, total)))
 
@@ -80,4 +93,4 @@ async def replay_dead_letters(
 ) -> Answer:
     """Deliver again what was given up."""
     ids = None if given.ids is UNSET else given.ids
-    return Answer(200, encode(Replayed(await service.webhooks.replay(webhook_id, ids))))
+    return Answer(200, encode(Replayed(await service.webhooks.replay(webhook_id.lower(), ids))))

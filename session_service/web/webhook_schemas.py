@@ -8,6 +8,7 @@ from session_service.domain.events import EVENT_TYPES
 from session_service.domain.times import iso
 from session_service.domain.webhooks import (
     MAX_URL_LENGTH,
+    OVERLAP_HOURS,
     SECRET_IS,
     TYPES_ARE,
     DeadLetter,
@@ -27,6 +28,12 @@ Types = Annotated[
 ]
 
 
+Secret = Annotated[
+    str,
+    Meta(pattern="^whsec_[A-Za-z0-9+/]{32,88}={0,2}$", description=SECRET_IS),
+]
+
+
 class CreateWebhook(Request):
     """An endpoint to be registered. It is told of the events that match all that is given."""
 
@@ -41,16 +48,25 @@ class CreateWebhook(Request):
             examples=["https://hooks.example/sessions"],
         ),
     ]
-    secret: (
-        Annotated[
-            str,
-            Meta(pattern="^whsec_[A-Za-z0-9+/]{32,88}={0,2}$", description=SECRET_IS),
-        ]
-        | UnsetType
-    ) = UNSET
+    secret: Secret | UnsetType = UNSET
     types: Types | UnsetType = UNSET
     user_id: Uuid | UnsetType = UNSET
     agent_id: Uuid | UnsetType = UNSET
+
+
+class RotateSecret(Request):
+    """A new secret of a webhook; one is made if none is given."""
+
+    secret: Secret | UnsetType = UNSET
+    overlap_hours: Annotated[
+        float,
+        Meta(
+            ge=OVERLAP_HOURS[0],
+            le=OVERLAP_HOURS[2],
+            description=f"a number from {OVERLAP_HOURS[0]} to {OVERLAP_HOURS[2]}:"
+            " for so long deliveries are signed with both secrets",
+        ),
+    ] = OVERLAP_HOURS[1]
 
 
 class ListDeadLetters(Request):
@@ -115,6 +131,21 @@ class WebhookCreated(WebhookInfo):
         return cls(**_shown(webhook, sizes), secret=webhook.target.secret)
 
 
+class SecretRotated(Response):
+    """The webhook has a new secret."""
+
+    webhook_id: str
+    secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
+    previous_secret_until: Annotated[
+        Timestamp, Meta(description="until then deliveries are signed with both secrets")
+    ]
+
+    @classmethod
+    def of(cls, webhook: Webhook) -> "SecretRotated":
+        """Show the new secret."""
+        return cls(webhook.id, webhook.target.secret, iso(webhook.overlap_until or 0))
+
+
 class WebhookList(Response):
     """All registered endpoints."""
 
@@ -135,22 +166,26 @@ class DeadLetterInfo(Response):
     last_failure: Annotated[
         str,
         Meta(
-            description="HTTP_ and a status, or TIMEOUT, CONNECTION, TLS, ADDRESS_NOT_ALLOWED",
+            description="HTTP_ and a status, or TIMEOUT, CONNECTION, TLS, ADDRESS_NOT_ALLOWED,"
+            " UNREADABLE, INTERNAL",
             examples=["HTTP_503"],
         ),
     ]
     dead_since: Timestamp
-    event: Annotated[dict[str, Any], Meta(description="the event, as it was to be delivered")]
+    event: Annotated[
+        dict[str, Any] | None,
+        Meta(description="the event, as it was to be delivered; null: it cannot be read"),
+    ]
 
     @classmethod
     def of(cls, letter: DeadLetter) -> "DeadLetterInfo":
         """Show a dead letter."""
         return cls(
-            id=letter.event.id,
+            id=letter.event_id,
             attempts=letter.failures,
             last_failure=letter.last_failure,
             dead_since=iso(letter.dead_since),
-            event=letter.event.cloud_event(),
+            event=letter.event.cloud_event() if letter.event else None,
         )
 
 

@@ -5,7 +5,14 @@ from uuid import uuid4
 
 import pytest
 
-from session_service.domain.webhooks import MAX_WEBHOOKS, WebhookPolicy, read_secret
+from session_service.domain.times import iso
+from session_service.domain.webhooks import (
+    MAX_WEBHOOKS,
+    Target,
+    WebhookPolicy,
+    read_secret,
+    settings_id,
+)
 from session_service.store.consumer import Consumer
 from session_service.store.keys import Keys
 from session_service.store.pipeline import Pipeline
@@ -69,8 +76,8 @@ async def test_what_is_asked_for_is_kept(client: Client) -> None:
     [
         ({"url": "ftp://hooks.example/"}, "url", "http:// or https://"),
         ({"url": 5}, "url", "not a number"),
-        ({"url": "http://127.0.0.1:9/"}, "url", "SESSION_WEBHOOKS_ALLOW_PRIVATE"),
-        ({"url": "http://[::ffff:10.0.0.1]/"}, "url", "SESSION_WEBHOOKS_ALLOW_PRIVATE"),
+        ({"url": "http://127.0.0.1:9/"}, "url", "SESSION_WEBHOOKS_ALLOW_NETWORKS"),
+        ({"url": "http://[::ffff:10.0.0.1]/"}, "url", "SESSION_WEBHOOKS_ALLOW_NETWORKS"),
         ({"url": "https://a:hush@hooks.example/"}, "url", "without a user name"),
         ({"secret": "hush"}, "secret", "whsec_ and 24 to 64 bytes in base64"),
         ({"types": []}, "types", "one or more of created, message"),
@@ -109,7 +116,7 @@ async def test_there_is_a_bound(client: Client, webhooks: Webhooks) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", ""), ("DELETE", ""), ("GET", "/dead"), ("POST", "/dead/replay")],
+    [("GET", ""), ("DELETE", ""), ("GET", "/dead"), ("POST", "/dead/replay"), ("POST", "/rotate")],
 )
 @pytest.mark.parametrize("webhook_id", [ID, "version", "x"])
 async def test_an_unknown_one_is_not_found(
@@ -135,6 +142,80 @@ async def test_a_removed_one_is_gone(client: Client) -> None:
     assert (answer.status, await answer.json()) == (200, {"message": "Webhook removed"})
     await assert_error(await client.delete(url), 404, "WEBHOOK_NOT_FOUND")
     await assert_error(await client.get(url), 404, "WEBHOOK_NOT_FOUND")
+
+
+class TestRotate:
+    """A new secret."""
+
+    async def test_the_last_secret_is_used_beside_the_new_one(
+        self, client: Client, webhooks: Webhooks
+    ) -> None:
+        """For a day, if nothing else is asked for; the rest of the webhook stays as it was."""
+        before = await register(client, types=["ended"])
+        answer = await client.post(f"{WEBHOOKS}/{before['webhookId']}/rotate", json={})
+        assert answer.status == 200, await answer.text()
+        rotated = await answer.json()
+        assert rotated["secret"] not in {before["secret"], ""}
+        webhook = await webhooks.get(before["webhookId"])
+        target = webhook.target
+        assert (target.secret, target.previous_secret) == (rotated["secret"], before["secret"])
+        hours = ((webhook.overlap_until or 0) - webhook.created_at) / 3_600_000
+        assert 24 <= hours < 24.1
+        assert rotated["previousSecretUntil"] == iso(webhook.overlap_until or 0)
+        assert target.wanted.types == frozenset(("ended",))
+        assert webhook.is_on
+
+    async def test_the_secret_and_the_overlap_can_be_chosen(
+        self, client: Client, webhooks: Webhooks
+    ) -> None:
+        """0 hours end the last secret at once; another rotation drops the one before the last."""
+        webhook_id = (await register(client))["webhookId"]
+        for overlap in (1.5, 0):
+            answer = await client.post(
+                f"{WEBHOOKS}/{webhook_id}/rotate", json={"secret": SECRET, "overlapHours": overlap}
+            )
+            assert (answer.status, (await answer.json())["secret"]) == (200, SECRET)
+        webhook = await webhooks.get(webhook_id)
+        assert webhook.target.previous_secret == SECRET
+        assert webhook.signatures("1-3f-0", webhook.overlap_until or 0, b"").count("v1,") == 1
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [({"secret": "hush"}, "secret"), ({"overlapHours": 169}, "overlapHours"),
+         ({"overlapHours": -1}, "overlapHours"), ({"overlapHours": "1"}, "overlapHours")],
+    )  # fmt: skip
+    async def test_what_is_not_allowed_is_told(
+        self, client: Client, fields: dict[str, Any], field: str
+    ) -> None:
+        """The message names the field, and nothing changes."""
+        webhook = await register(client)
+        path = f"{WEBHOOKS}/{webhook['webhookId']}/rotate"
+        error = await assert_error(await client.post(path, json=fields), 400, "VALIDATION_ERROR")
+        assert error["details"] == field
+        assert "hush" not in error["message"]
+
+    async def test_one_of_the_settings_is_rotated_there(
+        self, client: Client, calls: Pipeline
+    ) -> None:
+        """The message names the setting."""
+        policy = WebhookPolicy(endpoints=(Target(URL, SECRET),))
+        await Webhooks(calls, Keys("test"), policy).adopt_settings()
+        path = f"{WEBHOOKS}/{settings_id(URL)}/rotate"
+        error = await assert_error(await client.post(path, json={}), 400, "VALIDATION_ERROR")
+        assert "SESSION_WEBHOOKS" in error["message"]
+        assert "previousSecret" in error["message"]
+
+
+async def test_an_id_is_taken_in_either_case(client: Client) -> None:
+    """As clients that format UUIDs in upper case send it, on every operation."""
+    webhook_id = (await register(client))["webhookId"]
+    url = f"{WEBHOOKS}/{webhook_id.upper()}"
+    for method, path in (
+        ("GET", ""), ("GET", "/dead"), ("POST", "/dead/replay"), ("POST", "/rotate"), ("DELETE", "")
+    ):  # fmt: skip
+        body: Any = {} if method == "POST" else None
+        answer = await client.request(method, url + path, json=body)
+        assert answer.status == 200, await answer.text()
 
 
 @pytest.mark.parametrize(

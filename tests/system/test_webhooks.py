@@ -269,7 +269,7 @@ async def test_a_private_address_is_not_connected_to(
 def test_a_bad_endpoint_stops_the_start(start: Start) -> None:
     """With a line for each problem, and no secret."""
     service: ServiceProcess = start(
-        REDIS_URL="memory://", SESSION_WEBHOOKS='[{"url": "http://localhost", "secret": "hush"}]'
+        REDIS_URL="memory://", SESSION_WEBHOOKS='[{"url": "ftp://localhost", "secret": "hush"}]'
     )
     assert service.wait() == 2
     assert [line.partition(" ")[0] for line in service.stderr.splitlines()] == [

@@ -54,3 +54,11 @@ def test_on_a_terminal_a_line_is_for_people(capsys: pytest.CaptureFixture[str]) 
     logs.set_up("info", "console")
     logging.getLogger("session_service.x").info("happened")
     assert "happened" in capsys.readouterr().err
+
+
+def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """A field named event is shown beside the line's text, under another name."""
+    logs.set_up("info", "json")
+    logging.getLogger("session_service.x").warning("given up", extra={"event": "1-3f-0"})
+    said = json.loads(capsys.readouterr().err)
+    assert (said["event"], said["event_"]) == ("given up", "1-3f-0")

@@ -91,7 +91,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_problems_of_webhooks_are_told_without_their_secrets() -> None:
     """With the place and what is allowed, beside those of other settings."""
-    found = problems(PORT="x", SESSION_WEBHOOKS='[{"url": "http://10.0.0.1", "secret": "hush"}]')
+    found = problems(PORT="x", SESSION_WEBHOOKS='[{"url": "ftp://10.0.0.1", "secret": "hush"}]')
     assert [line.partition(" ")[0] for line in found] == [
         "PORT='x'",
         "SESSION_WEBHOOKS[0].url",

@@ -6,15 +6,18 @@ import hmac
 
 import pytest
 
+from session_service.domain.addresses import EVERYWHERE, is_public, read_networks
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.ids import shard_of_session
 from session_service.domain.webhooks import (
+    Target,
+    Webhook,
     WebhookPolicy,
     check_url,
-    is_public,
     new_secret,
     read_secret,
     read_targets,
+    retry_after_seconds,
     settings_id,
     signature,
 )
@@ -79,7 +82,10 @@ def test_about_a_dozen_attempts_fit_into_a_day() -> None:
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "0.1.2.3", "224.0.0.1", "255.255.255.255", "192.0.2.1", "::", "::1", "fe80::1%eth0",
         "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
-        "2002:7f00:1::", "localhost", "",
+        "2002:7f00:1::", "localhost", "", "64:ff9b:1::1", "fec0::1", "::10.0.0.1", "::8.8.8.8",
+        "168.63.129.16", "192.0.0.192", "192.88.99.1", "3fff::1", "5f00::1", "100.100.100.200",
+        "2001::1", "2001:db8::1", "2002:808:808::", "3ffe::1", "fd00:ec2::254", "198.18.0.1",
+        "240.0.0.1", "100::1", "64:ff9b::a83f:8110", "::ffff:168.63.129.16",
     ],
 )  # fmt: skip
 def test_an_address_of_a_private_network_is_not_public(address: str) -> None:
@@ -104,7 +110,7 @@ def test_others_are_public(address: str) -> None:
 )  # fmt: skip
 def test_an_endpoint_may_be(url: str) -> None:
     """Any http or https URL of a public host."""
-    check_url(url, allow_private=False)
+    check_url(url)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +136,7 @@ def test_an_endpoint_may_be(url: str) -> None:
 def test_an_endpoint_may_not_be(url: str, problem: str) -> None:
     """The message names what is allowed, and does not repeat the URL."""
     with pytest.raises(ValidationFailed) as caught:
-        check_url(url, allow_private=False)
+        check_url(url)
     assert problem in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -138,7 +144,54 @@ def test_an_endpoint_may_not_be(url: str, problem: str) -> None:
 def test_private_ones_can_be_allowed() -> None:
     """For receivers in one's own network."""
     for url in ("http://127.0.0.1:3000/", "http://localhost/", "http://receiver:8080/"):
-        check_url(url, allow_private=True)
+        check_url(url, EVERYWHERE)
+
+
+NETWORKS = read_networks("10.1.0.0/16, 127.0.0.1, fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.1.2.3", True), ("10.2.0.1", False), ("::ffff:10.1.2.3", True), ("127.0.0.1", True),
+        ("127.0.0.2", False), ("fd12::1", True), ("fe80::1", False), ("1.1.1.1", True),
+        ("64:ff9b::a01:203", True), ("169.254.169.254", False),
+    ],
+)  # fmt: skip
+def test_networks_are_allowed_one_by_one(address: str, *, expected: bool) -> None:
+    """Those that are named, and no other private one."""
+    assert WebhookPolicy(allowed_networks=NETWORKS).allows(address) is expected
+
+
+def test_localhost_is_allowed_with_its_network() -> None:
+    """A name that is known without a look-up."""
+    check_url("http://localhost/", NETWORKS)
+    with pytest.raises(ValidationFailed):
+        check_url("http://localhost/", read_networks("10.0.0.0/8"))
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120), ("0", 0), ("999999999", 3600), ("-5", 0), ("soon", 0), ("", 0), ("²", 0),
+        ("1.5", 0), ("Thu, 01 Jan 1970 00:01:40 GMT", 90), ("Wed, 21 Oct 2026 07:28:00 GMT", 3600),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("9" * 400, 3600),
+    ],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float) -> None:
+    """Bounded by an hour; anything else counts as absent."""
+    assert retry_after_seconds(value, 10.0) == seconds
+
+
+def test_two_secrets_make_two_signatures() -> None:
+    """Until the overlap is over; one of the settings has no end."""
+    target = Target("https://a.example", SECRET, previous_secret=new_secret())
+    both = Webhook("id", target, 0, False, True, overlap_until=1000)
+    new, old = both.signatures("1-3f-0", 999, b"{}").split(" ")
+    assert new == signature(read_secret(SECRET), "1-3f-0", 0, b"{}")
+    assert old == signature(read_secret(target.previous_secret), "1-3f-0", 0, b"{}")
+    assert both.signatures("1-3f-0", 1000, b"{}").count("v1,") == 1
+    assert Webhook("id", target, 0, True, True).signatures("x", 9**15, b"{}").count("v1,") == 2
 
 
 def test_endpoints_of_the_settings() -> None:
@@ -148,7 +201,7 @@ def test_endpoints_of_the_settings() -> None:
         ' "userId": "6F1C0F52-7a3e-4c55-9d0a-2b7f4e8a1c90"},'
         f' {{"url": "https://b.example", "secret": "{SECRET}"}}]'
     )
-    (first, second), problems = read_targets(text, allow_private=False)
+    (first, second), problems = read_targets(text)
     assert problems == []
     assert (first.url, first.wanted.types) == ("https://a.example", frozenset(("ended",)))
     assert first.wanted.user_id == "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
@@ -158,13 +211,23 @@ def test_endpoints_of_the_settings() -> None:
     assert shard_of_session(settings_id(first.url)) == settings_id(first.url)[:2]
 
 
+def test_endpoints_of_the_settings_may_have_any_address() -> None:
+    """The operator chose them; the last secret can be named beside the new one."""
+    text = (
+        f'[{{"url": "http://localhost:8080/", "secret": "{SECRET}", "previousSecret": "{SECRET}"}}]'
+    )
+    (target,), problems = read_targets(text)
+    assert (problems, target.previous_secret) == ([], SECRET)
+    assert "previousSecret" in read_targets(text.replace(f'"{SECRET}"}}', '"hush"}'))[1][0]
+
+
 def test_every_problem_of_the_settings_is_told_without_a_secret() -> None:
     """One sentence each, with the place."""
     text = (
         '[{"url": "ftp://x", "secret": "hush"}, 1,'
         f' {{"url": "https://a.example", "secret": "{SECRET}", "types": [], "agentId": 5, "x": 1}}]'
     )
-    targets, problems = read_targets(text, allow_private=False)
+    targets, problems = read_targets(text)
     assert targets == ()
     assert [problem.partition(" ")[0] for problem in problems] == [
         "[0].url", "[0].secret", "[1]", "[2]", "[2].types", "[2].agentId"
@@ -175,7 +238,7 @@ def test_every_problem_of_the_settings_is_told_without_a_secret() -> None:
 @pytest.mark.parametrize("text", ["{}", "x", '"https://a.example"', "[" * 100_000])
 def test_settings_that_are_no_array(text: str) -> None:
     """One problem."""
-    assert len(read_targets(text, allow_private=False)[1]) == 1
+    assert len(read_targets(text)[1]) == 1
 
 
 def test_the_signature_is_hmac_sha256_of_id_time_and_body() -> None:

@@ -3,6 +3,7 @@
 -- ARGV   1 how many the queue holds at most  2... event, as in the outbox, of each; in order
 -- Reply  {how many were new, how many of those were dropped because the queue was full}
 
+go_on_when_memory_is_full()
 local room = ARGV[1] - call('ZCARD', QUEUE)
 local new, dropped = 0, 0
 local last = {}
@@ -11,6 +12,7 @@ for n = 2, #ARGV, 2 do
   local ms, shard, number = string.match(event, '^(%d+)%-(%x%x)%-(%d+)$')
   local before = last[shard] or call('HGET', STATE, shard) or '0-0'
   local last_ms, last_number = string.match(before, '^(%d+)%-(%d+)$')
+  if not last_ms then last_ms, last_number = '0', '0' end  -- we did not write that
   if ms - last_ms > 0 or (ms == last_ms and number - last_number > 0) then
     last[shard] = ms .. '-' .. number
     new = new + 1

@@ -16,6 +16,7 @@ local function take(key)
   local waiting = redis.pcall('XPENDING', key, group, '-', '+', most)
   if waiting.err then
     if call('EXISTS', key) == 0 then return {} end
+    call('XGROUP', 'DESTROY', key, group)  -- goes on when memory is full, as its first write takes none
     call('XGROUP', 'CREATE', key, group, ARGV[4] .. '-0')
     waiting = {}
   end

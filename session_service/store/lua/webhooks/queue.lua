@@ -13,13 +13,21 @@ local function member(session, event)
   return session .. ' ' .. start .. string.char(96 + #number) .. number
 end
 
--- Returns the first event of a lane, if there is one.
+-- Returns the first event of a lane, if there is one. Members that we did not write are removed.
 local function first(session)
-  local found = call('ZRANGEBYLEX', QUEUE, '[' .. session .. ' ', '(' .. session .. '!', 'LIMIT', 0, 1)[1]
-  if not found then return end
-  local start, number = string.match(found, '^%S+ (%d+%-%x%x%-)%l(%d+)$')
-  return start .. number
+  while true do
+    local found =
+      call('ZRANGEBYLEX', QUEUE, '[' .. session .. ' ', '(' .. session .. '!', 'LIMIT', 0, 1)[1]
+    if not found then return end
+    local start, number = string.match(found, '^%S+ (%d+%-%x%x%-)%l(%d+)$')
+    if start then return start .. number end
+    call('ZREM', QUEUE, found)
+  end
 end
+
+-- When Redis is out of memory it refuses a script only at its first write, and only if that takes
+-- memory. Deliveries go on then, because they free memory: this write takes none.
+local function go_on_when_memory_is_full() keep(STATE) end
 
 local function push(event, session, body)
   call('ZADD', QUEUE, 0, member(session, event))

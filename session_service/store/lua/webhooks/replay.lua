@@ -12,8 +12,8 @@ local replayed = 0
 for _, event in ipairs(events) do
   if call('ZREM', DEAD, event) == 1 then
     local body = call('HGET', BODIES, event)
-    if body then
-      local _, _, _, told = parse(body)
+    local _, _, _, told = parse(body or '')
+    if told and session_of(told) then
       push(event, session_of(told), told)
       replayed = replayed + 1
     end

@@ -27,7 +27,7 @@ end
 local session, event, failure = ARGV[1], ARGV[2], ARGV[4]
 local lease = call('ZSCORE', LEASED, session)
 local body = call('HGET', BODIES, event)
-if not lease or lease - ARGV[3] ~= 0 or not body then return 'late' end
+if not lease or lease - ARGV[3] ~= 0 or not parse(body or '') then return 'late' end
 call('ZREM', LEASED, session)
 
 local outcome, due = 'done', now
