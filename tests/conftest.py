@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
 from redis.asyncio import Redis
 
+from session_service.domain.budgets import CONNECTIONS
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.store.connection import connect, pipeline
@@ -134,12 +135,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 class ServiceUnderTest(BaseTestServer):
     """The server that runs in production, on a free port of 127.0.0.1."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, max_connections: int = CONNECTIONS) -> None:
         self.service = service
+        self._max_connections = max_connections
         super().__init__(host="127.0.0.1")
 
     async def _make_runner(self, **_: Any) -> web.ServerRunner:
-        return web.ServerRunner(Server(self.service))
+        return web.ServerRunner(Server(self.service, self._max_connections))
 
 
 @pytest.fixture

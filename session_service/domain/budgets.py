@@ -65,7 +65,10 @@ BODIES_BYTES = 32 * MIB  # 2,000 bodies of which nothing has arrived, or 120 tha
 # Responses that have not been read, of a process
 UNREAD_SECONDS = 10.0  # for a client that reads nothing
 UNREAD_BYTES = 32 * MIB  # 32 full pages, or 1,600 streams that are not read
-KERNEL_BYTES = 64 * KIB  # of a stream or socket in the kernel, which would take megabytes
+# What the kernel may hold for a client: it takes twice that, and by itself up to 4 MiB. A client is
+# seen to read only when a third of it is free.
+KERNEL_BYTES = 128 * KIB  # a page needs 1 s at a round trip of 100 ms, and a client 9 KB/s
+STREAM_KERNEL_BYTES = 64 * KIB
 
 # Sockets
 SOCKET_PACKET_BYTES = 128 * KIB  # a message of 4,000 characters, all escapes (48 KB), with 74 KiB
@@ -77,5 +80,6 @@ CLIENT_MESSAGE_ID_CHARACTERS = 128  # a client's own id of a message; most are U
 EXPECTED_BROADCASTS = 100  # of a room: messages under way that its members sent
 HANDSHAKE_SECONDS = 5.0  # for a client to connect after its handshake; clients do it at once
 HANDSHAKES = 10_000  # that wait, some 200 bytes each; one more forgets the oldest
+
 # Records
 UNREADABLE_LOG_LINES = 40  # a minute: after a rollback there may be thousands of sessions

@@ -9,8 +9,6 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
-from session_service.domain.budgets import KERNEL_BYTES
-
 FAREWELL_SECONDS = 1.0  # for the last words to a client that has not read
 _LOOK_SECONDS = 1e-5  # a connection, at most once in which idle ones are looked for
 
@@ -30,11 +28,11 @@ def connection_of(request: web.BaseRequest) -> Connection:
     return cast("Connection", request.protocol)
 
 
-def bound_kernel_buffer(transport: asyncio.BaseTransport) -> None:
-    """Have the kernel buffer little, so that a client that does not read is noticed."""
+def bound_kernel_buffer(transport: asyncio.BaseTransport, size: int) -> None:
+    """Have the kernel buffer that many bytes, so that a client that does not read is noticed."""
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def abort(transport: asyncio.Transport) -> None:

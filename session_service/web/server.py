@@ -16,12 +16,18 @@ from session_service.domain.budgets import (
     FIRST_REQUEST_SECONDS,
     HEAD_SECONDS,
     IDLE_SECONDS,
+    KERNEL_BYTES,
     RESERVED_CONNECTIONS,
     UNREAD_SECONDS,
 )
 from session_service.domain.errors import ServiceError
 from session_service.web.app import App
-from session_service.web.connections import FAREWELL_SECONDS, ConnectionTable, abort
+from session_service.web.connections import (
+    FAREWELL_SECONDS,
+    ConnectionTable,
+    abort,
+    bound_kernel_buffer,
+)
 from session_service.web.decoding import MAX_BODY_BYTES
 from session_service.web.errors import (
     ANSWERS,
@@ -89,6 +95,7 @@ class _Protocol(web.RequestHandler):
         self._look_again_in(FIRST_REQUEST_SECONDS)
         # uvloop would write the answers of a turn at its end; at once, clients go on meanwhile.
         to_client.set_write_buffer_limits(high=0)
+        bound_kernel_buffer(to_client, KERNEL_BYTES)
 
     def serve_only_probes(self, handler: Any) -> None:
         """Have all requests answered by another handler than the server's."""

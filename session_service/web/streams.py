@@ -19,7 +19,11 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from session_service.domain.budgets import STREAM_OVERLOADED_SECONDS, STREAM_RETRY_SECONDS
+from session_service.domain.budgets import (
+    STREAM_KERNEL_BYTES,
+    STREAM_OVERLOADED_SECONDS,
+    STREAM_RETRY_SECONDS,
+)
 from session_service.domain.errors import ServiceError
 from session_service.domain.events import LAST_TYPES, Event
 from session_service.store.feed import FellBehindError, Reset, Subscription
@@ -80,7 +84,7 @@ class EventStream:
                 return request.transport.write(_head(self))
             connection = connection_of(request)
             connection.when_lost, connection.farewell = subscription.close, _SLOW
-            bound_kernel_buffer(request.transport)
+            bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
             await _write(request, _head(self) + _opening(subscription))
             await self._write_events(request)
         except FellBehindError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from session_service.domain.budgets import SOCKET_PACKET_BYTES
+from session_service.domain.budgets import SOCKET_PACKET_BYTES, STREAM_KERNEL_BYTES
 from session_service.domain.errors import ServiceError
 from session_service.web.admission import Admission
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
@@ -131,7 +131,7 @@ class SocketAnswer:
                     await websocket.close()
 
         if request.transport is not None:
-            bound_kernel_buffer(request.transport)
+            bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
         await self._application(_scope(request, "websocket"), receive, send)
         return None if websocket.prepared else error_answer(SocketRefused())
 

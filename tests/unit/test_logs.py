@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from session_service import logs
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,46 @@ def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -
     logging.getLogger("session_service.x").warning("given up", extra={"event": "1-3f-0"})
     said = json.loads(capsys.readouterr().err)
     assert (said["event"], said["event_"]) == ("given up", "1-3f-0")
+
+
+async def test_a_throttled_line_is_written_once_a_second_and_counts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once the first time, and then at the end of each second in which it was due."""
+    monkeypatch.setattr(logs, "_THROTTLE_SECONDS", 0.2)
+    line = logs.Throttled(logging.getLogger("session_service.x"), "refused")
+
+    def counts() -> list[int]:
+        return [vars(record)["count"] for record in caplog.records]
+
+    for _ in range(1000):
+        line.log(reason="x")
+    assert counts() == [1]
+    await wait_until(lambda: len(counts()) == 2)
+    assert counts() == [1, 999]
+    line.log(reason="y")
+    await wait_until(lambda: len(counts()) == 3)
+    assert vars(caplog.records[-1])["reason"] == "y"
+
+
+async def test_a_line_about_many_requests_has_no_request_id(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first line has the one it is about."""
+    monkeypatch.setattr(logs, "_THROTTLE_SECONDS", 0.05)
+    logs.set_up("info", "json")
+    logs.REQUEST_ID.set("abc")
+    line = logs.Throttled(logging.getLogger("session_service.x"), "refused")
+    for _ in range(3):
+        line.log()
+    written = capsys.readouterr().err
+
+    def lines() -> list[str]:
+        nonlocal written
+        written += capsys.readouterr().err
+        return written.splitlines()
+
+    await wait_until(lambda: len(lines()) == 2)
+    first, second = map(json.loads, lines())
+    assert (first["request_id"], first["count"]) == ("abc", 1)
+    assert ("request_id" in second, second["count"]) == (False, 2)

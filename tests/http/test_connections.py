@@ -1,0 +1,187 @@
+"""Connections: how many, for how long without a request, and probes when there is no place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from session_service.web import server
+from session_service.web.server import Server
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, create
+from tests.conftest import ServiceUnderTest
+from tests.raw import GET, HALF, Raw
+from tests.sse import EVENTS
+
+MOST = 4  # connections
+PROBES = ["/healthz", "/readyz"]
+
+Connect = Callable[[], Awaitable[Raw]]
+
+
+@pytest.fixture
+def store_url() -> str:
+    return "memory://"  # what is tested here does not depend on the store
+
+
+@pytest.fixture
+async def port(service: Service, aiohttp_client: Callable[..., Any]) -> int:
+    """Where a service listens that has few places."""
+    client: Client = await aiohttp_client(ServiceUnderTest(service, MOST))
+    assert client.port is not None
+    return client.port
+
+
+@pytest.fixture
+async def connect(port: int) -> AsyncIterator[Connect]:
+    """Connect to it."""
+    async with AsyncExitStack() as stack:
+
+        async def connect() -> Raw:
+            return await stack.enter_async_context(await Raw.to(port))
+
+        yield connect
+
+
+async def test_the_connection_idle_longest_makes_room(connect: Connect) -> None:
+    """The new one is served, and those that were used later stay."""
+    raws = [await connect() for _ in range(MOST)]
+    for raw in [*raws[1:], raws[0]]:
+        assert (await raw.get("/healthz"))[0] == 200
+    for made_room in raws[1:3]:
+        assert (await (await connect()).get("/api/messaging/sessions"))[0] == 200
+        assert await made_room.rest() == b""
+    for stays in (raws[0], raws[3]):
+        assert (await stays.get("/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost:"], ids=["nothing", "half"])
+async def test_a_table_full_of_silent_connections_is_no_outage(
+    connect: Connect, sent: bytes
+) -> None:
+    """Probes and requests on new connections are answered however many of them there are."""
+    silent = []
+    for _ in range(3 * MOST):
+        silent.append(await connect())
+        silent[-1].send(sent)
+        for path in (*PROBES, SESSIONS):
+            assert (await (await connect()).get(path))[0] == 200
+    assert await silent[0].rest() == b""
+
+
+async def test_probes_are_answered_when_all_connections_are_busy(
+    client: Client, connect: Connect
+) -> None:
+    """Each on a connection that closes; anything else is refused, and nothing is disturbed."""
+    session = await create(client)
+    busy = [await connect() for _ in range(MOST)]
+    for raw in busy:
+        raw.send(GET % EVENTS.encode())
+        await raw.reader.readuntil(b"position\ndata: {}\n\n")
+    for path in PROBES * 20:
+        status, head, _ = await (await connect()).get(path)
+        assert (status, b"Connection: close" in head) == (200, True)
+    status, head, body = await (await connect()).get(SESSIONS)
+    assert (status, b"OVERLOADED" in body, b"Connection: close" in head) == (503, True, True)
+    await client.delete(f"{SESSIONS}/{session['sessionId']}")
+    for raw in busy:
+        await raw.reader.readuntil(b"event: session.ended")
+
+
+async def test_a_stream_is_told_to_come_back_when_all_connections_are_busy(
+    connect: Connect,
+) -> None:
+    """A 503 would end an EventSource for good."""
+    for _ in range(MOST):
+        raw = await connect()
+        raw.send(GET % EVENTS.encode())
+        await raw.reader.readuntil(b"position\ndata: {}\n\n")
+    refused = await connect()
+    refused.send(GET % EVENTS.encode())
+    answer = await refused.rest()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\nretry: " in answer
+
+
+async def test_half_a_body_keeps_no_probe_out(connect: Connect) -> None:
+    """Its connection is busy, so the probe takes a reserved one."""
+    for _ in range(MOST):
+        raw = await connect()
+        raw.send(HALF)
+    for path in PROBES * 20:
+        assert (await (await connect()).get(path))[0] == 200
+
+
+async def test_a_connection_without_a_request_is_closed(
+    monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    """After a while; one that has had a request may be idle for longer."""
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.1)
+    used = await connect()
+    assert (await used.get("/healthz"))[0] == 200
+    assert await (await connect()).rest() == b""
+    assert (await used.get("/healthz"))[0] == 200
+
+
+async def test_an_idle_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch, service: Service, aiohttp_client: Callable[..., Any]
+) -> None:
+    """After its last response."""
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.1)
+    client = await aiohttp_client(ServiceUnderTest(service))
+    async with await Raw.to(client.port) as raw:
+        assert (await raw.get("/healthz"))[0] == 200
+        assert await raw.rest() == b""
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["first request", "second request"])
+async def test_a_head_has_to_come_in_time(
+    monkeypatch: pytest.MonkeyPatch, connect: Connect, before: int
+) -> None:
+    """From its first byte on, however many follow; the answer is a 408."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    raw = await connect()
+    for _ in range(before):
+        assert (await raw.get("/healthz"))[0] == 200
+    raw.send(b"GET /healthz HTTP/1.1\r\n")
+    sent = 0
+    while not raw.is_closed:
+        raw.send(b"X")
+        sent += 1
+        assert sent < 1000
+        try:
+            async with asyncio.timeout(0.02):
+                answer = await raw.reader.readuntil(b"}}")
+                break
+        except TimeoutError:
+            continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"REQUEST_TIMEOUT"' in answer
+    assert await raw.rest() == b""
+
+
+async def test_a_head_that_comes_in_time_is_served(
+    monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    """In however many pieces, and so is the request that follows."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 5)
+    raw = await connect()
+    for _ in range(2):
+        for byte in GET % b"/healthz":
+            raw.send(bytes((byte,)))
+            await asyncio.sleep(0)
+        assert (await raw.answer())[0] == 200
+
+
+async def test_what_is_taken_from_aiohttp_is_there(service: Service) -> None:
+    """The server uses these names of aiohttp's; another release may call them differently."""
+    protocol = Server(service)()
+    for name in ("_waiter", "_messages", "_request_count", "_request_handler", "_force_close"):
+        assert hasattr(protocol, name), f"aiohttp's RequestHandler has no {name} any more"
+    for name in ("_keepalive_handle", "_keepalive_timeout", "_next_keepalive_close_time"):
+        assert hasattr(protocol, name), f"aiohttp's RequestHandler has no {name} any more"
+    assert "_process_keepalive" in vars(web.RequestHandler), "nothing calls our override any more"

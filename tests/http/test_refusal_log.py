@@ -1,0 +1,99 @@
+"""What is refused is logged once a second at most, and counted."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.domain.webhooks import WebhookPolicy
+from session_service.store.connection import connect, pipeline
+from session_service.store.feed import Feed
+from session_service.store.outbox import Outbox
+from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, assert_error
+from tests.conftest import KEYS, ServiceUnderTest
+from tests.raw import GET, Raw
+from tests.sse import EVENTS
+from tests.waiting import wait_until
+
+SECONDS = 0.3  # in place of one
+
+
+@pytest.fixture
+def store_url() -> str:
+    return "memory://"  # what is tested here does not depend on the store
+
+
+@pytest.fixture(autouse=True)
+def brief_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("session_service.logs._THROTTLE_SECONDS", SECONDS)
+
+
+async def assert_logged(
+    caplog: pytest.LogCaptureFixture, start: str, count: int, since: float
+) -> None:
+    """Wait until the lines that start so count that many; there are few of them."""
+
+    def counts() -> list[int]:
+        found = [each for each in caplog.records if re.match(start, each.message)]
+        return [int(vars(each)["count"]) for each in found]
+
+    await wait_until(lambda: sum(counts()) >= count)
+    took = asyncio.get_running_loop().time() - since
+    assert sum(counts()) == count
+    assert len(counts()) <= took / SECONDS + 1
+
+
+async def test_an_overload(
+    service: Service, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests that are refused because too many are in flight."""
+    for _ in range(2000):
+        service.admission.request_begins()
+    since = asyncio.get_running_loop().time()
+    for _ in range(100):
+        await assert_error(await client.get(SESSIONS), 503, "OVERLOADED")
+    await assert_logged(caplog, "requests refused", 100, since)
+
+
+async def test_the_limit_of_connections(
+    service: Service, aiohttp_client: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections that need another one to make room, or are served probes only."""
+    client = await aiohttp_client(ServiceUnderTest(service, 2))
+    since = asyncio.get_running_loop().time()
+    async with AsyncExitStack() as stack:
+        for n in range(22):
+            raw = await stack.enter_async_context(await Raw.to(client.port))
+            if n == 0:
+                raw.send(GET % EVENTS.encode())
+                await raw.reader.readuntil(b"position\ndata: {}\n\n")
+        await assert_logged(caplog, "connections closed", 20, since)
+
+
+async def test_a_store_that_is_away(
+    aiohttp_client: Callable[..., Any], policy: TimeoutPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line has the reason, which the response has not."""
+    url = "redis://127.0.0.1:1/0"
+    calls = pipeline(url, connect(url, 1), 1)
+    away = Service(
+        SessionRepository(calls, KEYS, 60_000),
+        policy,
+        Feed(Outbox(calls, KEYS)),
+        Webhooks(calls, KEYS, WebhookPolicy()),
+    )
+    client: Client = await aiohttp_client(ServiceUnderTest(away))
+    since = asyncio.get_running_loop().time()
+    for _ in range(100):
+        await assert_error(await client.get(SESSIONS), 503, "STORE_UNAVAILABLE")
+    await assert_logged(caplog, "store unavailable", 100, since)
+    (line, *_) = [each for each in caplog.records if each.message == "store unavailable"]
+    assert "cannot connect" in vars(line)["reason"]
+    await calls.close()

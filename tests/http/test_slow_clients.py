@@ -1,0 +1,176 @@
+"""Clients that do not send their bodies, or do not read their responses."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.budgets import BODY_COST_BYTES
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.store.feed import Feed
+from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
+from session_service.web import admission, server, transfers
+from session_service.web.service import Service
+from tests.api import Client, create
+from tests.raw import GET, HALF, Raw
+from tests.waiting import wait_until
+
+IN_FLIGHT = 2
+REST = f'"{uuid4()}", "userId": "{uuid4()}"}}'.ljust(200_000 - len('{"agentId": ')).encode()
+
+Connect = Callable[..., Awaitable[Raw]]
+
+
+@pytest.fixture
+def store_url() -> str:
+    return "memory://"  # what is tested here does not depend on the store
+
+
+@pytest.fixture
+def service(
+    repository: SessionRepository, policy: TimeoutPolicy, feed: Feed, webhooks: Webhooks
+) -> Service:
+    return Service(repository, policy, feed, webhooks, max_in_flight=IN_FLIGHT)
+
+
+@pytest.fixture
+async def connect(client: Client) -> AsyncIterator[Connect]:
+    """Connect to the service."""
+    assert client.port is not None
+    port = client.port
+    async with AsyncExitStack() as stack:
+
+        async def connect(**options: Any) -> Raw:
+            return await stack.enter_async_context(await Raw.to(port, **options))
+
+        yield connect
+
+
+class TestBodies:
+    """A body that has not arrived."""
+
+    async def test_it_is_not_in_flight(self, client: Client, connect: Connect) -> None:
+        """More halves than requests may be in flight keep nobody out, and can be completed."""
+        halves = [await connect() for _ in range(5 * IN_FLIGHT)]
+        for half in halves:
+            half.send(HALF)
+        for _ in range(3):
+            await create(client)
+        for half in halves:
+            half.send(REST)
+            status, _, body = await half.answer()
+            assert status == 201, body
+
+    async def test_it_is_in_flight_when_it_has_arrived(
+        self, service: Service, connect: Connect
+    ) -> None:
+        """If too many others are in flight by then, nothing is done."""
+        half = await connect()
+        half.send(HALF)
+        await wait_until(lambda: not service.admission.is_idle and not service.admission.in_flight)
+        for _ in range(IN_FLIGHT):
+            service.admission.request_begins()
+        half.send(REST)
+        status, _, body = await half.answer()
+        assert (status, b"OVERLOADED" in body) == (503, True)
+
+    async def test_it_has_to_come_at_a_rate(
+        self, monkeypatch: pytest.MonkeyPatch, connect: Connect
+    ) -> None:
+        """A client that stops is answered 408 long before the deadline of a whole body."""
+        monkeypatch.setattr(transfers, "TICK_SECONDS", 0.02)
+        monkeypatch.setattr(admission, "BODY_GRACE_SECONDS", 0.05)
+        monkeypatch.setattr(admission, "BODY_SECONDS", 1000)
+        half = await connect()
+        half.send(HALF)
+        status, head, body = await half.answer()
+        assert (status, b"Connection: close" in head) == (408, False)
+        assert json.loads(body)["error"]["code"] == "REQUEST_TIMEOUT"
+        assert await half.rest() == b""
+
+    async def test_a_steady_one_is_taken(
+        self, monkeypatch: pytest.MonkeyPatch, connect: Connect
+    ) -> None:
+        """However small its pieces are."""
+        monkeypatch.setattr(transfers, "TICK_SECONDS", 0.01)
+        monkeypatch.setattr(admission, "BODY_GRACE_SECONDS", 5)
+        steady = await connect()
+        steady.send(HALF)
+        for n in range(0, len(REST), 2000):
+            steady.send(REST[n : n + 2000])
+            await asyncio.sleep(0)
+        assert (await steady.answer())[0] == 201
+
+    async def test_the_oldest_makes_room(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, connect: Connect
+    ) -> None:
+        """Of bodies that together take too much memory; the others can be completed."""
+        bodies = transfers.Transfers(3 * BODY_COST_BYTES)  # with what has arrived, two fit
+        service.admission._bodies = bodies  # noqa: SLF001
+        monkeypatch.setattr(transfers, "TICK_SECONDS", 1000)
+        halves = []
+        for arrived in (1, 2, 2):
+            halves.append(await connect())
+            halves[-1].send(HALF)
+            await wait_until(partial(has, bodies, arrived))
+        assert (await halves[0].answer())[0] == 408
+        for half in halves[1:]:
+            half.send(REST)
+            assert (await half.answer())[0] == 201
+
+
+def has(found: transfers.Transfers, count: int) -> bool:
+    return len(found) == count
+
+
+class TestResponses:
+    """A response that is not read."""
+
+    REQUESTS = GET % b"/openapi.json" * 30  # some megabytes of responses
+
+    async def test_its_connection_is_reset(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, client: Client, connect: Connect
+    ) -> None:
+        """After a while in which nothing is read, and nothing is held for it any more."""
+        monkeypatch.setattr(transfers, "TICK_SECONDS", 0.02)
+        monkeypatch.setattr(server, "UNREAD_SECONDS", 0.2)
+        raw = await connect(buffer=4096)
+        raw.send(self.REQUESTS)
+        await wait_until(lambda: len(service.admission.unread) == 1)
+        await wait_until(lambda: len(service.admission.unread) == 0)
+        await raw.is_reset()
+        await create(client)
+
+    async def test_the_oldest_makes_room(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, connect: Connect
+    ) -> None:
+        """Of responses that together take too much memory; the other can still be read."""
+        monkeypatch.setattr(transfers, "TICK_SECONDS", 1000)
+        service.admission.unread = transfers.Transfers(1)
+        first, second = await connect(buffer=4096), await connect(buffer=4096)
+        first.send(self.REQUESTS)
+        await wait_until(lambda: len(service.admission.unread) == 1)
+        second.send(self.REQUESTS)
+        await first.is_reset()
+        for _ in range(30):
+            assert (await second.answer())[0] == 200
+        await wait_until(lambda: len(service.admission.unread) == 0)
+
+    async def test_a_page_that_is_read_slowly_is_whole(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, connect: Connect
+    ) -> None:
+        """Every look finds that something was read."""
+        monkeypatch.setattr(transfers, "TICK_SECONDS", 0.01)
+        monkeypatch.setattr(server, "UNREAD_SECONDS", 5)
+        raw = await connect(buffer=4096)
+        raw.send(self.REQUESTS)
+        await wait_until(lambda: len(service.admission.unread) == 1)
+        for _ in range(30):
+            assert (await raw.answer())[0] == 200
+            await asyncio.sleep(0.01)

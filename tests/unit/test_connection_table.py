@@ -1,0 +1,36 @@
+"""``ConnectionTable``: who makes room when it is full."""
+
+from session_service.web.connections import ConnectionTable
+
+
+class Place:
+    """A connection."""
+
+    def __init__(self, idle_since: float | None) -> None:
+        self.idle_since = idle_since
+        self.is_open = True
+
+    def force_close(self) -> None:
+        self.is_open = False
+
+
+async def test_busy_connections_stay() -> None:
+    """A new one is not taken if all are busy."""
+    table = ConnectionTable(2)
+    busy = [Place(None) for _ in range(2)]
+    assert [table.add(place) for place in (*busy, Place(1))] == [True, True, False]
+    assert all(place.is_open for place in busy)
+    table.discard(busy[0])
+    assert table.add(Place(None))
+
+
+async def test_one_that_was_used_since_the_last_look_stays() -> None:
+    """The next one makes room."""
+    table = ConnectionTable(3)
+    first, second, third = (Place(n) for n in (1.0, 2.0, 3.0))
+    for place in (first, second, third):
+        assert table.add(place)
+    assert table.add(Place(None))
+    second.idle_since = 4.0
+    assert table.add(Place(None))
+    assert [place.is_open for place in (first, second, third)] == [False, True, False]
