@@ -16,7 +16,6 @@ from aiohttp import web
 
 from session_service import __version__, logs
 from session_service.deliveries import deliver_forever
-from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
 from session_service.listen import (
     BACKLOG,
@@ -33,9 +32,11 @@ from session_service.store.consumer import Consumer
 from session_service.store.deadlines import Deadlines
 from session_service.store.embedded import EmbeddedServer, EmbeddedServerError
 from session_service.store.feed import Feed
-from session_service.store.inspection import StoreTooOldError, inspect
 from session_service.store.keys import Keys
+from session_service.store.kinds import wrong_kind
+from session_service.store.monitor import StoreMonitor
 from session_service.store.outbox import Outbox
+from session_service.store.pipeline import Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.repository import SessionRepository
 from session_service.store.urls import read_url
@@ -100,13 +101,17 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
         else:
             sockets = await listen(settings.listen_on, settings.port)
             _warn(settings, sockets)
-            await _look_at(store, settings)
         for each in sockets:
             stack.callback(each.close)
+        if not listen_fds and (problem := await wrong_kind(read_url(store.url))):
+            raise StartError(problem)
         if settings.workers > 1:
+            await _inspect(store, settings)
             await _serve_by_workers(settings, store, sockets, stack, background)
         else:
-            await _serve_here(settings, store, sockets, stack, background)
+            await _serve_here(
+                settings, store, sockets, stack, background, is_worker=bool(listen_fds)
+            )
 
 
 async def _serve_here(
@@ -115,14 +120,12 @@ async def _serve_here(
     sockets: list[socket.socket],
     stack: AsyncExitStack,
     background: "_Background",
+    *,
+    is_worker: bool,
 ) -> None:
-    calls = pipeline(
-        store.url,
-        connect(store.url, settings.store_timeout),
-        settings.store_timeout,
-        settings.write_ack,
-    )
+    calls = _open(store, settings)
     stack.push_async_callback(calls.close)
+    monitor = await _monitor(calls, store, settings, is_worker=is_worker)
     keys = Keys(settings.key_prefix)
     retention_ms = to_ms(settings.retention_minutes)
     history_ms = round(settings.history_minutes * MS_PER_MINUTE)
@@ -144,6 +147,9 @@ async def _serve_here(
         max_in_flight=settings.max_in_flight,
         browsers=BrowserPolicy(settings.origins, settings.hosts),
     )
+    service.health_reasons.append(monitor.reasons)
+    if not store.url.startswith("memory:"):
+        background.run(monitor.run())
     server = Server(service, allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
@@ -263,36 +269,35 @@ async def _find_store(
     return _Store(url, f"{read_url(url).address}; as durable as that server is")
 
 
-async def _look_at(store: _Store, settings: Settings) -> None:
-    """Log what the store is and what of it puts sessions at risk; raises StartError.
+def _open(store: _Store, settings: Settings) -> Pipeline:
+    timeout = settings.store_timeout
+    return pipeline(store.url, connect(store.url, timeout), timeout, settings.write_ack)
 
-    A store that is away does not stop the start: it may come later.
-    """
-    if store.url.startswith("memory:"):
-        return
-    client = connect(store.url, settings.store_timeout)
+
+async def _inspect(store: _Store, settings: Settings) -> None:
+    """Inspect the store before workers are started; raises StartError as ``_monitor``."""
+    calls = _open(store, settings)
     try:
-        async with asyncio.timeout(settings.store_timeout):
-            found = await inspect(client)
-    except StoreTooOldError as error:
-        raise StartError(str(error)) from error
-    except (StoreUnavailable, TimeoutError) as error:
-        log.warning("store cannot be reached yet", extra={"reason": _reason(error)})
-    else:
-        log.info("store", extra={"server": found.server, "topology": found.topology})
-        for warning in found.warnings:
-            log.warning(warning)
-        if settings.write_ack == "fsync" and not found.acknowledges_fsync:
-            raise StartError(
-                "WRITE_ACK=fsync needs a store of Redis 7.2 or later, or Valkey, with an"
-                " append-only file (appendonly yes)"
-            )
+        await _monitor(calls, store, settings)
     finally:
-        await client.aclose()
+        await calls.close()
 
 
-def _reason(error: Exception) -> str:
-    return error.reason if isinstance(error, StoreUnavailable) else "no reply in time"
+async def _monitor(
+    calls: Pipeline, store: _Store, settings: Settings, *, is_worker: bool = False
+) -> StoreMonitor:
+    """Inspect the store for the first time; one that is away may come later.
+
+    Raises StartError if it can never be used as it is, but not in a worker: that would end, too,
+    the workers that have started before.
+    """
+    keys = Keys(settings.key_prefix)
+    monitor = StoreMonitor(calls, keys, read_url(store.url), settings.write_ack)
+    if not store.url.startswith("memory:"):
+        await monitor.look()
+    if monitor.problem and not is_worker:
+        raise StartError(monitor.problem)
+    return monitor
 
 
 def _announce(sockets: list[socket.socket], store: _Store) -> None:

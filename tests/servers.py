@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -24,14 +24,16 @@ def valkey_binary() -> str:
 
 
 @contextmanager
-def store_server(binary: str, *options: str) -> Iterator[str]:
+def store_server(
+    binary: str, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """A server without persistence on a unix socket of its own; gives its URL."""
     with tempfile.TemporaryDirectory(prefix="ss-") as folder:
         socket = Path(folder) / "s"
         process = subprocess.Popen(
             [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", *options],
             cwd=folder,
-            env={**os.environ, **ALLOCATOR},
+            env={**os.environ, **ALLOCATOR, **(environment or {})},
             stdout=subprocess.DEVNULL,
         )
         try:

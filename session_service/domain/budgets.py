@@ -36,6 +36,14 @@ QUARANTINE_LOG_LINES = 40  # a minute: there are 256 shards and 100 webhooks
 RETRY_AFTER_SECONDS = 3600.0  # at most, for an endpoint that asks for a pause
 PARKED_MS = 30 * 24 * 3_600_000  # deliveries wait or are parked for so long after the last use
 
+# The store, watched
+STORE_READING_SECONDS = 2.0  # between readings: health is degraded within 5 s of an eviction
+STORE_EVICTED_SECONDS = 600.0  # for which an eviction counts: longer than an alert takes to fire
+STORE_REFUSED_SECONDS = 60.0  # for which a refused write counts: several times a scrape interval
+STORE_LOG_SECONDS = 60.0  # between lines on something that goes on
+STORE_CLOCK_STEP_SECONDS = 1.0  # by less, the time that a reading takes cannot be told from it
+STORE_FULL_SHARE = 0.8  # of maxmemory, from which the log warns
+
 # Browsers
 PREFLIGHT_SECONDS = 600  # a browser asks again after that; a changed setting is seen by then
 HEADER_VALUES_REMEMBERED = 256  # hosts and origins whose check is remembered

@@ -25,6 +25,7 @@ class Call:
     __slots__ = (
         "acknowledged",
         "asks",
+        "load",
         "packed",
         "redirected",
         "reply",
@@ -46,6 +47,7 @@ class Call:
         self.sent_at = loop.time()
         self.reply: asyncio.Future[Any] = loop.create_future()
         self.acknowledged: Acknowledged | None = None
+        self.load: Aside | None = None  # of its script, which the server did not know
         self.redirected = False
         self.asks = False  # whether ASKING, which holds for what follows directly, is part of it
 
@@ -82,8 +84,15 @@ class Call:
 class Aside(Call):
     """A command whose reply nobody waits for."""
 
+    __slots__ = ("error",)
+
+    def __init__(self, packed: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(packed, loop)
+        self.error: Exception | None = None
+
     def fail(self, error: Exception) -> None:
-        """Let it be."""
+        """Keep the error for whoever depends on the command."""
+        self.error = error
 
 
 class Acknowledged(Aside):

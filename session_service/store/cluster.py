@@ -12,9 +12,9 @@ from redis.crc import key_slot
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
-from session_service.store.calls import Acknowledgement, Call, command
+from session_service.store.calls import Acknowledgement, Call
 from session_service.store.keys import KeySet
-from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.pipeline import Argument, Arguments, Pipeline, Signals
 from session_service.store.scripts import Script
 from session_service.store.wire import Wire, wire_to
 
@@ -36,6 +36,8 @@ class Cluster(Pipeline):
         self._timeout = timeout
         self._acknowledgement = acknowledgement
         self._loop = asyncio.get_running_loop()
+        self._problem = ""  # why the cluster could not be seen
+        self.signals = Signals()
         self._wires: dict[str, Wire] = {}  # by the node's name
         self._of_shard: dict[str, Wire] = {}  # empty until the cluster was seen
         self._unsent: list[Call] = []  # asked for before that
@@ -48,17 +50,16 @@ class Cluster(Pipeline):
         self._send(call)
         return call.reply
 
-    async def ping(self) -> None:
-        """Return if every master answers; raises StoreUnavailable."""
+    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+        """Give each master some commands; a master is named by its host and port."""
         if not self._of_shard:
             await asyncio.wait([self._look()], timeout=self._timeout)
         if not self._of_shard:
-            raise StoreUnavailable("the cluster cannot be seen")
-        calls = []
-        for wire in set(self._of_shard.values()):
-            calls.append(Call(command("PING"), self._loop))
-            wire.send(calls[-1])
-        await asyncio.gather(*(call.reply for call in calls))
+            raise StoreUnavailable(self._problem or "the cluster cannot be seen")
+        masters = set(self._of_shard.values())
+        names = [name for name, wire in self._wires.items() if wire in masters]
+        replies = await asyncio.gather(*(self._wires[name].ask(commands) for name in names))
+        return dict(zip(names, replies, strict=True))
 
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""
@@ -96,6 +97,7 @@ class Cluster(Pipeline):
         if call.reply.done():
             return True
         call.sent_at = now
+        call.load = None  # another node may not know its script
         if kind == "TRYAGAIN":
             call.ask_first(False)
             self._loop.call_later(_AGAIN_SECONDS, self._send, call)
@@ -125,6 +127,7 @@ class Cluster(Pipeline):
                 self._timeout,
                 self._acknowledgement,
                 self._redirect,
+                self.signals,
             )
         return wire
 
@@ -144,7 +147,8 @@ class Cluster(Pipeline):
                 self._adopt()
             except Exception as error:  # noqa: BLE001 - as in wire.py; nothing is to end the looks
                 reason = str(error) or type(error).__name__
-                self._fail_unsent(f"the cluster cannot be seen: {reason}")
+                self._problem = f"the cluster cannot be seen: {reason}"
+                self._fail_unsent(self._problem)
             if self._of_shard and not any(wire.is_broken for wire in self._of_shard.values()):
                 break
             await asyncio.sleep(_LOOK_SECONDS)

@@ -20,7 +20,7 @@ import msgspec
 from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch
 from session_service.store import scripts
 from session_service.store.keys import Keys, KeySet
-from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.pipeline import Argument, Arguments, Pipeline
 from session_service.store.scripts import Script
 
 _LEASE_MS = 60_000  # a request in several steps takes far less; a dead node's keeps others waiting
@@ -36,6 +36,7 @@ class Once(Pipeline):
 
     def __init__(self, pipeline: Pipeline, keys: Keys, seed: bytes) -> None:
         self.spans_shards = pipeline.spans_shards
+        self.signals = pipeline.signals
         self._pipeline = pipeline
         self._keys = keys
         self._name = seed[:_NAME_BYTES].hex()
@@ -48,9 +49,9 @@ class Once(Pipeline):
         remembered = self._pipeline.ask(script.remembering, outcome, arguments)
         return asyncio.get_running_loop().create_task(_read(remembered))
 
-    async def ping(self) -> None:
-        """Return if the store answers; raises StoreUnavailable."""
-        await self._pipeline.ping()
+    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+        """Give each master some commands; they are not remembered."""
+        return await self._pipeline.ask_masters(*commands)
 
     async def close(self) -> None:
         """Do nothing: the pipeline below is others' too."""

@@ -8,6 +8,7 @@ fakeredis.
 import asyncio
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,6 +72,14 @@ def failure(text: str) -> Exception:
     return redis_errors.ResponseError(text)
 
 
+class Signals:
+    """What the connections of a pipeline notice about their servers."""
+
+    def __init__(self) -> None:
+        self.connected = asyncio.Event()  # set whenever a connection was made; the reader clears it
+        self.refused: Counter[str] = Counter()  # calls, by the code of the server's error reply
+
+
 class Pipeline(ABC):
     """Runs scripts, those of one moment together.
 
@@ -78,6 +87,7 @@ class Pipeline(ABC):
     """
 
     spans_shards = True
+    signals: Signals
 
     @abstractmethod
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
@@ -99,8 +109,20 @@ class Pipeline(ABC):
         return await asyncio.gather(*(self.ask(script, keys, args) for keys, args in calls))
 
     @abstractmethod
+    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+        """Give each master some commands; returns its replies, by its name.
+
+        The name is empty if there is one master at a time, whichever server that is. An error is
+        returned in place of its reply. Raises StoreUnavailable if it is not known who the masters
+        are. E.g. ``ask_masters(("TIME",))`` returns ``{"": [[b"1767225600", b"0"]]}``.
+        """
+
     async def ping(self) -> None:
-        """Return if the store answers; raises StoreUnavailable."""
+        """Return if every master answers; raises StoreUnavailable."""
+        for replies in (await self.ask_masters(("PING",))).values():
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
 
     @abstractmethod
     async def close(self) -> None:

@@ -106,6 +106,7 @@ ERASE = Script("erase", "kept parties")
 READ = Script("read", "events trimmed", writes=False)
 CLAIM = Script("claim", "claim")
 ANSWER = Script("answer", "claim")
+PROBE = Script("probe", "probe", writes=False)  # what it writes is gone when it ends
 
 # Webhooks. What is done again where it was lost need not be acknowledged, as writes are.
 _QUEUE = "queue bodies due leased dead state"

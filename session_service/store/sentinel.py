@@ -63,7 +63,8 @@ class SentinelPool(SentinelConnectionPool):
             if isinstance(answer, dict) and name in answer
         ]
         if not told:
-            raise NoMasterError(f"no sentinel knows of {name}")
+            problem = next((f": {a}" for a in answers if isinstance(a, Exception)), "")
+            raise NoMasterError(f"no sentinel tells of {name}{problem}")
         _, sentinel, state = max(told, key=itemgetter(0))
         # A sentinel that is replacing the master lists it until all follow the other one.
         named = await sentinel.sentinel_get_master_addr_by_name(name)

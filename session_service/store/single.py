@@ -5,9 +5,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from session_service.store.calls import Acknowledgement, Call, command
+from session_service.store.calls import Acknowledgement, Call
 from session_service.store.keys import KeySet
-from session_service.store.pipeline import Arguments, Pipeline
+from session_service.store.pipeline import Argument, Arguments, Pipeline, Signals
 from session_service.store.scripts import Script
 from session_service.store.wire import wire_to
 
@@ -20,7 +20,13 @@ class Single(Pipeline):
     ) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self._wire = wire_to(client.connection_pool.make_connection, timeout, acknowledgement)
+        self.signals = Signals()
+        self._wire = wire_to(
+            client.connection_pool.make_connection,
+            timeout,
+            acknowledgement,
+            signals=self.signals,
+        )
 
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Send a call."""
@@ -28,11 +34,9 @@ class Single(Pipeline):
         self._wire.send(call)
         return call.reply
 
-    async def ping(self) -> None:
-        """Return if the store answers; raises StoreUnavailable."""
-        call = Call(command("PING"), self._loop)
-        self._wire.send(call)
-        await call.reply
+    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+        """Give the server some commands."""
+        return {"": await self._wire.ask(commands)}
 
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""

@@ -8,15 +8,17 @@ acknowledged.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.calls import Acknowledged, Acknowledgement, Aside, Call, command
-from session_service.store.pipeline import error_code, failure
+from session_service.store.pipeline import Argument, Signals, error_code, failure
+from session_service.store.scripts import Script
 
 _MAX_UNWRITTEN = 4  # calls; more leave before the turn ends, and the server works meanwhile
 _MAX_WAITING = 20_000  # calls; past that the server does not keep up, and waiting would not help
@@ -34,7 +36,8 @@ class Wire:
 
     ``make`` makes a connection of redis-py, not connected yet. ``timeout``, in seconds, is what a
     call waits at most. ``redirect`` may take over a call that the server refused (and then returns
-    true). While the server cannot be reached calls fail at once, and it is tried all the time.
+    true). ``signals`` learns of connections made and calls refused. While the server cannot be
+    reached calls fail at once, and it is tried all the time.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class Wire:
         timeout: float,
         acknowledgement: Acknowledgement | None = None,
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
+        signals: Signals | None = None,
     ) -> None:
         self._make = make
         self._timeout = timeout
         self._acknowledgement = acknowledgement
         self._redirect = redirect
+        self._signals = signals or Signals()
         self._loop = asyncio.get_running_loop()
         self._connection: _Connection | None = None
         self._address: tuple[str, int] | None = None  # of a server that may be replaced
@@ -75,6 +80,13 @@ class Wire:
                 self._connecting = self._loop.create_task(self._connect(), name="store-connect")
             if self._watch is None:
                 self._watch = self._loop.call_later(self._timeout / _TICKS, self._drop_late)
+
+    async def ask(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+        """Send some commands; returns the reply to each, or the error in its place."""
+        calls = [Call(command(*words), self._loop) for words in commands]
+        for call in calls:
+            self.send(call)
+        return await asyncio.gather(*(call.reply for call in calls), return_exceptions=True)
 
     def probe(self, seconds: float) -> None:
         """Have the server prove that it is there; one that was silent for longer is left."""
@@ -113,13 +125,18 @@ class Wire:
         self.problem = ""
         self._connecting = None
         self._connection = _Connection(
-            writer, asked_at, self._lost, self._redirect, self._acknowledgement
+            writer, asked_at, self._lost, self._take_refusal, self._acknowledgement
         )
         self._connection.patience = self._patience
         for call in self._unsent:
             if not call.reply.done():  # else its caller has given up
                 self._connection.send(call)
         self._unsent.clear()
+        self._signals.connected.set()
+
+    def _take_refusal(self, call: Call, error: str) -> bool:
+        self._signals.refused[error_code(error)] += 1
+        return self._redirect(call, error)
 
     async def _attempt(self) -> asyncio.StreamWriter | None:
         made = self._make()
@@ -259,13 +276,20 @@ class _Connection(asyncio.Protocol):
     def _refused(self, call: Call, error: str) -> None:
         code = error_code(error)
         if code == "NOSCRIPT" and call.script is not None:
-            self.send(Aside(command("SCRIPT", "LOAD", call.script.source), self._loop))
-            call.acknowledged = None
-            self.send(call)
+            self._load_and_send(call, call.script)
         elif not self._redirect(call, error):
             call.fail(failure(error))
             if code == "READONLY":
                 self.stop("the server is a replica now")
+
+    def _load_and_send(self, call: Call, script: Script) -> None:
+        if call.load is not None:
+            call.fail(call.load.error or StoreUnavailable("it does not keep scripts"))
+            return
+        call.load = Aside(command("SCRIPT", "LOAD", script.source), self._loop)
+        call.acknowledged = None
+        self.send(call.load)
+        self.send(call)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all that is on its way; it may have taken effect."""
@@ -289,7 +313,8 @@ class _Connection(asyncio.Protocol):
 class AcknowledgedWire(Wire):
     """Two connections: a server that is asked to acknowledge writes answers nothing else meanwhile.
 
-    Reads go the other way. Who has seen a write acknowledged reads it.
+    Reads go the other way, and so do commands. Whoever has seen a write acknowledged reads it.
+    Of the two only the connection for reads signals that it was made: they are made together.
     """
 
     def __init__(
@@ -298,9 +323,11 @@ class AcknowledgedWire(Wire):
         timeout: float,
         acknowledgement: Acknowledgement,
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
+        signals: Signals | None = None,
     ) -> None:
         super().__init__(make, timeout, acknowledgement, redirect)
-        self._reads = Wire(make, timeout, None, redirect)
+        self._reads = Wire(make, timeout, None, redirect, signals)
+        self._signals.refused = self._reads._signals.refused  # noqa: SLF001 - it is of this class
 
     @property
     def is_broken(self) -> bool:
@@ -336,8 +363,9 @@ def wire_to(
     timeout: float,
     acknowledgement: Acknowledgement | None,
     redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
+    signals: Signals | None = None,
 ) -> Wire:
     """Make the way to a server, with the parameters of ``Wire``."""
     if acknowledgement is None:
-        return Wire(make, timeout, None, redirect)
-    return AcknowledgedWire(make, timeout, acknowledgement, redirect)
+        return Wire(make, timeout, None, redirect, signals)
+    return AcknowledgedWire(make, timeout, acknowledgement, redirect, signals)

@@ -103,16 +103,20 @@ async def list_sessions(service: Service, given: ListSessions) -> Answer:
 
 
 async def get_sessions_health(service: Service) -> Answer:
-    """Tell how the service and its store are."""
+    """Report the health of the service and its store."""
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
         counts = await service.repository.count()
     except StoreUnavailable as error:
         return error_answer(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
+    reasons = [reason for source in service.health_reasons for reason in source()]
+    if counts.sweep_lag_ms >= _LATE_MS:
+        reasons.append(f"deadlines are acted on {counts.sweep_lag_ms / 1000:,.0f} s late")
     return _reply(
         200,
         SessionsHealth(
-            status="healthy" if counts.sweep_lag_ms < _LATE_MS else "degraded",
+            status="degraded" if reasons else "healthy",
+            reasons=reasons or UNSET,
             active_sessions=counts.active,
             expiring_soon=counts.near_expiration,
             timestamp=timestamp,

@@ -286,7 +286,7 @@ class SessionsHealth(Response):
     status: Annotated[
         str,
         Meta(
-            description="degraded: deadlines are acted on late",
+            description="degraded: it works, but not as it should; see reasons",
             extra_json_schema={"enum": ["healthy", "degraded"]},
         ),
     ]
@@ -298,6 +298,10 @@ class SessionsHealth(Response):
         Annotated[int, Meta(description="sessions whose record was met and cannot be read, if any")]
         | UnsetType
     ) = UNSET
+    reasons: Annotated[
+        list[str] | UnsetType,
+        Meta(description="why it is degraded, a sentence each; absent otherwise"),
+    ] = UNSET
 
 
 class ErrorInfo(Response):

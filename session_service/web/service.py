@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.timeouts import TimeoutPolicy
@@ -42,6 +42,9 @@ class Service:
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # what else is to end at once
         self.admission = Admission(max_in_flight)
+        # Each says what is not in order, a sentence each; health is degraded by any. They are asked
+        # at each request for health, so they give what is known already.
+        self.health_reasons: list[Callable[[], Iterable[str]]] = []
         self._started = time.monotonic()
 
     def through(self, repository: SessionRepository) -> "Service":

@@ -1,0 +1,202 @@
+"""What is known of the store: when it is inspected, and what is said of it."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.sessions import NewSession
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.monitor import StoreMonitor
+from session_service.store.repository import SessionRepository
+from session_service.store.urls import read_url
+from tests.clocks import SettableClock
+from tests.servers import store_server, valkey_binary
+from tests.system.faults.stores import free_port
+from tests.tools import needs
+from tests.waiting import wait_until
+
+KEYS = Keys("test")
+LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-server"))]
+
+
+@pytest.fixture(params=SERVERS, ids=["valkey", "redis"])
+def binary(request: pytest.FixtureRequest) -> str:
+    path: str = request.param
+    return path
+
+
+@asynccontextmanager
+async def watched(url: str) -> AsyncIterator[tuple[StoreMonitor, SessionRepository]]:
+    """A monitor that has looked once, and the sessions of the same pipeline."""
+    calls = pipeline(url, connect(url, 1), 1)
+    monitor = StoreMonitor(calls, KEYS, read_url(url))
+    await monitor.look()
+    try:
+        yield monitor, SessionRepository(calls, KEYS, 60_000)
+    finally:
+        await calls.close()
+
+
+async def reasons(monitor: StoreMonitor) -> str:
+    """What health says when the monitor has looked again."""
+    await monitor.look()
+    return "; ".join(monitor.reasons())
+
+
+async def fill(repository: SessionRepository) -> None:
+    """Create sessions of 10 KB until the store refuses, or it has had twice what fits in it."""
+    for _ in range(600):
+        new = NewSession(str(uuid4()), str(uuid4()), LASTING, b'{"a": "%s"}' % (b"x" * 10_000))
+        await repository.create(new)
+
+
+@contextmanager
+def operator(url: str) -> Iterator[Any]:
+    """A client with all permissions."""
+    with Redis.from_url(url, decode_responses=True) as client:
+        yield client
+
+
+def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    return [record.message for record in caplog.records if text in record.message]
+
+
+async def test_a_store_in_order_has_no_reason(binary: str) -> None:
+    """Its server, topology, policy and persistence are known."""
+    with store_server(binary, "--appendonly", "yes") as url:
+        async with watched(url) as (monitor, _):
+            found = monitor.latest
+            assert found is not None
+            assert re.fullmatch(r"(Valkey|Redis) [\d.]+", found.server)
+            assert (found.topology, found.policy) == ("one server", "noeviction")
+            assert (found.persistence, found.missing) == ("append-only file", ())
+            assert (found.warnings, list(monitor.reasons())) == ((), [])
+
+
+@pytest.mark.parametrize(
+    "policy", ["volatile-lru", "volatile-ttl", "volatile-lfu", "volatile-random", "allkeys-lru"]
+)
+async def test_every_policy_that_evicts_is_warned_of(
+    policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All keys have a TTL, so that volatile ones are no exception."""
+    with store_server(valkey_binary(), "--maxmemory-policy", policy) as url:
+        async with watched(url):
+            (line,) = lines(caplog, f"maxmemory-policy is {policy}")
+            assert "noeviction refuses new ones instead" in line
+
+
+async def test_a_store_without_persistence_is_warned_of(
+    valkey_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has neither an append-only file nor snapshots."""
+    async with watched(valkey_url):
+        assert lines(caplog, "the store does not write to disk: its restart loses all sessions")
+
+
+async def test_evictions_are_counted_and_logged_once(
+    binary: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Health has a reason; the log has one line, not one for each key or reading."""
+    options = ("--maxmemory", "4mb", "--maxmemory-policy", "volatile-lru")
+    with store_server(binary, *options) as url:
+        async with watched(url) as (monitor, repository):
+            assert list(monitor.reasons()) == []
+            await fill(repository)
+            why = await reasons(monitor)
+            seen = monitor.evicted_keys
+            assert f"has evicted {seen:,} keys: sessions are lost" in why
+            await fill(repository)
+            await monitor.look()
+            assert monitor.evicted_keys > seen > 0
+            assert len(lines(caplog, "the store evicts keys")) == 1
+            with operator(url) as store:
+                assert monitor.evicted_keys <= store.info("stats")["evicted_keys"]
+
+
+async def test_a_full_store_is_a_reason(binary: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As long as it refuses; the log says how full it is before that."""
+    with store_server(binary, "--maxmemory", "4mb") as url:
+        async with watched(url) as (monitor, repository):
+            with pytest.raises(StoreUnavailable):
+                await fill(repository)
+            assert "the store is full" in await reasons(monitor)
+            assert lines(caplog, "of its maxmemory of 4 MiB")
+
+
+async def test_a_store_that_cannot_write_to_disk_is_a_reason(tmp_path: Path) -> None:
+    """It refuses changes, which is not its clients' fault."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with store_server(valkey_binary(), "--dir", str(folder), "--save", "3600 1") as url:
+        async with watched(url) as (monitor, repository):
+            with operator(url) as store:
+                folder.rmdir()
+                store.bgsave()
+                await wait_until(
+                    lambda: store.info("persistence")["rdb_last_bgsave_status"] == "err"
+                )
+                with pytest.raises(StoreUnavailable):
+                    await fill(repository)
+                why = await reasons(monitor)
+                assert "the store's last snapshot failed" in why
+                assert "it refuses all changes" in why
+
+
+async def test_a_store_that_comes_late_is_inspected(caplog: pytest.LogCaptureFixture) -> None:
+    """And again when another has taken its place, which evicts."""
+    port = free_port()
+    async with watched(f"redis://127.0.0.1:{port}") as (monitor, _):
+        assert monitor.latest is None
+        running = asyncio.create_task(monitor.run())
+        assert len(lines(caplog, "store cannot be reached yet")) == 1
+        for policy in ("noeviction", "volatile-ttl"):
+            options = ("--port", str(port), "--maxmemory-policy", policy)
+            with store_server(valkey_binary(), *options):
+                await wait_until(partial(has_policy, monitor, policy))
+        assert lines(caplog, "maxmemory-policy is volatile-ttl")
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def has_policy(monitor: StoreMonitor, policy: str) -> bool:
+    return monitor.latest is not None and monitor.latest.policy == policy
+
+
+@pytest.mark.parametrize("seconds", [-25.0, 300.0])
+async def test_a_clock_that_is_set_is_noticed(
+    seconds: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By how much, compared with the last reading."""
+    clock = SettableClock(tmp_path)
+    with store_server(valkey_binary(), environment=clock.environment) as url:
+        async with watched(url) as (monitor, _):
+            await monitor.look()
+            assert monitor.clock_step == 0
+            clock.set(seconds)
+
+            async def is_noticed() -> bool:
+                await monitor.look()
+                return monitor.clock_step != 0
+
+            await wait_until(is_noticed)  # a server looks at the clock ten times a second
+            assert monitor.clock_step == pytest.approx(seconds, abs=1)
+            assert len(lines(caplog, "the store's clock was set")) == 1
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "session_service")

@@ -1,0 +1,133 @@
+"""A service whose store evicts, refuses commands, is of another kind, or is odd."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import ClientSession
+
+from tests.api import SESSIONS, assert_error
+from tests.servers import store_server, valkey_binary
+from tests.system.faults.stores import StoreNode, sentinel_group
+from tests.system.processes import Start, run
+from tests.waiting import wait_until
+
+ASKED_FOR = "hunter2"
+
+
+async def health(client: ClientSession) -> dict[str, Any]:
+    async with client.get(f"{SESSIONS}/health") as answer:
+        body: dict[str, Any] = await answer.json()
+        return body
+
+
+async def create(client: ClientSession, size: int = 2) -> int:
+    """Create a session; the status of the answer."""
+    body = {"agentId": str(uuid4()), "userId": str(uuid4()), "metadata": {"a": "x" * size}}
+    async with client.post(SESSIONS, json=body) as answer:
+        return int(answer.status)
+
+
+async def test_a_store_that_evicts_degrades_health(start: Start) -> None:
+    """The log warns at the start; health is degraded within 5 s of the first eviction."""
+    options = ("--maxmemory", "4mb", "--maxmemory-policy", "volatile-lru")
+    with store_server(valkey_binary(), *options) as url:
+        service = start(REDIS_URL=url)
+        async with service.client() as client:
+            assert (await health(client))["status"] == "healthy"
+            assert any("maxmemory-policy is volatile-lru" in line["event"] for line in service.log)
+            for _ in range(400):
+                assert await create(client, 9_000) == 201
+
+            async def is_degraded() -> bool:
+                return bool((await health(client))["status"] == "degraded")
+
+            await wait_until(is_degraded, 5)
+            assert "evicted" in (await health(client))["reasons"][0]
+    assert len([line for line in service.log if "the store evicts keys" in line["event"]]) == 1
+
+
+@asynccontextmanager
+async def node(folder: Path, *settings: str, password: str = "") -> AsyncIterator[StoreNode]:
+    node = StoreNode(folder / "node", *settings, password=password)
+    try:
+        await node.start()
+        yield node
+    finally:
+        await node.close()
+
+
+def assert_one_line(folder: Path, url: str, *texts: str) -> None:
+    """Check that the service does not start on this store, and says why in one line."""
+    done = run(folder, "serve", REDIS_URL=url)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    for text in texts:
+        assert text in line
+    assert "hunter2" not in line
+
+
+class TestAnotherKind:
+    """The scheme of REDIS_URL names another kind of store than there is."""
+
+    async def test_one_server(self, tmp_path: Path) -> None:
+        """It is no cluster, and no sentinel."""
+        async with node(tmp_path) as server:
+            where = f"{server.name} is a single server: use redis://host:port/db"
+            assert_one_line(tmp_path, f"redis+cluster://{server.name}", where)
+            assert_one_line(tmp_path, f"redis+sentinel://127.0.0.1:1,{server.name}/main", where)
+
+    async def test_a_node_of_a_cluster(self, tmp_path: Path) -> None:
+        """With a password, which is not shown; without slots, too."""
+        async with node(tmp_path, "cluster-enabled yes", password=ASKED_FOR) as server:
+            for url in (
+                f"redis://:hunter2@{server.name}/0",
+                f"redis+sentinel://{server.name}/main?sentinel_password=hunter2",
+            ):
+                assert_one_line(tmp_path, url, "a node of a Redis Cluster: use redis+cluster://")
+
+    async def test_a_sentinel(self, tmp_path: Path) -> None:
+        """It is no store."""
+        async with sentinel_group(tmp_path / "group") as group:
+            sentinel = group.sentinels[0]
+            for scheme in ("redis", "redis+cluster"):
+                assert_one_line(
+                    tmp_path,
+                    f"{scheme}://{sentinel.name}",
+                    "is a Sentinel: use redis+sentinel://host,host/service/db",
+                )
+
+
+class TestAClusterThatIsNotThere:
+    """It is waited for, and requests are answered 503 meanwhile."""
+
+    async def test_no_node_answers(self, start: Start) -> None:
+        """Nothing listens at its address."""
+        service = start(REDIS_URL="redis+cluster://127.0.0.1:1,127.0.0.1:2")
+        async with service.client() as client:
+            async with client.get(f"{SESSIONS}/{uuid4()}") as answer:
+                await assert_error(answer, 503, "STORE_UNAVAILABLE")
+            assert (await health(client))["status"] == "unhealthy"
+        assert "Traceback" not in service.stderr
+
+    async def test_it_gets_ready_later(self, start: Start, tmp_path: Path) -> None:
+        """Its only node has no slots, and asks for a password that is not given at first."""
+        async with node(tmp_path, "cluster-enabled yes") as server:
+            service = start(
+                REDIS_URL=f"redis+cluster://:hunter2@{server.name}",
+                SESSION_STORE_TIMEOUT_SECONDS="0.5",
+            )
+            async with service.client() as client:
+                assert await create(client) == 503
+                await server.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                await server.do("CONFIG", "SET", "requirepass", "hunter2")
+
+                async def is_served() -> bool:
+                    return await create(client) == 201
+
+                await wait_until(is_served)
+                await wait_until(lambda: "cluster of 1 master" in service.stderr)
+        assert "Traceback" not in service.stderr
+        assert "hunter2" not in service.stderr
