@@ -42,10 +42,10 @@ async def assert_error(answer: ClientResponse, status: int, code: str) -> dict[s
     return error
 
 
-async def spoken(client: Client, text: str) -> bytes:
-    """Send text on a connection of its own; all that comes back."""
+async def spoken(client: Client, text: str, body: bytes = b"") -> bytes:
+    """Send text and a body on a connection of its own; all that comes back."""
     reader, writer = await asyncio.open_connection(client.host, client.port)
-    writer.write(text.encode())
+    writer.write(text.encode() + body)
     try:
         return await asyncio.wait_for(reader.read(), 10)
     finally:

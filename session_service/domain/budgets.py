@@ -9,6 +9,7 @@ KIB, MIB = 1024, 1024 * 1024
 # Requests
 BODY_BYTES = 256 * KIB  # an agent's reply of 128 KiB whose every second byte is an escape
 TARGET_BYTES = 8 * KIB  # path and query; proxies allow 8 KiB as well
+HEADER_FIELDS = 128
 HEADERS_BYTES = 32 * KIB  # all header fields together: browsers send up to 8 KiB of cookies
 JSON_DEPTH = 64  # levels of nesting, the same on every Python version
 METADATA_BYTES = 10 * KIB  # contract, "Create"

@@ -27,7 +27,7 @@ LAST_TYPES = frozenset(("expired", "ended"))  # after which a session has no mor
 MAX_RETENTION_MS = 7 * 24 * 3_600_000  # for how long events can be kept; LONGEST in lua/outbox.lua
 
 LAST_NUMBER = 2**64 - 1  # that an event can have
-EVENT_ID_PATTERN = r"^([0-9]{1,15})-([0-9a-fA-F]{2})-([0-9]{1,20})$"
+EVENT_ID_PATTERN = r"\A([0-9]{1,15})-([0-9a-fA-F]{2})-([0-9]{1,20})\Z"
 _is_id = re.compile(EVENT_ID_PATTERN).fullmatch
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 SHARDS: tuple[str, ...] = tuple(f"{n:02x}" for n in range(256))
 
-UUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+# \A and \Z, because $ would also match before a newline at the end.
+UUID_PATTERN = r"\A[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
 
 is_uuid = re.compile(UUID_PATTERN, re.ASCII).fullmatch
 

@@ -20,12 +20,15 @@ from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
 from session_service.web.browsers import ORIGIN
-from session_service.web.decoding import RequestDecoder, read_body
+from session_service.web.decoding import RequestDecoder, check_codings, read_body
 from session_service.web.errors import (
+    CodingNotSupported,
     ExpectationFailed,
+    HttpVersionNotSupported,
     InternalError,
     MethodNotAllowed,
     Overloaded,
+    PayloadTooLarge,
     RouteNotFound,
     error_answer,
 )
@@ -41,6 +44,8 @@ _PROBES = {"/healthz", "/readyz"}
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
+# After these the rest of what the client sends is not worth reading, or cannot be understood.
+_CLOSING = (PayloadTooLarge, CodingNotSupported, HttpVersionNotSupported)
 _WHOLE_SERVER = ("*", "/")  # paths at which health checkers ask with OPTIONS
 
 log = logging.getLogger("session_service.requests")
@@ -101,6 +106,10 @@ class App:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
             self._browsers.admit(method, headers)
+            if request.version.major != 1:
+                raise HttpVersionNotSupported
+            if request.body_exists:
+                check_codings(headers)
             path = request.rel_url.raw_path
             # Probes are answered always, and preflights: they cost nothing.
             if self._admission.is_full and path.startswith("/api/") and method != "OPTIONS":
@@ -138,7 +147,10 @@ class App:
         with suppress(ServiceError):
             if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
                 return stream_refusal(error) or error_answer(error)
-        return error_answer(error)
+        answer = error_answer(error)
+        if isinstance(error, _CLOSING):
+            answer.keep_alive = False
+        return answer
 
     async def handle_probe(
         self, request: web.BaseRequest

@@ -4,35 +4,52 @@ What is wrong with them becomes a sentence that names the field and what is allo
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType, inspect
+from multidict import CIMultiDictProxy, MultiMapping, istr
 
-from session_service.domain.budgets import BODY_RATE, BODY_SECONDS
+from session_service.domain.budgets import (
+    ATTACHMENT_BYTES,
+    ATTACHMENTS_BYTES,
+    BODY_BYTES,
+    BODY_RATE,
+    BODY_SECONDS,
+    METADATA_BYTES,
+)
 from session_service.domain.errors import ServiceError, ValidationFailed
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.admission import Admission
 from session_service.web.errors import (
     BadRequest,
+    CodingNotSupported,
+    ContentCodingNotSupported,
     InvalidJson,
     PayloadTooLarge,
     RequestTimeout,
     UnsupportedMediaType,
 )
-from session_service.web.requests import MAX_METADATA_BYTES, MAX_MOMENT, describe
-
-# The largest valid body: a message of 4,000 characters written as escapes (12 bytes each), its
-# metadata (six bytes for each of its own), and ten attachments of 10 KiB.
-MAX_BODY_BYTES = 256 * 1024
+from session_service.web.requests import MAX_MOMENT, describe
+from session_service.web.strict_json import check_depth, syntax_problem
 
 _BODY_ALLOWED = (
     f"{BODY_SECONDS:g} seconds, at {BODY_RATE:,} bytes a second or more; less if too many bodies"
     " arrive slowly at once."
 )
+
+_CONTENT_TYPE = istr("Content-Type")
+_CONTENT_ENCODING = istr("Content-Encoding")
+_TRANSFER_ENCODING = istr("Transfer-Encoding")
+_is_json_type = re.compile(
+    r"\s*application/(?:[a-z0-9!#$&^_.-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE
+).fullmatch
+_is_name = re.compile(r"\w{1,64}", re.ASCII).fullmatch
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -43,17 +60,39 @@ _JSON_NAMES = {
 }  # fmt: skip
 
 
+def check_codings(headers: CIMultiDictProxy[str]) -> None:
+    """Check how a body is encoded: it may be chunked, and must not be compressed.
+
+    A few KB can decompress to GB, and no client of ours has to compress what is small. Raises
+    ContentCodingNotSupported or CodingNotSupported.
+    """
+    codings = headers.getall(_CONTENT_ENCODING, ())
+    if codings and any(coding.strip().lower() != "identity" for coding in codings):
+        raise ContentCodingNotSupported
+    transfers = headers.getall(_TRANSFER_ENCODING, ())
+    if transfers and any(coding.strip().lower() != "chunked" for coding in transfers):
+        raise CodingNotSupported
+
+
 async def read_body(request: web.BaseRequest, admission: Admission) -> bytes:
     """Read the bytes of a JSON body, from the second time on those read before.
 
-    Raises UnsupportedMediaType, PayloadTooLarge, RequestTimeout, BadRequest or Overloaded.
+    A request without a body has nothing to declare. Raises UnsupportedMediaType, PayloadTooLarge,
+    RequestTimeout, BadRequest or Overloaded.
     """
-    if "Content-Type" in request.headers and request.content_type != "application/json":
+    if request.body_exists and not _is_json(request.headers.get(_CONTENT_TYPE, "")):
         raise UnsupportedMediaType
     return await read_bytes(request, admission)
 
 
-async def read_bytes(request: web.BaseRequest, admission: Admission) -> bytes:
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    return _is_json_type(content_type) is not None
+
+
+async def read_bytes(
+    request: web.BaseRequest, admission: Admission, limit: int = BODY_BYTES
+) -> bytes:
     """Read a body of any type; raises PayloadTooLarge, RequestTimeout, BadRequest or Overloaded.
 
     Raises ConnectionResetError if the client goes away in the middle of it.
@@ -61,16 +100,18 @@ async def read_bytes(request: web.BaseRequest, admission: Admission) -> bytes:
     try:
         if request.content.is_eof():  # it has come with the head, as small ones do
             return await request.read()
+        if (request.content_length or 0) > limit:  # said before a client sends it, if it asks
+            raise PayloadTooLarge(limit)
         if "Expect" in request.headers and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with admission.body(request.content):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise PayloadTooLarge(MAX_BODY_BYTES) from None
+        raise PayloadTooLarge(BODY_BYTES) from None
     except TimeoutError:
         raise RequestTimeout("body", _BODY_ALLOWED) from None
     except web.RequestPayloadError as error:
-        raise BadRequest("The body is cut off, or not in the encoding it declares.") from error
+        raise BadRequest("The body is cut off.") from error
     except RuntimeError:  # aiohttp's, where the client had gone before the body was asked for
         if request.transport is not None:
             raise
@@ -89,21 +130,26 @@ class RequestDecoder:
         self._headers = headers_of(request_type)
 
     def body(self, body: bytes) -> Any:
-        """Decode a body; raises InvalidJson or ValidationFailed."""
+        """Decode a body, which may have a byte order mark; raises InvalidJson, ValidationFailed."""
+        body = body.removeprefix(BOM_UTF8)
+        check_depth(body)
+        text = ""
         try:
-            return self._json.decode(body.decode())  # msgspec leaves what it skips unchecked
+            text = body.decode()  # msgspec leaves what it skips unchecked
+            return self._json.decode(text)
         except msgspec.ValidationError as error:
             raise self._problem(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidJson(f"It is not JSON: {error}") from None
-        except RecursionError:
-            raise InvalidJson("It is nested too deeply.") from None
+            raise syntax_problem(text, str(error)) from None
 
     def query(self, request: web.BaseRequest) -> Any:
         """Decode a query, and headers that stand for a part of it; raises ValidationFailed."""
-        given: dict[str, Any] = dict(request.query)
+        query = request.query
+        given: dict[str, Any] = dict(query)
+        if len(given) < len(query):
+            self._refuse_repeats(query)
         for name in self._lists & given.keys():
-            given[name] = ",".join(request.query.getall(name)).split(",")
+            given[name] = ",".join(query.getall(name)).split(",")
         for name, header in self._headers.items():
             if header in request.headers:
                 given[name] = request.headers[header]
@@ -111,6 +157,13 @@ class RequestDecoder:
             return msgspec.convert(given, self._type, strict=False)
         except msgspec.ValidationError as error:
             raise self._problem(str(error)) from None
+
+    def _refuse_repeats(self, query: MultiMapping[str]) -> None:
+        """Raise ValidationFailed if a parameter that is not a list is given twice."""
+        for name in query:
+            if name not in self._lists and len(query.getall(name)) > 1:
+                shown = name if _is_name(name) else "A parameter"
+                raise ValidationFailed(shown, "must not be given more than once")
 
     def _problem(self, problem: str) -> ServiceError:
         """Say what msgspec says as a sentence about a field."""
@@ -127,6 +180,12 @@ class RequestDecoder:
             )
         if not path:
             return InvalidJson("It is not an object.")
+        if "out of range" in what and "[...]" in path:  # within metadata or an attachment
+            return ValidationFailed(
+                path.partition("[...]")[0],
+                "has a number out of range: it must be at most 1.7e308, and have at most"
+                " 4,300 digits",
+            )
         got = re.search(r"got `(\w+)`", what)
         is_what = f", not {_JSON_NAMES[got[1]]}" if got and got[1] in _JSON_NAMES else ""
         return ValidationFailed(path, f"must be {self._allowed_at(path)}{is_what}")
@@ -169,36 +228,53 @@ def _describe(
             yield from _describe(item, policy, f"{path}[]")
 
 
-def compact_metadata(value: dict[str, Any] | UnsetType) -> bytes:
-    """Write metadata as compact JSON; raises ValidationFailed where it is too large."""
-    if value is UNSET:
-        return b"{}"
-    json = msgspec.json.encode(value)
-    if len(json) > MAX_METADATA_BYTES:
+def compact_metadata(value: dict[str, Any] | None) -> bytes:
+    """Write metadata as compact JSON; raises ValidationFailed if it is too large."""
+    return b"{}" if value is None else _compact(value, "metadata", METADATA_BYTES)
+
+
+def compact_attachments(value: list[dict[str, Any]] | None) -> bytes | None:
+    """Write attachments as compact JSON, each checked; raises ValidationFailed."""
+    if value is None:
+        return None
+    size = 0
+    written = []
+    for n, attachment in enumerate(value):
+        field = f"attachments[{n}]"
+        _check_attachment(attachment, field)
+        written.append(_compact(attachment, field, ATTACHMENT_BYTES))
+        size += len(written[-1])
+    if size > ATTACHMENTS_BYTES:
         raise ValidationFailed(
-            "metadata",
-            f"must be an object of at most {MAX_METADATA_BYTES:,} bytes as compact UTF-8 JSON,"
+            "attachments", f"must have at most {ATTACHMENTS_BYTES:,} bytes together, not {size:,}"
+        )
+    return b"[" + b",".join(written) + b"]"
+
+
+def _check_attachment(attachment: dict[str, Any], field: str) -> None:
+    """Check the members that all have; a member that is null counts as absent."""
+    if attachment.get("type") is None and attachment.get("contentType") is None:
+        raise ValidationFailed(
+            f"{field}.type", "or contentType is required: it must be a string that is not empty"
+        )
+    if attachment.get("url") is None:
+        raise ValidationFailed(f"{field}.url", "is required: it must be a string that is not empty")
+    for name in ("type", "contentType", "url", "name"):
+        given = attachment.get(name)
+        if given is not None and not (isinstance(given, str) and (given or name == "name")):
+            empty = "" if name == "name" else " that is not empty"
+            raise ValidationFailed(f"{field}.{name}", f"must be a string{empty}")
+
+
+def _compact(value: dict[str, Any], field: str, limit: int) -> bytes:
+    json = msgspec.json.encode(value)
+    if len(json) > limit:
+        raise ValidationFailed(
+            field,
+            f"must be an object of at most {limit:,} bytes as compact UTF-8 JSON,"
             f" and is {len(json):,}",
         )
     return json
-
-
-def compact_attachments(value: list[dict[str, Any]] | UnsetType) -> bytes | None:
-    """Write attachments as compact JSON, each checked; raises ValidationFailed."""
-    if value is UNSET:
-        return None
-    for n, attachment in enumerate(value):
-        for name, required in (("type", True), ("url", True), ("name", False)):
-            given = attachment.get(name)
-            if name not in attachment and not required:
-                continue
-            if not isinstance(given, str) or (required and not given):
-                is_required = "is required: it " if name not in attachment else ""
-                raise ValidationFailed(
-                    f"attachments[{n}].{name}",
-                    f"{is_required}must be a string{' that is not empty' if required else ''}",
-                )
-    return msgspec.json.encode(value)
 
 
 def moment(text: str | UnsetType, field: str, *, up: bool) -> int | None:

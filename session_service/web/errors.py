@@ -5,6 +5,7 @@ To the tree of ``domain/errors.py`` this adds what can only go wrong in HTTP.
 
 from typing import Any, NamedTuple
 
+from session_service.domain.budgets import HEADER_FIELDS
 from session_service.domain.errors import (
     ConversationNotFound,
     IdempotencyConflict,
@@ -86,6 +87,15 @@ class UnsupportedMediaType(ServiceError):
         super().__init__("The body must be JSON", "Send Content-Type: application/json")
 
 
+class ContentCodingNotSupported(ServiceError):
+    """The body is compressed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The body must not be compressed", "Leave out Content-Encoding, or send identity."
+        )
+
+
 class Forbidden(ServiceError):
     """The request comes from a page or for a host that the settings do not allow."""
 
@@ -112,7 +122,10 @@ class HeadersTooLarge(ServiceError):
     """The headers are larger than the service takes."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__("The headers are too large", f"Allowed: at most {limit:,} bytes in all.")
+        super().__init__(
+            "The headers are too large",
+            f"Allowed: at most {limit:,} bytes in all, and {HEADER_FIELDS} fields.",
+        )
 
 
 class CodingNotSupported(ServiceError):
@@ -190,7 +203,15 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
     SessionExpired: ErrorAnswer(410, "SESSION_EXPIRED", "Session has expired"),
     PayloadTooLarge: ErrorAnswer(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
     UriTooLong: ErrorAnswer(414, "URI_TOO_LONG", "The request target is too long"),
-    UnsupportedMediaType: ErrorAnswer(415, "UNSUPPORTED_MEDIA_TYPE", "The body is not JSON"),
+    UnsupportedMediaType: ErrorAnswer(
+        415, "UNSUPPORTED_MEDIA_TYPE", "The body is not declared as JSON, or is compressed"
+    ),
+    ContentCodingNotSupported: ErrorAnswer(
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+        "The body is compressed",
+        (("Accept-Encoding", "identity"),),
+    ),
     ExpectationFailed: ErrorAnswer(417, "EXPECTATION_FAILED", "The Expect header cannot be met"),
     RenewalFailed: ErrorAnswer(422, "SESSION_RENEWAL_FAILED", "Maximum duration reached"),
     TooManyMessages: ErrorAnswer(422, "TOO_MANY_MESSAGES", "The session has too many messages"),

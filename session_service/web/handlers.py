@@ -1,7 +1,6 @@
 """One function an operation: take the request, call the repository, write the answer."""
 
 import time
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -78,7 +77,7 @@ async def end_sessions(service: Service, given: EndSessions) -> Answer:
 async def create_session(service: Service, given: CreateSession) -> Answer:
     """Create a session for a user and an agent."""
     path = "timeoutConfig."
-    change = _change(_or(given.timeout_config, TimeoutSettings()), service.policy, path)
+    change = _change(given.timeout_config or TimeoutSettings(), service.policy, path)
     session = await service.repository.create(
         NewSession(
             agent_id=given.agent_id.lower(),
@@ -87,7 +86,7 @@ async def create_session(service: Service, given: CreateSession) -> Answer:
             metadata=compact_metadata(given.metadata),
         )
     )
-    location = ("Location", f"{SESSIONS}/{session.id}")
+    location = ("Location", f"sessions/{session.id}")  # relative: a proxy may add a prefix
     return Answer(201, encode(SessionCreated.of(session)), (location,))
 
 
@@ -97,7 +96,7 @@ async def list_sessions(service: Service, given: ListSessions) -> Answer:
         limit=given.limit,
         user_id=_lower(given.user_id),
         agent_id=_lower(given.agent_id),
-        position=_or(given.cursor, None),
+        position=None if given.cursor is UNSET else given.cursor,
     )
     return _reply(200, SessionList.of(page))
 
@@ -249,23 +248,19 @@ def _reply(status: int, body: msgspec.Struct) -> Answer:
     return Answer(status, encode(body))
 
 
-def _or(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is UNSET else value
-
-
 def _position(last_event_id: str | UnsetType) -> EventId | None:
     return EventId.parse(last_event_id, "lastEventId") if last_event_id else None
 
 
-def _lower(uuid: str | UnsetType) -> str | None:
-    return None if uuid is UNSET else uuid.lower()
+def _lower(uuid: str | UnsetType | None) -> str | None:
+    return uuid.lower() if isinstance(uuid, str) else None
 
 
 def _change(given: TimeoutSettings, policy: TimeoutPolicy, path: str = "") -> TimeoutChange:
     return policy.change(
-        timeout=_or(given.timeout_minutes, None),
-        auto_renew=_or(given.auto_renew, None),
-        max_duration=_or(given.max_duration_minutes, None),
-        warning=_or(given.warning_threshold_minutes, None),
+        timeout=given.timeout_minutes,
+        auto_renew=given.auto_renew,
+        max_duration=given.max_duration_minutes,
+        warning=given.warning_threshold_minutes,
         path=path,
     )

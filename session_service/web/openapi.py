@@ -108,6 +108,8 @@ def _filled(node: Any, policy: TimeoutPolicy) -> Any:
             return {key: _filled(value, policy) for key, value in node.items()}
         case list():
             return [_filled(value, policy) for value in node]
+        case str() if node.startswith(r"\A"):  # a pattern, which JSON Schema writes with ^ and $
+            return f"^{node.removeprefix(chr(92) + 'A').removesuffix(chr(92) + 'Z')}$"
         case str() if re.fullmatch(r"\{\w+\}", node):
             return getattr(policy, node[1:-1])
         case _:

@@ -9,17 +9,23 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from session_service.domain.budgets import (
+    ATTACHMENT_BYTES,
+    ATTACHMENTS,
+    ATTACHMENTS_BYTES,
+    CONTENT_CHARACTERS,
+    METADATA_BYTES,
+)
 from session_service.domain.events import EVENT_ID_PATTERN, EVENT_TYPES
 from session_service.domain.ids import UUID_PATTERN
 from session_service.domain.timeouts import TimeoutPolicy
 
-MAX_METADATA_BYTES = 10_240
 MAX_MOMENT = 8_640_000_000_000_000  # the last millisecond that a JavaScript Date can hold
 
 Uuid = Annotated[str, Meta(pattern=UUID_PATTERN, description="a UUID")]
 Metadata = Annotated[
     dict[str, Any],
-    Meta(description=f"an object of at most {MAX_METADATA_BYTES:,} bytes as compact UTF-8 JSON"),
+    Meta(description=f"an object of at most {METADATA_BYTES:,} bytes as compact UTF-8 JSON"),
 ]
 
 
@@ -33,7 +39,11 @@ def describe(description: str, policy: TimeoutPolicy) -> str:
 
 
 class Request(Struct, rename="camel"):
-    """A request. Fields it does not know are passed over."""
+    """A request. Fields it does not know are ignored.
+
+    In a body, an optional field that is null counts as absent. In a query there is no null: it
+    would be read from the text "null", and ``userId=null`` must not select every user.
+    """
 
 
 TimeoutMinutes = Annotated[
@@ -64,10 +74,10 @@ AutoRenew = Annotated[bool, Meta(description="a boolean")]
 class TimeoutSettings(Request):
     """How a session times out; what is left out takes the default, or stays as it is."""
 
-    timeout_minutes: TimeoutMinutes | UnsetType = UNSET
-    auto_renew: AutoRenew | UnsetType = UNSET
-    max_duration_minutes: MaxDurationMinutes | UnsetType = UNSET
-    warning_threshold_minutes: WarningThresholdMinutes | UnsetType = UNSET
+    timeout_minutes: TimeoutMinutes | None = None
+    auto_renew: AutoRenew | None = None
+    max_duration_minutes: MaxDurationMinutes | None = None
+    warning_threshold_minutes: WarningThresholdMinutes | None = None
 
 
 class CreateSession(Request):
@@ -75,51 +85,88 @@ class CreateSession(Request):
 
     agent_id: Uuid
     user_id: Uuid
-    metadata: Metadata | UnsetType = UNSET
+    metadata: Metadata | None = None
     timeout_config: (
-        Annotated[TimeoutSettings, Meta(description="an object of timeout settings")] | UnsetType
-    ) = UNSET
+        Annotated[TimeoutSettings, Meta(description="an object of timeout settings")] | None
+    ) = None
+
+
+def _with_text(name: str) -> dict[str, Any]:
+    """Return the JSON Schema of an object that has a member, which is not null."""
+    return {"required": [name], "properties": {name: {"type": "string"}}}
 
 
 class Attachment(Request):
-    """Something a message refers to; further members are kept as they are."""
+    """Something a message refers to, with its type or contentType; other members are kept."""
 
-    type: Annotated[
-        str, Meta(min_length=1, description="a string such as image, file, audio, video, document")
-    ]
     url: Annotated[str, Meta(min_length=1, description="a string that is not empty")]
-    name: Annotated[str, Meta(description="a string")] | UnsetType = UNSET
+    type: (
+        Annotated[
+            str,
+            Meta(min_length=1, description="a string such as image, file, audio, video, document"),
+        ]
+        | None
+    ) = None
+    content_type: (
+        Annotated[str, Meta(min_length=1, description="a media type such as image/png")] | None
+    ) = None
+    name: Annotated[str, Meta(description="a string")] | None = None
 
 
 class SendMessage(Request):
     """A message to be sent."""
 
     content: Annotated[
-        str, Meta(min_length=1, max_length=4000, description="a string of 1 to 4000 characters")
+        str,
+        Meta(
+            min_length=1,
+            max_length=CONTENT_CHARACTERS,
+            description=f"a string of 1 to {CONTENT_CHARACTERS} characters",
+        ),
     ]
     author_id: (
         Annotated[
             str,
             Meta(pattern=UUID_PATTERN, description="the session's userId (the default) or agentId"),
         ]
-        | UnsetType
-    ) = UNSET
-    metadata: Metadata | UnsetType = UNSET
+        | None
+    ) = None
+    metadata: Metadata | None = None
     attachments: (
         Annotated[
             list[
                 Annotated[
                     dict[str, Any],
                     Meta(
-                        description="an object with type and url",
-                        extra_json_schema={"$ref": "#/components/schemas/Attachment"},
+                        description="an object with url, and type or contentType, of at most"
+                        f" {ATTACHMENT_BYTES:,} bytes as compact UTF-8 JSON",
+                        extra_json_schema={
+                            "$ref": "#/components/schemas/Attachment",
+                            "anyOf": [_with_text("type"), _with_text("contentType")],
+                        },
                     ),
                 ]
             ],
-            Meta(max_length=10, description="an array of at most 10 attachments"),
+            Meta(
+                max_length=ATTACHMENTS,
+                description=f"an array of at most {ATTACHMENTS} attachments,"
+                f" of at most {ATTACHMENTS_BYTES:,} bytes together",
+            ),
         ]
-        | UnsetType
-    ) = UNSET
+        | None
+    ) = None
+    # Who answers, and how; see docs/api.md. Nothing depends on them yet.
+    transport: (
+        Annotated[Literal["http", "sse", "websocket"], Meta(description="http, sse or websocket")]
+        | None
+    ) = None
+    mode: (
+        Annotated[
+            Literal["sync", "stream", "websocket"],
+            Meta(description="sync, stream or websocket; the older name of transport"),
+        ]
+        | None
+    ) = None
 
 
 class ListSessions(Request):
@@ -199,7 +246,7 @@ class StreamEvents(Request):
             Annotated[
                 str,
                 Meta(
-                    pattern=rf"^(session\.)?({'|'.join(EVENT_TYPES)})$",
+                    pattern=rf"\A(session\.)?({'|'.join(EVENT_TYPES)})\Z",
                     description=f"one of {', '.join(EVENT_TYPES)}",
                     examples=["session.expiring"],
                 ),

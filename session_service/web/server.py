@@ -12,12 +12,16 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from session_service.domain.budgets import (
+    BODY_BYTES,
     CONNECTIONS,
     FIRST_REQUEST_SECONDS,
     HEAD_SECONDS,
+    HEADER_FIELDS,
+    HEADERS_BYTES,
     IDLE_SECONDS,
     KERNEL_BYTES,
     RESERVED_CONNECTIONS,
+    TARGET_BYTES,
     UNREAD_SECONDS,
 )
 from session_service.domain.errors import ServiceError
@@ -28,7 +32,6 @@ from session_service.web.connections import (
     abort,
     bound_kernel_buffer,
 )
-from session_service.web.decoding import MAX_BODY_BYTES
 from session_service.web.errors import (
     ANSWERS,
     BadRequest,
@@ -37,6 +40,7 @@ from session_service.web.errors import (
     RequestTimeout,
     error_answer,
 )
+from session_service.web.malformed import error_of
 from session_service.web.service import Service
 
 _LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes to read the answer
@@ -195,7 +199,7 @@ class _Protocol(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002
     ) -> Any:
         if status == ANSWERS[BadRequest].status:
-            answer = error_answer(BadRequest())
+            answer = error_answer(error_of(exc))
         else:
             if not isinstance(exc, ConnectionError):  # else the client has gone
                 log.error("defect outside of a request", exc_info=exc)
@@ -223,6 +227,10 @@ class Server(web.Server):
             "keepalive_timeout": IDLE_SECONDS,
             "lingering_time": _LINGERING_SECONDS,
             "access_log": None,
+            "max_line_size": TARGET_BYTES,
+            "max_field_size": HEADERS_BYTES,
+            "max_headers": HEADER_FIELDS,
+            "auto_decompress": False,  # a compressed body is refused, see check_codings
         }
         super().__init__(cast("Any", self._app.handle), request_factory=_make_request)
 
@@ -264,5 +272,5 @@ def _make_request(
         writer,
         task,
         asyncio.get_running_loop(),
-        client_max_size=MAX_BODY_BYTES,
+        client_max_size=BODY_BYTES,
     )

@@ -146,7 +146,7 @@ class TextAnswer(Answer):
 
 async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
     """Read what is posted; raises PayloadTooLarge, SocketRefused, RequestTimeout or BadRequest."""
-    body = await read_bytes(request, admission)
+    body = await read_bytes(request, admission, SOCKET_PACKET_BYTES)
     if len(body) > SOCKET_PACKET_BYTES:
         raise PayloadTooLarge(SOCKET_PACKET_BYTES)
     try:

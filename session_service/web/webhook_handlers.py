@@ -1,9 +1,8 @@
 """One function an operation on webhooks (see handlers.py). Their ids are taken in either case."""
 
-from msgspec import UNSET
-
 from session_service.domain.events import EventFilter
 from session_service.domain.webhooks import (
+    OVERLAP_HOURS,
     QueueSizes,
     Target,
     check_types,
@@ -39,15 +38,15 @@ async def create_webhook(service: Service, given: CreateWebhook) -> Answer:
     """Register an endpoint."""
     webhooks = service.webhooks
     check_url(given.url, webhooks.policy.allowed_networks)
-    secret = new_secret() if given.secret is UNSET else given.secret
+    secret = new_secret() if given.secret is None else given.secret
     read_secret(secret)
     wanted = EventFilter(
-        user_id=None if given.user_id is UNSET else given.user_id.lower(),
-        agent_id=None if given.agent_id is UNSET else given.agent_id.lower(),
-        types=None if given.types is UNSET else check_types(given.types),
+        user_id=None if given.user_id is None else given.user_id.lower(),
+        agent_id=None if given.agent_id is None else given.agent_id.lower(),
+        types=None if given.types is None else check_types(given.types),
     )
     webhook = await webhooks.add(Target(given.url, secret, wanted))
-    location = ("Location", f"{WEBHOOKS}/{webhook.id}")
+    location = ("Location", f"webhooks/{webhook.id}")  # relative: a proxy may add a prefix
     return Answer(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
 
 
@@ -74,9 +73,10 @@ async def delete_webhook(service: Service, webhook_id: str) -> Answer:
 
 async def rotate_webhook_secret(service: Service, webhook_id: str, given: RotateSecret) -> Answer:
     """Replace the secret."""
-    secret = new_secret() if given.secret is UNSET else given.secret
+    secret = new_secret() if given.secret is None else given.secret
     read_secret(secret)
-    overlap_ms = round(given.overlap_hours * MS_PER_HOUR)
+    hours = OVERLAP_HOURS[1] if given.overlap_hours is None else given.overlap_hours
+    overlap_ms = round(hours * MS_PER_HOUR)
     webhook = await service.webhooks.rotate(webhook_id.lower(), secret, overlap_ms)
     return Answer(200, encode(SecretRotated.of(webhook)))
 
@@ -92,5 +92,5 @@ async def replay_dead_letters(
     service: Service, webhook_id: str, given: ReplayDeadLetters
 ) -> Answer:
     """Deliver again what was given up."""
-    ids = None if given.ids is UNSET else given.ids
-    return Answer(200, encode(Replayed(await service.webhooks.replay(webhook_id.lower(), ids))))
+    replayed = await service.webhooks.replay(webhook_id.lower(), given.ids)
+    return Answer(200, encode(Replayed(replayed)))

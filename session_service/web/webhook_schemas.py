@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from session_service.domain.events import EVENT_TYPES
 from session_service.domain.times import iso
@@ -30,7 +30,7 @@ Types = Annotated[
 
 Secret = Annotated[
     str,
-    Meta(pattern="^whsec_[A-Za-z0-9+/]{32,88}={0,2}$", description=SECRET_IS),
+    Meta(pattern=r"\Awhsec_[A-Za-z0-9+/]{32,88}={0,2}\Z", description=SECRET_IS),
 ]
 
 
@@ -48,25 +48,29 @@ class CreateWebhook(Request):
             examples=["https://hooks.example/sessions"],
         ),
     ]
-    secret: Secret | UnsetType = UNSET
-    types: Types | UnsetType = UNSET
-    user_id: Uuid | UnsetType = UNSET
-    agent_id: Uuid | UnsetType = UNSET
+    secret: Secret | None = None
+    types: Types | None = None
+    user_id: Uuid | None = None
+    agent_id: Uuid | None = None
 
 
 class RotateSecret(Request):
     """A new secret of a webhook; one is made if none is given."""
 
-    secret: Secret | UnsetType = UNSET
-    overlap_hours: Annotated[
-        float,
-        Meta(
-            ge=OVERLAP_HOURS[0],
-            le=OVERLAP_HOURS[2],
-            description=f"a number from {OVERLAP_HOURS[0]} to {OVERLAP_HOURS[2]}:"
-            " for so long deliveries are signed with both secrets",
-        ),
-    ] = OVERLAP_HOURS[1]
+    secret: Secret | None = None
+    overlap_hours: (
+        Annotated[
+            float,
+            Meta(
+                ge=OVERLAP_HOURS[0],
+                le=OVERLAP_HOURS[2],
+                description=f"a number from {OVERLAP_HOURS[0]} to {OVERLAP_HOURS[2]}"
+                f" (default {OVERLAP_HOURS[1]}):"
+                " for so long deliveries are signed with both secrets",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ListDeadLetters(Request):
@@ -86,8 +90,8 @@ class ReplayDeadLetters(Request):
             list[Annotated[str, Meta(max_length=64, description="the id of an event")]],
             Meta(max_length=1000, description="an array of at most 1000 ids of events"),
         ]
-        | UnsetType
-    ) = UNSET
+        | None
+    ) = None
 
 
 # Responses

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from yarl import URL
 
 from session_service.domain.timeouts import TimeoutPolicy
 from tests.api import SESSIONS, Client, assert_error, create
@@ -29,7 +30,8 @@ async def test_a_session_is_created_with_the_defaults(client: Client) -> None:
     }
     assert session["metadata"] == {}
     assert {name: session[name] for name in IDS} == IDS
-    assert answer.headers["Location"] == f"{SESSIONS}/{session['sessionId']}"
+    assert answer.headers["Location"] == f"sessions/{session['sessionId']}"
+    assert str(answer.url.join(URL(answer.headers["Location"])).path).startswith(SESSIONS)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", session["createdAt"])
 
 
@@ -67,10 +69,8 @@ async def test_a_timeout_within_the_range_is_taken(client: Client, minutes: floa
         ({"warningThresholdMinutes": 31}, "warningThresholdMinutes", "at most timeoutMinutes"),
         ({"timeoutMinutes": True}, "timeoutMinutes", "number of minutes from 5 to 1440"),
         ({"timeoutMinutes": "30"}, "timeoutMinutes", "number of minutes from 5 to 1440"),
-        ({"timeoutMinutes": None}, "timeoutMinutes", "number of minutes from 5 to 1440"),
         ({"maxDurationMinutes": [60]}, "maxDurationMinutes", "number of minutes"),
         ({"autoRenew": 1}, "autoRenew", "boolean"),
-        ({"autoRenew": None}, "autoRenew", "boolean"),
     ],
 )
 async def test_a_timeout_out_of_range_is_refused(
@@ -128,7 +128,7 @@ async def test_metadata_is_measured_in_bytes(client: Client, letter: str) -> Non
     assert "10,240 bytes" in error["message"]
 
 
-@pytest.mark.parametrize("metadata", [[], "x", 5, None, True])
+@pytest.mark.parametrize("metadata", [[], "x", 5, True])
 async def test_metadata_has_to_be_an_object(client: Client, metadata: Any) -> None:
     """Anything else is refused."""
     answer = await client.post(SESSIONS, json={**IDS, "metadata": metadata})

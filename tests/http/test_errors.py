@@ -128,9 +128,6 @@ async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
     "request_text",
     [
         "\r\nnonsense\r\n\r\n",
-        "GET / HTTP/9.9\r\n\r\n",
-        f"GET /{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\nX: {'x' * 9000}\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
     ],

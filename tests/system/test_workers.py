@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
+from yarl import URL
 
 from session_service.workers import WorkerError, Workers
 from tests.api import SESSIONS
@@ -51,7 +52,7 @@ async def test_each_worker_serves(start: Start, store_url: str) -> None:
     async with ClientSession(url, connector=connector) as client:
         for _ in range(10):
             async with client.post(SESSIONS, json=parties) as answer:
-                location = answer.headers["Location"]
+                location = answer.url.join(URL(answer.headers["Location"]))
             async with client.delete(location) as answer:
                 assert answer.status == 200
     assert service.stdout.count("\n") == 1

@@ -1,0 +1,135 @@
+"""What clients, proxies and health checkers do with HTTP, at its edges."""
+
+import json
+
+import pytest
+from yarl import URL
+
+from tests.api import SESSIONS, Client, assert_error, create, spoken
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+JSON = {"Content-Type": "application/json"}
+CLOSE = "Host: x\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (f"POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", 501, None),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", 501, None),
+        ("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity, chunked", 501, None),
+        ("GET /healthz HTTP/2.0\r\nHost: x", 505, None),
+        ("GET /healthz HTTP/0.9", 505, None),
+        ("GET /healthz HTTP/1.2\r\nHost: x", 505, None),
+        ("GET /healthz HTTP/9.9\r\nHost: x", 505, None),
+        ("GET /healthz HTTP/3\r\nHost: x", 505, None),
+        ("PRI * HTTP/2.0\r\n\r\nSM", 505, None),
+        (f"GET /{'x' * 8192} HTTP/1.1\r\nHost: x", 414, None),
+        (f"GET /x?{'x' * 8192} HTTP/1.1\r\nHost: x", 414, None),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {'x' * 33_000}", 431, None),
+        (f"GET / HTTP/1.1\r\nHost: x\r\n{'x' * 33_000}: x", 431, None),
+        ("GET / HTTP/1.1\r\nHost: x" + "\r\nX: x" * 200, 431, None),
+        ("GET / HTTP/1.1", 400, "BAD_REQUEST"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: y", 400, "BAD_REQUEST"),
+        ("GET / HTTPS/1.1\r\nHost: x", 400, "BAD_REQUEST"),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+async def test_a_request_that_is_not_taken_gets_its_own_status(
+    client: Client, head: str, status: int, code: str | None
+) -> None:
+    """The error has the one shape and nothing of what was sent, and the connection ends."""
+    codes = {
+        414: "URI_TOO_LONG",
+        431: "HEADERS_TOO_LARGE",
+        501: "NOT_IMPLEMENTED",
+        505: "HTTP_VERSION_NOT_SUPPORTED",
+    }
+    answer = await spoken(
+        client, f"{head}\r\n\r\n0\r\n\r\n" if status == 501 else f"{head}\r\n\r\n"
+    )
+    first, _, told = answer.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 %d " % status)
+    error = json.loads(told)["error"]
+    assert error["code"] == (code or codes[status])
+    assert b"xxxx" not in answer
+
+
+@pytest.mark.parametrize("size", [8_000, 30_000])
+async def test_headers_of_32_kib_are_taken(client: Client, size: int) -> None:
+    """In one cookie, as browsers send them, or in many."""
+    for cookies in (f"Cookie: {'x' * size}\r\n", f"Cookie: {'x' * (size // 50 - 10)}\r\n" * 50):
+        answer = await spoken(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("path", "length"),
+    [(SESSIONS, 9_000_000), ("/socket.io/?EIO=4&transport=polling&sid=x", 1_000_000)],
+)
+@pytest.mark.parametrize("expects", [True, False])
+async def test_a_body_that_is_too_large_is_not_asked_for(
+    client: Client, path: str, length: int, *, expects: bool
+) -> None:
+    """413 at once by its declared length: no 100 Continue, and no wait for it."""
+    expect = "Expect: 100-continue\r\n" if expects else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    answer = await spoken(client, f"{head}{expect}Content-Length: {length}\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"Connection: close\r\n" in answer
+
+
+async def test_a_body_is_asked_for(client: Client) -> None:
+    """100 Continue, for one that is not too large."""
+    body = json.dumps({"agentId": ID, "userId": ID})
+    headers = {**JSON, "Expect": "100-continue"}
+    assert (await client.post(SESSIONS, data=body, headers=headers)).status == 201
+
+
+async def test_a_trailing_slash_is_ignored_after_an_id(client: Client) -> None:
+    """Not where an id is missing: a slip there must not become a request for all sessions."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}"
+    assert (await client.get(f"{url}/")).status == 200
+    assert (await client.get(f"{url}/messages/")).status == 200
+    assert (await client.post(f"{url}/renew/")).status == 200
+    for method in ("GET", "POST", "DELETE"):
+        for path in (f"{SESSIONS}/", f"{SESSIONS}//", f"{url}//", f"{url}/x/"):
+            await assert_error(await client.request(method, path), 404, "NOT_FOUND")
+    assert (await client.delete(f"{url}/")).status == 200
+
+
+async def test_socket_io_needs_no_trailing_slash(client: Client) -> None:
+    """Some clients and proxies leave it out."""
+    answer = await client.get("/socket.io?EIO=4&transport=polling")
+    assert (answer.status, (await answer.text())[:1]) == (200, "0")
+
+
+async def test_json_may_have_a_byte_order_mark(client: Client) -> None:
+    """As some editors and .NET write it."""
+    body = b"\xef\xbb\xbf" + json.dumps({"agentId": ID, "userId": ID}).encode()
+    assert (await client.post(SESSIONS, data=body, headers=JSON)).status == 201
+
+
+async def test_a_location_is_relative(client: Client) -> None:
+    """Behind a proxy that serves the API under a prefix, it leads to the new session, too."""
+    answer = await client.post(SESSIONS, json={"agentId": ID, "userId": ID})
+    session = await answer.json()
+    public = answer.url.with_path(f"/chat{SESSIONS}")
+    location = public.join(URL(answer.headers["Location"]))
+    assert location.path == f"/chat{SESSIONS}/{session['sessionId']}"
+
+
+async def test_no_answer_is_cached_or_guessed(client: Client) -> None:
+    """JSON is no-store and nosniff, also errors and the document; streams are no-transform, too."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}"
+    for path in (url, SESSIONS, f"{url}/messages", "/healthz", "/openapi.json", "/nothing"):
+        answer = await client.get(path)
+        assert answer.headers.getall("Cache-Control") == ["no-store"]
+        assert answer.headers.getall("X-Content-Type-Options") == ["nosniff"]
+    refused = await spoken(client, "nonsense\r\n\r\n")
+    assert b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n" in refused
+    stream = await client.get(f"{url}/events")
+    assert stream.headers.getall("Cache-Control") == ["no-store, no-transform"]
+    stream.close()
