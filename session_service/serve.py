@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from session_service import __version__, logs
 from session_service.deliveries import deliver_forever
+from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
 from session_service.listen import (
     BACKLOG,
@@ -29,6 +30,7 @@ from session_service.reaper import reap_forever
 from session_service.settings import Settings
 from session_service.store.connection import connect, pipeline
 from session_service.store.consumer import Consumer
+from session_service.store.dataset import DataSets, OldDataError, check_layout
 from session_service.store.deadlines import Deadlines
 from session_service.store.embedded import EmbeddedServer, EmbeddedServerError
 from session_service.store.feed import Feed
@@ -137,6 +139,7 @@ async def _serve_here(
     webhooks = Webhooks(calls, keys, settings.webhooks, quarantine)
     deadlines = Deadlines(calls, keys, retention_ms, history_ms, quarantine)
     consumer = Consumer(calls, keys, quarantine=quarantine)
+    background.run(DataSets(calls, keys).watch_forever(quarantine))
     background.run(sweep_forever(deadlines, outbox, settings.events, quarantine))
     background.run(deliver_forever(webhooks, consumer))
     service = Service(
@@ -297,7 +300,21 @@ async def _monitor(
         await monitor.look()
     if monitor.problem and not is_worker:
         raise StartError(monitor.problem)
+    if monitor.latest and not is_worker:  # it was reached
+        await _check_layout(calls, settings)
     return monitor
+
+
+async def _check_layout(calls: Pipeline, settings: Settings) -> None:
+    """Raise StartError if the store has sessions of a version that this one cannot read.
+
+    If the store goes away, the service starts nevertheless, and answers 503 for them later.
+    """
+    try:
+        with suppress(StoreUnavailable):
+            await check_layout(calls, settings.key_prefix)
+    except OldDataError as error:
+        raise StartError(str(error)) from error
 
 
 def _announce(sockets: list[socket.socket], store: _Store) -> None:

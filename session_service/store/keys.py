@@ -33,8 +33,10 @@ in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
     takes several steps a ``lease`` until when they may take, then the ``answer``; a day
 ``session-service:{3f}:idem:<name from the seed>:<number>``
     string: what a script replied that a request with an Idempotency-Key asked for, JSON; a day
-``sess:{00}:probe``
+``session-service:{00}:probe``
     what commands are tried on, to see whether they are permitted (lua/probe.lua); it never stays
+``session-service:{00}:meta``
+    hash: the newest ``format`` that a node has written, and the data set's ``epoch``, 16 hex digits
 
 A webhook's id names a shard as a session's does: that of its queue. A lane is a session's events
 for one webhook, which are delivered one after the other.
@@ -78,6 +80,7 @@ _PARTS = {
     "listing": "listing",
     "events": "events",
     "trimmed": "trimmed",
+    "meta": "meta",
     "claim": "claim:",
     "outcome": "idem:",
     "probe": "probe",

@@ -100,6 +100,8 @@ SWEEP = Script(
     "base session lookup outbox deadline unreadable listing delete",
 )
 REPAIR = Script("repair", "session messages warn expire unreadable listing", "base")
+META = Script("meta", "meta", writes=False)  # what is made again need not be acknowledged
+LAYOUT = Script("layout", "session listing", writes=False)
 TRIM = Script("trim", "events trimmed")
 KEPT = Script("kept", "kept parties", "page", writes=False)
 ERASE = Script("erase", "kept parties")

@@ -1,0 +1,182 @@
+"""Stores that other versions of the service have written to."""
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+
+from session_service.domain.ids import new_id, shard_of_user
+from tests.api import SESSIONS, post
+from tests.system.processes import ROOT, ServiceProcess, Start, run
+from tests.waiting import wait_until
+
+BRIEF = {"timeoutMinutes": 0.01, "autoRenew": False}  # 600 ms
+SETTINGS = {"SESSION_MIN_TIMEOUT_MINUTES": "0.001", "SESSION_WARNING_THRESHOLD_MINUTES": "0.001"}
+
+
+def a_newer_version(folder: Path) -> str:
+    """Make a version that reads formats 1 and 2 and writes 2; return its PYTHONPATH."""
+    package = folder / "session_service"
+    shutil.copytree(ROOT / "session_service", package)
+    changes = {
+        "store/records.py": (
+            ("FORMAT = 1", "FORMAT = 2"),
+            ('parts[0] != "1"', 'parts[0] not in ("1", "2")'),
+            ('rb"1 expired', 'rb"[12] expired'),
+        ),
+        "store/lua/session.lua": (
+            ("'^1 (", "'^[12] ("),
+            ("'^1 expired", "'^[12] expired"),
+            ("record = '1 '", "record = '2 '"),
+        ),
+        "store/lua/sweep.lua": (("'1 expired ", "'2 expired "),),
+    }
+    for name, pairs in changes.items():
+        text = (package / name).read_text("utf-8")
+        for old, new in pairs:
+            assert old in text, (name, old)
+            text = text.replace(old, new)
+        (package / name).write_text(text, "utf-8")
+    return str(folder)
+
+
+def at(service: ServiceProcess) -> str:
+    """Return the URL of the sessions."""
+    return f"http://127.0.0.1:{service.port}{SESSIONS}"
+
+
+async def status(client: ClientSession, method: str, url: str, **options: Any) -> int:
+    async with client.request(method, url, **options) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Path) -> None:
+    """The older node answers 503 for what it cannot read, and deletes nothing of it, ever."""
+    newer = a_newer_version(tmp_path / "newer")
+    settings = {"REDIS_URL": store_url, **SETTINGS}
+    async with ClientSession() as client, Redis.from_url(store_url) as store:
+        old = start(**settings)
+        new = start(PYTHONPATH=newer, **settings)
+        theirs, ours = at(new), at(old)
+
+        async def made(url: str, **fields: Any) -> str:
+            body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
+            created = (await post(client, url, body))["sessionId"]
+            await post(client, f"{url}/{created}/messages", {"content": "Hello"})
+            return str(created)
+
+        async def stored(*session_ids: str) -> list[bytes | None]:
+            return [
+                await store.dump(f"session-service:{{{each[:2]}}}:{part}:{each}")
+                for each in session_ids
+                for part in ("id", "msg")
+            ]
+
+        lasting, ending = await made(theirs), await made(theirs)
+        readable = await made(ours)
+        before = await stored(lasting, ending)
+        for method, path, body in (
+            ("GET", "", None),
+            ("POST", "/renew", None),
+            ("POST", "/heartbeat", None),
+            ("PATCH", "/timeout", {"autoRenew": False}),
+            ("POST", "/messages", {"content": "Hello"}),
+            ("GET", "/messages", None),
+            ("DELETE", "", None),
+        ):
+            assert await status(client, method, f"{ours}/{lasting}{path}", json=body) == 503
+        assert await status(client, "DELETE", f"{ours}?all=true") == 200
+        assert await status(client, "GET", f"{ours}/{readable}") == 404
+        assert await stored(lasting, ending) == before
+        assert await status(client, "GET", f"{theirs}/{await made(ours)}") == 200
+        assert await status(client, "DELETE", f"{theirs}/{ending}") == 200
+        assert await status(client, "GET", f"{ours}/{ending}") == 404
+
+        # It expires by the newer node, whose tombstone the older one cannot read either.
+        expiring = await made(theirs, timeoutConfig=BRIEF)
+
+        async def is_over() -> bool:
+            return await stored(expiring) != [None, None] and (
+                await status(client, "GET", f"{theirs}/{expiring}") == 410
+                and (await stored(expiring))[1] is None
+            )
+
+        await wait_until(is_over)
+        assert await status(client, "GET", f"{ours}/{expiring}") == 503
+
+        # While no node can read it, its deadline passes, and the older one leaves it alone.
+        abandoned = await made(theirs, timeoutConfig={**BRIEF, "timeoutMinutes": 0.02})
+        new.signal(signal.SIGTERM)
+        assert new.wait() == 0
+        before = await stored(abandoned)
+        swept = await made(ours, timeoutConfig={**BRIEF, "timeoutMinutes": 0.03})
+
+        async def is_swept() -> bool:
+            return (await stored(swept))[1] is None
+
+        await wait_until(is_swept)
+        assert await stored(abandoned) == before
+        again = start(PYTHONPATH=newer, **settings)
+
+        async def is_expired() -> bool:
+            return (await stored(abandoned))[1] is None
+
+        await wait_until(is_expired)
+        assert await status(client, "GET", f"{at(again)}/{abandoned}") == 410
+
+
+async def old_session(store: Redis, prefix: str) -> None:
+    """Store a session as version 0.1.0 does."""
+    user = str(uuid4())
+    session, agent = new_id(shard_of_user(user)), str(uuid4())
+    at = "1768473045123"
+    key = f"{prefix}:{{{session[:2]}}}"
+    record = f"{at} {at} {at} 0 1800000 43200000 300000 1 {agent} {user} {uuid4()} {{}}"
+    await store.set(f"{key}:id:{session}", record, ex=60)
+    await store.zadd(f"{key}:listing", {f"u{user}:{agent}:{session}": 0})
+    await store.expire(f"{key}:listing", 60)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "settings"),
+    [
+        ("sess", {}),
+        ("session-service", {}),
+        ("mine", {"SESSION_KEY_PREFIX": "mine"}),
+    ],
+)
+async def test_sessions_of_version_0_1_0_stop_the_start(
+    store_url: str, tmp_path: Path, prefix: str, settings: dict[str, str]
+) -> None:
+    """With one line that says what to do."""
+    async with Redis.from_url(store_url) as store:
+        await old_session(store, prefix)
+    ended = run(tmp_path, "serve", REDIS_URL=store_url, LOG_FORMAT="console", **settings)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if "cannot serve" in line]
+    assert f"sessions of version 0.1.0 under the prefix '{prefix}'" in line
+    assert "SESSION_KEY_PREFIX" in line
+
+
+async def test_foreign_keys_and_another_prefix_do_not_stop_it(start: Start, store_url: str) -> None:
+    """Neither keys of connect-redis under the old prefix, nor old sessions under another one."""
+    async with Redis.from_url(store_url) as store, ClientSession() as client:
+        await store.set("sess:AbCdEf", "{}", ex=60)
+        await store.lpush("sess:{00}:listing", "x")
+        await store.expire("sess:{00}:listing", 60)
+        await old_session(store, "other")
+        service = start(REDIS_URL=store_url)
+        async with client.post(
+            at(service), json={"agentId": str(uuid4()), "userId": str(uuid4())}
+        ) as answer:
+            assert answer.status == 201
+        meta = await store.hgetall("session-service:{00}:meta")
+        assert meta[b"format"] == b"1"
+        assert await store.ttl("session-service:{00}:meta") > 365 * 86_400
