@@ -45,6 +45,7 @@ from session_service.store.urls import read_url
 from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
 from session_service.web.browsers import BrowserPolicy
+from session_service.web.handover import Peers
 from session_service.web.server import Server
 from session_service.web.service import Service
 from session_service.workers import WorkerError, Workers
@@ -149,6 +150,7 @@ async def _serve_here(
         webhooks,
         max_in_flight=settings.max_in_flight,
         browsers=BrowserPolicy(settings.origins, settings.hosts),
+        peers=Peers.from_environment(os.environ),
     )
     service.health_reasons.append(monitor.reasons)
     if not store.url.startswith("memory:"):
@@ -160,6 +162,8 @@ async def _serve_here(
     sites = [web.SockSite(runner, each, backlog=BACKLOG) for each in sockets]
     for site in sites:
         await site.start()
+    if service.peers is not None:
+        service.peers.receive(server)
     _announce(sockets, store)
     _collect_garbage_less()
     await background.until_one_ends()
@@ -168,6 +172,8 @@ async def _serve_here(
     await asyncio.sleep(_ACCEPT_SECONDS)
     for site in sites:
         await site.stop()
+    if service.peers is not None:
+        service.peers.close()
     await service.drain(settings.drain_seconds, server.has_connections)
 
 

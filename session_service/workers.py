@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import cast
 
 from session_service.cli import LISTEN_FDS
+from session_service.web.handover import VARIABLE, pairs, variable_for
 
 _START_SECONDS = 30.0  # until a worker listens
 _STABLE_SECONDS = 10.0  # a worker that lived this long is started again without delay
@@ -38,6 +39,11 @@ class Workers:
     ) -> None:
         self._count = count
         self._fds = [listener.fileno() for listener in sockets]
+        self._pairs = pairs(count)
+        self._inherited = [
+            *self._fds,
+            *(each.fileno() for pair in self._pairs for each in pair),
+        ]
         self._environment = {**os.environ, **settings}
         self._processes: dict[int, asyncio.subprocess.Process] = {}
 
@@ -87,10 +93,10 @@ class Workers:
         process = self._processes[number] = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "session_service", "serve", LISTEN_FDS,
             ",".join(map(str, self._fds)),
-            env=self._environment,
+            env={**self._environment, VARIABLE: variable_for(number, self._pairs)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=self._fds,
+            pass_fds=self._inherited,
             start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
         )  # fmt: skip
         output = cast("asyncio.StreamReader", process.stdout)

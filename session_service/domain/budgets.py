@@ -88,6 +88,8 @@ SENDER_CHARACTERS = 200  # of a sender's name, and of a message's source
 CLIENT_MESSAGE_ID_CHARACTERS = 128  # a client's own id of a message; most are UUIDs
 EXPECTED_BROADCASTS = 100  # of a room: messages under way that its members sent
 HANDSHAKE_SECONDS = 5.0  # for a client to connect after its handshake; clients do it at once
+HANDOVER_SECONDS = 2.0  # for a busy worker to take a connection from another
+HANDOVER_BYTES = 176 * KIB  # a request that is handed over: target, headers, and a packet
 HANDSHAKES = 10_000  # that wait, some 200 bytes each; one more forgets the oldest
 
 # Records

@@ -77,9 +77,12 @@ def _size(packet: Any) -> int:
 
 
 class Engine:
-    """The library's server, with at most so many sockets."""
+    """The library's server, with at most so many sockets.
 
-    def __init__(self, max_sockets: int) -> None:
+    ``mark`` makes of a new id one that names this worker.
+    """
+
+    def __init__(self, max_sockets: int, mark: Callable[[str], str] = str) -> None:
         packet_class = type(
             "Packet", (socketio.packet.Packet,), {"json": _StrictJson, "uses_binary_events": False}
         )
@@ -100,7 +103,7 @@ class Engine:
         self._begin = self._engine.handlers["connect"]
         self._engine.on("connect", self._begun)
         self._max_sockets = max_sockets
-        self._handshakes = Handshakes()
+        self._handshakes = Handshakes(mark)
         self._id: ContextVar[str | None] = ContextVar("id", default=None)
 
     async def serve(self, scope: _Event, receive: _Receive, send: _Send) -> None:
@@ -193,7 +196,8 @@ class Engine:
 class Handshakes:
     """The polling clients that were answered and have not connected yet, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Callable[[str], str] = str) -> None:
+        self._mark = mark
         self._until: dict[str, float] = {}  # in the event loop's time
         self._awaited: dict[str, asyncio.Event] = {}  # those that a request waits for
 
@@ -210,7 +214,7 @@ class Handshakes:
         self._forget()
         if len(self._until) >= HANDSHAKES:
             self.end(next(iter(self._until)))
-        engine_id = secrets.token_urlsafe(15)
+        engine_id = self._mark(secrets.token_urlsafe(15))
         self._until[engine_id] = asyncio.get_running_loop().time() + HANDSHAKE_SECONDS
         return engine_id
 

@@ -12,6 +12,7 @@ from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
 from session_service.web.admission import Admission
 from session_service.web.browsers import BrowserPolicy
+from session_service.web.handover import Peers
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _LOOK_SECONDS = 0.02
@@ -21,7 +22,7 @@ class Service:
     """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
     Of requests in flight there are at most ``max_in_flight``; see ``is_full``. ``browsers`` says
-    which pages may use the service; the default is its own.
+    which pages may use the service; the default is its own. ``peers`` are the other workers.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Service:
         *,
         max_in_flight: int = IN_FLIGHT,
         browsers: BrowserPolicy | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self.repository = repository
         self.webhooks = webhooks
         self.policy = policy
         self.feed = feed
         self.browsers = browsers or BrowserPolicy()
+        self.peers = peers
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # what else is to end at once
         self.admission = Admission(max_in_flight)

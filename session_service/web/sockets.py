@@ -16,10 +16,12 @@ from aiohttp import web
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
 from session_service.domain.ids import new_message_id
 from session_service.domain.messages import Message
+from session_service.web.answers import Answer
 from session_service.web.decoding import RequestDecoder
 from session_service.web.engine import UNREADABLE, Engine, is_installed
 from session_service.web.errors import InternalError, InvalidJson, NotReady, Overloaded, error_body
 from session_service.web.handlers import store_message
+from session_service.web.handover import HandedOver
 from session_service.web.requests import SendMessage
 from session_service.web.rooms import Rooms
 from session_service.web.service import Service
@@ -51,7 +53,8 @@ class Sockets:
     def __init__(self, service: Service, max_sockets: int) -> None:
         self._service = service
         self._admission = service.admission
-        self._engine = Engine(max_sockets)
+        self._peers = service.peers
+        self._engine = Engine(max_sockets, self._peers.mark if self._peers else str)
         self._rooms = Rooms(service, self._engine)
         self._decoder = RequestDecoder(SendMessage, service.policy)
         self._greetings: set[asyncio.Task[None]] = set()
@@ -75,7 +78,7 @@ class Sockets:
         """Tell whether python-socketio is installed."""
         return is_installed
 
-    async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer | TextAnswer:
+    async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer | Answer:
         """Take a request of one of the transports; raises ServiceError.
 
         A GET opens a socket or reads from it, so it is checked as a change is.
@@ -91,6 +94,9 @@ class Sockets:
         body = b""
         if request.method == "POST":
             body = await read_packets(request, self._admission)
+        owner = self._peers.owner_of(query.get("sid", "")) if self._peers else None
+        if self._peers and owner is not None:
+            return HandedOver(self._peers, owner, body)
         return SocketAnswer(self._engine.serve, body)
 
     async def _connected(self, socket: str, *_: object) -> None:

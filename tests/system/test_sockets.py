@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -203,3 +204,54 @@ async def test_without_the_library_the_rest_is_served(
             assert (await answer.json())["error"]["code"] == "NOT_FOUND"
     said = [line["event"] for line in node.log if "python-socketio" in line["event"]]
     assert said == ["no Socket.IO: python-socketio is not installed"]
+
+
+@pytest.mark.parametrize("transports", ["polling,websocket", "polling"])
+async def test_polls_find_their_worker(
+    start: Start, store_url: str, listen: Listen, transports: str
+) -> None:
+    """Every client of three workers connects, by the transports it has by default, and stays."""
+    node = start(REDIS_URL=store_url, WEB_CONCURRENCY="3")
+    async with node.client() as client:
+        session = await create(client)
+        sockets = await asyncio.gather(*(listen(node, transports) for _ in range(6)))
+        for socket in sockets:
+            assert (await socket.emit("join", {"channelId": session["sessionId"]}))["success"]
+        message = {"channelId": session["sessionId"], "message": "x" * 4000}
+        assert (await sockets[0].emit("message", {"type": 2, "payload": message}))["success"]
+        for socket in sockets:
+            (told,) = await socket.next("messageBroadcast")
+            assert told["text"] == "x" * 4000
+    assert [line for line in node.log if line["logger"].startswith("session_service.web")] == []
+
+
+async def test_a_connection_changes_hands_often(start: Start, store_url: str) -> None:
+    """As one does on which a proxy sends the polls of many clients; no request is lost."""
+    node = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    for n in range(300):
+        path = f"/socket.io/?EIO=4&transport=polling&sid={n % 2}.unknown"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Request-ID: {n}\r\nContent-Length: 1"
+        writer.write(f"{head}\r\n\r\n3".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert head.startswith("HTTP/1.1 400 ")
+        assert f"X-Request-ID: {n}\r\n" in head
+        await reader.readexactly(int(head.partition("Content-Length: ")[2].partition("\r")[0]))
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_worker_that_dies_takes_its_sockets_along(
+    start: Start, store_url: str, listen: Listen
+) -> None:
+    """Their clients come back, to whichever worker."""
+    node = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
+    sockets = await asyncio.gather(*(listen(node, "polling") for _ in range(4)))
+    for line in node.log:
+        if line["event"] == "worker started":
+            os.kill(line["worker"], signal.SIGKILL)
+    async with node.client() as client:
+        session = await create(client)
+    for socket in sockets:
+        await socket.next("connect")
+        assert (await socket.emit("join", {"channelId": session["sessionId"]}))["success"]
