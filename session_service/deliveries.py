@@ -23,7 +23,8 @@ from session_service.webhook_client import WebhookClient
 _LOOK_SECONDS = 2.0  # between looks for webhooks, while there are none
 _INTERVAL_SECONDS = 0.25  # between looks for events
 _SUBJECT = "webhook deliveries"
-_ENQUEUE = "enqueue"
+_REGISTRY = "webhook registry"
+_LOOK, _ENQUEUE = "look", "enqueue"
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class _Deliveries:
         self._client = client
         self._group = group
         self._quarantine = webhooks.quarantine
+        self._registered: dict[str, Webhook] = {}
         self._workers: dict[str, DeliveryWorker] = {}
         self._lost: Counter[str] = Counter()  # events, by webhooks whose queue cannot be written
         self._store_of_workers = Availability("webhook deliveries")
@@ -77,23 +79,30 @@ class _Deliveries:
 
     async def _step(self) -> float:
         """Do what there is to do; return for how long to pause then, in seconds."""
-        known = self._adopt(await self._webhooks.look())
-        if self._webhooks.must_adopt_settings:
+        known = await self._look()
+        if self._webhooks.must_adopt_settings and not self._quarantine.has(_REGISTRY, _LOOK):
             await self._register_settings()
-            known = self._adopt(await self._webhooks.look())
+            known = await self._look()
         if not known:
             return _LOOK_SECONDS
         batches = await self._consumer.next(min(webhook.created_at for webhook in known))
         if not batches:
             return _INTERVAL_SECONDS
         # One that was registered before any of these happened is known after this look.
-        known = self._adopt(await self._webhooks.look())
+        known = await self._look()
         events = self._read(batches)
         await asyncio.gather(*(self._enqueue(webhook, events) for webhook in known))
         await self._consumer.done(batches)
         if lost := sum(batch.lost for batch in batches):
             log.warning("events were trimmed before webhooks had them", extra={"events": lost})
         return 0 if any(batch.more for batch in batches) else _INTERVAL_SECONDS
+
+    async def _look(self) -> list[Webhook]:
+        """Return the webhooks that are on, as they were last seen if the registry is damaged."""
+        if not self._quarantine.must_wait(_REGISTRY, _LOOK):
+            with self._quarantine.isolating(_REGISTRY, _LOOK):
+                self._registered = await self._webhooks.look()
+        return self._adopt(self._registered)
 
     async def _register_settings(self) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from session_service.domain.budgets import PAGE_BYTES
-from session_service.domain.errors import ValidationFailed
+from session_service.domain.errors import RecordUnreadable, ValidationFailed
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
 from session_service.domain.sessions import Session, SessionPage
 from session_service.store import scripts
@@ -105,7 +105,8 @@ class _Page:
 class Listing:
     """Pages of the live sessions. Raises StoreUnavailable.
 
-    A shard that cannot be read is left out.
+    A shard that cannot be read is left out of a listing of all; a user's, who has no other, raises
+    RecordUnreadable.
     """
 
     def __init__(
@@ -141,7 +142,8 @@ class Listing:
 
     async def _of_one_shard(self, page: _Page, selected: Selection, after: str) -> int:
         """Fill a page; return how many match, which are counted only if it does not have all."""
-        await self._read(page, selected.shards, selected.start, after)
+        if not await self._read(page, selected.shards, selected.start, after):
+            raise RecordUnreadable("the listing of a shard cannot be read")
         if not after and not page.has_more:
             return len(page.sessions)
         counted, _ = await self._counts.count(*selected)
@@ -167,17 +169,22 @@ class Listing:
             step *= 2
         return counted.matching
 
-    async def _read(self, page: _Page, shards: Sequence[str], start: str, after: str) -> None:
-        """Add the sessions of shards to a page, of the shard of ``after`` those that follow it."""
+    async def _read(self, page: _Page, shards: Sequence[str], start: str, after: str) -> bool:
+        """Add the sessions of shards to a page, of the shard of ``after`` those that follow it.
+
+        Return whether any of the shards could be read.
+        """
         at_shard = after[-36:-34]
 
         def arguments(shards: Sequence[str]) -> Arguments:
             member = after if shards[0] == at_shard else ""
             return (self._retention_ms, "", start, member, page.wanted, page.space)
 
-        for found in await self._groups.run(arguments, self._sessions, shards):
+        replies = await self._groups.run(arguments, self._sessions, shards)
+        for found in replies:
             for session, size in found:
                 page.add(session, size)
+        return bool(replies)
 
     def _sessions(self, _: Sequence[str], reply: Any) -> list[tuple[Session, int]]:
         """Return the sessions of a shard and the sizes of their records (lua/list.lua)."""

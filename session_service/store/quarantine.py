@@ -62,6 +62,14 @@ class Quarantine:
             for work, failure in list(works.items())[:1]
         }
 
+    def reasons(self) -> Iterator[str]:
+        """Yield what health says of them, e.g. ``shard 3f and 2 others cannot be processed``."""
+        names = list(self.subjects())
+        if names:
+            others = len(names) - 1
+            more = f" and {others} other{'s' * (others > 1)}" if others else ""
+            yield f"{names[0]}{more} cannot be processed"
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing fails: the cheap question to ask first."""

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
+from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import NewSession, Session
@@ -202,3 +203,13 @@ async def test_listings_skip_a_shard_that_cannot_be_read(
     pages = await asyncio.gather(*(repository.list_page(limit=1000) for _ in range(3)))
     assert {session.id for page in pages for session in page.sessions} >= {good.id}
     assert list(quarantine.subjects()) == [f"shard {bad.id[:2]}"]
+
+
+async def test_a_user_s_listing_that_cannot_be_read_is_not_empty(
+    repository: SessionRepository, redis: Redis
+) -> None:
+    """It would say that the user has no sessions."""
+    bad, _ = await in_two_shards(repository, LASTING)
+    await poison(redis, bad.id[:2], "listing")
+    with pytest.raises(RecordUnreadable):
+        await repository.list_page(limit=10, user_id=bad.user_id)

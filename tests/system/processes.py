@@ -143,6 +143,10 @@ class ServiceProcess:
         )
         return int(last)
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def signal(self, signum: signal.Signals) -> None:
         self._process.send_signal(signum)
 

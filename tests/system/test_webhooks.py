@@ -217,6 +217,114 @@ async def test_what_is_given_up_can_be_read_and_replayed(
         receiver.status = 204
         assert await post(client, f"{dead}/replay", {}) == {"replayed": 4}
         await wait_until(has_all(receiver, [session_id]))
+    given_up = [line for line in service.log if line["event"] == "webhook: delivery given up"]
+    assert {line["event_id"] for line in given_up} == {each["id"] for each in found}
+
+
+async def test_an_endpoint_that_asks_for_a_pause_gets_it(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """Retry-After holds back all of its deliveries, and those of no other endpoint."""
+    service = start(REDIS_URL=store_url, **BRISK)
+    busy, other = await receive(), await receive()
+    busy.status, busy.adds = 429, {"Retry-After": "3000"}
+    async with service.client() as client:
+        await register(client, busy)
+        await register(client, other)
+        await live(client)
+        await wait_until(has_been_asked(busy, 1))
+        sessions = await asyncio.gather(*(live(client) for _ in range(20)))
+        await wait_until(has_all(other, sessions))
+    assert busy.asked == 1
+
+
+async def test_deliveries_are_signed_by_both_secrets_during_a_rotation(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """A receiver with the last secret, and one with the new secret, accept them."""
+    service = start(REDIS_URL=store_url, **BRISK)
+    receiver = await receive()
+    async with service.client() as client:
+        webhook = f"{WEBHOOKS}/{await register(client, receiver)}"
+        rotated = await post(client, f"{webhook}/rotate", {})
+        session_id = await live(client)  # the receiver has the last secret, and checks it
+        await wait_until(has_all(receiver, [session_id]))
+        headers = receiver.headers[-1]
+        assert len(headers["webhook-signature"].split(" ")) == 2
+        await post(client, f"{webhook}/rotate", {"secret": SECRET, "overlapHours": 0})
+        await wait_until(has_all(receiver, [await live(client)]))
+    assert len(receiver.headers[-1]["webhook-signature"].split(" ")) == 1
+    assert rotated["secret"] not in service.stderr
+
+
+async def test_a_paused_node_queues_and_delivers_nothing(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """What waited is delivered by a node that is not paused."""
+    receiver = await receive()
+    endpoints = json.dumps([{"url": receiver.url, "secret": SECRET}])
+    paused = start(
+        REDIS_URL=store_url, SESSION_WEBHOOKS=endpoints, SESSION_WEBHOOKS_PAUSED="true", **BRISK
+    )
+    async with paused.client() as client:
+
+        async def queued() -> int:
+            async with client.get(WEBHOOKS) as answer:
+                return sum(each["queued"] for each in (await answer.json())["webhooks"])
+
+        async def is_registered() -> bool:
+            async with client.get(WEBHOOKS) as answer:
+                return bool((await answer.json())["webhooks"])
+
+        await wait_until(is_registered)
+        sessions = [await live(client) for _ in range(3)]
+
+        async def are_queued() -> bool:
+            return await queued() == 12
+
+        await wait_until(are_queued)
+        assert receiver.asked == 0
+        start(REDIS_URL=store_url, SESSION_WEBHOOKS=endpoints, **BRISK)
+        await wait_until(has_all(receiver, sessions))
+
+
+@pytest.mark.parametrize("how", ["FLUSHALL", "SWAPDB"])
+async def test_endpoints_of_the_settings_are_registered_again(
+    start: Start, store_url: str, receive: Receive, how: str
+) -> None:
+    """When the data are lost or replaced while the node runs."""
+    receiver = await receive()
+    endpoints = json.dumps([{"url": receiver.url, "secret": SECRET}])
+    service = start(REDIS_URL=store_url, SESSION_WEBHOOKS=endpoints, **BRISK)
+    async with service.client() as client:
+
+        async def is_registered() -> bool:
+            async with client.get(WEBHOOKS) as answer:
+                return len((await answer.json())["webhooks"]) == 1
+
+        await wait_until(is_registered)
+        with Redis.from_url(store_url) as redis:
+            redis.execute_command(*(["FLUSHALL"] if how == "FLUSHALL" else ["SWAPDB", 0, 1]))
+        await wait_until(is_registered)
+        await wait_until(has_all(receiver, [await live(client)]))
+
+
+async def test_a_full_store_does_not_stop_deliveries(
+    start: Start, store_url: str, receive: Receive
+) -> None:
+    """What waits is delivered, which frees memory, and so is the end of a session."""
+    service = start(REDIS_URL=store_url, **BRISK)
+    receiver = await receive()
+    async with service.client() as client:
+        await register(client, receiver)
+        sessions = [(await create(client))["sessionId"] for _ in range(5)]
+        await wait_until(lambda: all(receiver.types(each) == ["created"] for each in sessions))
+        with Redis.from_url(store_url) as redis:
+            redis.config_set("maxmemory", 1)
+            for each in sessions:
+                async with client.delete(f"{SESSIONS}/{each}") as answer:
+                    assert answer.status == 200
+            await wait_until(lambda: all(receiver.types(s)[1:] == ["ended"] for s in sessions))
 
 
 async def test_an_endpoint_that_is_gone_is_switched_off(

@@ -122,3 +122,17 @@ def test_a_failure_of_everything_does_not_flood_the_log(
     clock.now += 60
     quarantine.failed("webhook", "deliver", WRONG)
     assert len(caplog.records) == QUARANTINE_LOG_LINES + 2
+
+
+def test_health_says_what_fails(quarantine: Quarantine) -> None:
+    """In one sentence, whatever the number; without what the store replied."""
+    said: list[str] = []
+    for name in ("shard 3f", "shard 40", "shard 41"):
+        said += quarantine.reasons()
+        quarantine.failed(name, "sweep", WRONG)
+    said += quarantine.reasons()
+    assert said == [
+        "shard 3f cannot be processed",
+        "shard 3f and 1 other cannot be processed",
+        "shard 3f and 2 others cannot be processed",
+    ]
