@@ -16,7 +16,9 @@ _VERSION_PROBLEMS = ("Invalid HTTP version", "Expected dot", "Pause on PRI/Upgra
 
 
 def error_of(problem: BaseException | None) -> ServiceError:
-    """Return the error for what the parser raised."""
+    """Return the error for what the parser, or BoundedHeads, raised."""
+    if isinstance(problem, ServiceError):  # put there by BoundedHeads
+        return problem
     if isinstance(problem, LineTooLong):
         is_target = problem.args[1] == TARGET_BYTES  # the parser names the limit, not the place
         return UriTooLong(TARGET_BYTES) if is_target else HeadersTooLarge(HEADERS_BYTES)

@@ -40,6 +40,7 @@ from session_service.web.errors import (
     RequestTimeout,
     error_answer,
 )
+from session_service.web.heads import BoundedHeads
 from session_service.web.malformed import error_of
 from session_service.web.service import Service
 
@@ -58,7 +59,7 @@ def _packed(error: ServiceError) -> bytes:
     return answer.packed()
 
 
-class _Protocol(web.RequestHandler):
+class _Protocol(BoundedHeads):
     """aiohttp's protocol, with deadlines for requests and responses, and our form of errors.
 
     Of aiohttp's own it takes over the timer and the end of idle connections, and reads ``_waiter``

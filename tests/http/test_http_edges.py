@@ -1,5 +1,6 @@
 """What clients, proxies and health checkers do with HTTP, at its edges."""
 
+import asyncio
 import json
 
 import pytest
@@ -61,6 +62,38 @@ async def test_headers_of_32_kib_are_taken(client: Client, size: int) -> None:
     for cookies in (f"Cookie: {'x' * size}\r\n", f"Cookie: {'x' * (size // 50 - 10)}\r\n" * 50):
         answer = await spoken(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("in_one", [True, False])
+@pytest.mark.parametrize("ends", [True, False])
+async def test_all_fields_together_are_bounded(client: Client, *, in_one: bool, ends: bool) -> None:
+    """Fields that may each be there are too many at once: 431, before the head has ended."""
+    session = await create(client)
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"DELETE {SESSIONS}/{session['sessionId']} HTTP/1.1\r\nHost: x\r\n".encode())
+    fields = [f"X-{n}: {'x' * 9000}\r\n".encode() for n in range(4)]
+    for part in [b"".join(fields)] if in_one else fields:
+        await writer.drain()
+        await asyncio.sleep(0)
+        writer.write(part)
+    if ends:
+        writer.write(b"\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status == 200
+
+
+async def test_a_body_is_no_head(client: Client) -> None:
+    """Bodies larger than a head may be arrive in parts, one after the other on a connection."""
+    session = await create(client)
+    body = b'{"content": "x", "unknown": "' + b"x" * 200_000 + b'"}'
+    for _ in range(3):
+        answer = await client.post(
+            f"{SESSIONS}/{session['sessionId']}/messages", data=body, headers=JSON
+        )
+        assert answer.status == 201
 
 
 @pytest.mark.parametrize(
