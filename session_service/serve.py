@@ -45,6 +45,7 @@ from session_service.store.urls import read_url
 from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
 from session_service.web.browsers import BrowserPolicy
+from session_service.web.create_limit import CreateLimit
 from session_service.web.handover import Peers
 from session_service.web.server import Server
 from session_service.web.service import Service
@@ -150,6 +151,7 @@ async def _serve_here(
         webhooks,
         max_in_flight=settings.max_in_flight,
         browsers=BrowserPolicy(settings.origins, settings.hosts),
+        creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
     )
     service.health_reasons.append(monitor.reasons)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from session_service.domain.addresses import EVERYWHERE, Network, read_networks
-from session_service.domain.budgets import CONNECTIONS, IN_FLIGHT, TIMEOUT_MINUTES
+from session_service.domain.budgets import CONNECTIONS, CREATE_LIMIT, IN_FLIGHT, TIMEOUT_MINUTES
 from session_service.domain.events import EventPolicy
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True):
     max_in_flight: int  # requests of a process
     max_connections: int  # of a process
     origins: tuple[str, ...]  # whose pages may use the service; none: its own
+    create_limit: int  # sessions that pages may create from an address in a minute; 0: no limit
     hosts: tuple[str, ...]  # that the service answers for, beside addresses and plain names
     redis_url: str | None  # None: the embedded store
     data_dir: Path  # of the embedded store
@@ -87,6 +88,9 @@ class Settings(msgspec.Struct, frozen=True):
                 "SESSION_CORS_ORIGINS",
                 r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+",
                 "* or origins such as https://app.example.org, separated by commas",
+            ),
+            create_limit=int(
+                number("SESSION_CREATE_LIMIT_ADDRESS", CREATE_LIMIT, 0, 1_000_000, whole=True)
             ),
             hosts=reader.names(
                 "ALLOWED_HOSTS",

@@ -48,6 +48,10 @@ STORE_FULL_SHARE = 0.8  # of maxmemory, from which the log warns
 # Browsers
 PREFLIGHT_SECONDS = 600  # a browser asks again after that; a changed setting is seen by then
 HEADER_VALUES_REMEMBERED = 256  # hosts and origins whose check is remembered
+CREATE_LIMIT = 60  # sessions that pages create, an address and window; people need one at a time
+CREATE_SECONDS = 60.0  # the window
+CREATE_ADDRESSES = 10_000  # that are counted at a time, some 3 MB
+FORWARDED_CHARACTERS = 200  # of X-Forwarded-For: a client and four proxies, in IPv6
 LOGGED_REFUSALS = 20  # different hosts and origins whose refusal is logged
 
 # Time

@@ -31,6 +31,7 @@ class Refusals:
         self.connections = Throttled(_log, "connections closed or refused: the limit is reached")
         self.unread = Throttled(_log, "connections cut: their clients do not read")
         self.store = Throttled(_log, "store unavailable")
+        self.creations = Throttled(_log, "sessions not created: SESSION_CREATE_LIMIT_ADDRESS")
 
 
 class Admission:

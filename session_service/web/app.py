@@ -11,8 +11,10 @@ import re
 import secrets
 import time
 from collections import defaultdict
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -29,6 +31,7 @@ from session_service.web.errors import (
     MethodNotAllowed,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
     RouteNotFound,
     error_answer,
 )
@@ -170,6 +173,8 @@ class App:
         refused = self._admission.refused
         if isinstance(error, StoreUnavailable):
             refused.store.log(reason=error.reason)
+        elif isinstance(error, RateLimited):
+            refused.creations.log()
         elif isinstance(error, Overloaded):
             refused.overload.log()
 
@@ -205,11 +210,15 @@ class App:
         if not route.takes_key:
             return bound
         once = repeatable(route, self._service, partial(_bind, route, decoder))
-        return lambda request, path_id: (
-            once(request, path_id)
-            if IDEMPOTENCY_KEY in request.headers
-            else bound(request, path_id)
-        )
+        creations = self._service.creations
+        is_limited = route.is_limited and creations.limit
+
+        def bound_or_once(request: web.BaseRequest, path_id: str) -> Awaitable[Any]:
+            if is_limited:
+                creations.count(request)
+            return (once if IDEMPOTENCY_KEY in request.headers else bound)(request, path_id)
+
+        return bound_or_once
 
     def _tables(self) -> list[dict[str, Bound]]:
         """Return the calls of every path, each by method."""

@@ -30,11 +30,13 @@ from session_service.web import (
 from session_service.web.answers import Answer
 from session_service.web.errors import (
     BadRequest,
+    Forbidden,
     InternalError,
     InvalidJson,
     NotReady,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -65,6 +67,7 @@ class Route(NamedTuple):
     query: type[requests.Request] | None = None
     streams: bool = False  # the response is what each event of the stream says
     is_atomic: bool = False
+    is_limited: bool = False  # CreateLimit counts it
 
     @property
     def parameter(self) -> str:
@@ -79,11 +82,13 @@ class Route(NamedTuple):
     @property
     def all_errors(self) -> tuple[type[ServiceError], ...]:
         """Its own errors, and those of every operation of its kind."""
-        common: tuple[type[ServiceError], ...] = (BadRequest, InternalError)
+        common: tuple[type[ServiceError], ...] = (BadRequest, Forbidden, InternalError)
         if self.path.startswith("/api/"):
             common += (Overloaded,)
         if self.body:
             common += _BODY_ERRORS
+        if self.is_limited:
+            common += (RateLimited,)
         if self.takes_key:
             common += (ValidationFailed, IdempotencyMismatch)
             common += () if self.is_atomic else (IdempotencyConflict,)
@@ -149,6 +154,7 @@ ROUTES = (
         (StoreUnavailable,),
         body=requests.CreateSession,
         is_atomic=True,
+        is_limited=True,
     ),
     Route(
         "GET",

@@ -12,6 +12,7 @@ from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
 from session_service.web.admission import Admission
 from session_service.web.browsers import BrowserPolicy
+from session_service.web.create_limit import CreateLimit
 from session_service.web.handover import Peers
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
@@ -22,7 +23,8 @@ class Service:
     """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
     Of requests in flight there are at most ``max_in_flight``; see ``is_full``. ``browsers`` says
-    which pages may use the service; the default is its own. ``peers`` are the other workers.
+    which pages may use the service, by default its own, and ``creations`` how many sessions these
+    may create. ``peers`` are the other workers.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Service:
         *,
         max_in_flight: int = IN_FLIGHT,
         browsers: BrowserPolicy | None = None,
+        creations: CreateLimit | None = None,
         peers: Peers | None = None,
     ) -> None:
         self.repository = repository
@@ -41,6 +44,7 @@ class Service:
         self.policy = policy
         self.feed = feed
         self.browsers = browsers or BrowserPolicy()
+        self.creations = creations or CreateLimit()
         self.peers = peers
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # what else is to end at once

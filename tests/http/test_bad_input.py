@@ -175,6 +175,7 @@ async def test_a_request_without_a_body_declares_nothing(client: Client) -> None
         ("POST", f"{SESSIONS}/{ID}/renew"),
         ("POST", "/socket.io/?EIO=4&transport=polling&sid=x"),
         ("GET", "/nothing"),
+        ("GET", "/api/messaging/events"),
     ],
 )
 async def test_a_compressed_body_is_refused(

@@ -1,0 +1,127 @@
+"""Pages that create sessions in a loop (setting SESSION_CREATE_LIMIT_ADDRESS)."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from multidict import CIMultiDict
+
+from session_service.domain.budgets import CREATE_ADDRESSES, CREATE_SECONDS
+from session_service.web.create_limit import CreateLimit
+from session_service.web.errors import RateLimited
+from session_service.web.service import Service
+from tests.api import SESSIONS, Client, assert_error, create
+
+PAGE = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def limit() -> int:
+    """How many sessions pages may create; a test may override it."""
+    return 3
+
+
+@pytest.fixture
+def service(service: Service, limit: int) -> Service:
+    service.creations = CreateLimit(limit)
+    return service
+
+
+async def created(client: Client, headers: Mapping[str, str], n: int = 1) -> list[int]:
+    """Create sessions one after the other; the statuses of the answers."""
+    statuses = []
+    for _ in range(n):
+        body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        async with client.post(SESSIONS, json=body, headers=headers) as answer:
+            statuses.append(answer.status)
+    return statuses
+
+
+async def test_a_page_that_loops_is_stopped(client: Client) -> None:
+    """Past the limit it gets 429, and when to come back; a key for repeats makes no difference."""
+    assert await created(client, PAGE, 3) == [201, 201, 201]
+    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    for more in ({}, {"Idempotency-Key": "a"}):
+        answer = await client.post(SESSIONS, json=body, headers={**PAGE, **more})
+        error = await assert_error(answer, 429, "RATE_LIMITED")
+        assert "SESSION_CREATE_LIMIT_ADDRESS" in error["details"]
+        assert 1 <= int(answer.headers["Retry-After"]) <= CREATE_SECONDS
+
+
+async def test_servers_are_not_counted(client: Client) -> None:
+    """Those whose fetch names a mode, as Node's does, neither; nor is anything but creating."""
+    assert await created(client, PAGE, 3) == [201, 201, 201]
+    assert await created(client, {}, 5) == [201] * 5
+    assert await created(client, {"Sec-Fetch-Mode": "cors"}, 5) == [201] * 5
+    session = await create(client)
+    for _ in range(5):
+        url = f"{SESSIONS}/{session['sessionId']}/renew"
+        assert (await client.post(url, headers=PAGE)).status == 200
+    assert await created(client, {"Origin": f"http://127.0.0.1:{client.port}"}) == [429]
+
+
+async def test_a_proxy_names_the_address(client: Client) -> None:
+    """Clients behind it are counted one by one."""
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2, 198.51.100.7"):
+        headers = {**PAGE, "X-Forwarded-For": address}
+        assert await created(client, headers, 4) == [201, 201, 201, 429]
+
+
+@pytest.mark.parametrize("limit", [0])
+async def test_the_limit_can_be_switched_off(client: Client) -> None:
+    """With 0."""
+    assert await created(client, PAGE, 10) == [201] * 10
+
+
+class TestWindows:
+    """How it counts, by a clock of the test."""
+
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [1000.0]
+
+    @pytest.fixture
+    def creations(self, now: list[float]) -> CreateLimit:
+        return CreateLimit(2, lambda: now[0])
+
+    def test_an_address_may_go_on_in_the_next_window(
+        self, creations: CreateLimit, now: list[float]
+    ) -> None:
+        """It begins with the first session of the one before."""
+        count(creations, "a")
+        now[0] += CREATE_SECONDS - 10
+        count(creations, "a")
+        with pytest.raises(RateLimited) as refused:
+            count(creations, "a")
+        assert refused.value.retry_after == 10
+        now[0] += 10
+        count(creations, "a")
+        count(creations, "a")
+        with pytest.raises(RateLimited):
+            count(creations, "a")
+
+    def test_the_oldest_of_many_addresses_is_forgotten(
+        self, creations: CreateLimit, now: list[float]
+    ) -> None:
+        """The memory is bounded; who is counted late is kept."""
+        for address in ("first", "first", "last", "last"):
+            count(creations, address)
+        now[0] += CREATE_SECONDS
+        count(creations, "last")
+        count(creations, "last")
+        for n in range(CREATE_ADDRESSES - 1):
+            count(creations, str(n))
+        count(creations, "first")
+        with pytest.raises(RateLimited):
+            count(creations, str(CREATE_ADDRESSES - 2), times=2)
+        count(creations, "last", times=2)
+        assert len(creations._windows) == CREATE_ADDRESSES  # noqa: SLF001 - the memory it takes
+
+
+def count(creations: CreateLimit, address: str, times: int = 1) -> None:
+    """Count the creation of a session by a page at an address."""
+    headers = CIMultiDict(PAGE)
+    for _ in range(times):
+        creations.count(cast("Any", SimpleNamespace(headers=headers, remote=address)))

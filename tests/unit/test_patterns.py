@@ -1,0 +1,86 @@
+"""Patterns that values have to match, of requests and settings: as a whole, to their last byte."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec import inspect
+
+from session_service.domain.errors import ValidationFailed
+from session_service.domain.events import EventId
+from session_service.domain.ids import is_uuid, shard_of_session
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.settings import Settings, SettingsError
+from session_service.web.openapi import document
+from session_service.web.routes import ROUTES
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+def patterns(node: inspect.Type) -> Iterator[str]:
+    """All patterns within a type."""
+    match node:
+        case inspect.Metadata(type=inner):
+            yield from patterns(inner)
+        case inspect.UnionType(types=types):
+            for each in types:
+                yield from patterns(each)
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                yield from patterns(field.type)
+        case inspect.ListType(item_type=item):
+            yield from patterns(item)
+        case inspect.StrType(pattern=str(pattern)):
+            yield pattern
+
+
+def test_the_patterns_of_requests_are_anchored() -> None:
+    """``$`` would match before a newline at the end; that of a URL is for its start alone."""
+    types: list[Any] = [given for route in ROUTES for given in (route.body, route.query) if given]
+    found = {each for given in types for each in patterns(inspect.type_info(given))}
+    assert len(found) >= 4
+    assert [
+        each for each in found if not re.fullmatch(r"\\A.*\\Z", each) and each != "^https?://"
+    ] == []
+
+
+def test_the_document_writes_them_for_javascript() -> None:
+    """JSON Schema knows no ``\\A`` and ``\\Z``."""
+
+    def strings(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                if name == "pattern" and isinstance(value, str):
+                    yield value
+                yield from strings(value)
+        elif isinstance(node, list):
+            for each in node:
+                yield from strings(each)
+
+    found = set(strings(document(TimeoutPolicy())))
+    assert any("[0-9a-fA-F]{12}$" in each for each in found)
+    assert [each for each in found if "\\A" in each or "\\Z" in each] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SESSION_KEY_PREFIX", "a\nb"),
+        ("SESSION_CORS_ORIGINS", "https://a.example,\nhttps://b.example\n/x"),
+        ("ALLOWED_HOSTS", "a.example\nb.example"),
+    ],
+)
+def test_the_patterns_of_settings_are_anchored(name: str, value: str) -> None:
+    """A newline within is refused; around a value, as at the end of a file, it is cut off."""
+    with pytest.raises(SettingsError):
+        Settings.from_environment({name: value})
+    Settings.from_environment({name: {"SESSION_CORS_ORIGINS": "*"}.get(name, "a") + "\n"})
+
+
+def test_ids_are_whole() -> None:
+    """So are ids of sessions, users and events."""
+    assert not is_uuid(ID + "\n")
+    assert shard_of_session(ID.replace("9a0c", "8a0c") + "\n") is None
+    with pytest.raises(ValidationFailed):
+        EventId.parse("1764000000000-3f-0\n", "lastEventId")
