@@ -42,8 +42,8 @@ _RESET = encode(
 _POSITION = b"event: position\ndata: {}\n"
 _SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
 _STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
-# Statuses of what can never succeed; the second line is of requests that HTTP does not allow.
-_FINAL = frozenset((400, 401, 403, 404, 405, 410) + (413, 414, 415, 417, 431, 501, 505))
+# Statuses of what can never succeed; those from 413 on are of requests that no EventSource makes.
+_FINAL = frozenset((400, 401, 403, 404, 405, 410, 413, 414, 415, 417, 431, 501, 505))
 
 
 class EventStream:
