@@ -135,7 +135,13 @@ async def _serve_here(
     history_ms = round(settings.history_minutes * MS_PER_MINUTE)
     quarantine = Quarantine()
     repository = SessionRepository(
-        calls, keys, retention_ms, settings.events, history_ms, quarantine=quarantine
+        calls,
+        keys,
+        retention_ms,
+        settings.events,
+        history_ms,
+        limits=settings.limits,
+        quarantine=quarantine,
     )
     outbox = Outbox(calls, keys, quarantine)
     webhooks = Webhooks(calls, keys, settings.webhooks, quarantine)

@@ -17,8 +17,18 @@ from typing import Any
 import msgspec
 
 from session_service.domain.addresses import EVERYWHERE, Network, read_networks
-from session_service.domain.budgets import CONNECTIONS, CREATE_LIMIT, IN_FLIGHT, TIMEOUT_MINUTES
+from session_service.domain.budgets import (
+    BODY_BYTES,
+    CONNECTIONS,
+    CREATE_LIMIT,
+    IN_FLIGHT,
+    MESSAGES_PER_SESSION,
+    REPLY_BYTES,
+    SESSIONS_PER_USER,
+    TIMEOUT_MINUTES,
+)
 from session_service.domain.events import EventPolicy
+from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
 from session_service.store.url_options import StoreUrlError
@@ -61,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True):
     drain_seconds: float
     retention_minutes: float  # how long an expired session is remembered
     history_minutes: float  # how long a conversation is kept when its session is over
+    limits: SessionLimits
     events: EventPolicy
     webhooks: WebhookPolicy
     timeouts: TimeoutPolicy
@@ -113,6 +124,17 @@ class Settings(msgspec.Struct, frozen=True):
                 "SESSION_EXPIRED_RETENTION_MINUTES", 1440, above=0, high=525600
             ),
             history_minutes=number("SESSION_HISTORY_RETENTION_MINUTES", 0, 0, 525600),
+            limits=SessionLimits(
+                per_user=int(
+                    number("SESSION_MAX_PER_USER", SESSIONS_PER_USER, 0, 1_000_000, whole=True)
+                ),
+                messages=int(
+                    number("SESSION_MAX_MESSAGES", MESSAGES_PER_SESSION, 0, 10_000_000, whole=True)
+                ),
+                reply_bytes=int(
+                    number("SESSION_REPLY_MAX_BYTES", REPLY_BYTES, 1, BODY_BYTES, whole=True)
+                ),
+            ),
             events=EventPolicy(
                 max_length=int(
                     number("SESSION_EVENTS_MAX_LENGTH", 500_000, 1000, 1_000_000_000, whole=True)

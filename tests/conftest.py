@@ -9,6 +9,7 @@ from aiohttp.test_utils import BaseTestServer
 from redis.asyncio import Redis
 
 from session_service.domain.budgets import CONNECTIONS
+from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.store.connection import connect, pipeline
@@ -95,8 +96,16 @@ async def calls(redis: Redis, store_url: str) -> AsyncIterator[Pipeline]:
 
 
 @pytest.fixture
-def repository(calls: Pipeline, retention_ms: int, history_ms: int) -> SessionRepository:
-    return SessionRepository(calls, KEYS, retention_ms, history_ms=history_ms)
+def limits() -> SessionLimits:
+    """How much may be stored, here without an end; a test may override it."""
+    return SessionLimits(per_user=0, messages=0)
+
+
+@pytest.fixture
+def repository(
+    calls: Pipeline, retention_ms: int, history_ms: int, limits: SessionLimits
+) -> SessionRepository:
+    return SessionRepository(calls, KEYS, retention_ms, history_ms=history_ms, limits=limits)
 
 
 @pytest.fixture

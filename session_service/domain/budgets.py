@@ -19,6 +19,10 @@ ATTACHMENTS = 10  # of a message
 ATTACHMENT_BYTES = 10 * KIB
 ATTACHMENTS_BYTES = 64 * KIB  # together
 
+# Sessions
+SESSIONS_PER_USER = 1000  # live: a person with 20 tabs has 40 in two days, the longest duration
+MESSAGES_PER_SESSION = 10_000  # one every 4 s for the 12 hours that a session lasts by default
+
 # Responses
 PAGE_BYTES = MIB  # a page ends here or at its limit, and has at least one entry
 HISTORY_LIMIT = 100  # messages of a page

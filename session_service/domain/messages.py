@@ -2,14 +2,45 @@
 
 import msgspec
 
+from session_service.domain.budgets import CONTENT_CHARACTERS
+from session_service.domain.errors import ValidationFailed
+
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """What a caller sends. ``author_id`` None stands for the session's user."""
+    """What a caller sends. ``author_id`` None stands for the session's user.
+
+    A user's content has at most CONTENT_CHARACTERS Unicode code points, an agent's has at most
+    ``reply_bytes`` bytes of UTF-8.
+    """
 
     content: str
     author_id: str | None
     metadata: bytes  # compact JSON object
     attachments: bytes | None  # compact JSON array
+
+    def long_for(self, reply_bytes: int) -> str:
+        """Return ``user`` or ``agent`` if the content is too long for the other, otherwise ''.
+
+        Raises ValidationFailed if it is too long for whoever may be the author.
+        """
+        fits_user = len(self.content) <= CONTENT_CHARACTERS
+        if fits_user and reply_bytes >= 4 * CONTENT_CHARACTERS:
+            return ""
+        fits_agent = len(self.content.encode()) <= reply_bytes
+        if fits_user:
+            return "" if fits_agent else "user"
+        if self.author_id is None or not fits_agent:
+            raise content_too_long(reply_bytes)
+        return "agent"
+
+
+def content_too_long(reply_bytes: int) -> ValidationFailed:
+    """Return the error for content that its author may not send."""
+    return ValidationFailed(
+        "content",
+        f"must be a string of 1 to {CONTENT_CHARACTERS} characters, or if authorId is the agent's,"
+        f" of at most {reply_bytes:,} bytes of UTF-8",
+    )
 
 
 class Message(msgspec.Struct, frozen=True):

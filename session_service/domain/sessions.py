@@ -2,6 +2,7 @@
 
 import msgspec
 
+from session_service.domain.budgets import MESSAGES_PER_SESSION, REPLY_BYTES, SESSIONS_PER_USER
 from session_service.domain.timeouts import TimeoutConfig
 
 
@@ -12,6 +13,14 @@ class NewSession(msgspec.Struct, frozen=True):
     user_id: str
     timeout: TimeoutConfig
     metadata: bytes
+
+
+class SessionLimits(msgspec.Struct, frozen=True):
+    """How much may be stored. For the two counts, 0 means no limit."""
+
+    per_user: int = SESSIONS_PER_USER  # live sessions
+    messages: int = MESSAGES_PER_SESSION
+    reply_bytes: int = REPLY_BYTES  # of an agent's message
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -9,8 +9,11 @@ from msgspec.structs import replace
 from session_service.domain.errors import (
     RecordUnreadable,
     RenewalFailed,
+    ServiceError,
     SessionExpired,
     SessionNotFound,
+    TooManyMessages,
+    TooManySessions,
     ValidationFailed,
 )
 from session_service.domain.events import EventPolicy
@@ -20,8 +23,14 @@ from session_service.domain.ids import (
     shard_of_session,
     shard_of_user,
 )
-from session_service.domain.messages import History, Message, NewMessage
-from session_service.domain.sessions import NewSession, Session, SessionCounts, SessionPage
+from session_service.domain.messages import History, Message, NewMessage, content_too_long
+from session_service.domain.sessions import (
+    NewSession,
+    Session,
+    SessionCounts,
+    SessionLimits,
+    SessionPage,
+)
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store import bulk, conversations, scripts
 from session_service.store.bulk import BulkEnd
@@ -59,11 +68,13 @@ class SessionRepository:
         events: EventPolicy = EventPolicy(),  # noqa: B008 - it is frozen
         history_ms: int = 0,
         *,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008 - it is frozen
         quarantine: Quarantine | None = None,
     ) -> None:
         quarantine = Quarantine() if quarantine is None else quarantine
         self._pipeline = pipeline
         self._keys = keys
+        self._limits = limits
         self._retention = retention_ms
         self._retention_ms = b"%d" % retention_ms
         self._told_with_content = ("1",) if events.content else ()
@@ -91,7 +102,7 @@ class SessionRepository:
         return theirs
 
     async def create(self, new: NewSession) -> Session:
-        """Create a session."""
+        """Create a session; raises TooManySessions."""
         shard = shard_of_user(new.user_id)
         session_id = new_id(shard, self._random)
         timeout = new.timeout
@@ -106,8 +117,11 @@ class SessionRepository:
                 timeout.warning_ms,
                 int(timeout.auto_renew),
                 pack_tail(new),
+                self._limits.per_user,
             ),
         )
+        if now == b"full":
+            raise TooManySessions(self._limits.per_user)
         return Session(
             id=session_id,
             agent_id=new.agent_id,
@@ -204,10 +218,12 @@ class SessionRepository:
             new.content,
             new.metadata,
             new.attachments or b"",
+            self._limits.messages,
+            new.long_for(self._limits.reply_bytes),
             *self._told_with_content,
         )
-        if not stored:
-            raise ValidationFailed("authorId", "must be the session's userId or agentId")
+        if len(stored) == 1:
+            raise self._refusal(stored[0])
         created_at, by, renewed = stored
         is_agent = by == b"agent"
         message = Message(
@@ -220,6 +236,14 @@ class SessionRepository:
             attachments=new.attachments,
         )
         return message, session, bool(renewed)
+
+    def _refusal(self, why: bytes) -> ServiceError:
+        """Return the error for a message that lua/send.lua has not stored."""
+        if why == b"full":
+            return TooManyMessages(self._limits.messages)
+        if why == b"length":
+            return content_too_long(self._limits.reply_bytes)
+        return ValidationFailed("authorId", "must be the session's userId or agentId")
 
     async def history(
         self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None

@@ -120,8 +120,8 @@ class SendMessage(Request):
         str,
         Meta(
             min_length=1,
-            max_length=CONTENT_CHARACTERS,
-            description=f"a string of 1 to {CONTENT_CHARACTERS} characters",
+            description=f"a string of 1 to {CONTENT_CHARACTERS} characters, or if authorId is the"
+            " agent's, of at most SESSION_REPLY_MAX_BYTES bytes of UTF-8",
         ),
     ]
     author_id: (

@@ -1,12 +1,15 @@
 """Sending messages and reading the conversation (contract, "Messages")."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiohttp import ClientResponse
 
+from session_service.domain.sessions import SessionLimits
 from tests.api import SESSIONS, Client, assert_error, create
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -88,7 +91,105 @@ async def test_content_is_counted_in_code_points(client: Client, url: str, lette
     assert (await answer.json())["content"] == letter * 4000
     answer = await client.post(url, json={"content": letter * 4001})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
-    assert error["message"] == "content must be a string of 1 to 4000 characters"
+    assert error["message"] == (
+        "content must be a string of 1 to 4000 characters, or if authorId is the agent's, of at"
+        " most 131,072 bytes of UTF-8"
+    )
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "𝄞"])
+async def test_an_agents_content_is_counted_in_bytes(client: Client, letter: str) -> None:
+    """128 KiB of UTF-8 are taken, one more byte is not; the user's bound stays what it was."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    longest = letter * (131_072 // len(letter.encode()))
+
+    async def sent(content: str, author: str) -> ClientResponse:
+        body = json.dumps({"content": content, "authorId": author}, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json"}
+        return await client.post(url, data=body, headers=headers)
+
+    answer = await sent(longest, session["agentId"].upper())
+    assert answer.status == 201
+    assert (await answer.json())["content"] == longest
+    (message,) = (await page(client, url))["messages"]
+    assert (message["content"], message["isAgent"]) == (longest, True)
+    for content, author in (
+        (longest + "x", session["agentId"]),
+        ("x" * 4001, session["userId"]),
+        ("", session["agentId"]),
+    ):
+        error = await assert_error(await sent(content, author), 400, "VALIDATION_ERROR")
+        assert error["details"] == "content"
+    answer = await sent("x" * 4001, str(uuid4()))
+    assert (await assert_error(answer, 400, "VALIDATION_ERROR"))["details"] == "authorId"
+    assert len((await page(client, url))["messages"]) == 1
+    info = await (await client.get(url.removesuffix("/messages"))).json()
+    assert info["renewalCount"] == 1
+
+
+class TestWithLimits:
+    """A service with small limits."""
+
+    @pytest.fixture
+    def limits(self) -> SessionLimits:
+        return SessionLimits(per_user=2, messages=3, reply_bytes=5)
+
+    async def test_a_session_has_so_many_messages(self, client: Client, url: str) -> None:
+        """One more is a 422, stores nothing and is no activity; another session has its own."""
+        for _ in range(3):
+            assert (await client.post(url, json={"content": "x"})).status == 201
+        answers = await asyncio.gather(*(client.post(url, json={"content": "x"}) for _ in range(5)))
+        for answer in answers:
+            error = await assert_error(answer, 422, "TOO_MANY_MESSAGES")
+            assert "at most 3 messages" in error["details"]
+        assert len((await page(client, url))["messages"]) == 3
+        info = await (await client.get(url.removesuffix("/messages"))).json()
+        assert info["renewalCount"] == 3
+        other = f"{SESSIONS}/{(await create(client))['sessionId']}/messages"
+        assert (await client.post(other, json={"content": "x"})).status == 201
+
+    async def test_a_user_has_so_many_sessions(self, client: Client) -> None:
+        """One more is a 409, also if many come at once; an ended one makes room."""
+        ids = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        answers = await asyncio.gather(*(client.post(SESSIONS, json=ids) for _ in range(8)))
+        made = [await answer.json() for answer in answers if answer.status == 201]
+        assert len(made) == 2
+        for answer in answers:
+            if answer.status != 201:
+                error = await assert_error(answer, 409, "TOO_MANY_SESSIONS")
+                assert "at most 2 live sessions" in error["details"]
+        await create(client)  # of another user
+        assert (await client.delete(f"{SESSIONS}/{made[0]['sessionId']}")).status == 200
+        assert (await client.post(SESSIONS, json=ids)).status == 201
+        assert (await client.post(SESSIONS, json=ids)).status == 409
+
+    async def test_a_low_limit_of_replies_is_the_agents(self, client: Client) -> None:
+        """The user may still send what a user may."""
+        session = await create(client)
+        url = f"{SESSIONS}/{session['sessionId']}/messages"
+        for author, content, status in (
+            ("agentId", "12345", 201),
+            ("agentId", "123456", 400),
+            ("userId", "123456", 201),
+        ):
+            body = {"content": content, "authorId": session[author]}
+            assert (await client.post(url, json=body)).status == status
+
+
+class TestWithoutLimits:
+    """A service without limits."""
+
+    @pytest.fixture
+    def limits(self) -> SessionLimits:
+        return SessionLimits(per_user=0, messages=0)
+
+    async def test_zero_is_no_limit(self, client: Client, url: str) -> None:
+        """Sessions and messages are stored as they come."""
+        user = str(uuid4())
+        for _ in range(3):
+            await create(client, userId=user)
+            assert (await client.post(url, json={"content": "x"})).status == 201
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def creation(chance: random.Random, subject: Subject) -> Step:
     }
     numbers = (values["timeout"], values["duration"], values["warning"], int(values["auto_renew"]))
     tail = f"{AGENT} {subject.user} {{}}\n"
-    return Step("create", scripts.CREATE, subject, (*numbers, tail), values)
+    return Step("create", scripts.CREATE, subject, (*numbers, tail, 0), values)
 
 
 def drawn(chance: random.Random, subject: Subject) -> Step:
@@ -122,7 +122,7 @@ def drawn(chance: random.Random, subject: Subject) -> Step:
         given = tuple(str(int(values[n])) if n in values else "" for n in names)
         return Step(name, scripts.TIMEOUT, subject, given, values)
     if name == "send":
-        arguments = (new_id(subject.shard), "", "Hello", "{}", "")
+        arguments = (new_id(subject.shard), "", "Hello", "{}", "", 0, "")
         return Step(name, scripts.SEND, subject, arguments)
     script = {
         "end": scripts.END,

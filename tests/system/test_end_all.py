@@ -21,7 +21,8 @@ async def test_a_users_sessions_end_while_more_are_created(
     start: Start, store_url: str, repository: SessionRepository, count: int
 ) -> None:
     """All sessions created before the call end and are counted once; another user's stay."""
-    nodes = [start(REDIS_URL=store_url, SESSION_KEY_PREFIX="test") for _ in range(2)]
+    settings = {"SESSION_KEY_PREFIX": "test", "SESSION_MAX_PER_USER": "0"}
+    nodes = [start(REDIS_URL=store_url, **settings) for _ in range(2)]
     user, agent = str(uuid4()), str(uuid4())
     new = NewSession(agent, user, TimeoutConfig(HOUR_MS, True, HOUR_MS, HOUR_MS // 12), b"{}")
     for _ in range(count // 500):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from session_service.domain.sessions import SessionLimits
 from session_service.settings import Settings, SettingsError
 
 
@@ -22,6 +23,7 @@ def test_without_an_environment_there_are_defaults() -> None:
     assert (settings.data_dir, settings.key_prefix) == (Path("data"), "session-service")
     assert (settings.store_timeout, settings.drain_seconds) == (2, 8)
     assert (settings.retention_minutes, settings.history_minutes) == (1440, 0)
+    assert settings.limits == SessionLimits(1000, 10_000, 131_072)
     rules = settings.timeouts
     assert (rules.min_timeout, rules.default_timeout, rules.max_timeout) == (5, 30, 1440)
     assert (rules.default_max_duration, rules.default_warning) == (720, 5)
