@@ -34,6 +34,10 @@ def _run(arguments: list[str] | None) -> int:
     commands.add_parser(
         "healthcheck", help="exit with 0 if the service on HOST and PORT is ready, else with 1"
     )
+    repairing = commands.add_parser(
+        "repair", help="save what can be read of an embedded store whose files are damaged"
+    )
+    repairing.add_argument("--check", action="store_true", help="look, and change nothing")
     options = parser.parse_args(arguments)
     try:
         settings = Settings.from_environment()
@@ -42,6 +46,8 @@ def _run(arguments: list[str] | None) -> int:
         return 2
     if options.command == "healthcheck":
         return _healthcheck(settings)
+    if options.command == "repair":
+        return _repair(settings, check_only=options.check)
     return _serve(settings, [int(fd) for fd in options.listen_fds.split(",") if fd])
 
 
@@ -49,6 +55,12 @@ def _serve(settings: Settings, listen_fds: list[int]) -> int:
     from session_service.serve import run  # noqa: PLC0415 - heavy
 
     return run(settings, listen_fds)
+
+
+def _repair(settings: Settings, *, check_only: bool) -> int:
+    from session_service.repair import repair  # noqa: PLC0415 - only here
+
+    return repair(settings, check_only=check_only)
 
 
 def _healthcheck(settings: Settings) -> int:

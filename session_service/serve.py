@@ -42,6 +42,7 @@ from session_service.store.pipeline import Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.repository import SessionRepository
 from session_service.store.urls import read_url
+from session_service.store.watch import StoreWatch
 from session_service.store.webhooks import Webhooks
 from session_service.sweeper import sweep_forever
 from session_service.web.browsers import BrowserPolicy
@@ -49,7 +50,7 @@ from session_service.web.create_limit import CreateLimit
 from session_service.web.handover import Peers
 from session_service.web.server import Server
 from session_service.web.service import Service
-from session_service.workers import WorkerError, Workers
+from session_service.workers import Notice, WorkerError, Workers
 
 _ACCEPT_SECONDS = 0.05  # for connections that have come before the stop to be accepted
 _CUT_SECONDS = 0.1  # for what is left after the drain; aiohttp takes 0 for no bound
@@ -65,6 +66,7 @@ class StartError(Exception):
 class _Store(NamedTuple):
     url: str
     description: str
+    notice: Notice
 
 
 def run(settings: Settings, listen_fds: Sequence[int] = ()) -> int:
@@ -96,8 +98,9 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
         background = _Background(stack)
         if os.getpid() == 1:
             background.run(reap_forever())
-        stopping = background.run(_until_told_to_stop(is_worker=bool(listen_fds)))
-        store = await _find_store(settings, stack, background, stopping)
+        notice = Notice()
+        stopping = background.run(_until_told_to_stop(notice if listen_fds else None))
+        store = await _find_store(settings, stack, background, stopping, notice)
         if stopping.done():
             return
         if listen_fds:
@@ -160,7 +163,7 @@ async def _serve_here(
         creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
     )
-    service.health_reasons.append(monitor.reasons)
+    service.health_reasons += [monitor.reasons, store.notice.reasons]
     if not store.url.startswith("memory:"):
         background.run(monitor.run())
     server = Server(service, allow_files(settings.max_connections))
@@ -199,6 +202,8 @@ async def _serve_by_workers(
     stack.push_async_callback(workers.stop, settings.drain_seconds + _STOP_SECONDS)
     try:
         await workers.start()
+        workers.tell(store.notice.problem)
+        store.notice.when_changed = workers.tell
         background.run(workers.keep_running())
         _announce(sockets, store)
         await background.until_one_ends()
@@ -241,7 +246,7 @@ def _collect_garbage_less() -> None:
     gc.set_threshold(5000, 50, 100)
 
 
-async def _until_told_to_stop(*, is_worker: bool) -> None:
+async def _until_told_to_stop(supervisor: Notice | None) -> None:
     """Wait for a signal; for a worker also until its supervisor has gone.
 
     SIGHUP comes when the terminal is closed. If it is ignored from the start, as after ``nohup``,
@@ -254,15 +259,25 @@ async def _until_told_to_stop(*, is_worker: bool) -> None:
         signals.append(signal.SIGHUP)
     for signum in signals:
         loop.add_signal_handler(signum, stop.set)
-    if is_worker:
-        loop.add_reader(sys.stdin.fileno(), stop.set)
+    if supervisor is not None:
+        stdin = sys.stdin.fileno()
+        loop.add_reader(stdin, _read_notice, supervisor, stdin, stop)
     await stop.wait()
-    if is_worker:
-        loop.remove_reader(sys.stdin.fileno())
+    if supervisor is not None:
+        loop.remove_reader(stdin)
+
+
+def _read_notice(supervisor: Notice, stdin: int, stop: asyncio.Event) -> None:
+    if not supervisor.read(stdin):
+        stop.set()
 
 
 async def _find_store(
-    settings: Settings, stack: AsyncExitStack, background: _Background, stopping: asyncio.Task[None]
+    settings: Settings,
+    stack: AsyncExitStack,
+    background: _Background,
+    stopping: asyncio.Task[None],
+    notice: Notice,
 ) -> _Store:
     """Return the store, once it has started if it is ours to start.
 
@@ -270,7 +285,7 @@ async def _find_store(
     """
     url = settings.redis_url
     if url is None:
-        embedded = EmbeddedServer(settings.data_dir)
+        embedded = EmbeddedServer(settings.data_dir, settings.max_memory)
         stack.push_async_callback(embedded.stop)
         starting = asyncio.get_running_loop().create_task(embedded.start())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -278,12 +293,17 @@ async def _find_store(
             await _cancelled(starting)
         else:
             starting.result()
+            embedded.warn_if_exposed()
             background.run(embedded.supervise())
-        return _Store(embedded.url, f"{embedded.description}; durable, in {settings.data_dir}")
+            if embedded.is_modern:
+                background.run(StoreWatch(embedded, notice.set).run())
+        return _Store(
+            embedded.url, f"{embedded.description}; durable, in {settings.data_dir}", notice
+        )
     if url.startswith("memory:"):
         log.warning("REDIS_URL=memory:// keeps sessions in this process alone")
-        return _Store(url, "memory; NOT durable, for tests only")
-    return _Store(url, f"{read_url(url).address}; as durable as that server is")
+        return _Store(url, "memory; NOT durable, for tests only", notice)
+    return _Store(url, f"{read_url(url).address}; as durable as that server is", notice)
 
 
 def _open(store: _Store, settings: Settings) -> Pipeline:

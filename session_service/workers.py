@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import cast
 
@@ -26,6 +26,33 @@ log = logging.getLogger(__name__)
 
 class WorkerError(Exception):
     """A worker does not start; the message is for the operator."""
+
+
+class Notice:
+    """What is wrong with the embedded store, or nothing: known to the process that owns the store.
+
+    That process tells its workers, each through the pipe that is its standard input.
+    """
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.when_changed: Callable[[str], None] = lambda _: None
+
+    def set(self, problem: str) -> None:
+        """Take what is wrong now; "" if it is well again."""
+        self.problem = problem
+        self.when_changed(problem)
+
+    def reasons(self) -> list[str]:
+        """Return why the service is degraded."""
+        return [self.problem] if self.problem else []
+
+    def read(self, stdin: int) -> bool:
+        """Take what the supervisor says, in a worker; returns False if it has gone."""
+        lines = os.read(stdin, 65536).decode().splitlines()
+        if lines:
+            self.set(lines[-1])
+        return bool(lines)
 
 
 class Workers:
@@ -46,6 +73,14 @@ class Workers:
         ]
         self._environment = {**os.environ, **settings}
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._notice = b""
+
+    def tell(self, problem: str) -> None:
+        """Tell all workers, and those to come, what is wrong with the store."""
+        self._notice = problem.encode() + b"\n"
+        for process in self._processes.values():
+            if process.stdin and process.returncode is None:
+                process.stdin.write(self._notice)
 
     async def start(self) -> None:
         """Start all; returns when they listen. Raises WorkerError."""
@@ -109,4 +144,5 @@ class Workers:
                 process.kill()
             status = await process.wait()
             raise WorkerError(f"a worker process does not start; its exit status is {status}")
+        cast("asyncio.StreamWriter", process.stdin).write(self._notice)
         log.info("worker started", extra={"worker": process.pid})
