@@ -108,6 +108,9 @@ class Workers:
                 log.error("worker does not stop; killing it", extra={"worker": process.pid})
                 process.kill()
                 await process.wait()
+        for pair in self._pairs:
+            for each in pair:
+                each.close()
 
     async def _keep_running(self, number: int) -> None:
         delay = 0.0
