@@ -81,8 +81,11 @@ class BrowserPolicy:
         is_own = site in _OWN_SITES if site is not None else _names(origin, headers.get(_HOST))
         if is_own or self._lists_all:
             return
+        self._log(
+            "origin refused: list it in SESSION_CORS_ORIGINS, or forward Host",
+            "not named" if origin is None else origin,
+        )
         named = "not named" if origin is None else _shown(origin)
-        self._log("origin refused: list it in SESSION_CORS_ORIGINS, or forward Host", named)
         raise Forbidden(
             "Pages of this origin may not change anything here",
             f"The origin is {named}. List it in the setting SESSION_CORS_ORIGINS; if it is the"

@@ -1,10 +1,7 @@
 """The published JavaScript client, as it is, against the running service."""
 
-import base64
-import hashlib
 import json
 import subprocess
-import tarfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ import pytest
 
 from tests.api import SESSIONS
 from tests.system.processes import ServiceProcess, Start
-from tests.tools import need, skip_without
+from tests.system.published import published
+from tests.tools import need
 from tests.waiting import wait_until
 
 PACKAGE = "@elizaos/api-client@1.7.2"
@@ -28,30 +26,14 @@ UNKNOWN = "3f000000-0000-4000-8000-000000000000"
 Call = tuple[Any, ...]
 
 
-def sha512(file: Path) -> str:
-    """Write a file's checksum as npm does."""
-    return base64.b64encode(hashlib.sha512(file.read_bytes()).digest()).decode()
-
-
 @pytest.fixture(scope="session")
 def bundle(pytestconfig: pytest.Config) -> Path:
-    """The client's bundle, which runs by itself; fetched once, and the same bytes each time."""
-    need("node", "npm")
-    folder = pytestconfig.cache.mkdir("javascript-client")
-    archive = folder / "elizaos-api-client-1.7.2.tgz"
-    if not archive.exists() or sha512(archive) != SHA512:
-        packed = subprocess.run(
-            ["npm", "pack", PACKAGE], cwd=folder, capture_output=True, timeout=60, check=False
-        )
-        if packed.returncode:
-            skip_without(f"{PACKAGE} from npm")
-    assert sha512(archive) == SHA512
-    module = folder / "client.mjs"
-    with tarfile.open(archive) as package:
-        packed_module = package.extractfile("package/dist/index.js")
-        assert packed_module is not None
-        module.write_bytes(packed_module.read())
-    return module
+    """The client's bundle, which runs by itself."""
+    need("node")
+    (module,) = published(pytestconfig, PACKAGE, SHA512, "dist/index.js")
+    file = pytestconfig.cache.mkdir("javascript-client") / "client.mjs"
+    file.write_bytes(module)
+    return file
 
 
 @pytest.fixture

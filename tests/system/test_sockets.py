@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,30 +15,16 @@ from aiohttp import ClientSession
 
 from session_service.web.socket_messages import names_of
 from tests.api import SESSIONS
+from tests.system.npm import JS, installed
 from tests.system.processes import ROOT, ServiceProcess, Start
-from tests.tools import need, skip_without
 
-JS = Path(__file__).parent / "js"
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def client_folder(pytestconfig: pytest.Config) -> Path:
-    """Where the client and what it needs are installed, as the lock file has it."""
-    need("node", "npm")
-    folder = pytestconfig.cache.mkdir("socket.io-client-4.8.4")
-    if not (folder / "node_modules" / ".package-lock.json").exists():
-        shutil.copytree(JS / "socket.io", folder, dirs_exist_ok=True)
-        installed = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            timeout=100,
-            check=False,
-        )
-        if installed.returncode:
-            skip_without("socket.io-client from npm")
-    return folder
+    """Where socket.io-client is installed."""
+    return installed(pytestconfig, "socket.io")
 
 
 class Listener:
