@@ -32,6 +32,8 @@ OFTEN = {
     "proxy-half-close": 1,
     "proxy-blackhole": 1,
     "proxy-one-byte": 1,
+    "evicted": 1,
+    "denied": 9,
     "sigterm": 2,
     "cancels": 3000,
 }

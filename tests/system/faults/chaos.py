@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from tests.system.faults import absence, failovers, loads, scenarios
+from tests.system.faults import absence, failovers, loads, refusals, scenarios
 from tests.system.faults.trials import Row
 
 Scenario = Callable[[int], Coroutine[Any, Any, Row]]
@@ -51,6 +51,8 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
         f"proxy-{mode.replace(' ', '-')}": (20, partial(scenarios.proxied, mode=mode))
         for mode in ("delay", "reset", "half-close", "blackhole", "one byte")
     },
+    "evicted": (7, refusals.evicted),
+    "denied": (18, refusals.denied),
     "sigterm": (50, scenarios.node_stopped),
     "cancels": (100_000, loads.cancelled),
     "away": (600, absence.away),

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
 
+from session_service.domain.errors import SessionExpired
 from session_service.domain.events import LAST_TYPES
+from session_service.domain.sessions import Session
 from session_service.store.connection import connect, pipeline
 from session_service.store.deadlines import Deadlines
 from session_service.store.keys import Keys
+from session_service.store.records import unpack_session
 from tests.system.faults.stores import Store
 
 _RETENTION_MS = 600_000  # as the nodes are told
@@ -69,18 +73,16 @@ async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
 
 
 def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
-    live: dict[str, str] = {}
-    expired = set()
+    live: dict[str, Session] = {}
     scheduled: list[str] = []
     listed: list[str] = []
     for key, (ttl, value) in contents.items():
         if ttl == -1:
             yield f"{key} has no TTL"
         _, _, kind, *rest = key.split(":")
-        if kind == "id" and value == "expired":
-            expired.add(rest[0])
-        elif kind == "id":
-            live[rest[0]] = value
+        if kind == "id":
+            with suppress(SessionExpired):
+                live[rest[0]] = unpack_session(rest[0], value.encode())
         elif kind in ("warn", "expire"):
             scheduled += value
         elif kind == "listing":
@@ -97,10 +99,10 @@ def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
     for member in listed:
         if member[-36:] not in live:
             yield f"{member} is listed and is no live session"
-    for name, record in live.items():
+    for name, session in live.items():
         if scheduled.count(name) != 1:
             yield f"{name} has {scheduled.count(name)} deadlines"
-        agent, user = record.split(" ")[8:10]
+        agent, user = session.agent_id, session.user_id
         for member in (f"u{user}:{agent}:{name}", f"a{agent}:{name}"):
             if member not in listed:
                 yield f"{name} is not listed as {member}"

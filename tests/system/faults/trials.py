@@ -99,7 +99,14 @@ class Arena:
         self.nodes = nodes
         self.workload = workload
 
-    async def repeat(self, fault: Fault, tally: Tally, mend: Mend | None = None) -> None:
+    async def repeat(
+        self,
+        fault: Fault,
+        tally: Tally,
+        mend: Mend | None = None,
+        *,
+        may_leave_orphans: bool = False,
+    ) -> None:
         """Break something under load, wait until all is well, and compare.
 
         Whatever is seen goes to the tally; so does a service that does not recover.
@@ -115,7 +122,8 @@ class Arena:
             if mend is not None:
                 await mend()
             await workload.settle()
-            tally.problems += await orphans(self.store)
+            if not may_leave_orphans:
+                tally.problems += await orphans(self.store)
         except AssertionError as error:
             tally.problems.append(f"repeat {tally.repeats + 1}: {error}")
             workload.sessions.clear()
