@@ -155,9 +155,7 @@ def inspect(
         persistence=_persistence(masters[0]),
         used_memory=_counted(fullest),
         max_memory=fullest.number("maxmemory"),
-        missing=tuple(
-            dict.fromkeys((*missing, *(c for master in masters for c in master.missing)))
-        ),
+        missing=missing,
         warnings=tuple(dict.fromkeys(risk for master in masters for risk in _risks(master))),
         failing=tuple(dict.fromkeys(what for master in masters for what in _failing(master))),
         problem=next(filter(None, map(_problem, masters)), ""),
@@ -211,8 +209,6 @@ def _risks(master: Reading) -> Iterator[str]:
             f"the store uses {_counted(master) / limit:.0%} of its maxmemory of"
             f" {limit / 2**20:,.0f} MiB"
         )
-    if "INFO" in master.missing:
-        yield "the store does not permit INFO: its memory and its persistence are not watched"
 
 
 def _failing(master: Reading) -> Iterator[str]:

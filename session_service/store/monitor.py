@@ -128,8 +128,11 @@ class StoreMonitor:
         signals = self._pipeline.signals
         await self._pipeline.ask_masters(("PING",))  # connects, which is no further reason to look
         signals.connected.clear()
-        self._permit(await missing_commands(self._pipeline, self._keys, self._write_ack))
-        self._take(await read(self._pipeline, all_facts=True))
+        missing = await missing_commands(self._pipeline, self._keys, self._write_ack)
+        readings = await read(self._pipeline, all_facts=True)
+        missing += tuple(command for each in readings.values() for command in each.missing)
+        self._permit(tuple(dict.fromkeys(missing)))
+        self._take(readings)
 
     def _permit(self, missing: tuple[str, ...]) -> None:
         """Take over which commands are not permitted, and log it if that has changed."""

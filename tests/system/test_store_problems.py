@@ -7,10 +7,11 @@ from typing import Any
 from uuid import uuid4
 
 from aiohttp import ClientSession
+from redis import Redis
 
 from tests.api import SESSIONS, assert_error
 from tests.servers import store_server, valkey_binary
-from tests.system.faults.stores import StoreNode, sentinel_group
+from tests.system.faults.stores import StoreNode
 from tests.system.processes import Start, run
 from tests.waiting import wait_until
 
@@ -49,9 +50,30 @@ async def test_a_store_that_evicts_degrades_health(start: Start) -> None:
     assert len([line for line in service.log if "the store evicts keys" in line["event"]]) == 1
 
 
+async def test_a_store_that_denies_a_command_does_not_end_the_service(start: Start) -> None:
+    """Requests get a 503, the log names the command, and it serves once that is permitted."""
+    with store_server(valkey_binary()) as url, Redis.from_url(url) as operator:
+        rules = ("on", ">hunter2", "~*", "+@all", "-time", "-xadd", "-zrem")
+        operator.execute_command("ACL", "SETUSER", "app", *rules)
+        service = start(REDIS_URL=url.replace("unix://", "unix://app:hunter2@"))
+        async with service.client() as client:
+            assert await create(client) == 503
+            assert (await health(client))["status"] == "unhealthy"
+            said = "the store's user is not permitted TIME, XADD, ZREM"
+            assert any(said in line["event"] for line in service.log)
+            operator.execute_command("ACL", "SETUSER", "app", "+time", "+xadd", "+zrem")
+
+            async def is_healthy() -> bool:
+                return bool((await health(client))["status"] == "healthy")
+
+            await wait_until(is_healthy)
+            assert await create(client) == 201
+    assert "Traceback" not in service.stderr
+
+
 @asynccontextmanager
-async def node(folder: Path, *settings: str, password: str = "") -> AsyncIterator[StoreNode]:
-    node = StoreNode(folder / "node", *settings, password=password)
+async def node(folder: Path, *settings: str, **options: Any) -> AsyncIterator[StoreNode]:
+    node = StoreNode(folder / "node", *settings, **options)
     try:
         await node.start()
         yield node
@@ -90,8 +112,8 @@ class TestAnotherKind:
 
     async def test_a_sentinel(self, tmp_path: Path) -> None:
         """It is no store."""
-        async with sentinel_group(tmp_path / "group") as group:
-            sentinel = group.sentinels[0]
+        monitored = "sentinel monitor main 127.0.0.1 1 1"
+        async with node(tmp_path, monitored, sentinel=True) as sentinel:
             for scheme in ("redis", "redis+cluster"):
                 assert_one_line(
                     tmp_path,

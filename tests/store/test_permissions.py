@@ -1,0 +1,186 @@
+"""The service's user in the store, with the permissions that docs/operating.md lists."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+
+from session_service.domain.timeouts import TimeoutPolicy
+from session_service.domain.webhooks import WebhookPolicy
+from session_service.store import scripts
+from session_service.store.connection import connect, pipeline
+from session_service.store.consumer import Consumer
+from session_service.store.deadlines import BLOCKS, Deadlines
+from session_service.store.feed import Feed
+from session_service.store.keys import Keys
+from session_service.store.monitor import StoreMonitor
+from session_service.store.outbox import Outbox
+from session_service.store.repository import SessionRepository
+from session_service.store.urls import read_url
+from session_service.store.webhooks import Webhooks
+from session_service.web.service import Service
+from tests.api import SESSIONS, assert_error
+from tests.conftest import ServiceUnderTest
+from tests.servers import store_server, valkey_binary
+from tests.tools import needs
+
+KEYS = Keys("session-service")
+ROOT = Path(__file__).parents[2]
+LUA = ROOT / "session_service/store/lua"
+SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-server"))]
+
+
+def documented() -> list[str]:
+    """The rules of the user, as the documentation has them."""
+    text = (ROOT / "docs/operating.md").read_text("utf-8")
+    found = re.search(r"ACL SETUSER sessions on >PASSWORD (.*?)```", text, re.DOTALL)
+    assert found
+    return found[1].split()
+
+
+COMMANDS = [rule.removeprefix("+") for rule in documented() if rule.startswith("+")]
+
+
+@pytest.fixture(params=SERVERS, ids=["valkey", "redis"], scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    with store_server(request.param) as url:
+        yield url
+
+
+@contextmanager
+def user(server: str, rules: list[str]) -> Iterator[str]:
+    """A user with these permissions; gives the URL with its login."""
+    with Redis.from_url(server) as operator:
+        operator.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *rules)
+        yield server.replace("unix://", "unix://app:secret@")
+        operator.execute_command("ACL", "DELUSER", "app")
+
+
+@asynccontextmanager
+async def monitor(url: str) -> AsyncIterator[StoreMonitor]:
+    calls = pipeline(url, connect(url, 2), 2)
+    monitor = StoreMonitor(calls, KEYS, read_url(url))
+    await monitor.look()
+    yield monitor
+    await calls.close()
+
+
+def test_what_scripts_call_is_what_is_tried_and_documented() -> None:
+    """A command that a script begins to use goes into lua/probe.lua and docs/operating.md."""
+    pattern = re.compile(r"call\('([A-Z]+)'(?:, '(CREATE|DESTROY)')?")
+    used, tried = set[str](), set[str]()
+    for file in LUA.rglob("*.lua"):
+        for words in pattern.findall(file.read_text("utf-8")):
+            used.add("|".join(filter(None, words)).lower())
+    for words in re.findall(
+        r"\{'([A-Z]+)'(?:, '(CREATE|DESTROY)')?", scripts.PROBE.source.decode()
+    ):
+        tried.add("|".join(filter(None, words)).lower())
+    assert used == tried
+    direct = {"ping", "info", "client|setname", "evalsha", "script|load"}
+    assert used | direct == set(COMMANDS)
+
+
+async def test_the_documented_permissions_are_enough(
+    server: str, aiohttp_client: Callable[..., Any]
+) -> None:
+    """Everything the service does succeeds with them."""
+    with user(server, documented()) as url:
+        async with monitor(url) as found:
+            assert list(found.reasons()) == []
+        calls = pipeline(url, connect(url, 2), 2)
+        outbox, webhooks = Outbox(calls, KEYS), Webhooks(calls, KEYS, WebhookPolicy())
+        repository = SessionRepository(calls, KEYS, 60_000, history_ms=60_000)
+        service = Service(repository, TimeoutPolicy(), Feed(outbox), webhooks)
+        client = await aiohttp_client(ServiceUnderTest(service))
+        await use(client)
+        await Deadlines(calls, KEYS, 60_000, 0).due(BLOCKS[0])
+        await Consumer(calls, KEYS).next(0)
+        await calls.close()
+
+
+async def use(client: Any) -> None:
+    """Do what clients do, each with success."""
+    owner = {"agentId": str(uuid4()), "userId": str(uuid4())}
+
+    async def do(method: str, path: str, status: int, body: Any = None, **headers: str) -> Any:
+        async with client.request(method, path, json=body, headers=headers) as answer:
+            assert answer.status == status, (method, path, await answer.text())
+            return await answer.json()
+
+    session = await do("POST", SESSIONS, 201, owner, **{"Idempotency-Key": "a"})
+    one = f"{SESSIONS}/{session['sessionId']}"
+    await do("POST", f"{one}/messages", 201, {"content": "hello"}, **{"Idempotency-Key": "b"})
+    await do("GET", f"{one}/messages", 200)
+    await do("GET", one, 200)
+    await do("POST", f"{one}/renew", 200)
+    await do("POST", f"{one}/heartbeat", 200)
+    await do("PATCH", f"{one}/timeout", 200, {"timeoutMinutes": 60})
+    await do("GET", SESSIONS, 200)
+    await do("GET", f"{SESSIONS}?userId={owner['userId']}", 200)
+    assert (await do("GET", f"{SESSIONS}/health", 200))["status"] == "healthy"
+    hook = await do("POST", "/api/messaging/webhooks", 201, {"url": "https://example.com/hook"})
+    await do("GET", "/api/messaging/webhooks", 200)
+    await do("DELETE", f"/api/messaging/webhooks/{hook['webhookId']}", 200)
+    await do("DELETE", one, 200)
+    await do("POST", SESSIONS, 201, owner)
+    await do("DELETE", f"{SESSIONS}?userId={owner['userId']}", 200)
+    await do("GET", "/readyz", 200)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_a_missing_permission_is_named(server: str, command: str) -> None:
+    """Each command that is taken away is, and nothing else."""
+    rules = [rule for rule in documented() if rule != f"+{command}"]
+    with user(server, rules) as url:
+        async with monitor(url) as found:
+            named = command.replace("|", " ").upper()
+            assert list(found.reasons()) == [
+                f"the store's user is not permitted {named} (docs/operating.md)"
+            ]
+
+
+async def test_foreign_keys_are_named(server: str) -> None:
+    """A user for keys with another prefix is told so."""
+    rules = ["~other:*", *(rule for rule in documented() if rule.startswith("+"))]
+    with user(server, rules) as url:
+        async with monitor(url) as found:
+            (reason,) = found.reasons()
+            assert "keys that start with SESSION_KEY_PREFIX" in reason
+
+
+@pytest.mark.parametrize(
+    "command", ["time", "xadd", "zadd", "zrem", "set", "evalsha", "script|load", "get"]
+)
+async def test_a_denied_command_is_503(
+    server: str, command: str, aiohttp_client: Callable[..., Any]
+) -> None:
+    """Not a defect of the service, whatever the store says; it serves when that is permitted."""
+    with Redis.from_url(server) as operator:
+        operator.script_flush()
+    with user(server, ["~*", "+@all", f"-{command}"]) as url:
+        calls = pipeline(url, connect(url, 2), 2)
+        repository = SessionRepository(calls, KEYS, 60_000)
+        feed, webhooks = Feed(Outbox(calls, KEYS)), Webhooks(calls, KEYS, WebhookPolicy())
+        service = Service(repository, TimeoutPolicy(), feed, webhooks)
+        client = await aiohttp_client(ServiceUnderTest(service))
+        owner = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        async with client.post(SESSIONS, json=owner) as answer:
+            if command not in ("zrem", "get"):
+                await assert_error(answer, 503, "STORE_UNAVAILABLE")
+                one = f"{SESSIONS}/{uuid4()}"
+            else:
+                one = f"{SESSIONS}/{(await answer.json())['sessionId']}"
+        async with client.delete(one) as answer:
+            if command in ("zrem", "get"):
+                await assert_error(answer, 503, "STORE_UNAVAILABLE")
+        with Redis.from_url(server) as operator:
+            operator.execute_command("ACL", "SETUSER", "app", f"+{command}")
+        async with client.post(SESSIONS, json=owner) as answer:
+            assert answer.status == 201
+        await calls.close()
