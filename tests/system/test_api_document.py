@@ -112,7 +112,7 @@ def test_it_tells_the_limits_that_are_set(start: Start) -> None:
     schemas = read_document(service)["components"]["schemas"]
     bounds = ("minimum", "exclusiveMinimum", "maximum")
     assert {
-        name: {bound: schema[bound] for bound in bounds if bound in schema}
+        name: {bound: value for bound, value in schema["anyOf"][0].items() if bound in bounds}
         for name, schema in schemas["TimeoutSettings"]["properties"].items()
     } == {
         "timeoutMinutes": {"minimum": 10, "maximum": 100},
