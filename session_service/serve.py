@@ -163,7 +163,7 @@ async def _serve_here(
         creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
     )
-    service.health_reasons += [monitor.reasons, store.notice.reasons]
+    service.health_reasons += [monitor.reasons, store.notice.reasons, quarantine.reasons]
     if not store.url.startswith("memory:"):
         background.run(monitor.run())
     server = Server(service, allow_files(settings.max_connections))

@@ -342,6 +342,15 @@ class TestConsumer:
         consumer = Consumer(calls, KEYS)
         assert await consumer.next(session.created_at + 3_600_000) == []
 
+    async def test_it_starts_with_the_millisecond_that_it_is_told(
+        self, calls: Pipeline, redis: Any
+    ) -> None:
+        """An event in the millisecond in which a webhook was registered may be after that."""
+        await redis.xadd("test:{3f}:events", {"event": "x"}, id="5-0")
+        await redis.expire("test:{3f}:events", 60)
+        (batch,) = await Consumer(calls, KEYS).next(5)
+        assert batch.ids == [b"5-0"]
+
     async def test_trimmed_events_do_not_stop_it(
         self, repository: SessionRepository, calls: Pipeline, redis: Any
     ) -> None:

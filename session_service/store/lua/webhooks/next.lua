@@ -3,7 +3,8 @@
 -- of a node that does not get done are given out again.
 -- KEYS   of each shard its events
 -- ARGV   1 the group  2 after how long a node is taken for gone (ms)  3 how many events of a shard
---        at most  4 from when on a new group reads (ms)
+--        at most  4 from when on a new group reads (ms),
+--        that millisecond included
 -- Reply  {of each shard that has some: its number among those asked, from 0; entries, of which one
 --        that was trimmed is false}
 
@@ -15,9 +16,12 @@ local reply = {}
 local function take(key)
   local waiting = redis.pcall('XPENDING', key, group, '-', '+', most)
   if waiting.err then
+    if not string.find(tostring(waiting.err), 'NOGROUP', 1, true) then
+      call('XPENDING', key, group)  -- raises the same error
+    end
     if call('EXISTS', key) == 0 then return {} end
     call('XGROUP', 'DESTROY', key, group)  -- goes on when memory is full, as its first write takes none
-    call('XGROUP', 'CREATE', key, group, ARGV[4] .. '-0')
+    call('XGROUP', 'CREATE', key, group, math.max(0, ARGV[4] - 1) .. '-0')
     waiting = {}
   end
   if #waiting == 0 then

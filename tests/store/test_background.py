@@ -1,0 +1,166 @@
+"""Background tasks go on, whatever a shard, a webhook, an event or a defect does to them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from session_service import deliveries
+from session_service.deliveries import deliver_forever
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.events import EventPolicy
+from session_service.domain.sessions import NewSession
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.webhooks import Target, WebhookPolicy, new_secret
+from session_service.store import records
+from session_service.store.availability import Availability
+from session_service.store.consumer import Consumer
+from session_service.store.deadlines import Deadlines
+from session_service.store.keys import Keys
+from session_service.store.outbox import Outbox
+from session_service.store.pipeline import Pipeline
+from session_service.store.quarantine import Quarantine
+from session_service.store.repository import SessionRepository
+from session_service.store.webhooks import Webhooks
+from session_service.sweeper import sweep_forever
+from tests.waiting import wait_until
+
+KEYS = Keys("test")
+RETENTION_MS = 60_000
+LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Have a task run inside of the block, and fail if it ends in it."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class Defective(Deadlines):
+    """Fails a few times, as a bug of ours would."""
+
+    failures = 2
+    looks = 0
+
+    async def due(self, block: tuple[str, ...]) -> list[str]:
+        self.looks += 1
+        if self.looks <= self.failures:
+            raise TypeError("a defect")
+        return await super().due(block)
+
+
+async def test_a_defect_does_not_end_the_sweeper(
+    calls: Pipeline, outbox: Outbox, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once, with its trace, and the sweeper goes on after a pause."""
+    caplog.set_level(logging.INFO)
+    quarantine = Quarantine(fraction=lambda: 0.0)
+    deadlines = Defective(calls, KEYS, RETENTION_MS, quarantine=quarantine)
+    async with running(sweep_forever(deadlines, outbox, EventPolicy(), quarantine)):
+        await wait_until(lambda: deadlines.looks > deadlines.failures and not len(quarantine))
+    assert await redis.dbsize() == 0
+    first, last = [record for record in caplog.records if record.name.endswith("quarantine")]
+    assert (first.levelname, bool(first.exc_info)) == ("ERROR", True)
+    assert last.getMessage() == "sweeper is processed again"
+
+
+class Broken(Webhooks):
+    """A store of webhooks whose one webhook meets a bug of ours."""
+
+    bad = ""
+
+    async def enqueue(self, webhook_id: str, entries: Any) -> int:
+        if webhook_id == self.bad:
+            raise TypeError("a defect")
+        return await super().enqueue(webhook_id, entries)
+
+
+async def create(repository: SessionRepository) -> None:
+    await repository.create(NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}"))
+
+
+async def test_a_defect_of_one_webhook_does_not_stop_the_others(
+    calls: Pipeline, repository: SessionRepository
+) -> None:
+    """Nor the deliveries as a whole."""
+    quarantine = Quarantine()
+    webhooks = Broken(calls, KEYS, WebhookPolicy(is_paused=True), quarantine)
+    bad, good = [await webhooks.add(Target("https://a.example", new_secret())) for _ in range(2)]
+    webhooks.bad = bad.id
+
+    async def are_queued() -> bool:
+        return [sizes.queued for sizes in await webhooks.sizes([bad.id, good.id])] == [0, 2]
+
+    async with running(deliver_forever(webhooks, Consumer(calls, KEYS, quarantine=quarantine))):
+        for _ in range(2):
+            await create(repository)
+        await wait_until(are_queued)
+    assert list(quarantine.subjects()) == [f"webhook {bad.id}"]
+
+
+async def test_an_event_is_decoded_once_for_all_webhooks(
+    calls: Pipeline, repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are."""
+    decoded: list[Any] = []
+    unpack = records.unpack_event
+
+    def counted(*entry: Any) -> Any:
+        decoded.append(entry)
+        return unpack(*entry)
+
+    monkeypatch.setattr(deliveries, "unpack_event", counted)
+    webhooks = Webhooks(calls, KEYS, WebhookPolicy(is_paused=True))
+    added = [await webhooks.add(Target("https://a.example", new_secret())) for _ in range(5)]
+
+    async def are_queued() -> bool:
+        sizes = await webhooks.sizes([webhook.id for webhook in added])
+        return all(each.queued == 3 for each in sizes)
+
+    async with running(deliver_forever(webhooks, Consumer(calls, KEYS))):
+        for _ in range(3):
+            await create(repository)
+        await wait_until(are_queued)
+    assert len(decoded) == 3
+
+
+async def test_another_group_consumes_on_its_own(
+    calls: Pipeline, repository: SessionRepository
+) -> None:
+    """Each group is given every event."""
+    await create(repository)
+    for group in ("webhooks", "agents"):
+        consumer = Consumer(calls, KEYS, group)
+        (batch,) = await consumer.next(0)
+        assert len(batch.entries) == 1
+        await consumer.done([batch])
+        assert await consumer.next(0) == []
+
+
+async def test_an_absence_is_logged_once_for_all_tasks_that_share_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With its end, which is that of the last task."""
+    caplog.set_level(logging.INFO)
+    store = Availability("webhook deliveries")
+    for task in ("a", "b", "a"):
+        await store.wait_after(StoreUnavailable("gone"), task)
+    store.answered("a")
+    assert store.is_away
+    store.answered("b")
+    store.answered("b")
+    assert [record.getMessage() for record in caplog.records] == [
+        "webhook deliveries: store unavailable",
+        "webhook deliveries: store is back",
+    ]
