@@ -40,6 +40,9 @@ local function take(key)
   return entries
 end
 
+-- If a key is of the wrong type, the script is to fail before it has taken anything of another shard.
+for _, key in ipairs(KEYS) do call('XLEN', key) end
+
 for shard, key in ipairs(KEYS) do
   local entries = take(key)
   if #entries > 0 then
