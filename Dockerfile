@@ -5,7 +5,8 @@ COPY requirements requirements
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --require-hashes -r requirements/run.txt \
  && pip install --require-hashes -r requirements/build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml LICENSE ./
+COPY docs/package.md docs/
 COPY session_service session_service
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/venv/bin/pip install --no-deps /dist/*.whl

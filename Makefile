@@ -58,7 +58,7 @@ profile: .venv/installed-run ## where a request's time goes
 lock: $(venv) ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/bin/python -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(LOCK) pyproject.toml --extra socketio -o requirements/run.txt
+	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group test -c requirements/run.txt -o requirements/test.txt
 	.venv/bin/python -c 'import tomllib as t; print(*t.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - -o requirements/build.txt

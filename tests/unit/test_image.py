@@ -22,3 +22,16 @@ def test_compose_publishes_on_loopback() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     (ports,) = re.findall(r"^    ports: (.*)$", text, re.MULTILINE)
     assert ports == '["127.0.0.1:3000:3000", "[::1]:3000:3000"]'
+
+
+def test_the_image_is_built_of_files_that_docker_sees() -> None:
+    """What the Dockerfile copies exists, and .dockerignore lets it through."""
+    copied = re.findall(
+        r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    sources = " ".join(copied).split()
+    allowed = (ROOT / ".dockerignore").read_text().split()
+    assert len(sources) >= 4
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert f"!{source}" in allowed
