@@ -133,6 +133,10 @@ class Engine:
         }
         return b"0" + msgspec.json.encode(hello)
 
+    def has(self, engine_id: str) -> bool:
+        """Return whether a socket is open here, or a client has shaken hands for it."""
+        return engine_id in self._engine.sockets or engine_id in self._handshakes
+
     def refuse_too_many(self) -> None:
         """Raise Overloaded if there are as many sockets as there may be."""
         if len(self._engine.sockets) >= self._max_sockets:

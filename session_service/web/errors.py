@@ -65,12 +65,8 @@ class RequestTimeout(ServiceError):
 class SocketRefused(ServiceError):
     """Not a request that Socket.IO can take."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Socket.IO cannot take the request",
-            "It takes text, from clients of version 4, for a socket that is open in this"
-            " process; transports: ['websocket'] keeps it in one.",
-        )
+    def __init__(self, details: str = "It is not as the protocol has it.") -> None:
+        super().__init__("Socket.IO cannot take the request", details)
 
 
 class PayloadTooLarge(ServiceError):

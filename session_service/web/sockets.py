@@ -19,7 +19,14 @@ from session_service.domain.messages import Message
 from session_service.web.answers import Answer
 from session_service.web.decoding import RequestDecoder
 from session_service.web.engine import UNREADABLE, Engine, is_installed
-from session_service.web.errors import InternalError, InvalidJson, NotReady, Overloaded, error_body
+from session_service.web.errors import (
+    InternalError,
+    InvalidJson,
+    NotReady,
+    Overloaded,
+    SocketRefused,
+    error_body,
+)
 from session_service.web.handlers import store_message
 from session_service.web.handover import HandedOver
 from session_service.web.requests import SendMessage
@@ -41,6 +48,12 @@ PATH = "/socket.io/"
 
 # The types of a published client's messages, which it may also use as the event's name.
 _JOIN, _SEND = 1, 2
+
+_OTHER_VERSION = "Allowed: clients of version 3 and 4 of Socket.IO (EIO=4)."
+_UNKNOWN_SOCKET = (
+    "The sid is of no socket that is open here. Behind a load balancer, a client that polls has to"
+    " stay at one node; with transports: ['websocket'] it does."
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +101,9 @@ class Sockets:
             raise NotReady
         query = request.query
         if "sid" not in query:
-            if request.method == "GET" and _is_polling(query):
+            if query.get("EIO") != "4":
+                raise SocketRefused(_OTHER_VERSION)
+            if request.method == "GET" and query.get("transport", "polling") == "polling":
                 return TextAnswer(200, self._engine.shake_hands())
             self._engine.refuse_too_many()
         body = b""
@@ -97,6 +112,8 @@ class Sockets:
         owner = self._peers.owner_of(query.get("sid", "")) if self._peers else None
         if self._peers and owner is not None:
             return HandedOver(self._peers, owner, body)
+        if "sid" in query and not self._engine.has(query["sid"]):
+            raise SocketRefused(_UNKNOWN_SOCKET)
         return SocketAnswer(self._engine.serve, body)
 
     async def _connected(self, socket: str, *_: object) -> None:
@@ -211,8 +228,3 @@ class Sockets:
 
     def _stop(self) -> None:
         self._stopping = asyncio.create_task(self._engine.close(), name="sockets stop")
-
-
-def _is_polling(query: Any) -> bool:
-    """Tell whether a handshake is one of the protocol's version 4, by polling."""
-    return (query.get("EIO"), query.get("transport", "polling")) == ("4", "polling")

@@ -23,6 +23,7 @@ _POSTED_SECONDS = 10.0  # for all that comes with one POST to be done
 
 # Packets that are binary or announce it. The library would gather as many as a client announces.
 _BINARY = ("b", "45", "46")
+_ONLY_TEXT = "Allowed: packets of text in UTF-8; no binary data."
 _SEPARATOR = "\x1e"  # between the packets of a POST
 
 _Event = dict[str, Any]
@@ -152,9 +153,9 @@ async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
     try:
         packets = body.decode().split(_SEPARATOR)
     except UnicodeDecodeError:
-        raise SocketRefused from None
+        raise SocketRefused(_ONLY_TEXT) from None
     if any(packet.startswith(_BINARY) for packet in packets):
-        raise SocketRefused
+        raise SocketRefused(_ONLY_TEXT)
     return body
 
 

@@ -206,18 +206,20 @@ def frame(text: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("query", "problem"),
     [
-        "",
-        "?EIO=3&transport=polling",
-        "?EIO=4&transport=x",
-        "?EIO=4&transport=websocket",
-        "?EIO=4&transport=polling&sid=unknown",
+        ("", "clients of version 3 and 4"),
+        ("?EIO=3&transport=polling", "clients of version 3 and 4"),
+        ("?EIO=4&transport=x", "as the protocol has it"),
+        ("?EIO=4&transport=websocket", "as the protocol has it"),
+        ("?EIO=4&transport=polling&sid=unknown", "transports: ['websocket']"),
+        ("?EIO=4&transport=websocket&sid=1.unknown", "transports: ['websocket']"),
     ],
 )
-async def test_other_requests_are_refused(client: Client, query: str) -> None:
-    """400, in the one shape."""
-    await assert_error(await client.get(f"/socket.io/{query}"), 400, "BAD_REQUEST")
+async def test_other_requests_are_refused(client: Client, query: str, problem: str) -> None:
+    """400, and the details say why."""
+    answer = await client.get(f"/socket.io/{query}")
+    assert problem in (await assert_error(answer, 400, "BAD_REQUEST"))["details"]
 
 
 async def opened(client: Client) -> str:
