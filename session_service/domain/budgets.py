@@ -65,6 +65,10 @@ TIMEOUT_MINUTES = 5_256_000  # ten years: no conversation is idle for longer. A 
 # Connections
 CONNECTIONS = 10_000  # of a process; the default of SESSION_MAX_CONNECTIONS
 RESERVED_CONNECTIONS = 16  # above that, for probes: a few orchestrators, each with a few probes
+HELD_SHARE = (
+    0.8  # of the connections, for streams and sockets together: the others are for requests
+)
+GRACE_SECONDS = 0.5  # in which an idle connection does not make room: for the request on its way
 FIRST_REQUEST_SECONDS = 10.0  # from connecting to the end of the first request's head
 HEAD_SECONDS = 10.0  # from the first byte of a request to the end of its head
 IDLE_SECONDS = 75.0  # between two requests; longer than proxies keep an idle connection
@@ -72,9 +76,7 @@ IN_FLIGHT = 2000  # requests of a process; the default of SESSION_MAX_IN_FLIGHT
 
 # Bodies that have not arrived, of a process
 BODY_SECONDS = 10.0  # for a whole body
-BODY_RATE = (
-    KIB  # bytes a second once the grace is over, so that a client that stops costs 2 s, not 10
-)
+BODY_RATE = KIB  # bytes a second after the grace: a client that stops costs 2 s, not 10
 BODY_GRACE_SECONDS = 2.0  # in which nothing has to arrive: a lost packet is sent again by then
 BODY_COST_BYTES = 16 * KIB  # what a request that waits for its body takes beside the body
 BODIES_BYTES = 32 * MIB  # 2,000 bodies of which nothing has arrived, or 120 that lack one byte

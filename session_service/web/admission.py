@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp.streams import StreamReader
 
@@ -13,6 +13,7 @@ from session_service.domain.budgets import (
     BODY_GRACE_SECONDS,
     BODY_RATE,
     BODY_SECONDS,
+    CONNECTIONS,
     IN_FLIGHT,
     UNREAD_BYTES,
 )
@@ -45,6 +46,8 @@ class Admission:
         self.answered = 0  # requests, since the start
         self.refused = Refusals()
         self.unread = Transfers(UNREAD_BYTES)
+        self.max_held = CONNECTIONS
+        self._held = 0
         self._max_in_flight = max_in_flight
         self._bodies = Transfers(BODIES_BYTES)
 
@@ -66,6 +69,20 @@ class Admission:
     def is_idle(self) -> bool:
         """Whether no request is in flight, and no body arrives."""
         return not (self.in_flight or self._bodies)
+
+    def check_held(self) -> None:
+        """Raise Overloaded if as many connections are held by streams and sockets as may be."""
+        if self._held >= self.max_held:
+            raise Overloaded
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Count a connection as held by a stream or a socket within the block."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
 
     @asynccontextmanager
     async def body(self, content: StreamReader) -> AsyncIterator[None]:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Protocol, cast
 
@@ -21,6 +22,9 @@ class Connection(Protocol):
 
     def cut(self) -> None:
         """Close the connection of a client that does not read."""
+
+    def holding(self) -> AbstractContextManager[None]:
+        """Count the connection as held by a stream or a socket within the block."""
 
 
 def connection_of(request: web.BaseRequest) -> Connection:
@@ -58,10 +62,14 @@ class Evictable(Protocol):
 
 
 class ConnectionTable:
-    """Connections, at most ``limit``; in a full table the one that is idle longest makes room."""
+    """Connections, at most ``limit``; in a full table the one that is idle longest makes room.
 
-    def __init__(self, limit: int) -> None:
+    One that has been idle for less than ``grace`` seconds does not.
+    """
+
+    def __init__(self, limit: int, grace: float = 0) -> None:
         self._limit = limit
+        self._grace = grace
         self._open: set[Evictable] = set()
         # Candidates as of the last look, those idle longest at the end.
         self._idle: list[tuple[float, Evictable]] = []
@@ -104,6 +112,11 @@ class ConnectionTable:
         if now < self._look_at:
             return False
         self._look_at = now + _LOOK_SECONDS * len(self._open)
-        found = [(since, each) for each in self._open if (since := each.idle_since) is not None]
+        latest = now - self._grace
+        found = [
+            (since, each)
+            for each in self._open
+            if (since := each.idle_since) is not None and since <= latest
+        ]
         self._idle = sorted(found, key=itemgetter(0), reverse=True)
         return bool(found)

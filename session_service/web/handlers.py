@@ -187,6 +187,7 @@ async def stream_session_events(
 
     Who has seen the session is told of its end, too, if that was missed.
     """
+    service.admission.check_held()
     after = _position(given.last_event_id)
     subscription = await service.feed.subscribe(EventFilter(session_id=session_id), after)
     try:
@@ -206,6 +207,7 @@ async def stream_events(service: Service, given: StreamEvents) -> EventStream:
         agent_id=_lower(given.agent_id),
         types=frozenset(each.removeprefix("session.") for each in given.type) or None,
     )
+    service.admission.check_held()
     after = _position(given.last_event_id)
     return EventStream(await service.feed.subscribe(wanted, after))
 

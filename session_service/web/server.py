@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from aiohttp import web
@@ -15,9 +16,11 @@ from session_service.domain.budgets import (
     BODY_BYTES,
     CONNECTIONS,
     FIRST_REQUEST_SECONDS,
+    GRACE_SECONDS,
     HEAD_SECONDS,
     HEADER_FIELDS,
     HEADERS_BYTES,
+    HELD_SHARE,
     IDLE_SECONDS,
     KERNEL_BYTES,
     RESERVED_CONNECTIONS,
@@ -179,6 +182,10 @@ class _Protocol(BoundedHeads):
             self._unread_since = now
         return now - self._unread_since > UNREAD_SECONDS
 
+    def holding(self) -> AbstractContextManager[None]:
+        """Count the connection as held by a stream or a socket within the block."""
+        return self._server.admission.holding()
+
     def cut(self) -> None:
         """Close the connection of a client that does not read."""
         self._server.admission.refused.unread.log()
@@ -221,8 +228,9 @@ class Server(web.Server):
     def __init__(self, service: Service, max_connections: int = CONNECTIONS) -> None:
         self.admission = service.admission
         self._max_connections = max_connections
-        self._connected = ConnectionTable(max_connections)
+        self._connected = ConnectionTable(max_connections, GRACE_SECONDS)
         self._reserved = ConnectionTable(RESERVED_CONNECTIONS)
+        service.admission.max_held = int(max_connections * HELD_SHARE) or 1
         self._app = App(service, max_connections)
         self._options: dict[str, Any] = {
             "keepalive_timeout": IDLE_SECONDS,

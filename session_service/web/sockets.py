@@ -100,6 +100,8 @@ class Sockets:
         if self._service.draining:
             raise NotReady
         query = request.query
+        if "sid" not in query or "Upgrade" in request.headers:
+            self._admission.check_held()
         if "sid" not in query:
             if query.get("EIO") != "4":
                 raise SocketRefused(_OTHER_VERSION)

@@ -86,8 +86,9 @@ class EventStream:
             connection = connection_of(request)
             connection.when_lost, connection.farewell = subscription.close, _SLOW
             bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
-            await _write(request, _head(self) + _opening(subscription))
-            await self._write_events(request)
+            with connection.holding():
+                await _write(request, _head(self) + _opening(subscription))
+                await self._write_events(request)
         except FellBehindError:
             if request is not None:
                 connection_of(request).cut()

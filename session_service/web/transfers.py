@@ -6,9 +6,12 @@ being served no more than it keeps memory (docs/decisions/0010-the-oldest-makes-
 """
 
 import asyncio
+from collections import deque
 from typing import Protocol
 
 TICK_SECONDS = 1.0
+_TOGETHER = 10  # that are cut off in one turn of the event loop; each takes about 0.1 ms
+_PAUSE_SECONDS = 0.01  # until the next ones
 
 
 class Transfer(Protocol):
@@ -60,13 +63,20 @@ class Transfers:
         transfer.cut()
 
     def _look(self) -> None:
-        """Cut off what has stalled; look again as long as there is anything."""
+        """Find what has stalled, and look again as long as there is anything."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for transfer in tuple(self._held):
-            if transfer.is_stalled(now):
-                self._cut(transfer)
-            elif transfer in self._held:
-                self._set(transfer, transfer.held())
+        for transfer in self._held:
+            self._set(transfer, transfer.held())
         self._make_room()
+        self._cut_off(deque(each for each in self._held if each.is_stalled(now)))
         self._tick = loop.call_later(TICK_SECONDS, self._look) if self._held else None
+
+    def _cut_off(self, stalled: deque[Transfer]) -> None:
+        """Cut off a few in each turn of the event loop: thousands would keep others waiting."""
+        for _ in range(min(_TOGETHER, len(stalled))):
+            transfer = stalled.popleft()
+            if transfer in self._held:
+                self._cut(transfer)
+        if stalled:
+            asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._cut_off, stalled)

@@ -14,7 +14,7 @@ from session_service.domain.budgets import SOCKET_PACKET_BYTES, STREAM_KERNEL_BY
 from session_service.domain.errors import ServiceError
 from session_service.web.admission import Admission
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
-from session_service.web.connections import bound_kernel_buffer
+from session_service.web.connections import bound_kernel_buffer, connection_of
 from session_service.web.decoding import read_bytes
 from session_service.web.errors import PayloadTooLarge, SocketRefused, error_answer
 
@@ -67,10 +67,11 @@ class SocketAnswer:
         request = self._request
         if request is None or request.transport is None:
             raise ConnectionResetError
-        if request.headers.get("Upgrade", "").lower() == "websocket":
-            answer = await self._serve_websocket(request)
-        else:
-            answer = await self._serve_http(request)
+        with connection_of(request).holding():
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                answer = await self._serve_websocket(request)
+            else:
+                answer = await self._serve_http(request)
         if answer is None:
             self.keep_alive = False
             return

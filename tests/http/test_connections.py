@@ -17,6 +17,13 @@ from tests.raw import GET, HALF, Raw
 from tests.sse import EVENTS
 
 MOST = 4  # connections
+HELD = 3  # of them, by streams and sockets
+POLL = "/socket.io/?EIO=4&transport=polling"
+WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
+UPGRADE = (
+    b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 PROBES = ["/healthz", "/readyz"]
 
 Connect = Callable[[], Awaitable[Raw]]
@@ -25,6 +32,11 @@ Connect = Callable[[], Awaitable[Raw]]
 @pytest.fixture
 def store_url() -> str:
     return "memory://"  # what is tested here does not depend on the store
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -72,38 +84,59 @@ async def test_a_table_full_of_silent_connections_is_no_outage(
     assert await silent[0].rest() == b""
 
 
-async def test_probes_are_answered_when_all_connections_are_busy(
-    client: Client, connect: Connect
-) -> None:
-    """Each on a connection that closes; anything else is refused, and nothing is disturbed."""
-    session = await create(client)
-    busy = [await connect() for _ in range(MOST)]
-    for raw in busy:
+@pytest.fixture
+async def busy(connect: Connect) -> list[Raw]:
+    """Streams on as many connections as they may hold, and a half-sent body on the last one."""
+    raws = [await connect() for _ in range(MOST)]
+    for raw in raws[:HELD]:
         raw.send(GET % EVENTS.encode())
         await raw.reader.readuntil(b"position\ndata: {}\n\n")
+    for raw in raws[HELD:]:
+        raw.send(HALF)
+    return raws[:HELD]
+
+
+async def test_probes_are_answered_when_all_connections_are_busy(
+    client: Client, connect: Connect, busy: list[Raw]
+) -> None:
+    """Each on a connection that closes; anything else is refused, and nothing is disturbed."""
     for path in PROBES * 20:
         status, head, _ = await (await connect()).get(path)
         assert (status, b"Connection: close" in head) == (200, True)
     status, head, body = await (await connect()).get(SESSIONS)
     assert (status, b"OVERLOADED" in body, b"Connection: close" in head) == (503, True, True)
-    await client.delete(f"{SESSIONS}/{session['sessionId']}")
+    session = await create(client)
     for raw in busy:
-        await raw.reader.readuntil(b"event: session.ended")
+        await raw.reader.readuntil(session["sessionId"].encode())
 
 
+@pytest.mark.usefixtures("busy")
 async def test_a_stream_is_told_to_come_back_when_all_connections_are_busy(
     connect: Connect,
 ) -> None:
     """A 503 would end an EventSource for good."""
-    for _ in range(MOST):
-        raw = await connect()
-        raw.send(GET % EVENTS.encode())
-        await raw.reader.readuntil(b"position\ndata: {}\n\n")
     refused = await connect()
     refused.send(GET % EVENTS.encode())
     answer = await refused.rest()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"\nretry: " in answer
+
+
+@pytest.mark.parametrize("path", [EVENTS, POLL, WEBSOCKET])
+async def test_streams_and_sockets_leave_connections_for_requests(
+    connect: Connect, path: str
+) -> None:
+    """Four of five can be held; then a stream is told to come back, and a socket refused."""
+    for _ in range(HELD):
+        raw = await connect()
+        raw.send(GET % EVENTS.encode())
+        await raw.reader.readuntil(b"position\ndata: {}\n\n")
+    refused = await connect()
+    refused.send(UPGRADE % path.encode() if path == WEBSOCKET else GET % path.encode())
+    head = await refused.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 " if path == EVENTS else b"HTTP/1.1 503 ")
+    assert (await (await connect()).get(SESSIONS))[0] == 200
+    assert not raw.is_closed
 
 
 async def test_half_a_body_keeps_no_probe_out(connect: Connect) -> None:

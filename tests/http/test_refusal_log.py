@@ -15,6 +15,7 @@ from session_service.store.feed import Feed
 from session_service.store.outbox import Outbox
 from session_service.store.repository import SessionRepository
 from session_service.store.webhooks import Webhooks
+from session_service.web import server
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client, assert_error
 from tests.conftest import KEYS, ServiceUnderTest
@@ -63,9 +64,13 @@ async def test_an_overload(
 
 
 async def test_the_limit_of_connections(
-    service: Service, aiohttp_client: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    service: Service,
+    aiohttp_client: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Connections that need another one to make room, or are served probes only."""
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0)
     client = await aiohttp_client(ServiceUnderTest(service, 2))
     since = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:

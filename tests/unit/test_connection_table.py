@@ -1,5 +1,7 @@
 """``ConnectionTable``: who makes room when it is full."""
 
+import asyncio
+
 from session_service.web.connections import ConnectionTable
 
 
@@ -34,3 +36,14 @@ async def test_one_that_was_used_since_the_last_look_stays() -> None:
     second.idle_since = 4.0
     assert table.add(Place(None))
     assert [place.is_open for place in (first, second, third)] == [False, True, False]
+
+
+async def test_one_that_was_just_used_stays() -> None:
+    """For the time of grace, in which a request may be on its way."""
+    now = asyncio.get_running_loop().time()
+    table = ConnectionTable(2, grace=1000)
+    long_idle, just_used = Place(now - 2000), Place(now - 1)
+    assert table.add(long_idle)
+    assert table.add(just_used)
+    assert [table.add(Place(None)) for _ in range(2)] == [True, False]
+    assert [long_idle.is_open, just_used.is_open] == [False, True]

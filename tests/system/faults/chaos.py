@@ -19,7 +19,15 @@ from typing import Any
 
 import uvloop
 
-from tests.system.faults import absence, failovers, loads, refusals, scenarios
+from tests.system.faults import (
+    absence,
+    failovers,
+    flooders,
+    floods,
+    loads,
+    refusals,
+    scenarios,
+)
 from tests.system.faults.trials import Row
 
 Scenario = Callable[[int], Coroutine[Any, Any, Row]]
@@ -55,6 +63,7 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
     "denied": (18, refusals.denied),
     "sigterm": (50, scenarios.node_stopped),
     "cancels": (100_000, loads.cancelled),
+    **{f"flood-{kind}": (3, partial(floods.flooded, kind=kind)) for kind in flooders.KINDS},
     "away": (600, absence.away),
     "soak": (1, loads.soaked),
 }
