@@ -205,13 +205,16 @@ class Webhooks:
             if overlap_until is not None:
                 return replace(webhook, target=target, overlap_until=overlap_until)
 
-    async def sizes(self, webhook_ids: Iterable[str]) -> list[QueueSizes]:
-        """Count what waits for each."""
-        calls = [(self._queue(webhook_id), ()) for webhook_id in webhook_ids]
-        return [
-            QueueSizes(*counts)
-            for counts in await self._pipeline.run_all(scripts.QUEUE_SIZES, calls)
-        ]
+    async def sizes(self, webhook_ids: Iterable[str]) -> list[QueueSizes | None]:
+        """Count what waits for each; None if the queue cannot be read."""
+        return await asyncio.gather(*(self._sizes(webhook_id) for webhook_id in webhook_ids))
+
+    async def _sizes(self, webhook_id: str) -> QueueSizes | None:
+        try:
+            counts = await self._pipeline.run(scripts.QUEUE_SIZES, self._queue(webhook_id), ())
+            return QueueSizes(*counts)
+        except (RecordUnreadable, TypeError):
+            return None
 
     async def enqueue(self, webhook_id: str, entries: Sequence[Entry]) -> int:
         """Put events into a webhook's queue, which takes each once.

@@ -1,5 +1,6 @@
 """One function an operation on webhooks (see handlers.py). Their ids are taken in either case."""
 
+from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import EventFilter
 from session_service.domain.webhooks import (
     OVERLAP_HOURS,
@@ -62,6 +63,8 @@ async def get_webhook(service: Service, webhook_id: str) -> Answer:
     """Read a webhook."""
     webhook = await service.webhooks.get(webhook_id.lower())
     (sizes,) = await service.webhooks.sizes([webhook.id])
+    if sizes is None:
+        raise RecordUnreadable("the queue of a webhook cannot be read")
     return Answer(200, encode(WebhookInfo.of(webhook, sizes)))
 
 

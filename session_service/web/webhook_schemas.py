@@ -109,8 +109,9 @@ class WebhookInfo(Response):
     status: Annotated[
         str,
         Meta(
-            description="gone: the endpoint answered 410; a replay switches it on",
-            extra_json_schema={"enum": ["active", "gone"]},
+            description="gone: the endpoint answered 410; a replay switches it on."
+            " unreadable: its queue in the store is damaged, and the counts are 0",
+            extra_json_schema={"enum": ["active", "gone", "unreadable"]},
         ),
     ]
     from_settings: bool
@@ -119,7 +120,7 @@ class WebhookInfo(Response):
     dropped: Annotated[int, Meta(description="deliveries lost because a list was full")]
 
     @classmethod
-    def of(cls, webhook: Webhook, sizes: QueueSizes) -> "WebhookInfo":
+    def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookInfo":
         """Show a webhook, without its secret."""
         return cls(**_shown(webhook, sizes))
 
@@ -130,7 +131,7 @@ class WebhookCreated(WebhookInfo):
     secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
 
     @classmethod
-    def of(cls, webhook: Webhook, sizes: QueueSizes) -> "WebhookCreated":
+    def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookCreated":
         """Show a new webhook."""
         return cls(**_shown(webhook, sizes), secret=webhook.target.secret)
 
@@ -206,8 +207,10 @@ class Replayed(Response):
     replayed: int
 
 
-def _shown(webhook: Webhook, sizes: QueueSizes) -> dict[str, Any]:
+def _shown(webhook: Webhook, sizes: QueueSizes | None) -> dict[str, Any]:
     wanted = webhook.target.wanted
+    status = "unreadable" if sizes is None else "active" if webhook.is_on else "gone"
+    sizes = sizes or QueueSizes(0, 0, 0)
     return {
         "webhook_id": webhook.id,
         "url": webhook.target.url,
@@ -217,7 +220,7 @@ def _shown(webhook: Webhook, sizes: QueueSizes) -> dict[str, Any]:
         "user_id": wanted.user_id,
         "agent_id": wanted.agent_id,
         "created_at": iso(webhook.created_at),
-        "status": "active" if webhook.is_on else "gone",
+        "status": status,
         "from_settings": webhook.is_from_settings,
         "queued": sizes.queued,
         "dead": sizes.dead,

@@ -303,3 +303,24 @@ class TestDeadLetters:
         """The message names the field."""
         error = await assert_error(await client.get(dead, params=params), 400, "VALIDATION_ERROR")
         assert error["details"] == field
+
+
+class TestDamagedQueue:
+    """A key of a webhook's queue has a type that is not ours."""
+
+    async def test_the_others_are_listed_and_it_can_be_deleted(
+        self, client: Client, redis: Any
+    ) -> None:
+        """The list says which it is; reading it is a 503."""
+        bad, good = (await register(client))["webhookId"], (await register(client))["webhookId"]
+        await redis.set(f"test:{{{bad[:2]}}}:webhook:queue:{bad}", "x", ex=60)
+        found = (await (await client.get(WEBHOOKS)).json())["webhooks"]
+        assert {each["webhookId"]: each["status"] for each in found} == {
+            bad: "unreadable",
+            good: "active",
+        }
+        answer = await client.get(f"{WEBHOOKS}/{bad}")
+        await assert_error(answer, 503, "RECORD_UNREADABLE")
+        assert "Retry-After" not in answer.headers
+        assert (await client.delete(f"{WEBHOOKS}/{bad}")).status == 200
+        assert await redis.keys("*queue*") == []

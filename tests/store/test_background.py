@@ -16,7 +16,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import EventPolicy
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.domain.webhooks import Target, WebhookPolicy, new_secret
+from session_service.domain.webhooks import QueueSizes, Target, WebhookPolicy, new_secret
 from session_service.store import records
 from session_service.store.availability import Availability
 from session_service.store.consumer import Consumer
@@ -100,7 +100,8 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
     webhooks.bad = bad.id
 
     async def are_queued() -> bool:
-        return [sizes.queued for sizes in await webhooks.sizes([bad.id, good.id])] == [0, 2]
+        sizes = await webhooks.sizes([bad.id, good.id])
+        return sizes == [QueueSizes(0, 0, 0), QueueSizes(2, 0, 0)]
 
     async with running(deliver_forever(webhooks, Consumer(calls, KEYS, quarantine=quarantine))):
         for _ in range(2):
@@ -126,7 +127,7 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
 
     async def are_queued() -> bool:
         sizes = await webhooks.sizes([webhook.id for webhook in added])
-        return all(each.queued == 3 for each in sizes)
+        return sizes == [QueueSizes(3, 0, 0)] * 5
 
     async with running(deliver_forever(webhooks, Consumer(calls, KEYS))):
         for _ in range(3):

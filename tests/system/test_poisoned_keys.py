@@ -225,6 +225,8 @@ class _Trial:
                 assert found >= set(lasting), name
             async with client.get(f"{SESSIONS}/health") as answer:
                 assert answer.status == 200, (name, await answer.text())
+            async with client.get(WEBHOOKS) as answer:
+                assert answer.status == (503 if name.startswith("webhooks") else 200), name
         for session_id in lasting:
             async with self.clients[0].delete(f"{SESSIONS}/{session_id}") as answer:
                 assert answer.status == 200, (name, await answer.text())
