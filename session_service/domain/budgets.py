@@ -21,6 +21,7 @@ ATTACHMENTS_BYTES = 64 * KIB  # together
 
 # Sessions
 SESSIONS_PER_USER = 1000  # live: a person with 20 tabs has 40 in two days, the longest duration
+KEYS_PER_SESSION = 20_000  # Idempotency-Keys in a day: all messages, and a heartbeat every 9 s
 MESSAGES_PER_SESSION = 10_000  # one every 4 s for the 12 hours that a session lasts by default
 
 # Responses

@@ -11,6 +11,7 @@
     ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
     ├── IdempotencyMismatch   the key was used for another request
     ├── IdempotencyConflict   the request with this key is being worked on
+    ├── TooManyKeys           the session had as many Idempotency-Keys today as it may have
     ├── WebhookNotFound       never registered, or removed
     ├── TooManyWebhooks       as many are registered as there may be
     └── StoreUnavailable      the store did not answer in time; a change may have happened
@@ -129,6 +130,16 @@ class IdempotencyConflict(ServiceError):
         super().__init__(
             "The request with this Idempotency-Key is still being worked on",
             "Try again shortly, to get its answer.",
+        )
+
+
+class TooManyKeys(ServiceError):
+    """The session had as many requests with an Idempotency-Key in a day as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "Too many Idempotency-Keys for one session",
+            f"Allowed: {limit:,} in 24 hours. Nothing was done. Send the request without a key.",
         )
 
 

@@ -69,4 +69,4 @@ def _keys_of(keys: Keys, session_id: str) -> KeySet:
     shard = shard_of_session(session_id)
     if shard is None:
         raise ConversationNotFound
-    return keys.and_one(keys.one("kept", shard, session_id), "parties", session_id)
+    return keys.and_more(keys.one("kept", shard, session_id), parties=session_id)

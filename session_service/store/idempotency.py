@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch
+from session_service.domain.budgets import KEYS_PER_SESSION
+from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch, TooManyKeys
 from session_service.store import scripts
 from session_service.store.keys import Keys, KeySet
 from session_service.store.pipeline import Argument, Arguments, Pipeline
@@ -45,7 +46,8 @@ class Once(Pipeline):
 
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Run a script soon, or look up what it replied."""
-        outcome = self._keys.and_one(keys, "outcome", f"{self._name}:{next(self._numbers)}")
+        name = f"{self._name}:{next(self._numbers)}"
+        outcome = self._keys.and_more(keys, outcome=name, tails="", used="")
         remembered = self._pipeline.ask(script.remembering, outcome, arguments)
         return asyncio.get_running_loop().create_task(_read(remembered))
 
@@ -59,6 +61,8 @@ class Once(Pipeline):
 
 async def _read(remembered: asyncio.Future[Any]) -> Any:
     (reply,) = msgspec.json.decode(await remembered)
+    if reply == "too many keys":
+        raise TooManyKeys(KEYS_PER_SESSION)
     return _as_replied(reply)
 
 

@@ -32,7 +32,12 @@ in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
     hash: the ``request`` it was used for (SHA-256), the ``seed`` of what that does, and where that
     takes several steps a ``lease`` until when they may take, then the ``answer``; a day
 ``session-service:{3f}:idem:<name from the seed>:<number>``
-    string: what a script replied that a request with an Idempotency-Key asked for, JSON; a day
+    string: what a script replied that a request with an Idempotency-Key asked for, JSON, without
+    the tail of the record in it, after the number of that tail, or 0 (lua/remember.lua); a day
+``session-service:{3f}:tails:<session>``
+    hash: by number the tails (agent, user, metadata) of the records in those replies; a day
+``session-service:{3f}:used:<session>``
+    string: how many requests with an Idempotency-Key the session had in a day, at least
 ``session-service:{00}:probe``
     what commands are tried on, to see whether they are permitted (lua/probe.lua); it never stays
 ``session-service:{00}:meta``
@@ -83,6 +88,8 @@ _PARTS = {
     "meta": "meta",
     "claim": "claim:",
     "outcome": "idem:",
+    "tails": "tails:",
+    "used": "used:",
     "probe": "probe",
     "webhooks": "webhooks",
     "queue": "webhook:queue:",
@@ -157,9 +164,10 @@ class Keys:
         """Return a key of the shard that belongs to something other than a session."""
         return _pack(shard, [self._name(name, shard) + of.encode()])
 
-    def and_one(self, keys: KeySet, name: str, of: str) -> KeySet:
-        """Return keys and one more, of the same shard."""
-        return _pack(keys.shard, [*keys.names(), self._name(name, keys.shard) + of.encode()])
+    def and_more(self, keys: KeySet, **more: str) -> KeySet:
+        """Return keys and more of the same shard, by name: what each belongs to, or ''."""
+        added = [self._name(name, keys.shard) + of.encode() for name, of in more.items()]
+        return _pack(keys.shard, [*keys.names(), *added])
 
     def _name(self, name: str, shard: str) -> bytes:
         return f"{self._prefix}:{{{shard}}}:{_PARTS[name]}".encode()

@@ -46,7 +46,7 @@ class Script:
     @cached_property
     def remembering(self) -> "Script":
         """The same operation, to happen once: it remembers its reply (lua/remember.lua)."""
-        keys = " ".join((*self.keys, "outcome"))
+        keys = " ".join((*self.keys, "outcome", "tails", "used"))
         return Script(self.name, keys, self._shared, remembers=True)
 
     def _header(self) -> str:

@@ -16,6 +16,7 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TooManyKeys,
     TooManyMessages,
     TooManySessions,
     TooManyWebhooks,
@@ -215,6 +216,9 @@ ANSWERS: dict[type[ServiceError], ErrorAnswer] = {
         422, "IDEMPOTENCY_MISMATCH", "The Idempotency-Key was used for another request"
     ),
     RateLimited: ErrorAnswer(429, "RATE_LIMITED", "Too many requests"),
+    TooManyKeys: ErrorAnswer(
+        429, "RATE_LIMITED", "Too many Idempotency-Keys for the session", (("Retry-After", "3600"),)
+    ),
     HeadersTooLarge: ErrorAnswer(431, "HEADERS_TOO_LARGE", "The headers are too large"),
     InternalError: ErrorAnswer(500, "INTERNAL_ERROR", "Internal server error"),
     CodingNotSupported: ErrorAnswer(501, "NOT_IMPLEMENTED", "Unknown transfer coding"),

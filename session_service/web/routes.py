@@ -16,6 +16,7 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TooManyKeys,
     TooManyMessages,
     TooManySessions,
     TooManyWebhooks,
@@ -94,6 +95,7 @@ class Route(NamedTuple):
         if self.takes_key:
             common += (ValidationFailed, IdempotencyMismatch)
             common += () if self.is_atomic else (IdempotencyConflict,)
+            common += (TooManyKeys,) if self.method == "POST" and self.parameter else ()
         errors = tuple(dict.fromkeys(self.errors + common))
         return tuple(filter(is_final, errors)) if self.streams else errors
 

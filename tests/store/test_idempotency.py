@@ -3,10 +3,17 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
-from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch
-from session_service.store import idempotency
+from session_service.domain.budgets import KEYS_PER_SESSION
+from session_service.domain.errors import (
+    IdempotencyConflict,
+    IdempotencyMismatch,
+    SessionNotFound,
+    TooManyKeys,
+)
+from session_service.store import idempotency, scripts
 from session_service.store.idempotency import Claim
 from session_service.store.repository import SessionRepository
 from tests.store.test_repository import HELLO, new
@@ -94,3 +101,86 @@ async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: Session
     ]
     assert len({session.id[2:] for session in made}) == 20
     await asyncio.gather(*(repository.get(session.id) for session in made))
+
+
+async def kept_for(repository: SessionRepository, redis: Any, session_id: str, times: int) -> int:
+    """How many bytes the store keeps for that many heartbeats, each with a key of its own."""
+    for n in range(times):
+        once = await repository.claims.once(f"key {times} {n}", "request")
+        await repository.through(once).heartbeat(session_id)
+    keys = [key async for key in redis.scan_iter() if b":claim:" in key or b":idem:" in key]
+    keys += [key async for key in redis.scan_iter() if b":tails:" in key or b":used:" in key]
+    return sum([await redis.memory_usage(key, samples=0) for key in keys])
+
+
+async def test_a_key_costs_little_however_large_the_session_is(
+    repository: SessionRepository, redis: Any, store_url: str
+) -> None:
+    """Less than 800 bytes for each, and once the session's metadata."""
+    if store_url == "memory://":
+        return  # fakeredis does not count memory
+    large = b'{"a":"%b"}' % (b"x" * 10_000)
+    session = await repository.create(msgspec.structs.replace(new(), metadata=large))
+    first = await kept_for(repository, redis, session.id, 1)
+    assert first < 22_000  # the metadata, in an allocation of twice its size at most
+    assert await kept_for(repository, redis, session.id, 100) - first < 100 * 800
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [b"{}", '{"a":"\\"\\n%d ü 1 2 1 "}'.encode(), b'{"a":"' + b"x" * 9999 + b'"}'],
+    ids=["none", "odd", "large"],
+)
+async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
+    repository: SessionRepository, metadata: bytes
+) -> None:
+    """With its metadata, after the session has changed and has ended."""
+    session = await repository.create(msgspec.structs.replace(new(), metadata=metadata))
+
+    async def asked(key: str, name: str, *given: Any) -> Any:
+        once = await repository.claims.once(key, name)
+        return await getattr(repository.through(once), name)(session.id, *given)
+
+    calls: list[tuple[Any, ...]] = [("1", "heartbeat"), ("2", "send", HELLO), ("3", "renew")]
+    first = [await asked(*call) for call in calls]
+    assert first[0].metadata == metadata
+    assert [await asked(*call) for call in calls] == first
+    await repository.renew(session.id)
+    await repository.end(session.id)
+    assert [await asked(*call) for call in calls] == first
+
+
+async def test_what_was_not_done_is_not_remembered(
+    repository: SessionRepository, redis: Any
+) -> None:
+    """A session that is missing costs the claim alone, and no key of its shard."""
+    session = await repository.create(new())
+    await repository.end(session.id)
+    for name in ("heartbeat", "renew", "end"):
+        once = await repository.claims.once(name, "request")
+        with pytest.raises(SessionNotFound):
+            await getattr(repository.through(once), name)(session.id)
+    assert {key.split(b":")[2] for key in await redis.keys("*")} == {b"claim", b"events"}
+
+
+async def test_a_session_has_so_many_keys_a_day(repository: SessionRepository, redis: Any) -> None:
+    """One more is refused and does nothing; a repeat and a request without a key are served."""
+    session = await repository.create(new())
+    first = await repository.claims.once("first", "request")
+    done = await repository.through(first).heartbeat(session.id)
+    used = f"test:{{{session.id[:2]}}}:used:{session.id}"
+    assert await redis.get(used) == b"1"
+    await redis.set(used, KEYS_PER_SESSION, keepttl=True)
+    for n in range(2):
+        once = await repository.claims.once(f"more {n}", "request")
+        with pytest.raises(TooManyKeys):
+            await repository.through(once).heartbeat(session.id)
+    assert (await repository.get(session.id)).renewal_count == 1
+    again = await repository.claims.once("first", "request")
+    assert await repository.through(again).heartbeat(session.id) == done
+    await repository.heartbeat(session.id)
+
+
+def test_the_scripts_know_the_bound() -> None:
+    """It stands in the budgets and in Lua."""
+    assert f"MOST = {KEYS_PER_SESSION} " in scripts.HEARTBEAT.remembering.source.decode()
