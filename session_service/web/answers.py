@@ -15,6 +15,8 @@ from aiohttp import web
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
+_NO_CONTENT = 204
+
 encode = msgspec.json.Encoder().encode
 
 
@@ -61,7 +63,7 @@ class Answer:
     def packed(self, *, is_http_1_0: bool = False, is_head: bool = False) -> bytes:
         """Write the answer as bytes."""
         body = self.body
-        length = f"Content-Length: {len(body)}\r\n" if self.status != HTTPStatus.NO_CONTENT else ""
+        length = f"Content-Length: {len(body)}\r\n" if self.status != _NO_CONTENT else ""
         head = f"{length}{REQUEST_ID_HEADER}: {self.request_id}\r\n{self.browser_fields}"
         for name, value in self.headers:
             head += f"{name}: {value}\r\n"
@@ -82,7 +84,7 @@ def start_of(
     A cache must not keep any of them: a session that has ended would live on in it.
     """
     phrase = HTTPStatus(status).phrase
-    kind = f"Content-Type: {content_type}\r\n" if status != HTTPStatus.NO_CONTENT else ""
+    kind = f"Content-Type: {content_type}\r\n" if status != _NO_CONTENT else ""
     return (
         f"HTTP/1.1 {status} {phrase}\r\n{kind}"
         f"Cache-Control: {caching}\r\n"

@@ -61,6 +61,7 @@ class App:
         self._service = service
         self._admission = service.admission
         self._browsers = service.browsers
+        self._fields = service.browsers.fields(None)  # of most requests
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         # Both by path, then by method; the first by what stands before the id and after it.
@@ -130,7 +131,8 @@ class App:
         finally:
             self._admission.request_ends()
         answer.request_id = request_id
-        answer.browser_fields = self._browsers.fields(headers.get(ORIGIN))
+        origin = headers.get(ORIGIN)
+        answer.browser_fields = self._fields if origin is None else self._browsers.fields(origin)
         if self._service.draining:
             answer.keep_alive = False
         if log.isEnabledFor(logging.DEBUG):
