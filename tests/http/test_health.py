@@ -1,5 +1,8 @@
 """GET /sessions/health (contract, "Health")."""
 
+import re
+from typing import Any
+
 from session_service.web.service import Service
 from tests.api import SESSIONS, Client
 
@@ -21,3 +24,17 @@ async def test_any_reason_makes_it_degraded(client: Client, service: Service) ->
         body = await answer.json()
     assert (answer.status, body["status"]) == (200, "degraded")
     assert body["reasons"] == ["the store is full", "a", "b"]
+
+
+async def test_deadlines_that_are_acted_on_late_are_a_reason(client: Client, redis: Any) -> None:
+    """By more than ten seconds: no node sweeps, or too few."""
+    seconds, _ = await redis.time()
+    await redis.zadd(
+        "test:{3f}:expire", {"3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836": seconds * 1000 - 25_000}
+    )
+    await redis.expire("test:{3f}:expire", 60)
+    async with client.get(HEALTH) as answer:
+        body = await answer.json()
+    assert (answer.status, body["status"]) == (200, "degraded")
+    (reason,) = body["reasons"]
+    assert re.fullmatch(r"deadlines are acted on \d+ s late", reason)

@@ -138,39 +138,95 @@ async def service_connections(client: Any) -> list[str]:
     return [each["id"] for each in await client.client_list() if int(each["id"]) != own]
 
 
-@pytest.mark.parametrize("stray", [b"+OK\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-async def test_a_reply_that_nothing_asked_for_ends_the_connection(
-    valkey_url: str, stray: bytes
-) -> None:
-    """It would otherwise be taken for that of the next call, or break the reading of all."""
-    to_clients: list[asyncio.StreamWriter] = []
-    relays: set[asyncio.Task[None]] = set()
+class Relay:
+    """Connections to a server, whose replies a test can add to, or keep back."""
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
+    def __init__(self, server: str) -> None:
+        self.clients: list[asyncio.StreamWriter] = []
+        self.keeps_back = False
+        self.url = ""
+        self._socket = server.removeprefix("unix://")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        replies, requests = await asyncio.open_unix_connection(self._socket)
+        self.clients.append(writer)
+        for work in (self._carry(reader, requests, "request"), self._carry(replies, writer)):
+            self._tasks.add(asyncio.create_task(work))
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, what: str = "reply"
+    ) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if what == "request" or not self.keeps_back:
+                    writer.write(data)
         writer.close()
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs = await asyncio.open_unix_connection(valkey_url.removeprefix("unix://"))
-        to_clients.append(writer)
-        relays.update(
-            asyncio.create_task(relay(*way)) for way in ((reader, theirs[1]), (theirs[0], writer))
-        )
+    async def close(self) -> None:
+        await asyncio.wait(self._tasks)
 
+
+@pytest.fixture
+async def relay(valkey_url: str) -> AsyncIterator[Relay]:
+    relay = Relay(valkey_url)
+    async with await asyncio.start_server(relay.accept, "127.0.0.1", 0) as server:
+        relay.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield relay
+        await relay.close()
+
+
+@pytest.fixture
+async def relayed(relay: Relay) -> AsyncIterator[SessionRepository]:
+    """Sessions behind the relay."""
+    calls = pipeline(relay.url, connect(relay.url, 1), 1)
+    yield SessionRepository(calls, Keys("test"), 60_000)
+    await calls.close()
+
+
+@pytest.mark.parametrize("stray", [b"+OK\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_a_reply_that_nothing_asked_for_ends_the_connection(
+    relay: Relay, relayed: SessionRepository, stray: bytes
+) -> None:
+    """It would otherwise be taken for that of the next call, or break the reading of all."""
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
-        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        calls = pipeline(url, connect(url, 1), 1)
-        repository = SessionRepository(calls, Keys("test"), 60_000)
-        session = await create(repository)
-        to_clients[-1].write(stray)
-        await wait_until(lambda: len(to_clients) == 2)
-        assert (await repository.get(session.id)).id == session.id
-        await calls.close()
-        await asyncio.wait(relays)
+    session = await create(relayed)
+    relay.clients[-1].write(stray)
+    await wait_until(lambda: len(relay.clients) == 2)
+    assert (await relayed.get(session.id)).id == session.id
     assert problems == []
+
+
+async def test_a_write_whose_reply_is_lost_is_not_sent_again(
+    relay: Relay, relayed: SessionRepository, valkey_url: str
+) -> None:
+    """It has happened once, and its caller is told that it may have."""
+    calls = pipeline(valkey_url, connect(valkey_url, 1), 1)
+    directly = SessionRepository(calls, Keys("test"), 60_000)
+    session = await create(relayed)
+    await relayed.renew(session.id)  # the server knows the script then
+    relay.keeps_back = True
+    renewals = [asyncio.ensure_future(relayed.renew(session.id)) for _ in range(20)]
+
+    async def all_have_happened() -> bool:
+        return (await directly.get(session.id)).renewal_count >= 21
+
+    await wait_until(all_have_happened)
+    for writer in relay.clients:
+        writer.transport.abort()
+    relay.keeps_back = False
+    results = await asyncio.gather(*renewals, return_exceptions=True)
+    assert {type(result) for result in results} == {StoreUnavailable}
+
+    async def renewed() -> Session | None:
+        try:
+            return await relayed.renew(session.id)
+        except StoreUnavailable:
+            return None
+
+    assert (await wait_until(renewed)).renewal_count == 22
+    await calls.close()
 
 
 class TestOnAServerOfItsOwn:
@@ -202,9 +258,10 @@ class TestOnAServerOfItsOwn:
         process = (await client.info("server"))["process_id"]
         os.kill(process, signal.SIGSTOP)
         try:
-            results = await asyncio.gather(
-                *(own.renew(session.id) for _ in range(10)), return_exceptions=True
-            )
+            async with asyncio.timeout(5):  # the deadline of a call is 0.3 s
+                results = await asyncio.gather(
+                    *(own.renew(session.id) for _ in range(10)), return_exceptions=True
+                )
         finally:
             os.kill(process, signal.SIGCONT)
         assert [type(result) for result in results] == [StoreUnavailable] * 10

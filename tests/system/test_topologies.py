@@ -17,7 +17,13 @@ from session_service.store.keys import Keys
 from session_service.store.repository import SessionRepository
 from session_service.store.sentinel import NoMasterError
 from tests.system.faults.proxy import proxy_to
-from tests.system.faults.stores import StoreNode, cluster_group, one_server, sentinel_group
+from tests.system.faults.stores import (
+    DOWN_AFTER_MS,
+    StoreNode,
+    cluster_group,
+    one_server,
+    sentinel_group,
+)
 from tests.waiting import wait_until
 
 TIMEOUT = 1.0
@@ -94,6 +100,28 @@ class TestSentinel:
 
             await wait_until(is_left, 3)
             assert (await former.info())["role"] == "master"
+
+    async def test_a_master_that_was_silent_is_not_believed(self, tmp_path: Path) -> None:
+        """Another may have taken its place, even if no sentinel can say so."""
+        async with (
+            sentinel_group(tmp_path) as group,
+            sessions_of(group.url, within=30) as repository,
+        ):
+            session = await create(repository)
+            for sentinel in group.sentinels[1:]:  # the one that is left cannot replace it
+                sentinel.stop()
+            master = await group.sentinels[0].do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
+            silent = next(node for node in group.nodes if node.known_port == int(master[1]))
+            silent.stop()
+            asked = asyncio.create_task(repository.get(session.id))
+            await asyncio.sleep(1.5 * DOWN_AFTER_MS / 1000)  # a silence, which is what is tested
+            assert not asked.done()
+            silent.go_on()
+            with pytest.raises(StoreUnavailable):
+                await asked
+            await wait_until(partial(found, repository, session))
+            for sentinel in group.sentinels[1:]:
+                sentinel.go_on()
 
     async def test_a_new_master_is_left_alone_for_a_moment(self, tmp_path: Path) -> None:
         """Until other nodes have had time to leave the former one, which may still answer them."""
