@@ -1,0 +1,141 @@
+"""Sentinel groups and clusters that speak TLS only, of which the wheel's server is not capable."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.connection import connect, pipeline
+from session_service.store.keys import Keys
+from session_service.store.kinds import wrong_kind
+from session_service.store.repository import SessionRepository
+from session_service.store.urls import read_url
+from tests.system.faults.stores import free_port
+from tests.tls import Certificate
+from tests.tools import needs, skip_without
+from tests.waiting import wait_until
+
+pytestmark = needs("redis-server")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _has_tls() -> None:
+    """Skip without TLS: such a server stops at the first line, and any at the second."""
+    lines = "tls-port 0\nno-such-setting 1\n"
+    done = subprocess.run(
+        ["redis-server", "-"], input=lines, capture_output=True, text=True, check=False
+    )
+    if "no-such-setting" not in done.stdout + done.stderr:
+        skip_without("redis-server with TLS")
+
+
+LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+
+
+@contextmanager
+def tls_server(
+    folder: Path, certificate: Certificate, *settings: str, sentinel: bool = False
+) -> Iterator[int]:
+    """A server without a plain port; gives its port for TLS."""
+    folder.mkdir()
+    port = free_port()
+    file = folder / "server.conf"
+    lines = (
+        "port 0",
+        f"tls-port {port}",
+        "bind 127.0.0.1",
+        f"dir {folder}",
+        f"tls-cert-file {certificate.certificate}",
+        f"tls-key-file {certificate.key}",
+        f"tls-ca-cert-file {certificate.certificate}",
+        "tls-auth-clients no",
+        "tls-replication yes",
+        *settings,
+    )
+    file.write_text("\n".join(lines) + "\n")
+    process = subprocess.Popen(
+        ["redis-server", str(file), *["--sentinel"] * sentinel],
+        env=os.environ,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def operator(port: int, certificate: Certificate) -> Redis:
+    return Redis(port=port, ssl=True, ssl_ca_certs=str(certificate.certificate), host="127.0.0.1")
+
+
+async def answers(server: Redis) -> None:
+    def does() -> bool:
+        try:
+            return bool(server.ping())
+        except RedisError:
+            return False
+
+    await wait_until(does)
+
+
+async def assert_only_with_the_certificate(url: str, certificate: Certificate) -> None:
+    """Check that sessions can be created if the certificate can be checked, and not otherwise."""
+
+    async def created(url: str) -> Session | str:
+        calls = pipeline(url, connect(url, 1), 1)
+        new = NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}")
+        try:
+            return await SessionRepository(calls, Keys("test"), 60_000).create(new)
+        except StoreUnavailable as error:
+            return error.reason
+        finally:
+            await calls.close()
+
+    trusting = f"{url}?ssl_ca_certs={certificate.certificate}"
+
+    async def is_created() -> bool:
+        return isinstance(await created(trusting), Session)
+
+    await wait_until(is_created)
+    assert await wrong_kind(read_url(trusting)) == ""
+    assert not isinstance(await created(url), Session)
+    assert not isinstance(
+        await created(trusting.replace("rediss", "redis").partition("?")[0]), Session
+    )
+
+
+async def test_a_sentinel_group(tmp_path: Path, certificate: Certificate) -> None:
+    """Sentinels and servers are spoken to with TLS."""
+    with tls_server(tmp_path / "server", certificate) as port:
+        monitored = f"sentinel monitor main 127.0.0.1 {port} 1"
+        with (
+            operator(port, certificate) as server,
+            tls_server(tmp_path / "sentinel", certificate, monitored, sentinel=True) as sentinel,
+            operator(sentinel, certificate) as watcher,
+        ):
+            await answers(server)
+            await answers(watcher)
+            url = f"rediss+sentinel://127.0.0.1:{sentinel}/main"
+            await assert_only_with_the_certificate(url, certificate)
+
+
+async def test_a_cluster(tmp_path: Path, certificate: Certificate) -> None:
+    """Its nodes are found and spoken to with TLS."""
+    settings = ("cluster-enabled yes", "tls-cluster yes", f"cluster-port {free_port()}")
+    with (
+        tls_server(tmp_path / "node", certificate, *settings) as port,
+        operator(port, certificate) as server,
+    ):
+        await answers(server)
+        server.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        await assert_only_with_the_certificate(f"rediss+cluster://127.0.0.1:{port}", certificate)
