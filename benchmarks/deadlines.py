@@ -169,7 +169,7 @@ class Run:
         until = end + GRACE_SECONDS
         while time.time() < until:
             batch = await reader.read()
-            if batch.is_lost:
+            if batch.lost:
                 raise RuntimeError("the outbox was trimmed before it was read")
             for event in batch.events:
                 self._ledger.tell(event)

@@ -9,6 +9,7 @@ from aiohttp.test_utils import BaseTestServer
 from redis.asyncio import Redis
 
 from session_service.domain.budgets import CONNECTIONS
+from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
@@ -121,6 +122,7 @@ def outbox(calls: Pipeline) -> Outbox:
 @pytest.fixture
 async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
     """What is told of the sessions of the repository."""
+    await outbox.begin(SHARDS)
     feed = Feed(outbox)
     yield feed
     feed.close()

@@ -33,6 +33,16 @@ LIST_LIMIT = 1000  # sessions of a page
 STREAM_RETRY_SECONDS = (1.0, 3.0)  # until clients come back, drawn so that they do not come at once
 STREAM_OVERLOADED_SECONDS = (5.0, 15.0)  # the same if too much is under way
 
+EVENTS_A_TURN = 200  # that are decoded and filtered before others have their turn: about 1 ms
+REPLAYS = 4  # streams that catch up at a time, for the store has others to serve
+REPLAYS_OF_CALLER = 2  # of these of one address, so that nobody holds up the others
+
+# Positions in the outbox
+MARK_SECONDS = 30  # between marks that the data set was seen: 256 small writes
+SEEN_SECONDS = 40  # after a mark no later position was given out: 30, trimming every 5, and some
+CLOCK_RATE_ERROR = 0.1  # by which a clock may run slower while it is slewed: chrony takes 8 %
+CLOCK_RESOLUTION_MS = 2  # of a clock that is read in whole milliseconds, and of rounding
+
 # Work in the background
 AWAY_SECONDS = 0.5  # until a store that was away is asked again: requests wait for 2 s
 QUARANTINE_FIRST_SECONDS = 1.0  # until what failed on its own is tried again, doubled each time

@@ -9,19 +9,22 @@ import asyncio
 import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
+from session_service.domain.budgets import AWAY_SECONDS, REPLAYS, REPLAYS_OF_CALLER
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import Event, EventFilter, EventId
-from session_service.store.outbox import Batch, Outbox, Reader
+from session_service.store.availability import Availability
+from session_service.store.outbox import Outbox
+from session_service.store.reader import Batch, Reader
 
 _INTERVAL_SECONDS = 0.1  # between looks for what is new
 _MILLISECOND = 0.001
-_AWAY_SECONDS = 0.5  # until a store that was away is asked again
 _BUFFERED = 1000  # events that may wait for a subscriber
 _TURN = 64  # events that are delivered before the subscribers have their turn
 _LONG_SECONDS = 3600.0  # a subscriber that has nothing else to do waits again after it
-_CATCHING_UP = 4  # readers at a time, for the store has others to serve
 
 log = logging.getLogger(__name__)
 
@@ -36,28 +39,48 @@ class FellBehindError(Exception):
     """The subscriber did not take what it was given, and gets nothing more."""
 
 
+class _Turns:
+    """Who may catch up now: a few at a time, and fewer of one caller; the others wait."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(REPLAYS)
+        self._of_callers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, caller: str) -> AsyncIterator[None]:
+        own = self._of_callers.get(caller)
+        if own is None:
+            own = self._of_callers[caller] = asyncio.Semaphore(REPLAYS_OF_CALLER)
+        async with own, self._all:
+            yield
+
+
 class Feed:
     """Reads the outbox while somebody subscribes."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
-        self.turns = asyncio.Semaphore(_CATCHING_UP)
+        self.turns = _Turns()
         self._subscriptions: set[Subscription] = set()
         # Those that have joined, by the session or the user they ask for, so that an event is shown
         # to few that do not want it; and how many of them want each shard.
         self._joined: dict[str | None, dict[Subscription, None]] = defaultdict(dict)
         self._wanted: Counter[str] = Counter()
+        self._newcomers: list[Subscription] = []  # that may have had what is read next
         self._reader: Reader | None = None
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
         self.position = EventId.before(0)  # all up to here was delivered to those that have joined
 
-    async def subscribe(self, wanted: EventFilter, after: EventId | None = None) -> "Subscription":
+    async def subscribe(
+        self, wanted: EventFilter, after: EventId | None = None, caller: str = ""
+    ) -> "Subscription":
         """Subscribe to what happens from now on, or happened after a position.
 
-        Raises StoreUnavailable. A subscription is to be closed when it is not wanted any more.
+        Of one ``caller``, such as an address, only a few catch up at a time. Raises
+        StoreUnavailable. A subscription is to be closed when it is not wanted any more.
         """
-        subscription = Subscription(self, wanted, after)
+        subscription = Subscription(self, wanted, after, caller)
         await subscription.start()
         self._subscriptions.add(subscription)
         if self._is_closed:
@@ -77,16 +100,17 @@ class Feed:
         if self._reading is not None:
             self._reading.cancel()
 
-    def join(self, subscription: "Subscription", position: EventId) -> bool:
-        """Take over a subscription that has everything up to a position, if that is far enough."""
-        if self._reader is not None and position < self._reader.position:
+    def join(self, subscription: "Subscription", reader: Reader) -> bool:
+        """Take over a subscription that has come as far as its reader, if that is far enough."""
+        if self._reader is None:
+            self.position = reader.position
+            self._reader = reader
+            self._reading = asyncio.create_task(self._read(reader), name="feed")
+        elif not self._reader.take_over(reader):
             return False
         self._joined[subscription.key][subscription] = None
-        self._wanted.update(subscription.wanted.shards)
-        if self._reader is None:
-            self.position = position
-            self._reader = self.outbox.reader(sorted(self._wanted), position)
-            self._reading = asyncio.create_task(self._read(self._reader), name="feed")
+        self._newcomers.append(subscription)
+        self._wanted.update(subscription.shards)
         return True
 
     def leave(self, subscription: "Subscription") -> None:
@@ -95,29 +119,23 @@ class Feed:
         others = self._joined[subscription.key]
         if subscription in others:
             del others[subscription]
-            self._wanted.subtract(subscription.wanted.shards)
+            self._wanted.subtract(subscription.shards)
             self._wanted = +self._wanted
         if not others:
             del self._joined[subscription.key]
 
     async def _read(self, reader: Reader) -> None:
-        is_away = False
-        shards: list[str] = []
+        store = Availability("feed")
         try:
             while self._wanted:
-                if shards != sorted(self._wanted):
-                    shards = sorted(self._wanted)
-                    reader.read_from(shards)
+                reader.keep(self._wanted)
                 try:
                     batch = await reader.read()
                 except StoreUnavailable as error:
-                    if not is_away:
-                        log.warning("feed: store unavailable", extra={"reason": error.reason})
-                    is_away = True
-                    await asyncio.sleep(_AWAY_SECONDS)
+                    await store.wait_after(error)
                     continue
-                is_away = False
-                await self._deliver(batch, reader.position)
+                store.answered()
+                await self._deliver(batch, reader)
                 if not batch.more:
                     await asyncio.sleep(_INTERVAL_SECONDS)
         except Exception:  # a defect; the streams end, and are resumed by their clients
@@ -126,13 +144,13 @@ class Feed:
                 subscription.close()
         finally:
             self._reader = self._reading = None
+            self._newcomers.clear()
 
-    async def _deliver(self, batch: Batch, position: EventId) -> None:
-        if batch.is_lost:
-            log.warning("feed: events were trimmed before they were read")
-            for subscriptions in list(self._joined.values()):
-                for subscription in list(subscriptions):
-                    subscription.put(Reset(position))
+    async def _deliver(self, batch: Batch, reader: Reader) -> None:
+        position = reader.position
+        if batch.lost:
+            log.warning("feed: events may be missing", extra={"shards": len(batch.lost)})
+            self._reset(batch.lost, position)
         for n, event in enumerate(batch.events, 1):
             for key in (event.session_id, event.user_id, None):
                 slow = [
@@ -145,17 +163,30 @@ class Feed:
             if n % _TURN == 0:
                 await asyncio.sleep(0)
         self.position = position
+        self._newcomers = [each for each in self._newcomers if not each.has_met(reader)]
+
+    def _reset(self, shards: frozenset[str], position: EventId) -> None:
+        """Tell those who may miss events of these shards."""
+        for subscriptions in list(self._joined.values()):
+            for subscription in list(subscriptions):
+                if not shards.isdisjoint(subscription.shards):
+                    subscription.put(Reset(position))
 
 
 class Subscription:
     """One subscriber's events, in order: to be taken, or iterated over."""
 
-    def __init__(self, feed: Feed, wanted: EventFilter, after: EventId | None) -> None:
+    def __init__(
+        self, feed: Feed, wanted: EventFilter, after: EventId | None, caller: str = ""
+    ) -> None:
         self.wanted = wanted
+        self.shards = wanted.shards
         self.key = wanted.session_id or wanted.user_id
         self.is_closed = False
         self._feed = feed
+        self._caller = caller
         self._reader: Reader | None = None  # of its own, until it joins
+        self._had: dict[str, EventId] = {}  # by shard, what came before it joined
         self._has_joined = False
         self._after = after
         self._taken = self._since = after or EventId.before(0)  # all to here was taken, was put
@@ -186,7 +217,7 @@ class Subscription:
         except TimeoutError:
             return []
         except StoreUnavailable:
-            await asyncio.sleep(_AWAY_SECONDS)
+            await asyncio.sleep(AWAY_SECONDS)
             return []
         if self._fell_behind and not self._items:
             raise FellBehindError
@@ -210,11 +241,11 @@ class Subscription:
         """
         if any(isinstance(item, Event) for item in self._items):
             return True
-        reader = self._feed.outbox.reader(self.wanted.shards, self._since)
+        reader = self._feed.outbox.reader(self.shards, self._since)
         now = None  # a read comes up to the millisecond before the one in which it happens
         while now is None or reader.position == now:
-            batch = await reader.read()
-            if any(self.wanted.matches(event) for event in batch.events):
+            batch = await reader.read(self.wanted.matches)
+            if batch.events:
                 return True
             if now is None and not batch.more:
                 now = reader.position
@@ -230,9 +261,11 @@ class Subscription:
                 yield item
 
     def put(self, item: Event | Reset) -> bool:
-        """Let an item wait to be taken; false where too many wait already."""
-        if item.position <= self._since:
-            return True
+        """Let an item wait to be taken; false if too many wait already."""
+        if self._had and isinstance(item, Event):
+            had = self._had.get(item.position.shard)
+            if had is not None and item.position <= had:
+                return True
         if len(self._items) >= _BUFFERED:
             self._fell_behind = True
         else:
@@ -246,15 +279,27 @@ class Subscription:
         self._feed.leave(self)
         self._news.set()
 
+    def has_met(self, reader: Reader) -> bool:
+        """Whether the reader for all gives out nothing more that came before it joined."""
+        if not self.is_closed and not reader.has_passed(self._had):
+            return False
+        self._had = {}
+        return True
+
     async def _catch_up(self) -> None:
-        async with self._feed.turns:
+        async with self._feed.turns.of(self._caller):
             if self._reader is None:
-                self._reader = self._feed.outbox.reader(self.wanted.shards, self._after)
+                self._reader = self._feed.outbox.reader(self.shards, self._after)
             reader = self._reader
-            batch = await reader.read()
-        if batch.is_lost:
+            batch = await reader.read(self.wanted.matches)
+        if batch.lost:
             self._items.append(Reset(reader.position))
-        self._items.extend(event for event in batch.events if self.wanted.matches(event))
+        self._items.extend(batch.events)
         self._since = reader.position
-        if not batch.more and self._feed.join(self, reader.position):
+        if batch.more or self.is_closed:
+            return
+        self._had = reader.given_out()
+        if self._feed.join(self, reader):
             self._has_joined, self._reader = True, None
+        else:
+            await asyncio.sleep(_MILLISECOND)

@@ -27,7 +27,8 @@ in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
     stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
     (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
 ``session-service:{3f}:trimmed``
-    string: the moment, in epoch ms, before which events were taken from the outbox to bound it
+    string: the past of the outbox: its epoch, when a node last saw it, what was taken from it to
+    bound it, which positions are doubtful (lua/past.lua)
 ``session-service:{7a}:claim:<SHA-256 of an Idempotency-Key; its first two digits are the shard>``
     hash: the ``request`` it was used for (SHA-256), the ``seed`` of what that does, and where that
     takes several steps a ``lease`` until when they may take, then the ``answer``; a day

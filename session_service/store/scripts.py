@@ -102,7 +102,8 @@ SWEEP = Script(
 REPAIR = Script("repair", "session messages warn expire unreadable listing", "base")
 META = Script("meta", "meta", writes=False)  # what is made again need not be acknowledged
 LAYOUT = Script("layout", "session listing", writes=False)
-TRIM = Script("trim", "events trimmed")
+TRIM = Script("trim", "events trimmed", "past")
+MARK = Script("mark", "trimmed", "past")
 KEPT = Script("kept", "kept parties", "page", writes=False)
 ERASE = Script("erase", "kept parties")
 READ = Script("read", "events trimmed", writes=False)

@@ -137,3 +137,4 @@ async def test_a_proxy_that_compresses_holds_nothing_back(
             session_id = await create(service)
             (event,) = await source.take(1)
             assert event.subject == session_id
+            source.answer.close()

@@ -1,0 +1,301 @@
+"""Events that a reader finds whatever happens to the store's clock, its data or one of its keys."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from session_service.domain.budgets import REPLAYS_OF_CALLER
+from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
+from session_service.domain.ids import SHARDS
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.feed import Feed, Reset, Subscription
+from session_service.store.outbox import Outbox
+from session_service.store.past import Doubt
+from session_service.store.repository import SessionRepository
+from tests.waiting import a_moment_later
+
+LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
+EVERYTHING = EventFilter()
+MINUTES_MS = 300_000
+
+
+def new() -> NewSession:
+    return NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}")
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+async def add(redis: Any, shard: str, ms: int, session_id: str = "") -> str:
+    """Put an event into a shard's outbox, as at a time that the store's clock had."""
+    session_id = session_id or str(uuid4())
+    event = f"created {session_id} {uuid4()} {uuid4()} {ms}"
+    key = f"test:{{{shard}}}:events"
+    await redis.xadd(key, {"event": event}, id=f"{ms}-0")
+    await redis.expire(key, 3600)
+    return session_id
+
+
+async def has_long_been_there(redis: Any, epoch: str = "a", mark: int = 0) -> None:
+    """Have every shard know its past since long ago; ``mark`` is when a node last saw it."""
+    for shard in SHARDS:
+        past = f"{epoch} {mark or now_ms()} 1 0 0"
+        await redis.set(f"test:{{{shard}}}:trimmed", past, px=60_000)
+
+
+async def next_of(subscription: Subscription) -> Event | Reset:
+    """The next item, of which there is one."""
+    (item,) = await subscription.take(10)
+    return item
+
+
+async def created(subscription: Subscription, count: int) -> list[str]:
+    """The sessions of the next events."""
+    found: list[str] = []
+    while len(found) < count:
+        items = await subscription.take(10)
+        assert items, f"only {len(found)} of {count} came"
+        found += [item.session_id for item in items if isinstance(item, Event)]
+    return found
+
+
+class TestWhenTheClockGoesBack:
+    """Quiet shards get ids that lie before what was read, busy ones some in the future."""
+
+    async def test_an_open_subscription_gets_everything_at_once(
+        self, feed: Feed, redis: Any
+    ) -> None:
+        """From shards that were quiet and from those that were not, for one shard and for all."""
+        await add(redis, "01", now_ms() - MINUTES_MS)
+        await a_moment_later()
+        subscriptions = [await feed.subscribe(EVERYTHING) for _ in range(2)]
+        for n in range(3):
+            expected = [
+                await add(redis, "00", now_ms() - 25_000 + n),  # it had none
+                await add(redis, "01", now_ms() - 2000 + n),  # it had an older one
+                await add(redis, "02", now_ms() + MINUTES_MS + n),  # the clock was ahead
+            ]
+            for subscription in subscriptions:
+                assert sorted(await created(subscription, 3)) == sorted(expected)
+
+    async def test_a_subscription_that_comes_later_gets_nothing_twice(
+        self, feed: Feed, redis: Any
+    ) -> None:
+        """Though what came before it lies in the future."""
+        first = await feed.subscribe(EVERYTHING)
+        for _ in range(5):
+            await a_moment_later(2)
+            seen = await add(redis, "02", now_ms() + MINUTES_MS)
+            later = await feed.subscribe(EVERYTHING)
+            assert await created(first, 1) == [seen]
+            await a_moment_later(2)
+            session = await add(redis, "02", now_ms() + MINUTES_MS)
+            assert await created(later, 1) == [session]
+            assert await created(first, 1) == [session]
+
+    async def test_a_position_that_may_come_again_is_reset(
+        self, feed: Feed, outbox: Outbox, redis: Any
+    ) -> None:
+        """Those before are worth what they were; what happens from then on follows."""
+        await has_long_been_there(redis)
+        at = now_ms() - 10_000
+        session = await add(redis, "05", at)
+        outbox.doubt(SHARDS, Doubt(at + 1000, at + 5000))
+        await outbox.settle()
+        for ms in (at + 1001, at + 3000, at + 5000):
+            for wanted in (EVERYTHING, EventFilter(user_id=str(uuid4()))):
+                subscription = await feed.subscribe(wanted, EventId(ms, "ff", 7))
+                assert isinstance(await next_of(subscription), Reset)
+        before = await feed.subscribe(EVERYTHING, EventId.before(at))
+        assert await created(before, 1) == [session]
+        late = await add(redis, "06", now_ms())
+        assert await created(before, 1) == [late]
+
+    async def test_nodes_add_to_what_is_doubtful(self, outbox: Outbox, redis: Any) -> None:
+        """They notice at different moments; it is kept until all of that time is gone anyway."""
+        await has_long_been_there(redis)
+        outbox.doubt(SHARDS, Doubt(2000, 3000))
+        await outbox.settle()
+        outbox.doubt(SHARDS[:2], Doubt(1000, 2500))
+        outbox.doubt(SHARDS[:1], Doubt(2600, 4000))
+        await outbox.settle()
+        values = [await redis.get(f"test:{{{shard}}}:trimmed") for shard in SHARDS[:3]]
+        assert [value.split()[3:] for value in values] == [
+            [b"1000", b"4000"],
+            [b"1000", b"3000"],
+            [b"2000", b"3000"],
+        ]
+        for shard in SHARDS[:3]:
+            await add(redis, shard, 5000)
+        await outbox.trim(EventPolicy(max_length=0))
+        assert (await redis.get("test:{00}:trimmed")).split()[3:] == [b"0", b"0"]
+
+
+class TestWhenTheDataChanges:
+    """Another data set, none, or an older copy."""
+
+    @pytest.fixture
+    async def session(
+        self,
+        repository: SessionRepository,
+        feed: Feed,  # noqa: ARG002 - its past begins before the session
+    ) -> Session:
+        session = await repository.create(new())
+        await a_moment_later()
+        return session
+
+    async def positions(self, session: Session, redis: Any) -> list[EventId]:
+        """Those of an event, and of a heartbeat."""
+        ((entry, _),) = await redis.xrange(f"test:{{{session.id[:2]}}}:events")
+        ms, number = map(int, entry.split(b"-"))
+        return [EventId(ms, session.id[:2], number), EventId.before(now_ms())]
+
+    @pytest.mark.parametrize("how", ["flushed", "pasts lost", "another"])
+    async def test_every_subscription_is_reset(
+        self, feed: Feed, session: Session, redis: Any, how: str
+    ) -> None:
+        """Open and resumed ones, of one session and of all; then what happens follows."""
+        filters = (EVERYTHING, EventFilter(session_id=session.id))
+        positions = await self.positions(session, redis)
+        opened = [await feed.subscribe(wanted) for wanted in filters]
+        if how == "another":
+            await has_long_been_there(redis, "another")
+        elif how == "flushed":
+            await redis.flushall()
+        else:
+            await redis.delete(*await redis.keys("*:trimmed"))
+        for subscription in opened:
+            assert isinstance(await next_of(subscription), Reset)
+        resumed = [
+            await feed.subscribe(wanted, position) for wanted in filters for position in positions
+        ]
+        for subscription in resumed:
+            assert isinstance(await next_of(subscription), Reset)
+        late = await add(redis, session.id[:2], now_ms(), session.id)
+        for subscription in opened + resumed:
+            assert await created(subscription, 1) == [late]
+
+    async def test_an_older_copy_is_noticed(
+        self, feed: Feed, repository: SessionRepository, session: Session, redis: Any
+    ) -> None:
+        """By an open subscription, and by one that has seen what the copy does not have."""
+        key = f"test:{{{session.id[:2]}}}:events"
+        copy = await redis.dump(key)
+        wanted = EventFilter(session_id=session.id)
+        opened = await feed.subscribe(wanted)
+        await repository.renew(session.id)
+        event = await next_of(opened)
+        await redis.restore(key, 60_000, copy, replace=True)
+        assert isinstance(await next_of(opened), Reset)
+        resumed = await feed.subscribe(wanted, event.position)
+        assert isinstance(await next_of(resumed), Reset)
+        await repository.renew(session.id)
+        for subscription in (opened, resumed):
+            assert isinstance(await next_of(subscription), Event)
+
+    async def test_a_copy_that_nobody_saw_for_a_while_is_doubtful(
+        self, feed: Feed, outbox: Outbox, redis: Any
+    ) -> None:
+        """Positions of the time after it was made were given out by another one."""
+        made_at = now_ms() - 600_000
+        await has_long_been_there(redis, mark=made_at)
+        await outbox.trim(EventPolicy())
+        later = await feed.subscribe(EVERYTHING, EventId.before(now_ms() - 60_000))
+        assert isinstance(await next_of(later), Reset)
+        before = await feed.subscribe(EVERYTHING, EventId.before(made_at + 10_000))
+        late = await add(redis, "07", now_ms())
+        assert await created(before, 1) == [late]
+
+    async def test_a_mark_ahead_of_the_clock_is_a_step_back(
+        self, feed: Feed, outbox: Outbox, redis: Any
+    ) -> None:
+        """As after a restart of everything with the clock set back meanwhile."""
+        await has_long_been_there(redis, mark=now_ms() + 25_000)
+        await outbox.trim(EventPolicy())
+        subscription = await feed.subscribe(EVERYTHING, EventId.before(now_ms()))
+        assert isinstance(await next_of(subscription), Reset)
+
+
+class TestWhatCannotBeRead:
+    """One key or one entry."""
+
+    @pytest.mark.parametrize("name", ["events", "trimmed"])
+    async def test_a_shard_that_cannot_be_read_holds_up_no_other(
+        self, feed: Feed, outbox: Outbox, redis: Any, name: str
+    ) -> None:
+        """Before a subscription and under it; who may have missed something of it is reset."""
+        key = f"test:{{0a}}:{name}"
+        await redis.delete(key)
+        await redis.lpush(key, "poison")
+        await redis.expire(key, 60)
+        early = await feed.subscribe(EVERYTHING)
+        assert early.position.ms > now_ms() - 60_000
+        expected = await add(redis, "0b", now_ms())
+        assert await created(early, 1) == [expected]
+        assert "shard 0a" in outbox.quarantine.subjects()
+        await redis.delete(key)
+        assert isinstance(await next_of(early), Reset)
+        expected = await add(redis, "0a", now_ms())
+        assert await created(early, 1) == [expected]
+
+    async def test_an_event_that_cannot_be_decoded_is_skipped(
+        self, feed: Feed, outbox: Outbox, redis: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is counted, and the first is logged; the events around it are told."""
+        subscription = await feed.subscribe(EVERYTHING)
+        key, at = "test:{0c}:events", now_ms()
+        for n, fields in enumerate(
+            ({"event": b"\xff"}, {"event": "created"}, {"x": "y", "event": "z"}, {"event": "a b c"})
+        ):
+            await redis.xadd(key, fields, id=f"{at - 10 + n}-0")
+        expected = await add(redis, "0c", at)
+        with caplog.at_level(logging.ERROR):
+            assert await created(subscription, 1) == [expected]
+        assert outbox.undecodable == 4
+        assert len(caplog.records) == 1
+
+
+async def test_a_caller_catches_up_in_turn(feed: Feed, redis: Any) -> None:
+    """Two of its streams at a time; another caller need not wait for them."""
+    await add(redis, "01", now_ms() - 1000)
+    async with feed.turns.of("greedy"), feed.turns.of("greedy"):
+        assert REPLAYS_OF_CALLER == 2
+        third = asyncio.create_task(feed.subscribe(EVERYTHING, caller="greedy"))
+        assert await asyncio.wait_for(feed.subscribe(EVERYTHING, caller="modest"), 10)
+        assert not third.done()
+    await third
+
+
+async def test_decoding_lets_others_have_their_turn(outbox: Outbox, redis: Any) -> None:
+    """A replay whose filter matches nothing works in short turns."""
+    await has_long_been_there(redis)
+    at = now_ms() - 10_000
+    for n in range(500):
+        await redis.xadd("test:{0d}:events", {"event": f"created {uuid4()} a u 1"}, id=f"{at}-{n}")
+    await redis.expire("test:{0d}:events", 60)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    entries = outbox.reader(("0d",), EventId.before(at))
+    seen: list[int] = []
+
+    def wants(_: Event) -> bool:
+        seen.append(turns)
+        return False
+
+    counting = asyncio.create_task(count())
+    while len(seen) < 500:
+        await entries.read(wants)
+    counting.cancel()
+    assert len(set(seen)) >= 3
