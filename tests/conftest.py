@@ -120,9 +120,14 @@ def outbox(calls: Pipeline) -> Outbox:
 
 
 @pytest.fixture
+async def begun(outbox: Outbox) -> None:
+    """The outbox knows its past from before the test on, as that of a running service does."""
+    await outbox.begin(SHARDS)
+
+
+@pytest.fixture
 async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
     """What is told of the sessions of the repository."""
-    await outbox.begin(SHARDS)
     feed = Feed(outbox)
     yield feed
     feed.close()

@@ -22,6 +22,8 @@ from tests.api import SESSIONS, Client, assert_error, create
 from tests.sse import EVENTS, Source, follow
 from tests.waiting import a_moment_later, wait_until
 
+pytestmark = pytest.mark.usefixtures("begun")
+
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 

@@ -18,6 +18,8 @@ from session_service.store.repository import SessionRepository
 from tests.conftest import KEYS, RETENTION_MS
 from tests.waiting import a_moment_later, wait_until
 
+pytestmark = pytest.mark.usefixtures("begun")
+
 HOUR = 3_600_000
 LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
 EVERYTHING = EventFilter()

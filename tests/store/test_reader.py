@@ -19,6 +19,8 @@ from session_service.store.past import Doubt
 from session_service.store.repository import SessionRepository
 from tests.waiting import a_moment_later
 
+pytestmark = pytest.mark.usefixtures("begun")
+
 LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 EVERYTHING = EventFilter()
 MINUTES_MS = 300_000
@@ -141,11 +143,7 @@ class TestWhenTheDataChanges:
     """Another data set, none, or an older copy."""
 
     @pytest.fixture
-    async def session(
-        self,
-        repository: SessionRepository,
-        feed: Feed,  # noqa: ARG002 - its past begins before the session
-    ) -> Session:
+    async def session(self, repository: SessionRepository) -> Session:
         session = await repository.create(new())
         await a_moment_later()
         return session

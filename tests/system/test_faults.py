@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from tests.system.faults.chaos import SCENARIOS
+from tests.system.faults.clocks import library
 from tests.system.faults.loads import soaked
 from tests.system.faults.network import is_possible
 from tests.system.faults.stores import OneServer, one_server
@@ -34,6 +35,13 @@ OFTEN = {
     "proxy-one-byte": 1,
     "evicted": 1,
     "denied": 9,
+    "clock-back-2": 1,
+    "clock-back-25": 1,
+    "clock-back-300": 1,
+    "flushed": 1,
+    "swapped": 1,
+    "started-empty": 1,
+    "started-old": 1,
     "sigterm": 2,
     "cancels": 3000,
 }
@@ -46,6 +54,7 @@ def _possible(name: str) -> Any:
     """A scenario, to be left out where the machine has not what it takes."""
     lacks = {
         "missing tool: loopback addresses beside 127.0.0.1": "parted" in name and not is_possible(),
+        "missing tool: libfaketime": name.startswith("clock-") and library() is None,
         "missing tool: /proc": name == "cancels" and not HAS_PROC,
     }
     marks = [pytest.mark.skipif(lack, reason=reason) for reason, lack in lacks.items()]

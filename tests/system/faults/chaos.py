@@ -24,6 +24,7 @@ from tests.system.faults import (
     failovers,
     flooders,
     floods,
+    followers,
     loads,
     refusals,
     scenarios,
@@ -61,6 +62,14 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
     },
     "evicted": (7, refusals.evicted),
     "denied": (18, refusals.denied),
+    **{
+        f"clock-back-{seconds}": (10, partial(followers.clock_back, seconds=seconds))
+        for seconds in (2, 25, 300)
+    },
+    "flushed": (10, followers.flushed),
+    "swapped": (10, followers.swapped),
+    "started-empty": (10, followers.started_empty),
+    "started-old": (10, followers.started_old),
     "sigterm": (50, scenarios.node_stopped),
     "cancels": (100_000, loads.cancelled),
     **{f"flood-{kind}": (3, partial(floods.flooded, kind=kind)) for kind in flooders.KINDS},

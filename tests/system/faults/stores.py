@@ -8,6 +8,7 @@ failover takes seconds: 1 s until a server counts as down.
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,10 +26,12 @@ from redis.exceptions import RedisError
 
 from session_service.store.embedded import ALLOCATOR
 from tests.servers import valkey_binary
+from tests.system.faults.clocks import SettableClock
 from tests.system.faults.network import CLIENTS, Network
 from tests.waiting import wait_until
 
 DOWN_AFTER_MS = 1000  # until Sentinel, or a cluster, takes a silent server for dead
+_DATA = "appendonlydir"  # in a server's folder
 _SECONDS = 20.0  # for what a server does in far less
 
 
@@ -65,6 +68,7 @@ class StoreNode:
             self.settings.append(f"requirepass {password}")
             if not sentinel:
                 self.settings.append(f"masterauth {password}")
+        self.environment: dict[str, str] = {}  # beside this process's, taken at each start
         self._folder = folder
         self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,7 +107,7 @@ class StoreNode:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
                 [valkey_binary(), str(file), *["--sentinel"] * self._sentinel],
-                env={**os.environ, **ALLOCATOR},
+                env={**os.environ, **ALLOCATOR, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,6 +128,16 @@ class StoreNode:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def back_up(self) -> None:
+        """Copy its append-only files as they are."""
+        shutil.copytree(self._folder / _DATA, self._folder / "copy", dirs_exist_ok=True)
+
+    def forget(self, *, keep_copy: bool = False) -> None:
+        """Remove the data of a server that was killed, or put the copy in its place."""
+        shutil.rmtree(self._folder / _DATA)
+        if keep_copy:
+            shutil.copytree(self._folder / "copy", self._folder / _DATA)
 
     def stop(self) -> None:
         """Keep it from running; its connections stay."""
@@ -188,9 +202,13 @@ class OneServer(Store):
 
 
 @asynccontextmanager
-async def one_server(folder: Path, fsync: str = "everysec") -> AsyncIterator[OneServer]:
-    """One server; ``fsync`` is its ``appendfsync``."""
+async def one_server(
+    folder: Path, fsync: str = "everysec", clock: SettableClock | None = None
+) -> AsyncIterator[OneServer]:
+    """One server; ``fsync`` is its ``appendfsync``, ``clock`` what it takes for the time."""
     node = StoreNode(folder / "server", "appendonly yes", f"appendfsync {fsync}")
+    if clock is not None:
+        node.environment = clock.environment
     try:
         await node.start()
         yield OneServer(node)
