@@ -244,7 +244,8 @@ class Subscription:
         reader = self._feed.outbox.reader(self.shards, self._since)
         now = None  # a read comes up to the millisecond before the one in which it happens
         while now is None or reader.position == now:
-            batch = await reader.read(self.wanted.matches)
+            async with self._feed.turns.of(self._caller):
+                batch = await reader.read(self.wanted.matches)
             if batch.events:
                 return True
             if now is None and not batch.more:

@@ -64,7 +64,7 @@ for one webhook, which are delivered one after the other.
     sorted set: events that are parked, by when they were
 ``session-service:{3f}:webhook:state:<webhook>``
     hash: by shard the last event that came to the queue, or was dropped; ``dropped``, ``failures``
-    and ``reviving``, counts (lua/webhooks/settle.lua)
+    and ``reviving``, counts (lua/webhooks/settle.lua); ``clock``, when lanes were last claimed
 
 A session that can be read is in exactly one of warn, expire and forget. All keys have a TTL; those
 of a shard are kept a day longer than the last of their entries can matter.

@@ -258,6 +258,10 @@ def _bind(route: Route, decoder: RequestDecoder | None, service: Service) -> Bou
             return lambda _, path_id: handler(service, path_id)
         return lambda _, __: handler(service)
 
+    async def stream(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
+        ids = (path_id,) if has_id else ()
+        return await handler(service, *ids, decoder.query(request), request.remote or "")
+
     async def bound(request: web.BaseRequest, path_id: str) -> Answer | EventStream:
         given = (
             decoder.body(await read_body(request, service.admission))
@@ -266,4 +270,4 @@ def _bind(route: Route, decoder: RequestDecoder | None, service: Service) -> Bou
         )
         return await (handler(service, path_id, given) if has_id else handler(service, given))
 
-    return bound
+    return stream if route.streams else bound

@@ -181,15 +181,16 @@ async def get_session_messages(service: Service, session_id: str, given: ReadHis
 
 
 async def stream_session_events(
-    service: Service, session_id: str, given: StreamSessionEvents
+    service: Service, session_id: str, given: StreamSessionEvents, caller: str
 ) -> EventStream:
-    """Follow what happens to a session.
+    """Follow what happens to a session; ``caller`` is the client's address.
 
-    Who has seen the session is told of its end, too, if that was missed.
+    A client that has seen the session is told of its end, too, if it missed that.
     """
     service.admission.check_held()
     after = _position(given.last_event_id)
-    subscription = await service.feed.subscribe(EventFilter(session_id=session_id), after)
+    wanted = EventFilter(session_id=session_id)
+    subscription = await service.feed.subscribe(wanted, after, caller)
     try:
         await service.repository.get(session_id)
     except ServiceError as error:
@@ -200,7 +201,7 @@ async def stream_session_events(
     return EventStream(subscription)
 
 
-async def stream_events(service: Service, given: StreamEvents) -> EventStream:
+async def stream_events(service: Service, given: StreamEvents, caller: str) -> EventStream:
     """Follow what happens to all sessions, or those that match."""
     wanted = EventFilter(
         user_id=_lower(given.user_id),
@@ -209,7 +210,7 @@ async def stream_events(service: Service, given: StreamEvents) -> EventStream:
     )
     service.admission.check_held()
     after = _position(given.last_event_id)
-    return EventStream(await service.feed.subscribe(wanted, after))
+    return EventStream(await service.feed.subscribe(wanted, after, caller))
 
 
 async def read_kept_history(service: Service, session_id: str, given: ReadHistory) -> Answer:

@@ -290,6 +290,18 @@ async def test_what_may_succeed_later_is_no_error(
     assert source.comments[0].endswith("; reconnect with Last-Event-ID")
 
 
+async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: Service) -> None:
+    """One that would be its third waits until another has had its turn."""
+    _, source = await of_new_session(client)
+    await wait_until(lambda: source.answer.content.total_bytes)
+    turns = service.feed.turns.of("127.0.0.1")
+    async with turns, service.feed.turns.of("127.0.0.1"):
+        late = asyncio.create_task(follow(client, EVENTS))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(late), 0.1)
+    assert (await late).answer.status == 200
+
+
 async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: Service) -> None:
     """Before the request is looked at, and it has a position of no event."""
     for _ in range(2001):

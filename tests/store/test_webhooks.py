@@ -105,6 +105,29 @@ class TestQueue:
         assert await drained(webhooks) == ["b2-0"]
         assert await webhooks.sizes([ID]) == [QueueSizes(2, 0, 0)]
 
+    async def test_a_clock_that_went_back_holds_nothing_up(
+        self, webhooks: Webhooks, redis: Any
+    ) -> None:
+        """What is new, what waits for its next attempt, and what a node had that is gone."""
+        await webhooks.enqueue(ID, [entry(1, session) for session in "abc"])
+        lost, failed = await take(webhooks, 2)
+        await webhooks.settle(ID, failed, "HTTP_500", 50)
+        ahead_ms = 300_000  # by which the clock was ahead when all that was written
+        queue = f"test:{{3f}}:webhook:%s:{ID}"
+        for name in ("due", "leased"):
+            for lane in await redis.zrange(queue % name, 0, -1):
+                await redis.zincrby(queue % name, ahead_ms, lane)
+        await redis.hincrby(queue % "state", "clock", ahead_ms)
+        made: list[str] = []
+
+        async def are_made() -> bool:
+            made.extend(await drained(webhooks))
+            return len(made) == 3
+
+        await wait_until(are_made)
+        assert sorted(made) == ["a1-0", "b1-0", "c1-0"]
+        assert await webhooks.settle(ID, lost) == "late"
+
     async def test_it_is_tried_again_after_its_pause(self, webhooks: Webhooks) -> None:
         """The claim tells when; the next attempt knows of the failures."""
         await webhooks.enqueue(ID, [entry(1), entry(2)])

@@ -5,6 +5,29 @@
 --        in the outbox}
 
 go_on_when_memory_is_full()
+
+local CLOCK_EVERY = 10000  -- a step back of the clock holds lanes up no longer than that
+
+-- If the clock went back, what was due at a moment is due as much earlier. A lane that seems to be
+-- taken for far longer than any is was taken before that; its event may be delivered again.
+local function follow_clock()
+  local last = tonumber(call('HGET', STATE, 'clock')) or 0
+  if now < last then
+    local lanes = call('ZRANGEBYSCORE', DUE, '(' .. now, '+inf', 'WITHSCORES')
+    for n = 1, #lanes, 2 do
+      call('ZADD', DUE, math.max(now, lanes[n + 1] - (last - now)) .. '', lanes[n])
+    end
+  elseif now - last < CLOCK_EVERY then
+    return
+  end
+  call('HSET', STATE, 'clock', now .. '')
+  keep(STATE)
+end
+if call('EXISTS', DUE) == 1 then follow_clock() end
+for _, session in ipairs(call('ZRANGEBYSCORE', LEASED, '(' .. now + 2 * ARGV[2], '+inf', 'LIMIT', 0, 100)) do
+  call('ZADD', LEASED, now .. '', session)
+end
+
 -- A node that took a lane and did not settle it is gone.
 for _, session in ipairs(call('ZRANGEBYSCORE', LEASED, '-inf', now .. '', 'LIMIT', 0, 100)) do
   call('ZREM', LEASED, session)
