@@ -102,9 +102,11 @@ STREAM_KERNEL_BYTES = 64 * KIB
 
 # Sockets
 SOCKET_PACKET_BYTES = 128 * KIB  # a message of 4,000 characters, all escapes (48 KB), with 74 KiB
+SOCKET_WATCHED_BYTES = 16 * KIB  # a message is watched as a body is once more of it has come
 ROOMS = 100  # that a socket may join
 SOCKET_UNREAD_PACKETS = 1000  # until the socket is closed
 SOCKET_UNREAD_BYTES = MIB  # the same; a packet is in memory once for all sockets of a room
+SOCKET_SPARED_BYTES = 64 * KIB  # the same, once all sockets together have UNREAD_BYTES unread
 SENDER_CHARACTERS = 200  # of a sender's name, and of a message's source
 CLIENT_MESSAGE_ID_CHARACTERS = 128  # a client's own id of a message; most are UUIDs
 EXPECTED_BROADCASTS = 100  # of a room: messages under way that its members sent

@@ -49,7 +49,7 @@ class Admission:
         self.max_held = CONNECTIONS
         self._held = 0
         self._max_in_flight = max_in_flight
-        self._bodies = Transfers(BODIES_BYTES)
+        self.bodies = Transfers(BODIES_BYTES)
 
     def request_begins(self) -> None:
         """Count a request in."""
@@ -68,7 +68,7 @@ class Admission:
     @property
     def is_idle(self) -> bool:
         """Whether no request is in flight, and no body arrives."""
-        return not (self.in_flight or self._bodies)
+        return not (self.in_flight or self.bodies)
 
     def check_held(self) -> None:
         """Raise Overloaded if as many connections are held by streams and sockets as may be."""
@@ -95,10 +95,10 @@ class Admission:
         self.in_flight -= 1
         try:
             async with body.deadline:
-                self._bodies.begin(body)
+                self.bodies.begin(body)
                 yield
         finally:
-            self._bodies.end(body)
+            self.bodies.end(body)
             self.in_flight += 1
         if self.is_full:
             raise Overloaded

@@ -17,6 +17,7 @@ _LOOK_SECONDS = 1e-5  # a connection, at most once in which idle ones are looked
 class Connection(Protocol):
     """A connection as those see it who write to it for long."""
 
+    when_received: Callable[[int], None] | None  # called with the number of bytes that came
     when_lost: Callable[[], None] | None  # called as soon as the client has gone
     farewell: bytes  # for a client that is cut off: it may come to read after all
 

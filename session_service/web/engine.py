@@ -18,8 +18,9 @@ from session_service.domain.budgets import (
     HANDSHAKE_SECONDS,
     HANDSHAKES,
     SOCKET_PACKET_BYTES,
+    UNREAD_BYTES,
 )
-from session_service.web.errors import Overloaded
+from session_service.web.errors import Overloaded, SocketRefused
 
 try:
     import socketio  # type: ignore[import-untyped]  # it has no types
@@ -28,6 +29,10 @@ except ModuleNotFoundError:
 
 is_installed = socketio is not None
 UNREADABLE = "unreadable"  # the event that stands for a packet that is not strict JSON
+UNKNOWN_SOCKET = (
+    "The sid is of no socket that is open here. Behind a load balancer, a client that polls has to"
+    " stay at one node; with transports: ['websocket'] it does."
+)
 _CONNECT = "40"  # the packet by which a client connects
 
 # The library logs at length, and with content, what clients do.
@@ -55,25 +60,58 @@ class _StrictJson:
         return msgspec.json.encode(value).decode()
 
 
+class _Unread:
+    """The packets that clients have not read, each counted once, however many it is for."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._readers: dict[Any, int] = {}
+
+    def add(self, packet: Any) -> int:
+        """Count a reader of a packet; return the packet's size."""
+        readers = self._readers.get(packet, 0)
+        self._readers[packet] = readers + 1
+        if not readers:
+            self.bytes += len(packet.data)
+        return len(packet.data)
+
+    def remove(self, packet: Any) -> int:
+        """Count a reader of a packet out; return the packet's size."""
+        readers = self._readers.pop(packet)
+        if readers > 1:
+            self._readers[packet] = readers - 1
+        else:
+            self.bytes -= len(packet.data)
+        return len(packet.data)
+
+
 class _Queue(asyncio.Queue[Any]):
     """The packets that wait for a client to read them, and their size."""
 
-    def _init(self, maxsize: int) -> None:
-        super()._init(maxsize)
+    def __init__(self, unread: _Unread) -> None:
+        super().__init__()
         self.bytes = 0
+        self._unread = unread
+
+    def forget(self) -> None:
+        """Drop all packets: the client has gone."""
+        while not self.empty():
+            self.get_nowait()
 
     def _put(self, item: Any) -> None:
         super()._put(item)
-        self.bytes += _size(item)
+        if _has_text(item):
+            self.bytes += self._unread.add(item)
 
     def _get(self) -> Any:
         item = super()._get()
-        self.bytes -= _size(item)
+        if _has_text(item):
+            self.bytes -= self._unread.remove(item)
         return item
 
 
-def _size(packet: Any) -> int:
-    return len(packet.data) if packet is not None and isinstance(packet.data, str) else 0
+def _has_text(packet: Any) -> bool:
+    return packet is not None and isinstance(packet.data, str)
 
 
 class Engine:
@@ -97,17 +135,22 @@ class Engine:
             http_compression=False,
         )
         self._engine = self.server.eio
-        self._engine.create_queue = _Queue
+        self._unread = _Unread()
+        self._engine.create_queue = lambda: _Queue(self._unread)
         self._make_id = self._engine.generate_id
         self._engine.generate_id = self._next_id
         self._begin = self._engine.handlers["connect"]
         self._engine.on("connect", self._begun)
         self._max_sockets = max_sockets
+        self._closing: set[asyncio.Task[None]] = set()
         self._handshakes = Handshakes(mark)
         self._id: ContextVar[str | None] = ContextVar("id", default=None)
 
     async def serve(self, scope: _Event, receive: _Receive, send: _Send) -> None:
-        """Serve a request that names its socket, or opens a WebSocket: an ASGI application."""
+        """Serve a request that names its socket, or opens a WebSocket: an ASGI application.
+
+        Raises SocketRefused or Overloaded.
+        """
         socket_id = scope["sid"]
         if socket_id in self._handshakes:
             event = await receive()
@@ -116,6 +159,8 @@ class Engine:
             else:
                 await self._handshakes.over(socket_id)
             receive = _again(event, receive)
+        if socket_id and not self.has(socket_id):
+            raise SocketRefused(UNKNOWN_SOCKET)  # the library would raise KeyError for some
         await self.server.handle_request(scope, receive, send)
 
     def shake_hands(self) -> bytes:
@@ -135,7 +180,8 @@ class Engine:
 
     def has(self, engine_id: str) -> bool:
         """Return whether a socket is open here, or a client has shaken hands for it."""
-        return engine_id in self._engine.sockets or engine_id in self._handshakes
+        connection = self._engine.sockets.get(engine_id)
+        return engine_id in self._handshakes if connection is None else not connection.closed
 
     def refuse_too_many(self) -> None:
         """Raise Overloaded if there are as many sockets as there may be."""
@@ -147,10 +193,16 @@ class Engine:
         connection = self._connection(socket)
         return (0, 0) if connection is None else (connection.queue.qsize(), connection.queue.bytes)
 
-    def end_poll(self, socket: str) -> None:
-        """End the poll of a socket that has gone, which would wait on."""
+    @property
+    def is_full(self) -> bool:
+        """Whether the packets that clients have not read take all the memory that they may."""
+        return self._unread.bytes > UNREAD_BYTES
+
+    def has_gone(self, socket: str) -> None:
+        """Drop what a socket has not read, and end its poll, which would wait on."""
         connection = self._connection(socket)
         if connection is not None:
+            connection.queue.forget()
             connection.queue.put_nowait(None)
 
     async def drop(self, sockets: Iterable[str]) -> None:
@@ -193,8 +245,10 @@ class Engine:
         """Close a socket that has not connected in time."""
         connection = self._engine.sockets.get(engine_id)
         if connection is not None and not self.server.manager.sid_from_eio_sid(engine_id, "/"):
-            self._closing = asyncio.create_task(_close(connection))
             del self._engine.sockets[engine_id]
+            closing = asyncio.create_task(_close(connection), name="socket closing")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
 
 class Handshakes:
@@ -266,6 +320,5 @@ async def _ignore(_: _Event) -> None:
 async def _close(connection: Any) -> None:
     """Close an Engine.IO socket at once; its own way waits until the client has read everything."""
     await connection.close(wait=False, abort=True)
-    while not connection.queue.empty():
-        connection.queue.get_nowait()
+    connection.queue.forget()
     connection.queue.put_nowait(None)  # ends who writes

@@ -11,6 +11,7 @@ from typing import Any
 from session_service.domain.budgets import (
     EXPECTED_BROADCASTS,
     ROOMS,
+    SOCKET_SPARED_BYTES,
     SOCKET_UNREAD_BYTES,
     SOCKET_UNREAD_PACKETS,
 )
@@ -245,4 +246,5 @@ class Rooms:
 
     def _is_slow(self, socket: str) -> bool:
         packets, size = self._engine.unread(socket)
-        return packets >= SOCKET_UNREAD_PACKETS or size >= SOCKET_UNREAD_BYTES
+        allowed = SOCKET_SPARED_BYTES if self._engine.is_full else SOCKET_UNREAD_BYTES
+        return packets >= SOCKET_UNREAD_PACKETS or size >= allowed

@@ -79,6 +79,7 @@ class _Protocol(BoundedHeads):
         "_unread_since",
         "farewell",
         "when_lost",
+        "when_received",
     )
 
     def __init__(self, server: "Server", **options: Any) -> None:
@@ -90,6 +91,7 @@ class _Protocol(BoundedHeads):
         self._unread = 0  # bytes
         self._unread_since = 0.0  # when the client last read something
         self.when_lost: Callable[[], None] | None = None
+        self.when_received: Callable[[int], None] | None = None
         self.farewell = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,6 +120,8 @@ class _Protocol(BoundedHeads):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.when_received is not None:
+            self.when_received(len(data))
         if self._messages or self._waiter is None or self._waiter.done():
             self._head_since = 0.0
         elif not self._head_since:

@@ -50,10 +50,6 @@ PATH = "/socket.io/"
 _JOIN, _SEND = 1, 2
 
 _OTHER_VERSION = "Allowed: clients of version 3 and 4 of Socket.IO (EIO=4)."
-_UNKNOWN_SOCKET = (
-    "The sid is of no socket that is open here. Behind a load balancer, a client that polls has to"
-    " stay at one node; with transports: ['websocket'] it does."
-)
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +110,7 @@ class Sockets:
         owner = self._peers.owner_of(query.get("sid", "")) if self._peers else None
         if self._peers and owner is not None:
             return HandedOver(self._peers, owner, body)
-        if "sid" in query and not self._engine.has(query["sid"]):
-            raise SocketRefused(_UNKNOWN_SOCKET)
-        return SocketAnswer(self._engine.serve, body)
+        return SocketAnswer(self._engine.serve, body, self._admission.bodies)
 
     async def _connected(self, socket: str, *_: object) -> None:
         self._rooms.enter(socket)
@@ -131,7 +125,7 @@ class Sockets:
 
     async def _disconnected(self, socket: str, *_: object) -> None:
         self._rooms.exit(socket)
-        self._engine.end_poll(socket)
+        self._engine.has_gone(socket)
 
     async def _answered(
         self,

@@ -17,6 +17,8 @@ from session_service.web.answers import REQUEST_ID_HEADER, Answer
 from session_service.web.connections import bound_kernel_buffer, connection_of
 from session_service.web.decoding import read_bytes
 from session_service.web.errors import PayloadTooLarge, SocketRefused, error_answer
+from session_service.web.incoming import Incoming
+from session_service.web.transfers import Transfers
 
 _FAREWELL_SECONDS = 1.0  # for a client to answer that the connection is closed
 _POSTED_SECONDS = 10.0  # for all that comes with one POST to be done
@@ -43,19 +45,21 @@ class SocketAnswer:
         "_application",
         "_body",
         "_request",
+        "_transfers",
         "browser_fields",
         "keep_alive",
         "request_id",
         "status",
     )
 
-    def __init__(self, application: Application, body: bytes) -> None:
+    def __init__(self, application: Application, body: bytes, transfers: Transfers) -> None:
         self.status = 200
         self.request_id = ""
         self.browser_fields = ""  # header lines, see BrowserPolicy.fields
         self.keep_alive: bool | None = None
         self._application = application
         self._body = body
+        self._transfers = transfers
         self._request: web.BaseRequest | None = None
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -68,10 +72,13 @@ class SocketAnswer:
         if request is None or request.transport is None:
             raise ConnectionResetError
         with connection_of(request).holding():
-            if request.headers.get("Upgrade", "").lower() == "websocket":
-                answer = await self._serve_websocket(request)
-            else:
-                answer = await self._serve_http(request)
+            try:
+                if request.headers.get("Upgrade", "").lower() == "websocket":
+                    answer = await self._serve_websocket(request)
+                else:
+                    answer = await self._serve_http(request)
+            except ServiceError as error:
+                answer = error_answer(error)
         if answer is None:
             self.keep_alive = False
             return
@@ -98,8 +105,6 @@ class SocketAnswer:
                 await self._application(_scope(request, "http", len(self._body)), receive, send)
         except TimeoutError:
             status = 400
-        except ServiceError as error:
-            return error_answer(error)
         return error_answer(SocketRefused()) if status != 200 else TextAnswer(200, body)
 
     async def _serve_websocket(self, request: web.BaseRequest) -> Answer | None:
@@ -119,6 +124,7 @@ class SocketAnswer:
                 has_begun = True
                 return {"type": "websocket.connect"}
             message = await websocket.receive()
+            incoming.end()
             if message.type is WSMsgType.TEXT and not message.data.startswith(_BINARY):
                 return {"type": "websocket.receive", "text": message.data}
             return {"type": "websocket.disconnect"}
@@ -132,9 +138,16 @@ class SocketAnswer:
                 else:
                     await websocket.close()
 
-        if request.transport is not None:
-            bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
-        await self._application(_scope(request, "websocket"), receive, send)
+        if request.transport is None:
+            raise ConnectionResetError
+        bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
+        incoming = Incoming(request.transport, self._transfers)
+        connection_of(request).when_received = incoming.arrived
+        try:
+            await self._application(_scope(request, "websocket"), receive, send)
+        finally:
+            connection_of(request).when_received = None
+            incoming.end()
         return None if websocket.prepared else error_answer(SocketRefused())
 
 

@@ -112,7 +112,7 @@ class TestBodies:
     ) -> None:
         """Of bodies that together take too much memory; the others can be completed."""
         bodies = transfers.Transfers(3 * BODY_COST_BYTES)  # with what has arrived, two fit
-        service.admission._bodies = bodies  # noqa: SLF001
+        service.admission.bodies = bodies
         monkeypatch.setattr(transfers, "TICK_SECONDS", 1000)
         halves = []
         for arrived in (1, 2, 2):

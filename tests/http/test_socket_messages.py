@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +15,11 @@ from tests.api import SESSIONS, Client, create
 from tests.sockets import Connect, Socket
 from tests.waiting import wait_until
 
+UPGRADE = (
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 POLL = "/socket.io/?EIO=4&transport=polling"
 
 
@@ -251,6 +258,68 @@ async def test_a_room_reads_no_more_than_pages(
     await wait_until(lambda: len(socket.of("messageBroadcast")) == 20)
     shown = [each["createdAt"] for each in socket.of("messageBroadcast")]
     assert shown == sorted(set(shown))
+
+
+async def test_messages_that_do_not_arrive_make_room(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of WebSockets with half a message those that began first are closed; whole ones are not."""
+    monkeypatch.setattr(client.server.service.admission.bodies, "_budget", 300_000)  # type: ignore[attr-defined]
+    whole = await client.ws_connect("/socket.io/?EIO=4&transport=websocket")
+    await whole.receive()
+    await whole.send_str("40")
+    for _ in range(10):
+        await whole.send_str('42["leave","' + "x" * 30_000 + '"]')
+    opened = []
+    for _ in range(6):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        opened.append((reader, writer))
+        writer.write(UPGRADE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x81\xff" + (100_000).to_bytes(8, "big") + bytes(4) + b"4" * 90_000)
+    for reader, _ in opened[:3]:
+        with suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 5)
+    assert not opened[-1][0].at_eof()
+    await whole.send_str('421["leave","x"]')
+    async with asyncio.timeout(5):
+        while not (await whole.receive_str()).startswith("431"):
+            pass
+    await whole.close()
+    for _, writer in opened:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def has_received(reader: Socket, messages: int) -> bool:
+    return len(reader.of("messageBroadcast")) == messages
+
+
+async def test_sockets_that_do_not_read_share_one_budget(
+    client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A polling socket that never polls is closed once all together have too much unread.
+
+    What is for many sockets counts once.
+    """
+    monkeypatch.setattr(engine, "UNREAD_BYTES", 200_000)
+    monkeypatch.setattr(rooms, "SOCKET_SPARED_BYTES", 20_000)
+    session, (reader,) = await joined(client, connect)
+    urls = [await handshake(client) for _ in range(6)]
+    join = f'42["join","{session["sessionId"]}"]'
+    for url in urls:
+        assert (await client.post(url, data=f"40\x1e{join}")).status == 200
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    for n in range(1, 80):
+        assert (await client.post(url, json={"content": "x" * 4000})).status == 201
+        await wait_until(partial(has_received, reader, n))
+        statuses = {(await client.post(each, data="3")).status for each in urls}
+        if n < 40:
+            assert statuses == {200}
+        elif statuses == {400}:
+            break
+    assert statuses == {400}
 
 
 class TestHandshakes:
