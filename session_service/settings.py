@@ -294,9 +294,9 @@ class _Reader:
 
     def networks(self, name: str, name_for_all: str) -> tuple[Network, ...]:
         """Read networks, or all if the other variable is true."""
+        value = self._get(name)
         if self.choice(name_for_all, "false", ("true", "false")) == "true":
             return EVERYWHERE
-        value = self._environment.get(name, "").strip()
         try:
             return read_networks(value)
         except ValueError:

@@ -106,7 +106,8 @@ class Webhooks:
         return webhook
 
     def _read(self, values: dict[bytes, bytes]) -> None:
-        before, self._unreadable, self._known, self._json = self._unreadable, set(), {}, {}
+        before = self._unreadable | self._known.keys()
+        self._unreadable, self._known, self._json = set(), {}, {}
         for key, value in values.items():
             webhook_id = key.decode(errors="backslashreplace")[:_ID_CHARACTERS]
             try:

@@ -433,6 +433,18 @@ class TestDamage:
         assert list(await webhooks.look()) == [good.id]
         assert len(webhooks.quarantine) == 0
 
+    async def test_a_removed_webhook_fails_no_more(self, webhooks: Webhooks, redis: Any) -> None:
+        """What health says of its queue ends with it, on every node."""
+        added = await webhooks.add(target())
+        await webhooks.look()
+        await redis.set(f"test:{{{added.id[:2]}}}:webhook:due:{added.id}", "x", ex=60)
+        with webhooks.quarantine.isolating(f"webhook {added.id}", "claim"):
+            await webhooks.claim(added.id, 1)
+        assert len(webhooks.quarantine) == 1
+        await webhooks.remove(added.id)
+        await webhooks.look()
+        assert len(webhooks.quarantine) == 0
+
     async def test_an_id_that_is_none_is_passed_over(self, webhooks: Webhooks, redis: Any) -> None:
         """A field of the registry that names no webhook."""
         good = await webhooks.add(target())

@@ -275,6 +275,39 @@ def test_a_misspelling_beside_the_right_name_is_no_setting() -> None:
     assert Settings.from_environment(environment).warnings == ()
 
 
+def test_every_documented_setting_is_known() -> None:
+    """Whoever sets one is not told that there is no such setting."""
+    docs = Path(__file__).parents[2] / "docs"
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \|",
+        (docs / "settings.md").read_text() + (docs / "webhooks.md").read_text(),
+        re.MULTILINE,
+    )
+    assert {"SESSION_WEBHOOKS_PAUSED", "PORT"} < set(rows)
+    assert Settings.from_environment(dict.fromkeys(rows, "")).warnings == ()
+
+
+@pytest.mark.parametrize("value", ["10.1.2.3/8", "10.0.0.0/33", "internal", "10.0.0.0-10.0.0.9"])
+def test_networks_are_cidrs(value: str) -> None:
+    """Parted by commas; a host's bits must be 0."""
+    (problem,) = problems(SESSION_WEBHOOKS_ALLOW_NETWORKS=value)
+    assert "networks such as 10.0.0.0/8, fd00::/8" in problem
+
+
+def test_the_switch_for_all_addresses_still_works() -> None:
+    """It is the same as all networks; one address is a network, too."""
+    networks = {"SESSION_WEBHOOKS_ALLOW_NETWORKS": "10.0.0.0/8, 192.168.1.7,"}
+    policy = Settings.from_environment(networks).webhooks
+    assert [policy.allows(each) for each in ("10.9.9.9", "192.168.1.7", "::1")] == [
+        True,
+        True,
+        False,
+    ]
+    settings = Settings.from_environment({**networks, "SESSION_WEBHOOKS_ALLOW_PRIVATE": "true"})
+    assert settings.webhooks.allows("::1")
+    assert settings.warnings == ()
+
+
 def times() -> list[str]:
     """The settings that are times, as docs/settings.md and docs/webhooks.md list them."""
     docs = Path(__file__).parents[2] / "docs"
