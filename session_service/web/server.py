@@ -126,7 +126,7 @@ class _Protocol(BoundedHeads):
             self._head_since = 0.0
         elif not self._head_since:
             self._head_since = self._loop.time()
-            self._look_again_in(HEAD_SECONDS)
+            self._look_again_in(self._deadline() - self._head_since)
 
     # A connection that waits for its client to ask
 
@@ -159,9 +159,8 @@ class _Protocol(BoundedHeads):
         idle_since = self.idle_since
         if idle_since is None:
             return self._loop.time() + IDLE_SECONDS
-        if self._head_since:
-            return self._head_since + HEAD_SECONDS
-        return idle_since + (IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS)
+        idle = idle_since + (IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS)
+        return min(idle, self._head_since + HEAD_SECONDS) if self._head_since else idle
 
     # A connection that waits for its client to read: a Transfer, from when its buffer fills up
 

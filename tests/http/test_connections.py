@@ -197,6 +197,17 @@ async def test_a_head_has_to_come_in_time(
     assert await raw.rest() == b""
 
 
+async def test_a_first_head_begun_late_has_to_end_in_time(
+    monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    """The deadline of a first request holds for its end."""
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 1000)
+    raw = await connect()
+    raw.send(b"GET /healthz HTTP/1.1\r\n")
+    assert (await raw.rest()).startswith(b"HTTP/1.1 408 ")
+
+
 async def test_a_head_that_comes_in_time_is_served(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,7 +29,7 @@ from tests.system.processes import ROOT, ServiceProcess, environment
 _OTHERS = 4  # clients, each on a connection of its own
 _PAUSE = 0.02  # seconds, between two requests of one
 _LARGE = [{"type": "file", "url": "x" * 6000}] * 10
-_MEMORY_MB = 60  # that forty clients which do not read may take
+MEMORY_MB = 60  # that forty clients which do not read may take
 _NOISE = 0.005  # seconds: a p99 below that is the machine's, not the service's
 _TIMEOUT = 10.0  # for an answer
 
@@ -56,12 +57,14 @@ class Onlookers:
         self.statuses: Counter[str] = Counter()
         self.probes = 0
         self.checks = 0
-        self.is_flooded = False
-        self.memory = 0.0  # MB, the most
+        self._is_flooded = False
+        self.memory = 0.0  # MB, the most in a flood
+        self.log_lines = 0
+        self._page = ""
         self.problems: list[str] = []
 
-    async def prepare(self) -> str:
-        """Create sessions; the path of a page of large messages."""
+    async def prepare(self) -> None:
+        """Create sessions, one with a page of large messages."""
         connection = await Connection.to(self._node.port)
         for n in range(20):
             body = {"agentId": str(uuid4()), "userId": str(uuid4())}
@@ -72,7 +75,7 @@ class Onlookers:
             message = {"content": "x", "attachments": _LARGE}
             assert (await connection.ask(request("POST", path, "setup", message))).status == 201
         connection.close()
-        return f"{path}?limit=100"
+        self._page = f"{path}?limit=100"
 
     async def watch(self) -> None:
         """Go on until ``stop``."""
@@ -86,6 +89,19 @@ class Onlookers:
     def stop(self) -> None:
         self._is_over = True
 
+    def memory_now(self) -> float:
+        """MB of the node that are in memory."""
+        pages = int(Path(f"/proc/{self._node.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    async def flood(self, kind: str, seconds: float) -> Counter[str]:
+        """Have the node flooded; what the flood did."""
+        self.memory = 0.0
+        self._is_flooded = True
+        seen = await _flood(kind, self._node.port, seconds, self._page)
+        self._is_flooded = False
+        return seen
+
     async def _work(self) -> None:
         connection: Connection | None = None
         while not self._is_over:
@@ -94,7 +110,7 @@ class Onlookers:
             method, path = random.choice(
                 (("GET", path), ("POST", f"{path}/heartbeat"), ("GET", f"{path}/messages"))
             )
-            started, was_flooded = now(), self.is_flooded
+            started, was_flooded = now(), self._is_flooded
             try:
                 if connection is None or not connection.is_open:
                     connection = await Connection.to(self._node.port)
@@ -147,57 +163,55 @@ class Onlookers:
 
     async def _measure(self) -> None:
         while not self._is_over:
-            self.memory = max(self.memory, memory_of(self._node))
+            self.memory = max(self.memory, self.memory_now())
             await asyncio.sleep(0.05)
 
 
-def memory_of(node: ServiceProcess) -> float:
-    """MB of a process that are in memory."""
-    pages = int(Path(f"/proc/{node.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+@asynccontextmanager
+async def onlookers(max_connections: int) -> AsyncIterator[Onlookers]:
+    """A node, and onlookers that watch it within the block."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        folder = Path(name)
+        async with (
+            one_server(folder) as store,
+            fleet(folder, store.url, SESSION_MAX_CONNECTIONS=str(max_connections)) as nodes,
+        ):
+            (node,) = nodes.nodes
+            found = Onlookers(node, folder)
+            await found.prepare()
+            watching = asyncio.create_task(found.watch())
+            yield found
+            found.stop()
+            await watching
+            found.problems += nodes.defects()
+            found.log_lines = len(node.stderr.splitlines())
 
 
 async def flooded(rounds: int, kind: str, seconds: float = 12.0) -> Row:
     """Flood a node for so many seconds, so many times, with a pause as long before each."""
     seen: Counter[str] = Counter()
-    most = str(CONNECTIONS // 2 if kind in _FILLS_TABLE else 10_000)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        folder = Path(name)
-        async with (
-            one_server(folder) as store,
-            fleet(folder, store.url, SESSION_MAX_CONNECTIONS=most) as nodes,
-        ):
-            (node,) = nodes.nodes
-            onlookers = Onlookers(node, folder)
-            path = await onlookers.prepare()
-            watching = asyncio.create_task(onlookers.watch())
+    took = 0.0
+    async with onlookers(CONNECTIONS // 2 if kind in _FILLS_TABLE else 10_000) as others:
+        for _ in range(rounds):
             await asyncio.sleep(seconds)
-            memory = onlookers.memory
-            for n in range(rounds):
-                if n:
-                    await asyncio.sleep(seconds)
-                onlookers.is_flooded = True
-                seen += await _flood(kind, node.port, seconds, path)
-                onlookers.is_flooded = False
-            onlookers.stop()
-            await watching
-            problems = onlookers.problems + nodes.defects()
-            lines = len((node.stderr).splitlines())
-    took = onlookers.memory - memory
-    if kind == "unread" and took > _MEMORY_MB:
+            memory = others.memory_now()
+            seen += await others.flood(kind, seconds)
+            took = max(took, others.memory - memory)
+    problems = others.problems
+    if kind == "unread" and took > MEMORY_MB:
         problems.append(f"the service took {took:.0f} MB more")
-    if lines > 3 * rounds * seconds + 50:
-        problems.append(f"{lines:,} log lines")
-    calm, busy = (_p99(onlookers.latencies[flooded]) for flooded in (False, True))
+    if others.log_lines > 3 * rounds * seconds + 50:
+        problems.append(f"{others.log_lines:,} log lines")
+    calm, busy = (_p99(others.latencies[flooded]) for flooded in (False, True))
     late = [f"p99 {busy * 1000:.1f} ms"] if busy > max(2 * calm, _NOISE) else []
     return Row(
         _FAULTS[kind],
         rounds,
-        f"flood: {_told(seen)}; others: {_told(onlookers.statuses)}, p99 {busy * 1000:.1f} ms,"
-        f" without it {calm * 1000:.1f} ms; {onlookers.probes:,} probes and {onlookers.checks}"
+        f"flood: {_told(seen)}; others: {_told(others.statuses)}, p99 {busy * 1000:.1f} ms,"
+        f" without it {calm * 1000:.1f} ms; {others.probes:,} probes and {others.checks}"
         f" health checks; memory {took:+.0f} MB; {len(problems)} problems",
         "probes and `healthcheck` succeed throughout; others are answered, p99 at most doubles"
-        + (f"; memory +{_MEMORY_MB} MB at most" if kind == "unread" else ""),
+        + (f"; memory +{MEMORY_MB} MB at most" if kind == "unread" else ""),
         problems,
         {"p99_ms": {"calm": calm * 1000, "flooded": busy * 1000}, "memory_mb": took},
         late,
