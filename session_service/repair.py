@@ -17,8 +17,8 @@ class _RepairError(Exception):
 def repair(settings: Settings, *, check_only: bool) -> int:
     """Repair the data directory, or only look at it; return the exit code.
 
-    0: nothing is damaged, or it was repaired. 1: something is damaged, and was only looked at or
-    cannot be repaired. 2: there is nothing to repair here.
+    0: the data can be loaded, perhaps after a repair. 1: something is damaged, and was only looked
+    at or cannot be repaired. 2: there is nothing to repair here.
     """
     data_dir = settings.data_dir.absolute()
     if settings.redis_url is not None:
@@ -51,6 +51,10 @@ def _repair(data_dir: Path, binary: str, *, check_only: bool) -> int:
     _check_base(files, binary)
     damage = appendonly.find_damage(binary, files)
     if damage is not None:
+        if check_only and damage.is_torn:
+            _say(f"{damage.file.name} ends in half a write of {damage.lost:,} bytes, as after a")
+            _say("power failure or in the copy of a running store. The next start cuts it off.")
+            return 0
         share = damage.lost / damage.size
         _say(
             f"{damage.file.name}: {damage.lost:,} bytes of {damage.size:,} ({share:.1%}) cannot be"

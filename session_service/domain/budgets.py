@@ -120,5 +120,3 @@ UNREADABLE_LOG_LINES = 40  # a minute: after a rollback there may be thousands o
 
 # The embedded store
 STORE_LOOK_SECONDS = 2.0  # between two looks at its files: a few system calls
-STORE_MEMORY_WARNING = 0.8  # of its limit: from here on a warning is logged
-STORE_MEMORY_LOW = 0.7  # below this, the next warning is a new one

@@ -1,4 +1,4 @@
-"""Watches over the embedded store while it runs: its files, its socket and its memory.
+"""Watches over the embedded store while it runs: its files and its socket.
 
 Somebody may remove or move the data directory, and cleaners of temporary files may remove the
 socket's. The server would not notice: it writes on into files that have no name any more.
@@ -18,11 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from session_service.domain.budgets import (
-    STORE_LOOK_SECONDS,
-    STORE_MEMORY_LOW,
-    STORE_MEMORY_WARNING,
-)
+from session_service.domain.budgets import STORE_LOOK_SECONDS
 from session_service.store import appendonly
 from session_service.store.embedded import EmbeddedServer
 
@@ -45,7 +41,6 @@ class StoreWatch:
         self._tell = tell
         self._client = _client(server)
         self._files = _identity(server.data_dir)
-        self._is_nearly_full = False
         self._problem = ""
 
     async def run(self) -> None:
@@ -78,7 +73,6 @@ class StoreWatch:
             log.info("the embedded store is well again")
             self._problem = ""
             self._tell("")
-        await self._check_memory()
 
     async def _are_files_there(self) -> bool:
         if _identity(self._server.data_dir)[:2] == self._files[:2] and _is_listed(self._server):
@@ -143,22 +137,6 @@ class StoreWatch:
                     break
                 await asyncio.sleep(0.05)
         self._files = _identity(self._server.data_dir)
-
-    async def _check_memory(self) -> None:
-        """Log once when the store is nearly full, and again after it was not."""
-        limit = self._server.max_memory
-        if not limit:
-            return
-        used = int((await self._client.info("memory"))["used_memory"])
-        if used < STORE_MEMORY_LOW * limit:
-            self._is_nearly_full = False
-        elif used >= STORE_MEMORY_WARNING * limit and not self._is_nearly_full:
-            self._is_nearly_full = True
-            log.warning(
-                "the embedded store is nearly full: when it is, creating sessions and messages is"
-                " answered 503; SESSION_DATA_MAX_MEMORY allows more",
-                extra={"used": used, "limit": limit},
-            )
 
     def _report(self, problem: str, what_follows: str) -> None:
         if self._problem != problem:

@@ -147,6 +147,14 @@ class ServiceProcess:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
+    @property
+    def store_socket(self) -> str:
+        """The path of its embedded store's socket, as the process list has it."""
+        command = Path(f"/proc/{self.store_pid}/cmdline").read_bytes().decode()
+        found = re.search(r"unixsocket:(\S+)|(/\S*/store\.sock)", command.replace("\0", " "))
+        assert found, command
+        return found[1] or found[2]
+
     def signal(self, signum: signal.Signals) -> None:
         self._process.send_signal(signum)
 

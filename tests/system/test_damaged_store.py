@@ -1,7 +1,6 @@
 """The embedded store after a power failure, and after somebody tampered with its files."""
 
 import asyncio
-import logging
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -339,36 +339,31 @@ async def test_both_may_be_removed(tmp_path: Path) -> None:
             assert await ask(server, "GET", "key") == "1"
 
 
-async def test_a_full_store_is_warned_of_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """At 80 % of its limit, and again after it was below; at the limit the server refuses."""
-    server = EmbeddedServer(tmp_path, 20 * budgets.MIB)
-    await server.start()
-    try:
-        async with watched(server, []):
-            await write_mib(server, 16)
-            await wait_until(lambda: full_warnings(caplog))
-            await asyncio.sleep(0.2)
-            (warning,) = full_warnings(caplog)
-            assert warning.__dict__["limit"] == 20 * budgets.MIB
+async def test_a_store_that_is_nearly_full_is_warned_of(start: Start) -> None:
+    """At 80 % of the limit that is set; at the limit, health says why nothing more is taken."""
+    service = start(SESSION_DATA_MAX_MEMORY="20mb")
+    async with service.client() as client:
+        await create(client)
+        socket = Path(service.store_socket)
+        async with Redis(unix_socket_path=str(socket)) as redis:
+            for n in range(15):
+                await redis.set(f"{n}", "x" * budgets.MIB, ex=60)
+            await wait_until(lambda: "of its maxmemory of 20 MiB" in service.stderr)
             with pytest.raises(ResponseError, match="maxmemory"):
-                await write_mib(server, 30)
-            await ask(server, "FLUSHALL")
-            await asyncio.sleep(0.2)
-            await write_mib(server, 16)
-            await wait_until(lambda: len(full_warnings(caplog)) == 2)
-    finally:
-        await server.stop()
+                await fill_up(redis)
+
+        async def reasons() -> list[str]:
+            async with client.get(f"{SESSIONS}/health") as answer:
+                found: list[str] = (await answer.json()).get("reasons", [])
+                return found
+
+        await wait_until(reasons)
+        assert "the store is full (maxmemory is 20 MiB)" in (await reasons())[0]
 
 
-async def write_mib(server: EmbeddedServer, count: int) -> None:
-    for n in range(count):
-        await ask(server, "SET", f"key {n}", "x" * budgets.MIB)
-
-
-def full_warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [each for each in caplog.records if "nearly full" in each.getMessage()]
+async def fill_up(redis: Redis) -> None:
+    for n in range(10_000):
+        await redis.set(f"more {n}", "x" * 1000, ex=60)
 
 
 async def test_the_default_limit_is_half_of_the_memory(tmp_path: Path) -> None:
