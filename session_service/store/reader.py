@@ -11,7 +11,7 @@ worth). The cursors of a reader that starts there are found by its first reading
 """
 
 import asyncio
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,33 +102,38 @@ class Reader:
         if self._calls is None:
             self._calls = self._outbox.read_calls(tuple(self.cursors))
         cursors = self.cursors
-        asked = {shard for shard, cursor in cursors.items() if cursor.is_wanted}
+        asked = [shard for shard, cursor in cursors.items() if cursor.is_wanted]
         went_back = True
         while went_back:  # which positions are doubtful is known to the next reply
             sent = asyncio.get_running_loop().time()
             replies = await self._calls.run(self._arguments, _Reply.of)
-            backwards = [self._outbox.watch(r.found, r.clock, sent) for r in replies]
+            backwards = [self._outbox.watch(r.pasts, r.clock, sent) for r in replies]
             went_back = any(backwards)
             await self._outbox.settle()
+        answered = ChainMap(*(reply.pasts for reply in replies))
         clocks = [reply.clock for reply in replies]
         is_lost, unfounded = False, []
         for reply in replies:
-            for shard, found in reply.found.items():
-                asked.discard(shard)
-                cursor = cursors[shard]
+            now = EventId.before(reply.clock)
+            for shard, past in reply.pasts.items():
+                cursor, told = cursors[shard], reply.told.get(shard)
+                if told is None and cursor.stays(past, now):
+                    continue
                 if cursor.is_away:  # others went on meanwhile, and gave out positions
                     self._outbox.doubt((shard,), Doubt(cursor.known.ms, reply.clock))
-                if found.past is None:
+                if past is None:
                     unfounded.append(shard)
+                self._outbox.saw(shard, past, reply.clock)
+                found = _Found(past, *(told or ()))
                 if cursor.is_lost(found, min(clocks), max(clocks)):
                     cursor.start_from_now()
                     self._lost.add(shard)
                     is_lost = True
                 else:
-                    cursor.receive(found, reply.clock)
-                self._outbox.saw(shard, found.past, reply.clock)
-        for shard in asked:  # it cannot be read for now; the others are not held up
-            cursors[shard].is_away = True
+                    cursor.receive(found, now)
+        for shard in asked:
+            if shard not in answered:  # it cannot be read for now; the others are not held up
+                cursors[shard].is_away = True
         if unfounded:
             await self._outbox.begin(unfounded)
         await self._outbox.settle()
@@ -201,20 +206,20 @@ class _Reply(NamedTuple):
     """A reply of lua/read.lua."""
 
     clock: int
-    found: dict[str, _Found]
+    pasts: dict[str, Past | None]  # of the shards that were asked
+    told: dict[str, tuple[bytes, bytes, Sequence[Any]]]  # flags, the last entry before, entries
 
     @classmethod
     def of(cls, shards: Sequence[str], reply: Any) -> "_Reply":
         clock, pasts, *told = reply
         found = {
-            shard: _Found(Past.parse(past))
+            shard: Past.parse(past)
             for shard, past in zip(shards, pasts.split(b","), strict=True)
             if past != _NOT_ASKED
         }
-        for number, flags, last, entries in zip(*(told[n::4] for n in range(4)), strict=True):
-            shard = shards[number]
-            found[shard] = _Found(found[shard].past, flags, last, entries)
-        return cls(clock, found)
+        names = [shards[number] for number in told[::4]]
+        entries = zip(told[1::4], told[2::4], told[3::4], strict=True)
+        return cls(clock, found, dict(zip(names, entries, strict=True)))
 
 
 class _Cursor:
@@ -236,7 +241,7 @@ class _Cursor:
     def __init__(self, shard: str, after: EventId | None, past: Past | None) -> None:
         self._shard = shard
         self._ahead: deque[_Entry] = deque()
-        self._clock = 0  # of the last reply
+        self._clock = EventId.before(0)  # of the last reply
         self._resumed = after  # a position that a client names, until it is known what it is worth
         self._past = None if after is None else past
         self.is_away = False  # whether it could not be read the last time
@@ -261,6 +266,16 @@ class _Cursor:
         """Whether it is known that there is more to give out."""
         return not self.is_away and (self.is_cut or not self.is_wanted)
 
+    def stays(self, past: Past | None, now: EventId) -> bool:
+        """Whether nothing has happened, as in most readings; takes that all before now was read."""
+        if past is not self._past or past is None or self.is_away or now < self._clock:
+            return False
+        if self._resumed is not None or self.start[:1] in b"?$":
+            return False
+        self._clock, self.is_cut = now, False
+        self.known = max(self.known, now)
+        return True
+
     def is_lost(self, found: _Found, earliest: int, latest: int) -> bool:
         """Whether events are missing between the cursor and what was found."""
         past, known = found.past, self._past
@@ -279,25 +294,26 @@ class _Cursor:
         is_trimmed = is_missing or (known is not None and past.gone != known.gone)
         return is_trimmed and past.gone > first_ms(self.known, self._shard)
 
-    def receive(self, found: _Found, clock: int) -> None:
-        """Take what was found."""
-        if clock < self._clock:
-            self._go_back(clock)
-        self._clock, self._past, self._resumed = clock, found.past, None
+    def receive(self, found: _Found, now: EventId) -> None:
+        """Take what was found; ``now`` is the position of the clock."""
+        if now < self._clock:
+            self._go_back(now)
+        self._clock, self._past, self._resumed = now, found.past, None
+        latest = EventId(now.ms + 1, self._shard, LAST_NUMBER)
         if self.start[:1] in b"?$":
             self._go_behind(_position(found.last, self._shard) if found.last else None)
         elif b"missing" in found.flags:
             self.start = b">" + self.start[1:]
         for entry_id, fields in found.entries:
             position = _position(entry_id, self._shard)
-            order = position if position.ms <= clock else EventId(clock, self._shard, LAST_NUMBER)
+            order = min(position, latest)
             if self._ahead:
                 order = max(order, self._ahead[-1].order)
             self._ahead.append(_Entry(order, position, fields[1] if len(fields) == 2 else b""))
             self.start = b"=" + entry_id
         self.is_cut = b"more" in found.flags
         if not self.is_cut:
-            self.known = max(self.known, EventId.before(clock))
+            self.known = max(self.known, now)
         if self._ahead:
             self.known = max(self.known, self._ahead[-1].order)
 
@@ -322,11 +338,11 @@ class _Cursor:
         self.given_out = last or EventId(0, self._shard, 0)
         self.start = b"=%d-%d" % (last.ms, last.number) if last else _FROM_BEGINNING
 
-    def _go_back(self, clock: int) -> None:
+    def _go_back(self, now: EventId) -> None:
         """Follow a clock that went back: nothing that is ahead need wait until it has caught up."""
-        latest = EventId(clock, self._shard, LAST_NUMBER)
+        latest = EventId(now.ms + 1, self._shard, LAST_NUMBER)
         self._ahead = deque(e._replace(order=min(e.order, latest)) for e in self._ahead)
-        self.known = EventId.before(clock)
+        self.known = now
 
 
 def _position(entry_id: bytes, shard: str) -> EventId:

@@ -38,6 +38,7 @@ OFTEN = {
     "clock-back-2": 1,
     "clock-back-25": 1,
     "clock-back-300": 1,
+    "clock-replica-25": 1,
     "flushed": 1,
     "swapped": 1,
     "started-empty": 1,

@@ -66,6 +66,10 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
         f"clock-back-{seconds}": (10, partial(followers.clock_back, seconds=seconds))
         for seconds in (2, 25, 300)
     },
+    **{
+        f"clock-replica-{seconds}": (10, partial(followers.replica_behind, seconds=seconds))
+        for seconds in (2, 25)
+    },
     "flushed": (10, followers.flushed),
     "swapped": (10, followers.swapped),
     "started-empty": (10, followers.started_empty),

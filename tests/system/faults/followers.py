@@ -7,9 +7,10 @@ on another, brings every event that followed, or a ``reset``.
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from aiohttp import ClientSession
@@ -18,9 +19,11 @@ from tests.api import SESSIONS
 from tests.sse import EVENTS, Source, follow
 from tests.system.faults.clocks import SettableClock
 from tests.system.faults.fleet import Fleet, fleet
-from tests.system.faults.stores import OneServer, one_server
+from tests.system.faults.stores import OneServer, SentinelGroup, Store, one_server, sentinel_group
 from tests.system.faults.trials import Row, now
 from tests.waiting import wait_until
+
+S = TypeVar("S", bound=Store)
 
 _SECONDS = 15.0  # for events or a reset to come; they take tenths of a second
 _CREATED = 20  # sessions, in as many shards about
@@ -28,8 +31,7 @@ _CREATED = 20  # sessions, in as many shards about
 _ALL = ("open", "an event", "a position")  # streams that are reset if the data is another
 _SEEN = ("open", "an event")  # those that have seen what an older copy does not have
 
-# Does something to the store, and returns when it serves again.
-StoreFault = Callable[[OneServer], Awaitable[object]]
+StoreFault = Callable[[S], Awaitable[object]]  # does something, and returns when it serves again
 
 
 class Follower:
@@ -105,15 +107,14 @@ class Followers:
         self.resets += follower.resets
         await follower.close()
 
-    async def go_through(
-        self, store: OneServer, fault: StoreFault, reset: Sequence[str] = ()
-    ) -> None:
+    async def go_through(self, store: S, fault: StoreFault[S], reset: Sequence[str] = ()) -> None:
         """Have streams open, and resume others, before and after a fault.
 
         ``reset`` are those to which a fault is due to be told: ``open``, or what is resumed from.
         """
         await self.create()
-        store.node.back_up()
+        if isinstance(store, OneServer):
+            store.node.back_up()
         opened = [await self.follow(f"open on {self._names[n]}", client=n) for n in (0, 1)]
         leaving = await self.follow("leaving")
         later = await self.create()
@@ -140,7 +141,7 @@ class Followers:
 
 
 @asynccontextmanager
-async def followers(store: OneServer) -> AsyncIterator[Followers]:
+async def followers(store: Store) -> AsyncIterator[Followers]:
     """Two nodes on a store, and clients of them."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
@@ -154,22 +155,22 @@ async def followers(store: OneServer) -> AsyncIterator[Followers]:
 async def _row(
     repeats: int,
     what: str,
-    fault: StoreFault,
+    fault: StoreFault[S],
+    start: Callable[[Path], AbstractAsyncContextManager[S]],
     reset: Sequence[str] = (),
-    clock: SettableClock | None = None,
 ) -> Row:
     problems: list[str] = []
     told = resets = 0
     for n in range(repeats):
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            async with one_server(Path(folder), clock=clock) as store, followers(store) as all_of:
+            async with start(Path(folder)) as store, followers(store) as all_of:
                 await all_of.go_through(store, fault, reset)
                 problems += [f"repeat {n + 1}: {problem}" for problem in all_of.problems]
                 told, resets = told + all_of.told, resets + all_of.resets
     return Row(
         f"streams while {what}",
         repeats,
-        f"{told:,} events told, {resets:,} resets, {len(problems)} streams with a silent gap",
+        f"{told:,} events told, {resets:,} resets, {len(problems)} problems",
         "open and resumed streams, on two nodes: every event or a reset",
         problems,
     )
@@ -183,14 +184,32 @@ async def clock_back(repeats: int, seconds: float) -> Row:
         async def set_back(store: OneServer) -> None:
             await clock.step(store.node, -seconds)
 
-        return await _row(
-            repeats, f"the store's clock goes back by {seconds:g} s", set_back, clock=clock
-        )
+        what = f"the store's clock goes back by {seconds:g} s"
+        return await _row(repeats, what, set_back, partial(one_server, clock=clock))
+
+
+async def replica_behind(repeats: int, seconds: float) -> Row:
+    """The master is killed, and the clock of the replica that takes its place is behind."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        clock = SettableClock(Path(folder))
+        clock.set(-seconds)
+
+        async def lose_master(store: SentinelGroup) -> None:
+            master = await store.master()
+            master.kill()
+            await wait_until(partial(store.is_replaced, master), _SECONDS, every=0.05)
+
+        what = f"a replica is promoted whose clock is {seconds:g} s behind"
+        return await _row(repeats, what, lose_master, partial(sentinel_group, replica_clock=clock))
+
+
+async def _flush(store: OneServer) -> None:
+    await store.node.do("FLUSHALL")
 
 
 async def flushed(repeats: int) -> Row:
     """All data is removed."""
-    return await _row(repeats, "FLUSHALL", lambda store: store.node.do("FLUSHALL"), _ALL)
+    return await _row(repeats, "FLUSHALL", _flush, one_server, _ALL)
 
 
 async def swapped(repeats: int) -> Row:
@@ -201,7 +220,7 @@ async def swapped(repeats: int) -> Row:
         await asyncio.sleep(1)  # for the nodes to begin the new one
         await store.node.do("SWAPDB", 0, 1)
 
-    return await _row(repeats, "SWAPDB, twice", swap, _ALL)
+    return await _row(repeats, "SWAPDB, twice", swap, one_server, _ALL)
 
 
 async def started_empty(repeats: int) -> Row:
@@ -212,7 +231,7 @@ async def started_empty(repeats: int) -> Row:
         store.node.forget()
         await store.node.start()
 
-    return await _row(repeats, "the store starts again with no data", start_empty, _ALL)
+    return await _row(repeats, "the store starts again with no data", start_empty, one_server, _ALL)
 
 
 async def started_old(repeats: int) -> Row:
@@ -223,4 +242,6 @@ async def started_old(repeats: int) -> Row:
         store.node.forget(keep_copy=True)
         await store.node.start()
 
-    return await _row(repeats, "the store starts again with an older copy", start_old, _SEEN)
+    return await _row(
+        repeats, "the store starts again with an older copy", start_old, one_server, _SEEN
+    )

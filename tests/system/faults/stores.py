@@ -294,10 +294,12 @@ async def sentinel_group(
     network: Network | None = None,
     password: str = "",
     sentinel_password: str = "",
+    replica_clock: SettableClock | None = None,
 ) -> AsyncIterator[SentinelGroup]:
     """A Sentinel group; ``settings`` are lines for the servers' files.
 
-    The servers' password and that of the sentinels are asked for where they are not empty.
+    The servers' password and that of the sentinels are asked for where they are not empty. The
+    replicas take ``replica_clock`` for the time.
     """
     common = (
         "appendonly yes",
@@ -307,6 +309,8 @@ async def sentinel_group(
         *settings,
     )
     nodes = [StoreNode(folder / f"server-{n}", *common, password=password) for n in range(3)]
+    for replica in nodes[1:]:
+        replica.environment = replica_clock.environment if replica_clock is not None else {}
     if network is not None:
         for node in nodes:
             await node.join(network, "replica-announce")
