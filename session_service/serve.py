@@ -150,7 +150,8 @@ async def _serve_here(
     webhooks = Webhooks(calls, keys, settings.webhooks, quarantine)
     deadlines = Deadlines(calls, keys, retention_ms, history_ms, quarantine)
     consumer = Consumer(calls, keys, quarantine=quarantine)
-    background.run(DataSets(calls, keys).watch_forever(quarantine))
+    monitor.data_sets = data_sets = DataSets(calls, keys)
+    background.run(data_sets.watch_forever(quarantine))
     background.run(sweep_forever(deadlines, outbox, settings.events, quarantine))
     background.run(deliver_forever(webhooks, consumer))
     service = Service(

@@ -61,6 +61,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     persistence: str  # append-only file, snapshots, none, or unknown
     used_memory: int  # bytes that count towards the limit, of the fullest master
     max_memory: int  # bytes, of the same; 0: no limit
+    epoch: str  # of the data set, which a store that lost its data has another one of; or empty
     missing: tuple[str, ...]  # commands that the user may not run, e.g. XGROUP CREATE
     warnings: tuple[str, ...]  # what puts sessions at risk, a sentence each
     failing: tuple[str, ...]  # what the store cannot do at the moment, a sentence each
@@ -140,7 +141,7 @@ def command_named(text: str) -> str:
 
 
 def inspect(
-    readings: Mapping[str, Reading], kind: str, missing: tuple[str, ...] = ()
+    readings: Mapping[str, Reading], kind: str, missing: tuple[str, ...] = (), epoch: str = ""
 ) -> Inspection:
     """Make one value of what all masters say; ``kind`` is that of the store's URL."""
     masters = list(readings.values())
@@ -155,6 +156,7 @@ def inspect(
         persistence=_persistence(masters[0]),
         used_memory=_counted(fullest),
         max_memory=fullest.number("maxmemory"),
+        epoch=epoch,
         missing=missing,
         warnings=tuple(dict.fromkeys(risk for master in masters for risk in _risks(master))),
         failing=tuple(dict.fromkeys(what for master in masters for what in _failing(master))),

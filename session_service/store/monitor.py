@@ -14,7 +14,8 @@ from session_service.domain.budgets import (
     STORE_READING_SECONDS,
     STORE_REFUSED_SECONDS,
 )
-from session_service.domain.errors import StoreUnavailable
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable
+from session_service.store.dataset import DataSets
 from session_service.store.inspection import (
     Inspection,
     Reading,
@@ -57,6 +58,7 @@ class StoreMonitor:
         self, pipeline: Pipeline, keys: Keys, store: StoreUrl, write_ack: str = "none"
     ) -> None:
         self.latest: Inspection | None = None
+        self.data_sets: DataSets | None = None  # read at each connection, once it is set
         self.problem = ""
         self.evicted_keys = 0
         self.clock_step = 0.0
@@ -132,6 +134,9 @@ class StoreMonitor:
         readings = await read(self._pipeline, all_facts=True)
         missing += tuple(command for each in readings.values() for command in each.missing)
         self._permit(tuple(dict.fromkeys(missing)))
+        if self.data_sets is not None:
+            with suppress(RecordUnreadable):  # whoever watches it reports that
+                await self.data_sets.read()
         self._take(readings)
 
     def _permit(self, missing: tuple[str, ...]) -> None:
@@ -164,7 +169,9 @@ class StoreMonitor:
     def _take(self, readings: dict[str, Reading]) -> None:
         """Take over new readings, and log what has happened since the last ones."""
         before, self._readings = self._readings, readings
-        found = inspect(readings, self._store.kind, self._missing)
+        data_set = self.data_sets.current if self.data_sets else None
+        epoch = data_set.epoch if data_set else ""
+        found = inspect(readings, self._store.kind, self._missing, epoch)
         for name, reading in readings.items():
             if name in before:
                 self._compare(before[name], reading, found.policy)
@@ -206,6 +213,8 @@ class StoreMonitor:
     async def _note_absence(self, reason: str) -> None:
         if command := command_named(reason):  # of those that make a connection
             self._permit((command,))
+        elif "DB index is out of range" in reason:
+            self.problem = "REDIS_URL names a database that the store does not have"
         elif self.latest is None:  # else the connections log it
             if not self._is_away:
                 log.warning("store cannot be reached yet", extra={"reason": reason})

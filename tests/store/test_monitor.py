@@ -17,6 +17,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.connection import connect, pipeline
+from session_service.store.dataset import DataSets
 from session_service.store.keys import Keys
 from session_service.store.monitor import StoreMonitor
 from session_service.store.repository import SessionRepository
@@ -174,6 +175,25 @@ async def test_a_store_that_comes_late_is_inspected(caplog: pytest.LogCaptureFix
 
 def has_policy(monitor: StoreMonitor, policy: str) -> bool:
     return monitor.latest is not None and monitor.latest.policy == policy
+
+
+async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
+    """A store that came back without its data has another one."""
+    port = free_port()
+    calls = pipeline(f"redis://127.0.0.1:{port}", connect(f"redis://127.0.0.1:{port}", 1), 1)
+    monitor = StoreMonitor(calls, KEYS, read_url(f"redis://127.0.0.1:{port}"))
+    monitor.data_sets = DataSets(calls, KEYS)
+    seen = set[str]()
+    for number in (1, 2):
+        with store_server(valkey_binary(), "--port", str(port)):
+
+            async def is_read(number: int = number) -> bool:
+                await monitor.look()
+                seen.update([monitor.latest.epoch] if monitor.latest else [])
+                return len(seen) == number
+
+            await wait_until(is_read)
+    await calls.close()
 
 
 @pytest.mark.parametrize("seconds", [-25.0, 300.0])

@@ -122,6 +122,15 @@ class TestAnotherKind:
                 )
 
 
+async def test_a_database_that_the_store_does_not_have(tmp_path: Path) -> None:
+    """It would otherwise be waited for without an end."""
+    async with node(tmp_path) as server:
+        done = run(tmp_path, "serve", REDIS_URL=f"redis://{server.name}/99")
+    assert done.returncode == 1
+    assert "REDIS_URL names a database that the store does not have" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 class TestAClusterThatIsNotThere:
     """It is waited for, and requests are answered 503 meanwhile."""
 

@@ -44,15 +44,17 @@ local tried = {
   {'ZREMRANGEBYRANK', PROBE, 0, 0},
   {'ZREVRANGEBYSCORE', PROBE, 0, 0},
   {'ZSCORE', PROBE, 'm'},
-  -- HSETNX would make a hash of nothing, but not of a string.
-  {'SET', PROBE, '', 'NX', 'PX', 1000},
+  -- These would make a key of nothing, but not of a text.
+  {'SET', PROBE, 'x', 'NX', 'PX', 1000},
   {'HSETNX', PROBE, 'f', 'v'},
+  {'INCR', PROBE},
   {'UNLINK', PROBE},
 }
 
+local needs_text = {HSETNX = true, INCR = true}
 local missing = {}
 for _, words in ipairs(tried) do
-  if not (words[1] == 'HSETNX' and missing[#missing] == 'SET') then
+  if not (needs_text[words[1]] and missing[#missing] == 'SET') then
     local reply = redis.pcall(unpack(words))
     -- "can't run this command or subcommand", "no permissions to run the 'get' command"
     if type(reply) == 'table' and reply.err and string.find(reply.err, ' run th[ie]') then
