@@ -27,6 +27,7 @@ from session_service.store.repository import SessionRepository
 from tests.model.model import ModelSession
 
 RETENTION = 50_000
+WHO = str(UUID(int=7))
 DURATIONS = st.integers(1, 100_000)
 HELLO = NewMessage("Hello", None, b"{}", None)
 
@@ -71,8 +72,7 @@ async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) ->
     calls, keys = pipeline("memory://", client, 5), Keys("rules")
     repository = SessionRepository(calls, keys, RETENTION)
     deadlines = Deadlines(calls, keys, RETENTION)
-    who = str(UUID(int=7))
-    created = await repository.create(NewSession(who, who, config, b"{}"))
+    created = await repository.create(NewSession(WHO, WHO, config, b"{}"))
     model = ModelSession(
         created=clock.ms,
         timeout=config.timeout_ms,
@@ -151,3 +151,26 @@ async def compare_counts(
         assert page.counts.near_expiration == session.is_near_expiration
         history = await repository.history(created.id, limit=100)
         assert [message.created_at for message in history.messages] == model.messages[::-1]
+
+
+def test_an_expiry_is_told_a_week_late() -> None:
+    """If no node ran for almost seven days after the retention, the event still comes."""
+    clock = Clock()
+    with clock.installed():
+        asyncio.run(expired_late(clock, 7 * 24 * 3_600_000 - 1000))
+
+
+async def expired_late(clock: Clock, late: int) -> None:
+    client = connect("memory://", 5)
+    await client.flushall()
+    calls, keys = pipeline("memory://", client, 5), Keys("late")
+    repository = SessionRepository(calls, keys, RETENTION)
+    config = TimeoutConfig(30_000, True, 60_000, 1000)
+    created = await repository.create(NewSession(WHO, WHO, config, b"{}"))
+    await repository.send(created.id, HELLO)
+    clock.ms = created.expires_at + RETENTION + late
+    assert await outcome(repository.get(created.id)) == "missing"
+    acted = await Deadlines(calls, keys, RETENTION).sweep()
+    assert (acted.expired, acted.repaired) == (1, 0)
+    assert await client.keys("*:msg:*") == []
+    await client.aclose()

@@ -10,8 +10,11 @@ from session_service.domain.errors import SessionExpired, SessionNotFound
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
+from session_service.store import scripts
 from session_service.store.deadlines import Deadlines
+from session_service.store.pipeline import Pipeline
 from session_service.store.repository import SessionRepository
+from tests.conftest import KEYS
 from tests.waiting import wait_until
 
 HOUR = 3_600_000
@@ -120,6 +123,23 @@ async def test_a_session_that_vanished_leaves_the_listings(
     assert {each.id for each in page.sessions} == {each.id for each in others}
     assert (page.total, page.counts.active) == (300, 300)
     assert await redis.keys("*:msg:*") == []
+
+
+async def test_a_repair_takes_nothing_that_exists(
+    repository: SessionRepository, calls: Pipeline
+) -> None:
+    """A session that is back when its entries are to be removed keeps them, and its messages."""
+    session = await repository.create(new())
+    await repository.send(session.id, HELLO)
+    after: bytes | None = b""
+    while after is not None:
+        keys = KEYS.of_shard(scripts.REPAIR.keys, session.id[:2])
+        removed, after = await calls.run(scripts.REPAIR, keys, ("0", "", after, 9, session.id))
+        assert removed == 0
+        after = after or None
+    assert (await repository.count()).active == 1
+    assert [each.id for each in (await repository.list_page(limit=9)).sessions] == [session.id]
+    assert len((await repository.history(session.id, limit=9)).messages) == 1
 
 
 async def test_messages_go_when_the_session_runs_out(
