@@ -32,7 +32,8 @@ _SEED_BYTES = 32  # as many again as one id takes
 class Once(Pipeline):
     """A pipeline for one request, each of whose scripts happens once and remembers its reply.
 
-    ``random`` gives bytes, as ``os.urandom`` does, but the same ones each time.
+    ``random`` gives bytes, as ``os.urandom`` does, but the same ones each time. ``name`` stands
+    before the numbers of the scripts, in the names of the keys that remember them.
     """
 
     def __init__(self, pipeline: Pipeline, keys: Keys, seed: bytes) -> None:
@@ -40,13 +41,13 @@ class Once(Pipeline):
         self.signals = pipeline.signals
         self._pipeline = pipeline
         self._keys = keys
-        self._name = seed[:_NAME_BYTES].hex()
+        self.name = seed[:_NAME_BYTES].hex()
         self._numbers = itertools.count()
         self.random = io.BytesIO(seed[_NAME_BYTES:]).read
 
     def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Run a script soon, or look up what it replied."""
-        name = f"{self._name}:{next(self._numbers)}"
+        name = f"{self.name}:{next(self._numbers)}"
         outcome = self._keys.and_more(keys, outcome=name, tails="", used="")
         remembered = self._pipeline.ask(script.remembering, outcome, arguments)
         return asyncio.get_running_loop().create_task(_read(remembered))

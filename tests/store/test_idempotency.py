@@ -10,12 +10,14 @@ from session_service.domain.budgets import KEYS_PER_SESSION
 from session_service.domain.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,
+    RecordUnreadable,
     SessionNotFound,
     TooManyKeys,
 )
 from session_service.store import idempotency, scripts
 from session_service.store.idempotency import Claim
 from session_service.store.repository import SessionRepository
+from tests.conftest import KEYS
 from tests.store.test_repository import HELLO, new
 from tests.waiting import wait_until
 
@@ -184,3 +186,22 @@ async def test_a_session_has_so_many_keys_a_day(repository: SessionRepository, r
 def test_the_scripts_know_the_bound() -> None:
     """It stands in the budgets and in Lua."""
     assert f"MOST = {KEYS_PER_SESSION} " in scripts.HEARTBEAT.remembering.source.decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("tails", None), ("used", None), ("outcome", None), ("used", "x"), ("outcome", "x")],
+)
+async def test_a_damaged_key_is_found_before_anything_is_done(
+    repository: SessionRepository, redis: Any, kind: str, value: str | None
+) -> None:
+    """Otherwise a repeat would do it again."""
+    session = await repository.create(new())
+    once = await repository.claims.once("key", "request")
+    of = f"{once.name}:0" if kind == "outcome" else session.id
+    key = KEYS.one(kind, session.id[:2], of).names()[0]
+    await (redis.rpush(key, "x") if value is None else redis.set(key, value))
+    await redis.expire(key, 60)
+    with pytest.raises(RecordUnreadable):
+        await repository.through(once).heartbeat(session.id)
+    assert (await repository.get(session.id)).renewal_count == 0

@@ -100,7 +100,7 @@ WRONG_TYPES = {
     "expire": "shard", "forget": "shard", "unreadable": "shard", "listing": "shard",
     "events": "shard", "trimmed": "", "claim": "", "outcome": "", "webhooks": "registry",
     "queue": "webhook", "bodies": "webhook", "due": "webhook", "leased": "webhook", "dead": "",
-    "state": "webhook", "meta": "meta", "probe": "",
+    "state": "webhook", "meta": "meta", "probe": "", "tails": "", "used": "",
 }  # fmt: skip
 
 POISONS = {
