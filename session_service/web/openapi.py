@@ -12,7 +12,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.answers import REQUEST_ID_HEADER
 from session_service.web.decoding import headers_of
-from session_service.web.errors import ANSWERS
+from session_service.web.errors import ANSWERS, RateLimited
 from session_service.web.handlers import create_session, end_session, get_sessions_health
 from session_service.web.requests import Attachment, describe
 from session_service.web.responses import Error, Unhealthy
@@ -204,10 +204,8 @@ def _responses(route: Route) -> dict[str, Any]:
             else answers[0].description,
             "content": _json(Unhealthy, Error) if is_health else _json(Error),
         }
-        if answers[0].headers:
-            response["headers"] = {
-                name: _header("Seconds after which to try again") for name, _ in answers[0].headers
-            }
+        if answers[0].headers or status == ANSWERS[RateLimited].status:
+            response["headers"] = {"Retry-After": _header("Seconds after which to try again")}
         responses[str(status)] = response
     return responses
 

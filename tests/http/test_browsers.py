@@ -19,6 +19,12 @@ Speak = Callable[..., Any]
 
 
 @pytest.fixture
+def store_url() -> str:
+    """The store at hand: none of this depends on it."""
+    return "memory://"
+
+
+@pytest.fixture
 def origins() -> tuple[str, ...]:
     """The listed origins; a test may override them."""
     return (LISTED,)

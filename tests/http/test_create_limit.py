@@ -18,6 +18,12 @@ PAGE = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
+def store_url() -> str:
+    """The store at hand: none of this depends on it."""
+    return "memory://"
+
+
+@pytest.fixture
 def limit() -> int:
     """How many sessions pages may create; a test may override it."""
     return 3

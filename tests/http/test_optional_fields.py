@@ -12,6 +12,12 @@ NO_TIMEOUTS = dict.fromkeys(
 )
 
 
+@pytest.fixture
+def store_url() -> str:
+    """The store at hand: none of this depends on it."""
+    return "memory://"
+
+
 async def test_null_is_absent_when_a_session_is_created(client: Client) -> None:
     """The session has the defaults."""
     plain = await create(client)

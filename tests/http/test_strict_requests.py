@@ -1,0 +1,275 @@
+"""What a request must declare and how it must be written: bodies, JSON, queries, whole values."""
+
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from tests.api import SESSIONS, Client, assert_error, create, spoken
+
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+IDS = f'"agentId": "{ID}", "userId": "{ID}"'
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def store_url() -> str:
+    """The store at hand: none of this depends on it."""
+    return "memory://"
+
+
+async def refused(client: Client, path: str, body: bytes, code: str) -> dict[str, str]:
+    """Post a body that is refused; the error."""
+    return await assert_error(await client.post(path, data=body, headers=JSON), 400, code)
+
+
+@pytest.mark.parametrize("path", [SESSIONS, f"{SESSIONS}/{ID}/messages", "/api/messaging/webhooks"])
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "text/json", "application/jsonx", "text/plain; application/json"]
+)
+async def test_a_body_that_is_not_declared_as_json_is_refused(
+    client: Client, path: str, kind: str | None
+) -> None:
+    """A page of another site can send such bodies without asking (no-cors): they get 415."""
+    body = f'{{{IDS}, "url": "https://hooks.example/", "content": "x"}}'
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    lines += [f"Content-Type: {kind}"] * (kind is not None)
+    answer = await spoken(client, "\r\n".join([*lines, "Connection: close", "", body]))
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b'"code":"UNSUPPORTED_MEDIA_TYPE"' in answer
+    assert await (await client.get("/api/messaging/webhooks")).json() == {"webhooks": []}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json", "Application/JSON;charset=utf-8", "application/vnd.sessions+json"],
+)
+async def test_json_may_be_declared_in_several_ways(client: Client, kind: str) -> None:
+    """In any case, with parameters, and as a type that is built on JSON."""
+    headers = {"Content-Type": kind}
+    answer = await client.post(SESSIONS, data=f"{{{IDS}}}", headers=headers)
+    assert answer.status == 201
+
+
+async def test_a_request_without_a_body_declares_nothing(client: Client) -> None:
+    """A renewal needs no content type; if a body is missing, the error says so."""
+    session = await create(client)
+    answer = await client.post(f"{SESSIONS}/{session['sessionId']}/renew")
+    assert answer.status == 200
+    await assert_error(await client.post(SESSIONS), 400, "INVALID_JSON")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "x-unknown", "identity, gzip", "GZIP"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/healthz"),
+        ("POST", SESSIONS),
+        ("POST", f"{SESSIONS}/{ID}/renew"),
+        ("POST", "/socket.io/?EIO=4&transport=polling&sid=x"),
+        ("GET", "/nothing"),
+        ("GET", "/api/messaging/events"),
+    ],
+)
+async def test_a_compressed_body_is_refused(
+    client: Client, method: str, path: str, coding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """415 that says what is taken, without a look at the body, on every route."""
+    body = zlib.compress(b"0" * 2**20) if coding == "deflate" else b"no such thing"
+    headers = {**JSON, "Content-Encoding": coding, "Transfer-Encoding": "chunked"}
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = [f"{method} {path} HTTP/1.1", "Host: x", *map(": ".join, headers.items())]
+    answer = await spoken(client, "\r\n".join([*head, "Connection: close", "", ""]), chunked)
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b"Accept-Encoding: identity\r\n" in answer
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_identity_is_no_compression(client: Client) -> None:
+    """The coding that changes nothing may be named."""
+    headers = {**JSON, "Content-Encoding": "identity"}
+    assert (await client.post(SESSIONS, data=f"{{{IDS}}}", headers=headers)).status == 201
+
+
+def nested(levels: int, *, objects: bool = False) -> str:
+    """JSON of so many levels."""
+    return '{"a":' * levels + "1" + "}" * levels if objects else "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("objects", [True, False])
+@pytest.mark.parametrize("field", ["metadata", "attachments", "unknown"])
+async def test_json_may_be_nested_64_levels_deep(
+    client: Client, field: str, *, objects: bool
+) -> None:
+    """The body itself is the first level; one more is refused wherever it is."""
+    url = f"{SESSIONS}/{(await create(client))['sessionId']}/messages"
+    around = {
+        "metadata": '{"a": %s}',
+        "attachments": '[{"type": "a", "url": "b", "c": %s}]',
+        "unknown": "[%s]",
+    }[field]
+    inner = 63 - around.replace("%s", "").count("[") - around.count("{")
+    for levels in (inner, inner + 1, 489, 5000):
+        body = f'{{"content": "x", "{field}": {around % nested(levels, objects=objects)}}}'.encode()
+        if levels == inner:
+            assert (await client.post(url, data=body, headers=JSON)).status == 201
+        else:
+            error = await refused(client, url, body, "INVALID_JSON")
+            assert "64 levels" in error["details"]
+
+
+@pytest.mark.parametrize("text", ["[" * 1000, '\\"' * 500 + "[" * 1000, "\\\\" + "{" * 1000])
+async def test_brackets_in_strings_are_no_levels(client: Client, text: str) -> None:
+    """Also behind quotes and backslashes that are escaped."""
+    session = await create(client)
+    body = f'{{"content": "{text}", "metadata": {{"{text}": "{text}"}}}}'
+    answer = await client.post(
+        f"{SESSIONS}/{session['sessionId']}/messages", data=body.encode(), headers=JSON
+    )
+    assert answer.status == 201
+    assert (await answer.json())["content"] == json.loads(f'"{text}"')
+
+
+@pytest.mark.parametrize(
+    ("text", "lone"),
+    [
+        ("a\\ud83d", "\\ud83d"),
+        ("\\udc00", "\\udc00"),
+        ("\\ud83dx\\udc00", "\\ud83d"),
+        ("\\ud83d\\ud83d\\ude00", "\\ud83d"),
+        ("\\ud83d\\ude00\\uDE01", "\\uDE01"),
+        ("\\\\\\ud83d", "\\ud83d"),
+    ],
+)
+async def test_half_a_surrogate_pair_is_named(client: Client, text: str, lone: str) -> None:
+    """In a value and in a name; the error shows the escape."""
+    for body in (f'{{"content": "{text}"}}', f'{{{IDS}, "metadata": {{"{text}": 1}}}}'):
+        error = await refused(client, SESSIONS, body.encode(), "INVALID_JSON")
+        assert error["details"].startswith(f"A string has {lone} without the other half")
+
+
+async def test_whole_surrogate_pairs_are_taken(client: Client) -> None:
+    """Escaped, they are one character; an escaped backslash begins no escape."""
+    session = await create(client)
+    answer = await client.post(
+        f"{SESSIONS}/{session['sessionId']}/messages",
+        data=b'{"content": "\\ud83d\\uDE00 \\\\ud83d"}',
+        headers=JSON,
+    )
+    assert (await answer.json())["content"] == "\U0001f600 \\ud83d"
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 4301, "[0, {}, -1E999]"])
+async def test_a_number_out_of_range_is_named(client: Client, number: str) -> None:
+    """The error is about the number, not about the size of what it is in."""
+    cases = {
+        "metadata": f'{{"content": "x", "metadata": {{"a": {number}}}}}',
+        "attachments[0]": f'{{"content": "x", "attachments": [{{"a": {number}}}]}}',
+    }
+    for field, body in cases.items():
+        error = await refused(
+            client, f"{SESSIONS}/{ID}/messages", body.encode(), "VALIDATION_ERROR"
+        )
+        assert error["message"].startswith(f"{field} has a number out of range")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("DELETE", f"{SESSIONS}?userId={ID}&userId={ID}", "userId"),
+        ("DELETE", f"{SESSIONS}?all=true&all=true", "all"),
+        ("DELETE", f"{SESSIONS}?all=true&all=false", "all"),
+        ("GET", f"{SESSIONS}?limit=5&limit=6", "limit"),
+        ("GET", f"{SESSIONS}?userId={ID}&limit=5&limit=5", "limit"),
+        ("GET", f"{SESSIONS}?x=1&x=2", "x"),
+        ("GET", f"{SESSIONS}/{ID}/messages?before=1&before=2", "before"),
+        ("GET", f"/api/messaging/events?type=created&userId={ID}&userId={ID}", "userId"),
+        ("GET", f"{SESSIONS}?%00=1&%00=2", "A parameter"),
+    ],
+)
+async def test_a_parameter_may_be_given_once(
+    client: Client, method: str, path: str, name: str
+) -> None:
+    """Which of two values is meant cannot be known; one that is ended cannot be brought back."""
+    session = await create(client)
+    error = await assert_error(await client.request(method, path), 400, "VALIDATION_ERROR")
+    assert error["message"] == f"{name} must not be given more than once"
+    assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status == 200
+
+
+async def test_a_list_may_be_given_in_parts(client: Client) -> None:
+    """The types of events are a list."""
+    answer = await client.get("/api/messaging/events?type=created&type=ended,expired")
+    assert answer.status == 200
+    answer.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (SESSIONS, {"userId": ID + "\n"}),
+        (SESSIONS, {"agentId": ID + "\n"}),
+        (SESSIONS, {"agentId": "\n" + ID}),
+        (f"{SESSIONS}/{ID}/messages", {"authorId": ID + "\n"}),
+        ("/api/messaging/webhooks", {"userId": ID + "\n"}),
+        ("/api/messaging/webhooks", {"url": "https://hooks.example/\n"}),
+        ("/api/messaging/webhooks", {"secret": "whsec_" + "A" * 32 + "\n"}),
+        ("/api/messaging/webhooks", {"types": ["created\n"]}),
+    ],
+)
+async def test_a_newline_at_the_end_is_part_of_a_value(
+    client: Client, path: str, fields: dict[str, Any]
+) -> None:
+    """So it is refused: ``$`` would match before it."""
+    whole = {"content": "x", "url": "https://hooks.example/"}
+    whole |= {"agentId": ID, "userId": ID} if path == SESSIONS else {}
+    error = await assert_error(
+        await client.post(path, json={**whole, **fields}), 400, "VALIDATION_ERROR"
+    )
+    assert error["message"].startswith(next(iter(fields)))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{SESSIONS}?userId={ID}%0A",
+        f"{SESSIONS}?agentId={ID}%0A",
+        f"{SESSIONS}?cursor=x%0A",
+        f"{SESSIONS}?limit=5%0A",
+        f"{SESSIONS}/{ID}/messages?before=5%0A",
+        f"{SESSIONS}/{ID}/messages?before=2026-01-15T10:30:45Z%0A",
+        "/api/messaging/events?type=created%0A",
+        "/api/messaging/events?lastEventId=1764000000000-3f-0%0A",
+    ],
+)
+async def test_so_it_is_in_a_query(client: Client, query: str) -> None:
+    """Of every parameter."""
+    await assert_error(await client.get(query), 400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"transport": "bogus"},
+        {"transport": 123},
+        {"transport": "sync"},
+        {"transport": ""},
+        {"transport": "HTTP"},
+        {"mode": "nonsense"},
+        {"mode": "http"},
+        {"mode": ["sync"]},
+    ],
+)
+async def test_an_unknown_transport_is_refused(client: Client, fields: dict[str, Any]) -> None:
+    """So is an unknown mode, its older name; the error lists the known ones."""
+    session = await create(client)
+    url = f"{SESSIONS}/{session['sessionId']}/messages"
+    (name,) = fields
+    answer = await client.post(url, json={"content": "x", **fields})
+    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    assert error["message"].startswith(f"{name} must be ")
+    assert "websocket" in error["message"]
+    known = {"transport": ("http", "sse", "websocket"), "mode": ("sync", "stream", "websocket")}
+    for value in (*known[name], None):
+        assert (await client.post(url, json={"content": "x", name: value})).status == 201
