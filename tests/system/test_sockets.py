@@ -175,6 +175,32 @@ async def test_a_stop_closes_sockets_so_that_they_come_back(
     assert (await socket.emit("join", {"roomId": session_id}))["success"]
 
 
+async def test_ten_thousand_handshakes_cost_next_to_nothing(start: Start, store_url: str) -> None:
+    """Of one client, on one connection: probes are answered meanwhile, and new clients let in."""
+    node = start(REDIS_URL=store_url)
+    port = node.port
+    before = memory_mb(node)
+    async with node.client() as flood, node.client() as client:
+        for n in range(10_000):
+            async with flood.get("/socket.io/?EIO=4&transport=polling") as answer:
+                assert answer.status == 200
+            if n % 1000 == 0:
+                async with client.get("/readyz") as answer:
+                    assert answer.status == 200
+        assert memory_mb(node) < before + 20
+        for path in ("/healthz", "/socket.io/?EIO=4&transport=polling"):
+            async with client.get(path) as answer:
+                assert answer.status == 200
+        url = f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
+        async with client.ws_connect(url) as websocket:
+            assert (await websocket.receive_str()).startswith("0")
+
+
+def memory_mb(node: ServiceProcess) -> int:
+    status = Path(f"/proc/{node.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+
 async def test_without_the_library_the_rest_is_served(
     start: Start, store_url: str, tmp_path: Path
 ) -> None:
