@@ -103,7 +103,7 @@ class TestTheHarness:
         more = """
         for _, key in ipairs(redis.call('KEYS', '*:id:*')) do
           local record = redis.call('GET', key)
-          local head, renewals, tail = string.match(record, '^(%d+ %d+ %d+ )(%d+)( .*)$')
+          local head, renewals, tail = string.match(record, '^(1 %d+ %d+ %d+ )(%d+)( .*)$')
           if head then redis.call('SET', key, head .. renewals + 1 .. tail, 'KEEPTTL') end
         end
         """

@@ -96,7 +96,8 @@ async def answer_body(reader: asyncio.StreamReader) -> bytes:
 
 async def test_a_bulk_end_that_died_is_taken_up(start: Start, store_url: str) -> None:
     """Killed in the middle, its key is in flight; without one, another call ends the rest."""
-    doomed, other = start(REDIS_URL=store_url), start(REDIS_URL=store_url)
+    settings = {"REDIS_URL": store_url, "SESSION_MAX_PER_USER": "0"}
+    doomed, other = start(**settings), start(**settings)
     who = parties()
     url = f"{SESSIONS}?userId={who['userId']}"
     async with other.client() as client, doomed.client() as killed:
