@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.02
 class Service:
     """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
-    Of requests in flight there are at most ``max_in_flight``; see ``is_full``. ``browsers`` says
+    ``admission`` takes ``max_in_flight`` requests at most. ``browsers`` says
     which pages may use the service, by default its own, and ``creations`` how many sessions these
     may create. ``peers`` are the other workers.
     """
@@ -61,10 +61,10 @@ class Service:
         return theirs
 
     async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
-        """Be not ready from now on; return when nothing more can be lost, or the time is over.
+        """Fail readiness, end streams and sockets, and wait up to ``seconds`` for requests.
 
-        Clients learn from their next answer that the connection is closed. One that is idle gets a
-        second for that: a request may be on its way. Streams of events and sockets end at once.
+        The next response on a connection tells its client that it closes. An idle connection has a
+        second for that: a request may be on its way.
         """
         self.draining = True
         self.feed.close()
