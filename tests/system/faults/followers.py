@@ -209,7 +209,7 @@ async def _flush(store: OneServer) -> None:
 
 async def flushed(repeats: int) -> Row:
     """All data is removed."""
-    return await _row(repeats, "FLUSHALL", _flush, one_server, _ALL)
+    return await _row(repeats, "all data is removed (FLUSHALL)", _flush, one_server, _ALL)
 
 
 async def swapped(repeats: int) -> Row:
@@ -220,7 +220,7 @@ async def swapped(repeats: int) -> Row:
         await asyncio.sleep(1)  # for the nodes to begin the new one
         await store.node.do("SWAPDB", 0, 1)
 
-    return await _row(repeats, "SWAPDB, twice", swap, one_server, _ALL)
+    return await _row(repeats, "databases are swapped, twice (SWAPDB)", swap, one_server, _ALL)
 
 
 async def started_empty(repeats: int) -> Row:
