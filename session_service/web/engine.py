@@ -7,20 +7,15 @@ when it connects. tests/unit/test_engine.py names every inner part of the librar
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
-from session_service.domain.budgets import (
-    HANDSHAKE_SECONDS,
-    HANDSHAKES,
-    SOCKET_PACKET_BYTES,
-    UNREAD_BYTES,
-)
+from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTES, UNREAD_BYTES
 from session_service.web.errors import Overloaded, SocketRefused
+from session_service.web.handshakes import Handshakes
 
 try:
     import socketio  # type: ignore[import-untyped]  # it has no types
@@ -198,7 +193,7 @@ class Engine:
         """Whether the packets that clients have not read take all the memory that they may."""
         return self._unread.bytes > UNREAD_BYTES
 
-    def has_gone(self, socket: str) -> None:
+    def release(self, socket: str) -> None:
         """Drop what a socket has not read, and end its poll, which would wait on."""
         connection = self._connection(socket)
         if connection is not None:
@@ -249,56 +244,6 @@ class Engine:
             closing = asyncio.create_task(_close(connection), name="socket closing")
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
-
-
-class Handshakes:
-    """The polling clients that were answered and have not connected yet, oldest first."""
-
-    def __init__(self, mark: Callable[[str], str] = str) -> None:
-        self._mark = mark
-        self._until: dict[str, float] = {}  # in the event loop's time
-        self._awaited: dict[str, asyncio.Event] = {}  # those that a request waits for
-
-    def __contains__(self, engine_id: str) -> bool:
-        self._forget()
-        return engine_id in self._until
-
-    def __len__(self) -> int:
-        self._forget()
-        return len(self._until)
-
-    def begin(self) -> str:
-        """Begin a handshake; returns its id."""
-        self._forget()
-        if len(self._until) >= HANDSHAKES:
-            self.end(next(iter(self._until)))
-        engine_id = self._mark(secrets.token_urlsafe(15))
-        self._until[engine_id] = asyncio.get_running_loop().time() + HANDSHAKE_SECONDS
-        return engine_id
-
-    def end(self, engine_id: str) -> bool:
-        """End a handshake; returns whether it was under way."""
-        awaited = self._awaited.pop(engine_id, None)
-        if awaited is not None:
-            awaited.set()
-        return self._until.pop(engine_id, None) is not None
-
-    async def over(self, engine_id: str) -> None:
-        """Wait until the client connects, or its time is over."""
-        try:
-            async with asyncio.timeout_at(self._until[engine_id]):
-                await self._awaited.setdefault(engine_id, asyncio.Event()).wait()
-        except TimeoutError:
-            self.end(engine_id)
-
-    def _forget(self) -> None:
-        """Forget those whose time is over."""
-        now = asyncio.get_running_loop().time()
-        while self._until:
-            engine_id, until = next(iter(self._until.items()))
-            if until > now:
-                break
-            self.end(engine_id)
 
 
 def _again(first: _Event, then: _Receive | None = None) -> _Receive:

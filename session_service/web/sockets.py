@@ -125,7 +125,7 @@ class Sockets:
 
     async def _disconnected(self, socket: str, *_: object) -> None:
         self._rooms.exit(socket)
-        self._engine.has_gone(socket)
+        self._engine.release(socket)
 
     async def _answered(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from session_service.web import engine, rooms
+from session_service.web import engine, handshakes, rooms
 from session_service.web.service import Service
 from session_service.web.socket_messages import names_of
 from tests.api import SESSIONS, Client, create
@@ -334,7 +334,7 @@ class TestHandshakes:
         self, client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """More than there may be, on one connection: a new client connects by either transport."""
-        monkeypatch.setattr(engine, "HANDSHAKES", 200)
+        monkeypatch.setattr(handshakes, "HANDSHAKES", 200)
         for _ in range(250):
             async with client.get(POLL) as answer:
                 assert answer.status == 200
@@ -345,7 +345,7 @@ class TestHandshakes:
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """After their time a poll that waits is refused, and so is one that comes to connect."""
-        monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.05)
+        monkeypatch.setattr(handshakes, "HANDSHAKE_SECONDS", 0.05)
         url = await handshake(client)
         async with client.get(url) as answer:  # waits for the handshake's end
             assert answer.status == 400
