@@ -97,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True):
             ),
             origins=reader.names(
                 "SESSION_CORS_ORIGINS",
-                r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+",
+                r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s,*?#@]+",
                 "* or origins such as https://app.example.org, separated by commas",
             ),
             create_limit=int(

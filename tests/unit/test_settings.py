@@ -66,6 +66,7 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_WEBHOOKS_MAX_QUEUED", "0", "a whole number, at least 1"),
         ("SESSION_CORS_ORIGINS", "a.example", "* or origins such as https://app.example.org"),
         ("SESSION_CORS_ORIGINS", "https://a.example/path", "separated by commas"),
+        ("SESSION_CORS_ORIGINS", "https://*.a.example", "* or origins such as"),
         ("ALLOWED_HOSTS", "https://a.example", "* or hosts such as sessions.example.org"),
         ("ALLOWED_HOSTS", "a.example:3000", "separated by commas"),
         ("WEB_CONCURRENCY", "0", "at least 1 and at most 64"),
