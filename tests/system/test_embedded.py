@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from session_service.store import embedded
-from session_service.store.embedded import EmbeddedServer, EmbeddedServerError
+from session_service.store.embedded import EmbeddedServer
+from session_service.store.program import EmbeddedServerError
 from tests.servers import valkey_binary
 from tests.system.processes import ROOT
 from tests.waiting import wait_until

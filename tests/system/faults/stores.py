@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from session_service.store.embedded import ALLOCATOR
+from session_service.store.program import ALLOCATOR
 from tests.servers import valkey_binary
 from tests.system.faults.clocks import SettableClock
 from tests.system.faults.network import CLIENTS, Network
