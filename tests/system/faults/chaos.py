@@ -26,6 +26,7 @@ from tests.system.faults import (
     floods,
     followers,
     loads,
+    poison,
     refusals,
     scenarios,
 )
@@ -62,6 +63,7 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
     },
     "evicted": (7, refusals.evicted),
     "denied": (18, refusals.denied),
+    "poisoned": (len(poison.POISONS), poison.poisoned),
     **{
         f"clock-back-{seconds}": (10, partial(followers.clock_back, seconds=seconds))
         for seconds in (2, 25, 300)
