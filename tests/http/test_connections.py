@@ -18,6 +18,7 @@ from tests.sse import EVENTS
 
 MOST = 4  # connections
 HELD = 3  # of them, by streams and sockets
+OF_A_SESSION = f"{SESSIONS}/3f2504e0-4f89-41d3-9a0c-0305e82c3301/events"
 POLL = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 UPGRADE = (
@@ -122,7 +123,7 @@ async def test_a_stream_is_told_to_come_back_when_all_connections_are_busy(
     assert b"\nretry: " in answer
 
 
-@pytest.mark.parametrize("path", [EVENTS, POLL, WEBSOCKET])
+@pytest.mark.parametrize("path", [EVENTS, OF_A_SESSION, POLL, WEBSOCKET])
 async def test_streams_and_sockets_leave_connections_for_requests(
     connect: Connect, path: str
 ) -> None:
@@ -134,7 +135,7 @@ async def test_streams_and_sockets_leave_connections_for_requests(
     refused = await connect()
     refused.send(UPGRADE % path.encode() if path == WEBSOCKET else GET % path.encode())
     head = await refused.reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 " if path == EVENTS else b"HTTP/1.1 503 ")
+    assert head.startswith(b"HTTP/1.1 200 " if "/events" in path else b"HTTP/1.1 503 ")
     assert (await (await connect()).get(SESSIONS))[0] == 200
     assert not raw.is_closed
 
