@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from session_service.web import engine, handshakes, rooms
@@ -237,17 +238,34 @@ async def test_an_id_in_upper_case_is_the_session(client: Client, connect: Conne
     assert await socket.emit("leave", {"channelId": upper}) == {"success": True, **names}
 
 
-async def test_metadata_as_deep_as_is_taken_is_broadcast(client: Client, connect: Connect) -> None:
-    """No message that was stored breaks the room."""
-    session, (socket,) = await joined(client, connect)
+def nested(levels: int) -> dict[str, Any]:
+    """Nest objects and arrays in turn."""
     deep: Any = 1
-    for _ in range(50):
-        deep = {"a": [deep]} if _ % 2 else {"a": deep}
+    for n in range(levels):
+        deep = [deep] if n % 2 else {"a": deep}
+    return {"a": deep}
+
+
+async def test_metadata_as_deep_as_is_taken_is_broadcast(client: Client, connect: Connect) -> None:
+    """Deeper metadata is refused, by HTTP and by the socket; no message breaks the room."""
+    session, (socket,) = await joined(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
-    status = (await client.post(url, json={"content": "Hi", "metadata": deep})).status
-    assert status in (201, 400)
-    assert (await client.post(url, json={"content": "Hi"})).status == 201
-    await wait_until(lambda: len(socket.of("messageBroadcast")) == (2 if status == 201 else 1))
+    for levels, status in ((60, 201), (100, 400), (489, 400), (5000, 400)):
+        body = {"content": "Hi", "metadata": nested(levels)}
+        text = msgspec.json.encode(body) if levels < 1000 else deep_text(levels)
+        answer = await client.post(url, data=text, headers={"Content-Type": "application/json"})
+        assert answer.status == status
+    assert (await socket.emit("message", sending(session, metadata=nested(60))))["success"]
+    refused = await socket.emit("message", sending(session, metadata=nested(200)))
+    assert refused["error"]["code"] in {"INVALID_JSON", "VALIDATION_ERROR"}
+    await wait_until(lambda: len(socket.of("messageBroadcast")) == 2)
+    assert [each["metadata"]["a"] for each in socket.of("messageBroadcast")] == [
+        nested(60)["a"]
+    ] * 2
+
+
+def deep_text(levels: int) -> bytes:
+    return b'{"content":"Hi","metadata":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}"
 
 
 async def test_a_room_reads_no_more_than_pages(
