@@ -1,0 +1,209 @@
+"""Reads values from an environment, and collects what is wrong with them.
+
+A secret is also taken from a file that a variable with ``_FILE`` at its end names, and is never
+repeated. Which variables there are is said in settings.py.
+"""
+
+import difflib
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from session_service.domain.addresses import EVERYWHERE, Network, read_networks
+from session_service.domain.timeouts import to_ms
+from session_service.domain.webhooks import WebhookPolicy, read_targets
+from session_service.store.url_options import StoreUrlError
+from session_service.store.urls import masked, read_url
+
+LOOPBACK = ("127.0.0.1", "::1")  # of these, a machine without IPv6 lacks the second
+
+# Variables of others that look like ours: a desktop's session manager, and those that Kubernetes
+# makes for a service, such as SESSION_SERVICE_HOST or SESSION_STORE_PORT_6379_TCP_ADDR.
+_FOREIGN = re.compile(r"SESSION_MANAGER|.*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+_NEAR = 0.85  # the likeness, of 1, from which a name outside of SESSION_* counts as misspelt
+_SHORT = 8  # names of fewer characters, e.g. HOST, are like too many others
+
+
+class Reader:
+    """Reads variables by name. ``problems`` has a line for each value that is not allowed.
+
+    A value that is not allowed reads as the default, so that all problems are found at once.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._names: set[str] = set()  # of all settings, as they are read
+        self.problems: list[str] = []
+
+    def _get(self, name: str) -> str:
+        self._names.add(name)
+        return self._environment.get(name, "").strip()
+
+    def secret(self, name: str) -> str:
+        """Return the value of a variable, or what the file has that ``{name}_FILE`` names."""
+        value, path = self._get(name), self._get(f"{name}_FILE")
+        if not path:
+            return value
+        problem = f"{name} must not be set beside it" if value else ""
+        if not problem:
+            try:
+                value = Path(path).read_text().strip()
+                problem = "" if value else "the file is empty"
+            except OSError as error:
+                problem = f"the file cannot be read: {error.strerror}"
+            except ValueError:  # not UTF-8
+                problem = "the file cannot be read: it is not text"
+        if problem:
+            shown = "***" if "://" in path or path[0] in "[{" else path[:80]  # the secret itself
+            self.problems.append(f"{name}_FILE={shown!r} is not allowed: {problem}")
+            return ""
+        return value
+
+    def unknown(self) -> tuple[str, ...]:
+        """Return a sentence for each variable that is probably a misspelt setting."""
+        found = []
+        for name in sorted(set(self._environment) - self._names):
+            ours = name.startswith("SESSION_")
+            if _FOREIGN.fullmatch(name) or not (ours or len(name) >= _SHORT):
+                continue
+            others = [n for n in self._names if n.startswith("SESSION_") == ours]
+            near = difflib.get_close_matches(name, others, 1, 0.6 if ours else _NEAR)
+            if ours or (near and near[0] not in self._environment):
+                hint = f"; did you mean {near[0]}?" if near else ""
+                found.append(f"{name} is set, and there is no such setting{hint}")
+        return tuple(found)
+
+    def text(
+        self, name: str, default: Any, is_valid: Callable[[str], Any] = bool, allowed: str = ""
+    ) -> Any:
+        """Read a text; ``allowed`` says what is, if it is not valid."""
+        value = self._get(name)
+        if not value:
+            return default
+        if not is_valid(value):
+            self._problem(name, value, allowed)
+            return default
+        return value
+
+    def store_url(self, name: str) -> str | None:
+        """Read the URL of a store, which may be a secret; None if it is not set."""
+        value = self.secret(name)
+        try:
+            return value if value and read_url(value) else None
+        except StoreUrlError as error:
+            self._problem(name, masked(value), str(error))
+            return None
+
+    def names(self, name: str, pattern: str, allowed: str) -> tuple[str, ...]:
+        """Read names separated by commas, or ``*`` for all."""
+        is_valid = re.compile(rf"\*|{pattern}(?:\s*,\s*{pattern})*").fullmatch
+        value = self.text(name, "", is_valid, allowed)
+        return tuple(each.strip() for each in value.split(",") if each)
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """Read where to listen, e.g. ``127.0.0.1, ::1``; loopback if it is not set."""
+        value = self.text(
+            name,
+            "",
+            lambda text: all(_is_host(host) for host in _hosts(text)),
+            "addresses such as 127.0.0.1 or ::, or names, separated by commas; PORT has the port",
+        )
+        return _hosts(value) or LOOPBACK
+
+    def size(self, name: str) -> int | None:
+        """Read a number of bytes, e.g. 512mb; None if it is not set."""
+        value = self.text(
+            name,
+            "",
+            re.compile(r"[0-9]{1,12}(kb|mb|gb)?", re.IGNORECASE).fullmatch,
+            "a number of bytes such as 536870912, 512mb or 2gb; 0 for no limit",
+        ).lower()
+        digits = value.rstrip("kmgb")
+        factor = 1024 ** (" kmg".index(value[-2]) if value.endswith("b") else 0)
+        return int(digits) * factor if digits else None
+
+    def needs(self, name: str, is_so: bool, allowed: str) -> None:
+        """Note a problem with a value that another setting rules out."""
+        if not is_so:
+            self._problem(name, self._get(name), allowed)
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """Read one of a few words, in lower case."""
+        value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
+        return str(value).lower()
+
+    def webhooks(self) -> WebhookPolicy:
+        """Read all settings of webhooks."""
+        name = "SESSION_WEBHOOKS"
+        targets, problems = read_targets(self.secret(name) or "[]")
+        # Without the values: they have secrets.
+        self.problems += [f"{name}{problem}" for problem in problems]
+        hours = self.number(f"{name}_RETRY_HOURS", 24, above=0, high=720)
+        return WebhookPolicy(
+            timeout_seconds=self.number(f"{name}_TIMEOUT_SECONDS", 15, 0.1, 60),
+            first_delay_ms=round(1000 * self.number(f"{name}_RETRY_SECONDS", 10, 0.01, 3600)),
+            retry_ms=to_ms(60 * hours),
+            max_queued=int(self.number(f"{name}_MAX_QUEUED", 100_000, 1, 10_000_000, whole=True)),
+            allowed_networks=self.networks(f"{name}_ALLOW_NETWORKS", f"{name}_ALLOW_PRIVATE"),
+            endpoints=targets,
+            is_paused=self.choice(f"{name}_PAUSED", "false", ("true", "false")) == "true",
+        )
+
+    def networks(self, name: str, name_for_all: str) -> tuple[Network, ...]:
+        """Read networks, or all if the other variable is true."""
+        value = self._get(name)
+        if self.choice(name_for_all, "false", ("true", "false")) == "true":
+            return EVERYWHERE
+        try:
+            return read_networks(value)
+        except ValueError:
+            self._problem(name, value, "networks such as 10.0.0.0/8, fd00::/8, parted by commas")
+            return ()
+
+    def number(
+        self,
+        name: str,
+        default: float,
+        low: float = -math.inf,
+        high: float = math.inf,
+        *,
+        above: float | None = None,
+        whole: bool = False,
+    ) -> float:
+        """Read a number from ``low`` to ``high``, or one that is greater than ``above``."""
+        value = self._get(name)
+        if not value:
+            return default
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        too_low = number <= above if above is not None else number < low
+        if not math.isfinite(number) or too_low or number > high or (whole and number % 1):
+            floor = f"above {above:g}" if above is not None else f"at least {low:.10g}"
+            ceiling = "" if high == math.inf else f" and at most {high:.10g}"
+            self._problem(name, value, f"a {'whole ' if whole else ''}number, {floor}{ceiling}")
+            return default
+        return number
+
+    def _problem(self, name: str, value: str, allowed: str) -> None:
+        value = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)  # a URL's password
+        self.problems.append(f"{name}={value[:80]!r} is not allowed: it must be {allowed}")
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = [host.strip() for host in text.split(",") if host]
+    return tuple(host[1:-1] if host[:1] + host[-1:] == "[]" else host for host in hosts)
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether this is an IP address, or can be a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        return all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels)
+    return True
