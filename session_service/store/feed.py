@@ -9,16 +9,15 @@ import asyncio
 import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
-from session_service.domain.budgets import AWAY_SECONDS, REPLAYS, REPLAYS_OF_CALLER
+from session_service.domain.budgets import AWAY_SECONDS
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import Event, EventFilter, EventId
 from session_service.store.availability import Availability
 from session_service.store.outbox import Outbox
 from session_service.store.reader import Batch, Reader
+from session_service.store.turns import Turns
 
 _INTERVAL_SECONDS = 0.1  # between looks for what is new
 _MILLISECOND = 0.001
@@ -39,28 +38,12 @@ class FellBehindError(Exception):
     """The subscriber did not take what it was given, and gets nothing more."""
 
 
-class _Turns:
-    """Who may catch up now: a few at a time, and fewer of one caller; the others wait."""
-
-    def __init__(self) -> None:
-        self._all = asyncio.Semaphore(REPLAYS)
-        self._of_callers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-
-    @asynccontextmanager
-    async def of(self, caller: str) -> AsyncIterator[None]:
-        own = self._of_callers.get(caller)
-        if own is None:
-            own = self._of_callers[caller] = asyncio.Semaphore(REPLAYS_OF_CALLER)
-        async with own, self._all:
-            yield
-
-
 class Feed:
     """Reads the outbox while somebody subscribes."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
-        self.turns = _Turns()
+        self.turns = Turns()
         self._subscriptions: set[Subscription] = set()
         # Those that have joined, by the session or the user they ask for, so that an event is shown
         # to few that do not want it; and how many of them want each shard.
