@@ -82,12 +82,9 @@ class App:
         for methods in self._tables():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
-        if Sockets.are_available():
-            sockets = Sockets(service, max_sockets)
-            for path in (PATH, PATH.removesuffix("/")):
-                self._without_id[path] = dict.fromkeys(("GET", "POST"), sockets.handle)
-        else:
-            logging.getLogger(__name__).info("no Socket.IO: python-socketio is not installed")
+        sockets = Sockets(service, max_sockets)
+        for path in (PATH, PATH.removesuffix("/")):
+            self._without_id[path] = dict.fromkeys(("GET", "POST"), sockets.handle)
         every = {"OPTIONS"}.union(*self._tables())
         for methods in self._tables():
             methods["OPTIONS"] = self._options({"OPTIONS", *methods})

@@ -12,17 +12,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import msgspec
+import socketio  # type: ignore[import-untyped]  # it has no types
 
 from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTES, UNREAD_BYTES
 from session_service.web.errors import Overloaded, SocketRefused
 from session_service.web.handshakes import Handshakes
 
-try:
-    import socketio  # type: ignore[import-untyped]  # it has no types
-except ModuleNotFoundError:
-    socketio = None
-
-is_installed = socketio is not None
 UNREADABLE = "unreadable"  # the event that stands for a packet that is not strict JSON
 UNKNOWN_SOCKET = (
     "The sid is of no socket that is open here. Behind a load balancer, a client that polls has to"

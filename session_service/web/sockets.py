@@ -1,7 +1,4 @@
-"""Socket.IO: clients join the rooms of sessions, send messages, and receive what happens.
-
-python-socketio is an extra; without it the rest of the service works.
-"""
+"""Socket.IO: clients join the rooms of sessions, send messages, and receive what happens."""
 
 import asyncio
 import logging
@@ -18,7 +15,7 @@ from session_service.domain.ids import new_message_id
 from session_service.domain.messages import Message
 from session_service.web.answers import Answer
 from session_service.web.decoding import RequestDecoder
-from session_service.web.engine import UNREADABLE, Engine, is_installed
+from session_service.web.engine import UNREADABLE, Engine
 from session_service.web.errors import (
     InternalError,
     InvalidJson,
@@ -81,11 +78,6 @@ class Sockets:
         }.items():
             server.on(name, partial(self._answered, handler))
         service.when_draining.append(self._stop)
-
-    @staticmethod
-    def are_available() -> bool:
-        """Tell whether python-socketio is installed."""
-        return is_installed
 
     async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer | Answer:
         """Take a request of one of the transports; raises ServiceError.
