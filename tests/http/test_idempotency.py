@@ -184,7 +184,9 @@ async def test_one_in_flight_is_a_conflict(client: Client) -> None:
 
 
 @pytest.mark.parametrize("keys", [[""], ["x" * 256], ["ü"], ["a\tb"], ["a", "b"]])
-@pytest.mark.parametrize("path", [SESSIONS, f"{SESSIONS}/{uuid4()}/renew"])
+@pytest.mark.parametrize(
+    "path", [SESSIONS, f"{SESSIONS}/3f000000-0000-4000-8000-000000000000/renew"]
+)
 async def test_a_bad_key_is_refused(client: Client, keys: list[str], path: str) -> None:
     """It is a 400 that names the header."""
     headers = [("Idempotency-Key", key) for key in keys]
