@@ -20,7 +20,7 @@ run: .venv/installed-run ## serve on $PORT (3000), keeping the data in ./data un
 	@exec .venv/bin/python -m session_service serve
 
 test: lint ## lint, check types, run the tests; PYTEST_ARGS goes to pytest
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 proof: .venv/installed-test ## run the long proofs, such as 100,000 interleavings of all scripts
 	.venv/bin/python -m pytest -m proof --timeout 1200 $(PYTEST_ARGS)

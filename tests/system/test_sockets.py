@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 from session_service.web.socket_messages import names_of
 from tests.api import SESSIONS
 from tests.system.npm import JS, installed
-from tests.system.processes import ROOT, ServiceProcess, Start
+from tests.system.processes import ServiceProcess, Start
 
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 
@@ -199,21 +199,6 @@ async def test_ten_thousand_handshakes_cost_next_to_nothing(start: Start, store_
 def memory_mb(node: ServiceProcess) -> int:
     status = Path(f"/proc/{node.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
-
-
-async def test_without_the_library_the_rest_is_served(
-    start: Start, store_url: str, tmp_path: Path
-) -> None:
-    """Its path is unknown, and one line says why."""
-    (tmp_path / "socketio.py").write_text("raise ModuleNotFoundError('as if not installed')")
-    node = start(REDIS_URL=store_url, PYTHONPATH=f"{tmp_path}:{ROOT}")
-    async with node.client() as client:
-        await create(client)
-        async with client.get("/socket.io/?EIO=4&transport=polling") as answer:
-            assert answer.status == 404
-            assert (await answer.json())["error"]["code"] == "NOT_FOUND"
-    said = [line["event"] for line in node.log if "python-socketio" in line["event"]]
-    assert said == ["no Socket.IO: python-socketio is not installed"]
 
 
 @pytest.mark.parametrize("transports", ["polling,websocket", "polling"])
