@@ -8,7 +8,6 @@ sessions of a user live in one shard. The other digits, but for UUID's version a
 import hashlib
 import os
 import re
-import uuid
 from collections.abc import Callable
 
 SHARDS: tuple[str, ...] = tuple(f"{n:02x}" for n in range(256))
@@ -49,5 +48,7 @@ def new_webhook_id() -> str:
 
 
 def new_message_id(random: Callable[[int], bytes] = os.urandom) -> str:
-    """Make a new message id."""
-    return str(uuid.UUID(bytes=random(16), version=4))
+    """Make a new message id: a UUID of version 4, e.g. 9b2f6c1e-4d07-4a58-8f13-60c2d5e7ab94."""
+    digits = random(16).hex()  # uuid.UUID takes three times as long
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[0:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"

@@ -51,14 +51,13 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
     Raises SessionExpired for what the sweep leaves, and RecordUnreadable.
     """
     try:
-        parts = record.decode().split(" ", 11)
-        created, active, renewed, renewals, timeout, duration, warning = map(int, parts[1:8])
-        auto, agent, user, metadata = parts[8:]
+        version, *numbers, auto, agent, user, metadata = record.decode().split(" ", 11)
+        created, active, renewed, renewals, timeout, duration, warning = map(int, numbers)
     except ValueError:
         found = _is_tombstone(record)
         raise SessionExpired(int(found[1])) if found else RecordUnreadable() from None
-    is_whole = metadata.startswith("{") and metadata.endswith("\n")
-    if parts[0] != "1" or not is_whole or max(created + duration, active) > LATEST:
+    is_whole = metadata[:1] == "{" and metadata[-1:] == "\n"
+    if version != "1" or not is_whole or created + duration > LATEST or active > LATEST:
         raise RecordUnreadable
     return Session(
         id=session_id,

@@ -77,6 +77,7 @@ class SessionRepository:
         self._limits = limits
         self._retention = retention_ms
         self._retention_ms = b"%d" % retention_ms
+        self._max_messages = b"%d" % limits.messages
         self._told_with_content = ("1",) if events.content else ()
         self._history_ms = (b"%d" % history_ms,) if history_ms else ()
         self._end, self._end_all = (
@@ -218,7 +219,7 @@ class SessionRepository:
             new.content,
             new.metadata,
             new.attachments or b"",
-            self._limits.messages,
+            self._max_messages,
             new.long_for(self._limits.reply_bytes),
             *self._told_with_content,
         )

@@ -22,7 +22,13 @@ from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
 from session_service.web.answers import REQUEST_ID_HEADER, Answer
 from session_service.web.browsers import ORIGIN
-from session_service.web.decoding import RequestDecoder, check_codings, read_body
+from session_service.web.decoding import (
+    CONTENT_ENCODING,
+    TRANSFER_ENCODING,
+    RequestDecoder,
+    check_codings,
+    read_body,
+)
 from session_service.web.errors import (
     CodingNotSupported,
     ExpectationFailed,
@@ -109,7 +115,7 @@ class App:
             self._browsers.admit(method, headers)
             if request.version.major != 1:
                 raise HttpVersionNotSupported
-            if request.body_exists:
+            if CONTENT_ENCODING in headers or TRANSFER_ENCODING in headers:
                 check_codings(headers)
             path = request.rel_url.raw_path
             # Probes are answered always, and preflights: they cost nothing.

@@ -68,7 +68,7 @@ class BrowserPolicy:
                 f"The Host header is {_shown(host)}. Allowed: localhost, an IP address, a name"
                 " without a dot, and the hosts in the setting ALLOWED_HOSTS.",
             )
-        if method not in _SAFE_METHODS:
+        if method not in _SAFE_METHODS and (ORIGIN in headers or SEC_FETCH_SITE in headers):
             self.check_page(headers)
 
     def check_page(self, headers: Mapping[str, str]) -> None:

@@ -44,8 +44,8 @@ _BODY_ALLOWED = (
 )
 
 _CONTENT_TYPE = istr("Content-Type")
-_CONTENT_ENCODING = istr("Content-Encoding")
-_TRANSFER_ENCODING = istr("Transfer-Encoding")
+CONTENT_ENCODING = istr("Content-Encoding")
+TRANSFER_ENCODING = istr("Transfer-Encoding")
 _is_json_type = re.compile(
     r"\s*application/(?:[a-z0-9!#$&^_.-]+\+)?json\s*(?:;.*)?", re.ASCII | re.IGNORECASE
 ).fullmatch
@@ -66,10 +66,10 @@ def check_codings(headers: CIMultiDictProxy[str]) -> None:
     A few KB can decompress to GB, and no client of ours has to compress what is small. Raises
     ContentCodingNotSupported or CodingNotSupported.
     """
-    codings = headers.getall(_CONTENT_ENCODING, ())
+    codings = headers.getall(CONTENT_ENCODING, ())
     if codings and any(coding.strip().lower() != "identity" for coding in codings):
         raise ContentCodingNotSupported
-    transfers = headers.getall(_TRANSFER_ENCODING, ())
+    transfers = headers.getall(TRANSFER_ENCODING, ())
     if transfers and any(coding.strip().lower() != "chunked" for coding in transfers):
         raise CodingNotSupported
 

@@ -13,7 +13,7 @@ from session_service.domain.errors import (
     ValidationFailed,
 )
 from session_service.domain.events import EventFilter, EventId
-from session_service.domain.messages import Message, NewMessage
+from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
 from session_service.domain.times import iso
@@ -150,22 +150,18 @@ async def update_session_timeout(
 
 async def send_session_message(service: Service, session_id: str, given: SendMessage) -> Answer:
     """Store a message, which counts as activity."""
-    return _reply(201, MessageSent.of(*await store_message(service, session_id, given)))
+    return _reply(
+        201, MessageSent.of(*await service.repository.send(session_id, message_of(given)))
+    )
 
 
-async def store_message(
-    service: Service, session_id: str, given: SendMessage, message_id: str | None = None
-) -> tuple[Message, Session, bool]:
-    """Store a message that came by HTTP or by a socket; returns as SessionRepository.send."""
-    return await service.repository.send(
-        session_id,
-        NewMessage(
-            content=given.content,
-            author_id=_lower(given.author_id),
-            metadata=compact_metadata(given.metadata),
-            attachments=compact_attachments(given.attachments),
-        ),
-        message_id,
+def message_of(given: SendMessage) -> NewMessage:
+    """Check a message that came by HTTP or by a socket; raises ValidationFailed."""
+    return NewMessage(
+        content=given.content,
+        author_id=_lower(given.author_id),
+        metadata=compact_metadata(given.metadata),
+        attachments=compact_attachments(given.attachments),
     )
 
 

@@ -21,35 +21,47 @@ class BoundedHeads(web.RequestHandler):
     """aiohttp's protocol, which puts an error in the place of a request whose head is too large.
 
     Of aiohttp's own it reads ``_request_count``, ``_upgraded`` and ``_payload_parser``, and writes
-    ``_messages`` (requests not begun) and ``_waiter``.
+    ``_messages`` (requests not begun) and ``_waiter``. Every request goes through
+    ``data_received``, nearly all of them whole, which takes the first way out.
     """
 
-    __slots__ = ("_arriving", "_head_bytes", "_reads_no_more")
+    __slots__ = ("_arriving", "_head_bytes", "_head_since", "_reads_no_more")
 
     def __init__(self, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the last request
         self._head_bytes = 0  # of a head of which a part has arrived
+        self._head_since = 0.0  # when that began, by the event loop's time; 0: there is none
         self._reads_no_more = False
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of heads; the rest is aiohttp's."""
         if self._reads_no_more:
             return
-        count, is_body = self._request_count, not self._arriving.is_eof()
+        count, arriving = self._request_count, self._arriving
+        is_body = arriving is not EMPTY_PAYLOAD and not arriving.is_eof()
         super().data_received(data)
         if self._request_count != count:
             if len(data) > HEADERS_BYTES or self._head_bytes:
                 self._check_heads(self._request_count - count)
-            self._head_bytes = 0
+            self._head_bytes, self._head_since = 0, 0.0
             self._arriving = self._messages[-1][1]
-        elif not (is_body or self._upgraded or self._payload_parser is not None):
+        elif is_body or self._upgraded or self._payload_parser is not None:
+            self.more_received(len(data))
+        else:
             self._head_bytes += len(data)
             if self._head_bytes > HEADERS_BYTES:
                 self._reads_no_more = True
                 self._messages.append((_REFUSED, EMPTY_PAYLOAD))
                 if self._waiter is not None and not self._waiter.done():
                     self._waiter.set_result(None)
+            self.head_received()
+
+    def more_received(self, count: int) -> None:
+        """Learn that so many bytes of a body, or of what an upgrade made of it, have come."""
+
+    def head_received(self) -> None:
+        """Learn that a part of a head has come, which is not its end."""
 
     def _check_heads(self, new: int) -> None:
         for n in range(-new, 0):

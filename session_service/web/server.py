@@ -71,7 +71,6 @@ class _Protocol(BoundedHeads):
     """
 
     __slots__ = (
-        "_head_since",
         "_is_refused",
         "_server",
         "_to_client",
@@ -87,7 +86,6 @@ class _Protocol(BoundedHeads):
         self._server = server
         self._is_refused = False
         self._to_client: asyncio.Transport | None = None  # also once aiohttp has let go of it
-        self._head_since = 0.0  # when a head began of which a part has arrived; 0: none has
         self._unread = 0  # bytes
         self._unread_since = 0.0  # when the client last read something
         self.when_lost: Callable[[], None] | None = None
@@ -118,10 +116,11 @@ class _Protocol(BoundedHeads):
         if not self._is_refused:
             super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def more_received(self, count: int) -> None:
         if self.when_received is not None:
-            self.when_received(len(data))
+            self.when_received(count)
+
+    def head_received(self) -> None:
         if self._messages or self._waiter is None or self._waiter.done():
             self._head_since = 0.0
         elif not self._head_since:

@@ -24,7 +24,7 @@ from session_service.web.errors import (
     SocketRefused,
     error_body,
 )
-from session_service.web.handlers import store_message
+from session_service.web.handlers import message_of
 from session_service.web.handover import HandedOver
 from session_service.web.requests import SendMessage
 from session_service.web.rooms import Rooms
@@ -191,8 +191,8 @@ class Sockets:
             self._rooms.expect(socket, sent.session_id, message_id, sent.client_message_id)
         self._admission.request_begins()
         try:
-            message, _, _ = await store_message(
-                self._service, sent.session_id, sent.message, message_id
+            message, _, _ = await self._service.repository.send(
+                sent.session_id, message_of(sent.message), message_id
             )
         except StoreUnavailable:
             raise  # it may have been stored
