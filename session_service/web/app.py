@@ -102,7 +102,7 @@ class App:
     ) -> Answer | EventStream | EndedStream | SocketAnswer:
         """Answer a request, whatever happens."""
         answer: Answer | EventStream | EndedStream | SocketAnswer
-        started = time.perf_counter()
+        started = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else 0.0
         headers = request.headers
         method = request.method
         given = headers.get(REQUEST_ID_HEADER)
@@ -138,7 +138,7 @@ class App:
         answer.browser_fields = self._fields if origin is None else self._browsers.fields(origin)
         if self._service.draining:
             answer.keep_alive = False
-        if log.isEnabledFor(logging.DEBUG):
+        if started:
             log.debug(
                 "request",
                 extra={

@@ -14,6 +14,7 @@ from session_service.domain.budgets import HEADERS_BYTES
 from session_service.web.errors import HeadersTooLarge
 
 _BETWEEN = len(": ") + len("\r\n")  # of a field's name, value and the next name
+_receive = web.RequestHandler.data_received  # super() takes 0.1 us a request
 _REFUSED = _ErrInfo(status=400, exc=HeadersTooLarge(HEADERS_BYTES), message="")
 
 
@@ -40,7 +41,7 @@ class BoundedHeads(web.RequestHandler):
             return
         count, arriving = self._request_count, self._arriving
         is_body = arriving is not EMPTY_PAYLOAD and not arriving.is_eof()
-        super().data_received(data)
+        _receive(self, data)
         if self._request_count != count:
             if len(data) > HEADERS_BYTES or self._head_bytes:
                 self._check_heads(self._request_count - count)

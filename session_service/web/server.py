@@ -243,7 +243,7 @@ class Server(web.Server):
             "max_headers": HEADER_FIELDS,
             "auto_decompress": False,  # a compressed body is refused, see check_codings
         }
-        super().__init__(cast("Any", self._app.handle), request_factory=_make_request)
+        super().__init__(cast("Any", self._app.handle), request_factory=self._make_request)
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
@@ -268,20 +268,20 @@ class Server(web.Server):
         """Whether a client is connected."""
         return bool(self._connected or self._reserved)
 
-
-def _make_request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: "asyncio.Task[None]",
-) -> web.BaseRequest:
-    return web.BaseRequest(
-        message,
-        payload,
-        protocol,
-        writer,
-        task,
-        asyncio.get_running_loop(),
-        client_max_size=BODY_BYTES,
-    )
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            self._loop,
+            client_max_size=BODY_BYTES,
+        )
