@@ -26,7 +26,7 @@ def a_newer_version(folder: Path) -> str:
     changes = {
         "store/records.py": (
             ("FORMAT = 1", "FORMAT = 2"),
-            ('version != "1"', 'parts[0] not in ("1", "2")'),
+            ('version != "1"', 'version not in ("1", "2")'),
             ('rb"1 expired', 'rb"[12] expired'),
         ),
         "store/lua/session.lua": (
