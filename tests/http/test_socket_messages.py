@@ -14,7 +14,7 @@ from session_service.web.service import Service
 from session_service.web.socket_messages import names_of
 from tests.api import SESSIONS, Client, create
 from tests.sockets import Connect, Socket
-from tests.waiting import wait_until
+from tests.waiting import a_moment_later, wait_until
 
 UPGRADE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
@@ -399,7 +399,7 @@ class TestHandshakes:
         """By either transport."""
         monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.2)
         both = [await connect("polling"), await connect("websocket")]
-        await asyncio.sleep(0.4)
+        await a_moment_later(400)
         session = await create(client)
         for socket in both:
             assert (await socket.emit("join", session["sessionId"]))["success"]
