@@ -40,6 +40,10 @@ class Raw:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the connection, sent or not."""
         self._writer.transport.abort()
 
     def send(self, data: bytes) -> None:

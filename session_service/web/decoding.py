@@ -112,6 +112,10 @@ async def read_bytes(
         raise RequestTimeout("body", _BODY_ALLOWED) from None
     except web.RequestPayloadError as error:
         raise BadRequest("The body is cut off.") from error
+    except ConnectionResetError as error:
+        # The body keeps this error, whose traceback leads back to the body: a cycle of 25 objects.
+        error.__traceback__ = None
+        raise ConnectionResetError from None
     except RuntimeError:  # aiohttp's, where the client had gone before the body was asked for
         if request.transport is not None:
             raise

@@ -1,6 +1,7 @@
 """Clients that do not send their bodies, or do not read their responses."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -127,6 +128,32 @@ class TestBodies:
 
 def has(found: transfers.Transfers, count: int) -> bool:
     return len(found) == count
+
+
+class TestLostConnections:
+    """Connections that end while a body arrives, and others."""
+
+    @pytest.mark.parametrize("sent", [b"", GET % b"/healthz", HALF])
+    async def test_they_leave_no_garbage(
+        self, service: Service, connect: Connect, sent: bytes
+    ) -> None:
+        """Memory is free at once: collecting it would keep other clients waiting."""
+        gc.collect()
+        gc.disable()
+        try:
+            lost = await connect()
+            lost.send(sent)
+            await wait_until(lambda: _connections() == 1)
+            await wait_until(lambda: (sent == HALF) != service.admission.is_idle)
+            lost.abort()
+            await wait_until(lambda: _connections() == 0)
+        finally:
+            gc.enable()
+
+
+def _connections() -> int:
+    """Count the service's connections, the lost ones that are still in memory included."""
+    return sum(type(each) is server._Protocol for each in gc.get_objects())  # noqa: SLF001
 
 
 class TestResponses:
