@@ -47,7 +47,7 @@ bench-streams: .venv/installed-run ## 5,000 streams on one node, 500 of which ar
 	.venv/bin/python -m benchmarks.streams $(BENCH_ARGS)
 
 chaos: .venv/installed-test ## break the store and the nodes under load, often; two hours, CHAOS_ARGS="--scale 0.1" for less
-	.venv/bin/python -m tests.system.faults.chaos $(CHAOS_ARGS)
+	.venv/bin/python -m chaos.chaos $(CHAOS_ARGS)
 
 bench-against: .venv/installed-run ## CPU time a request beside that of another commit; make bench-against REF=v0.1.0
 	.venv/bin/python -m benchmarks.against $(REF) $(BENCH_ARGS)

@@ -35,11 +35,11 @@ from session_service.domain.events import Event
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
-from session_service.store.connection import connect, pipeline
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
-from session_service.store.outbox import Outbox
-from session_service.store.repository import SessionRepository
 from session_service.store.scripts import Script
+from session_service.store.sessions.repository import SessionRepository
 
 LIVE = 2000
 CREATED_PER_SECOND = 12_000  # what is reckoned with

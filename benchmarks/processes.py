@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.servers import store_server, valkey_binary
+from tests.support.servers import store_server, valkey_binary
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"  # what the benchmarks install, and what they measured

@@ -27,9 +27,9 @@ from benchmarks.processes import LOAD_CORE, Server, end_on_sigterm, on, service,
 from benchmarks.report import say
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import connect, pipeline
+from session_service.store.client.factory import connect, pipeline
 from session_service.store.keys import Keys
-from session_service.store.repository import SessionRepository
+from session_service.store.sessions.repository import SessionRepository
 
 EVENTS = "/api/messaging/events"
 HOUR_MS = 3_600_000

@@ -53,19 +53,19 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _serve(settings: Settings, listen_fds: list[int]) -> int:
-    from session_service.serve import run  # noqa: PLC0415 - heavy
+    from session_service.process.serve import run  # noqa: PLC0415 - heavy
 
     return run(settings, listen_fds)
 
 
 def _repair(settings: Settings, *, check_only: bool) -> int:
-    from session_service.repair import repair  # noqa: PLC0415 - only here
+    from session_service.process.repair import repair  # noqa: PLC0415 - only here
 
     return repair(settings, check_only=check_only)
 
 
 def _healthcheck(settings: Settings) -> int:
-    from session_service.healthcheck import problem  # noqa: PLC0415 - only here
+    from session_service.process.healthcheck import problem  # noqa: PLC0415 - only here
 
     if found := problem(settings.listen_on, settings.port):
         sys.stderr.write(f"not ready: {found}\n")

@@ -15,8 +15,8 @@ from typing import Any
 from session_service.domain.addresses import EVERYWHERE, Network, read_networks
 from session_service.domain.timeouts import to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
-from session_service.store.url_options import StoreUrlError
-from session_service.store.urls import masked, read_url
+from session_service.store.client.url_options import StoreUrlError
+from session_service.store.client.urls import masked, read_url
 
 LOOPBACK = ("127.0.0.1", "::1")  # of these, a machine without IPv6 lacks the second
 

@@ -26,7 +26,7 @@ from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.environment import Reader
-from session_service.store.urls import read_url
+from session_service.store.client.urls import read_url
 
 
 class SettingsError(Exception):

@@ -13,20 +13,20 @@ from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.connection import connect, pipeline
-from session_service.store.deadlines import Deadlines
-from session_service.store.feed import Feed
+from session_service.store.client.executor import Pipeline
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.events.feed import Feed
+from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
-from session_service.store.outbox import Outbox
-from session_service.store.pipeline import Pipeline
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Webhooks
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
 from session_service.web.server import Server
 from session_service.web.service import Service
-from tests.api import Client
-from tests.servers import store_server, valkey_binary
-from tests.tls import Certificate, make_certificate
-from tests.tools import needs, report_missing
+from tests.support.api import Client
+from tests.support.servers import store_server, valkey_binary
+from tests.support.tls import Certificate, make_certificate
+from tests.support.tools import needs, report_missing
 
 STORE_TIMEOUT = 5.0
 RETENTION_MS = 60_000

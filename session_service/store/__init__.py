@@ -1,1 +1,1 @@
-"""The only room that knows Redis."""
+"""The only package that knows Redis."""

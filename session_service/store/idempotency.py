@@ -20,8 +20,8 @@ import msgspec
 from session_service.domain.budgets import KEYS_PER_SESSION
 from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch, TooManyKeys
 from session_service.store import scripts
+from session_service.store.client.executor import Argument, Arguments, Pipeline
 from session_service.store.keys import Keys, KeySet
-from session_service.store.pipeline import Argument, Arguments, Pipeline
 from session_service.store.scripts import Script
 
 _LEASE_MS = 60_000  # a request in several steps takes far less; a dead node's keeps others waiting

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
+from session_service.store.client.executor import Arguments, Pipeline
 from session_service.store.keys import Keys, KeySet
-from session_service.store.pipeline import Arguments, Pipeline
 from session_service.store.quarantine import Quarantine
 from session_service.store.scripts import Script
 

@@ -1,1 +1,1 @@
-"""The only room that knows HTTP."""
+"""Serves HTTP: REST, streams and Socket.IO."""

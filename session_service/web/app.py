@@ -20,16 +20,15 @@ from aiohttp import web
 
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
-from session_service.web.answers import REQUEST_ID_HEADER, Answer
-from session_service.web.browsers import ORIGIN
-from session_service.web.decoding import (
+from session_service.web.http.browsers import ORIGIN
+from session_service.web.http.decoding import (
     CONTENT_ENCODING,
     TRANSFER_ENCODING,
     RequestDecoder,
     check_codings,
     read_body,
 )
-from session_service.web.errors import (
+from session_service.web.http.errors import (
     CodingNotSupported,
     ExpectationFailed,
     HttpVersionNotSupported,
@@ -41,13 +40,14 @@ from session_service.web.errors import (
     RouteNotFound,
     error_answer,
 )
-from session_service.web.idempotency import Bound, repeatable
-from session_service.web.openapi import document
-from session_service.web.routes import IDEMPOTENCY_KEY, ROUTES, Route
+from session_service.web.http.response import REQUEST_ID_HEADER, Answer
+from session_service.web.rest.idempotency import Bound, repeatable
+from session_service.web.rest.openapi import document
+from session_service.web.rest.routes import IDEMPOTENCY_KEY, ROUTES, Route
 from session_service.web.service import Service
-from session_service.web.sockets import PATH, Sockets
-from session_service.web.streams import EndedStream, EventStream, stream_refusal
-from session_service.web.transports import SocketAnswer
+from session_service.web.streaming.engineio import SocketAnswer
+from session_service.web.streaming.socketio import PATH, Sockets
+from session_service.web.streaming.sse import EndedStream, EventStream, stream_refusal
 
 _PROBES = {"/healthz", "/readyz"}
 

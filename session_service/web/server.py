@@ -29,13 +29,13 @@ from session_service.domain.budgets import (
 )
 from session_service.domain.errors import ServiceError
 from session_service.web.app import App
-from session_service.web.connections import (
+from session_service.web.http.connections import (
     FAREWELL_SECONDS,
     ConnectionTable,
     abort,
     bound_kernel_buffer,
 )
-from session_service.web.errors import (
+from session_service.web.http.errors import (
     ANSWERS,
     BadRequest,
     InternalError,
@@ -43,8 +43,8 @@ from session_service.web.errors import (
     RequestTimeout,
     error_answer,
 )
-from session_service.web.heads import BoundedHeads
-from session_service.web.malformed import error_of
+from session_service.web.http.heads import BoundedHeads
+from session_service.web.http.malformed import error_of
 from session_service.web.service import Service
 
 _LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes to read the answer

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.feed import Feed
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Webhooks
-from session_service.web.admission import Admission
-from session_service.web.browsers import BrowserPolicy
-from session_service.web.create_limit import CreateLimit
-from session_service.web.handover import Peers
+from session_service.store.events.feed import Feed
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
+from session_service.web.http.admission import Admission
+from session_service.web.http.browsers import BrowserPolicy
+from session_service.web.http.create_limit import CreateLimit
+from session_service.web.http.handover import Peers
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _LOOK_SECONDS = 0.02

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.api import Client
-from tests.sockets import Connect, Socket
+from tests.support.api import Client
+from tests.support.sockets import Connect, Socket
 
 
 @pytest.fixture

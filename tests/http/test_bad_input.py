@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 IDS = f'"agentId": "{ID}", "userId": "{ID}"'

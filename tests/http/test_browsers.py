@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from session_service.web.browsers import BrowserPolicy
+from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client, assert_error, create, spoken
+from tests.support.api import SESSIONS, Client, assert_error, create, spoken
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 LISTED, OTHER = "https://app.example", "https://evil.example"

@@ -11,10 +11,10 @@ from aiohttp import web
 from session_service.web import server
 from session_service.web.server import Server
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client, create
 from tests.conftest import ServiceUnderTest
-from tests.raw import GET, HALF, Raw
-from tests.sse import EVENTS
+from tests.support.api import SESSIONS, Client, create
+from tests.support.raw import GET, HALF, Raw
+from tests.support.sse import EVENTS
 
 MOST = 4  # connections
 HELD = 3  # of them, by streams and sockets

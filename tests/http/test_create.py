@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from session_service.domain.timeouts import TimeoutPolicy
-from tests.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 IDS = {"agentId": str(uuid4()), "userId": str(uuid4())}
 

@@ -9,10 +9,10 @@ import pytest
 from multidict import CIMultiDict
 
 from session_service.domain.budgets import CREATE_ADDRESSES, CREATE_SECONDS
-from session_service.web.create_limit import CreateLimit
-from session_service.web.errors import RateLimited
+from session_service.web.http.create_limit import CreateLimit
+from session_service.web.http.errors import RateLimited
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 PAGE = {"Sec-Fetch-Site": "same-origin"}
 

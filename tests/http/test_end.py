@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from tests.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 EVERY_OTHER_OPERATION: list[tuple[str, str, Any]] = [
     ("GET", "", None),

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from session_service.store import bulk
-from tests.api import SESSIONS, Client, assert_error, create
+from session_service.store.sessions import bulk
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 
 async def end_all(client: Client, **query: str) -> dict[str, Any]:

@@ -10,17 +10,17 @@ from aiohttp import web
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.connection import connect, pipeline
-from session_service.store.feed import Feed
-from session_service.store.outbox import Outbox
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Webhooks
-from session_service.web import admission, decoding
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.events.feed import Feed
+from session_service.store.events.outbox import Outbox
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
+from session_service.web.http import admission, decoding
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client, assert_error, spoken
 from tests.conftest import KEYS, ServiceUnderTest
-from tests.sse import EVENTS, follow
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, Client, assert_error, spoken
+from tests.support.sse import EVENTS, follow
+from tests.support.waiting import wait_until
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.deadlines import Deadlines
-from tests.api import SESSIONS, Client, assert_error, create
-from tests.waiting import wait_until
+from session_service.store.sessions.deadlines import Deadlines
+from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.waiting import wait_until
 
 SOON = {"timeoutMinutes": 0.001, "maxDurationMinutes": 1}  # 60 ms
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client
+from tests.support.api import SESSIONS, Client
 
 HEALTH = f"{SESSIONS}/health"
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from yarl import URL
 
-from tests.api import SESSIONS, Client, assert_error, create, spoken
+from tests.support.api import SESSIONS, Client, assert_error, create, spoken
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 JSON = {"Content-Type": "application/json"}

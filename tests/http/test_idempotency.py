@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
-from tests.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 PARTIES = {"userId": str(uuid4()), "agentId": str(uuid4())}
 OPERATIONS: list[tuple[str, str, Any, int]] = [

@@ -7,9 +7,9 @@ import pytest
 
 from session_service.domain.ids import new_id
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.deadlines import Deadlines
-from tests.api import SESSIONS, Client, assert_error, create
-from tests.waiting import wait_until
+from session_service.store.sessions.deadlines import Deadlines
+from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.waiting import wait_until
 
 CHANNELS = "/api/messaging/channels"
 OVER_BY = ["end", "expiry", "bulk"]

@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.deadlines import Deadlines
-from tests.api import SESSIONS, Client, assert_error, create
+from session_service.store.sessions.deadlines import Deadlines
 from tests.conftest import KEYS
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.waiting import wait_until
 
 
 async def listed(client: Client, **query: Any) -> dict[str, Any]:

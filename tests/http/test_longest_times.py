@@ -8,7 +8,7 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.settings import Settings, SettingsError
-from tests.api import SESSIONS, Client
+from tests.support.api import SESSIONS, Client
 
 
 def longest(name: str) -> float:

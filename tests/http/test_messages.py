@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from session_service.domain.sessions import SessionLimits
-from tests.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

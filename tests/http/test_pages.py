@@ -9,9 +9,9 @@ import pytest
 import socketio  # type: ignore[import-untyped]  # it has no types
 
 from session_service.domain.budgets import PAGE_BYTES
-from session_service.store import conversations, listing
-from tests.api import SESSIONS, Client, create, post
-from tests.waiting import wait_until
+from session_service.store.sessions import conversations, listing
+from tests.support.api import SESSIONS, Client, create, post
+from tests.support.waiting import wait_until
 
 CHANNELS = "/api/messaging/channels"
 LARGE = [{"type": "file", "url": "x" * 6000}] * 10  # 60 KB of attachments

@@ -10,18 +10,18 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.connection import connect, pipeline
-from session_service.store.feed import Feed
-from session_service.store.outbox import Outbox
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Webhooks
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.events.feed import Feed
+from session_service.store.events.outbox import Outbox
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
 from session_service.web import server
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client, assert_error
 from tests.conftest import KEYS, ServiceUnderTest
-from tests.raw import GET, Raw
-from tests.sse import EVENTS
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, Client, assert_error
+from tests.support.raw import GET, Raw
+from tests.support.sse import EVENTS
+from tests.support.waiting import wait_until
 
 SECONDS = 0.3  # in place of one
 

@@ -13,14 +13,15 @@ import pytest
 
 from session_service.domain.budgets import BODY_COST_BYTES
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.feed import Feed
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Webhooks
-from session_service.web import admission, server, transfers
+from session_service.store.events.feed import Feed
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
+from session_service.web import server
+from session_service.web.http import admission, transfers
 from session_service.web.service import Service
-from tests.api import Client, create
-from tests.raw import GET, HALF, Raw
-from tests.waiting import wait_until
+from tests.support.api import Client, create
+from tests.support.raw import GET, HALF, Raw
+from tests.support.waiting import wait_until
 
 IN_FLIGHT = 2
 REST = f'"{uuid4()}", "userId": "{uuid4()}"}}'.ljust(200_000 - len('{"agentId": ')).encode()

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from session_service.web import engine, handshakes, rooms
 from session_service.web.service import Service
-from session_service.web.socket_messages import names_of
-from tests.api import SESSIONS, Client, create
-from tests.sockets import Connect, Socket
-from tests.waiting import a_moment_later, wait_until
+from session_service.web.streaming import engine, handshakes, rooms
+from session_service.web.streaming.messages import names_of
+from tests.support.api import SESSIONS, Client, create
+from tests.support.sockets import Connect, Socket
+from tests.support.waiting import a_moment_later, wait_until
 
 UPGRADE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"

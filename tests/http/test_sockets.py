@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from session_service.web import rooms, server, transfers
-from session_service.web.browsers import BrowserPolicy
+from session_service.web import server
+from session_service.web.http import transfers
+from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.server import Server
 from session_service.web.service import Service
-from session_service.web.socket_messages import names_of
-from tests.api import SESSIONS, Client, assert_error, create
+from session_service.web.streaming import rooms
+from session_service.web.streaming.messages import names_of
 from tests.conftest import ServiceUnderTest
-from tests.sockets import Connect, Socket
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.sockets import Connect, Socket
+from tests.support.waiting import wait_until
 
 UNKNOWN = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 POLL = "/socket.io/?EIO=4&transport=polling"

@@ -13,14 +13,16 @@ import pytest
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy
-from session_service.store.deadlines import Deadlines
-from session_service.store.repository import SessionRepository
-from session_service.web import server, streams, transfers
-from session_service.web.errors import NotReady, Overloaded, RateLimited
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
+from session_service.web import server
+from session_service.web.http import transfers
+from session_service.web.http.errors import NotReady, Overloaded, RateLimited
 from session_service.web.service import Service
-from tests.api import SESSIONS, Client, assert_error, create
-from tests.sse import EVENTS, Source, follow
-from tests.waiting import a_moment_later, wait_until
+from session_service.web.streaming import sse as streams
+from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.sse import EVENTS, Source, follow
+from tests.support.waiting import a_moment_later, wait_until
 
 pytestmark = pytest.mark.usefixtures("begun")
 

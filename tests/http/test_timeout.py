@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.api import SESSIONS, Client, assert_error, create
-from tests.http.moments import ms
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.moments import ms
+from tests.support.waiting import wait_until
 
 MINUTE = 60_000
 

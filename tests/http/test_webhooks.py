@@ -13,11 +13,11 @@ from session_service.domain.webhooks import (
     read_secret,
     settings_id,
 )
-from session_service.store.consumer import Consumer
+from session_service.store.client.executor import Pipeline
+from session_service.store.events.consumer import Consumer
 from session_service.store.keys import Keys
-from session_service.store.pipeline import Pipeline
-from session_service.store.webhooks import Webhooks
-from tests.api import SESSIONS, Client, assert_error, create
+from session_service.store.webhooks.registry import Webhooks
+from tests.support.api import SESSIONS, Client, assert_error, create
 
 WEBHOOKS = "/api/messaging/webhooks"
 URL = "https://hooks.example/sessions?key=hush"

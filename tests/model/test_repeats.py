@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from session_service.domain.errors import ServiceError
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import connect, pipeline
+from session_service.store.client.factory import connect, pipeline
 from session_service.store.keys import Keys
-from session_service.store.repository import SessionRepository
+from session_service.store.sessions.repository import SessionRepository
 from tests.model.test_rules import CONFIGS, HELLO, RETENTION, Clock
 
 WHO = str(UUID(int=7))

@@ -20,10 +20,10 @@ from session_service.domain.errors import (
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutConfig
-from session_service.store.connection import connect, pipeline
-from session_service.store.deadlines import Deadlines
+from session_service.store.client.factory import connect, pipeline
 from session_service.store.keys import Keys
-from session_service.store.repository import SessionRepository
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
 from tests.model.model import ModelSession
 
 RETENTION = 50_000

@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from session_service import deliveries
-from session_service.deliveries import deliver_forever
+from session_service.background import deliveries
+from session_service.background.deliveries import deliver_forever
+from session_service.background.sweeper import sweep_forever
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import EventPolicy
 from session_service.domain.sessions import NewSession
@@ -18,16 +19,15 @@ from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.webhooks import QueueSizes, Target, WebhookPolicy, new_secret
 from session_service.store import records
 from session_service.store.availability import Availability
-from session_service.store.consumer import Consumer
-from session_service.store.deadlines import Deadlines
+from session_service.store.client.executor import Pipeline
+from session_service.store.events.consumer import Consumer
+from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
-from session_service.store.outbox import Outbox
-from session_service.store.pipeline import Pipeline
 from session_service.store.quarantine import Quarantine
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Webhooks
-from session_service.sweeper import sweep_forever
-from tests.waiting import wait_until
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
+from tests.support.waiting import wait_until
 
 KEYS = Keys("test")
 RETENTION_MS = 60_000

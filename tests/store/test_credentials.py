@@ -9,9 +9,9 @@ import pytest
 from redis import Redis
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.connection import connect, pipeline
-from tests.servers import store_server, valkey_binary
-from tests.tls import Certificate
+from session_service.store.client.factory import connect, pipeline
+from tests.support.servers import store_server, valkey_binary
+from tests.support.tls import Certificate
 
 
 @asynccontextmanager

@@ -11,11 +11,11 @@ from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
-from session_service.store.deadlines import Deadlines
-from session_service.store.pipeline import Pipeline
-from session_service.store.repository import SessionRepository
+from session_service.store.client.executor import Pipeline
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
 from tests.conftest import KEYS
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 HOUR = 3_600_000
 LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)

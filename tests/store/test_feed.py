@@ -11,12 +11,12 @@ from session_service.domain.events import Event, EventFilter, EventId, EventPoli
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.feed import Feed, FellBehindError, Reset, Subscription
-from session_service.store.outbox import Outbox
-from session_service.store.pipeline import Pipeline
-from session_service.store.repository import SessionRepository
+from session_service.store.client.executor import Pipeline
+from session_service.store.events.feed import Feed, FellBehindError, Reset, Subscription
+from session_service.store.events.outbox import Outbox
+from session_service.store.sessions.repository import SessionRepository
 from tests.conftest import KEYS, RETENTION_MS
-from tests.waiting import a_moment_later, wait_until
+from tests.support.waiting import a_moment_later, wait_until
 
 pytestmark = pytest.mark.usefixtures("begun")
 

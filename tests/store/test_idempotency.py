@@ -16,10 +16,10 @@ from session_service.domain.errors import (
 )
 from session_service.store import idempotency, scripts
 from session_service.store.idempotency import Claim
-from session_service.store.repository import SessionRepository
+from session_service.store.sessions.repository import SessionRepository
 from tests.conftest import KEYS
 from tests.store.test_repository import HELLO, new
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def test_a_claim_is_answered_once(repository: SessionRepository) -> None:

@@ -15,15 +15,15 @@ from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
-from session_service.store.consumer import Consumer
-from session_service.store.deadlines import Deadlines
+from session_service.store.client.executor import Pipeline
+from session_service.store.events.consumer import Consumer
+from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
-from session_service.store.outbox import Outbox
-from session_service.store.pipeline import Pipeline
 from session_service.store.quarantine import Quarantine
-from session_service.store.repository import SessionRepository
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
 from session_service.store.shards import ShardGroups
-from tests.waiting import a_moment_later, wait_until
+from tests.support.waiting import a_moment_later, wait_until
 
 KEYS = Keys("test")
 RETENTION_MS = 60_000

@@ -13,20 +13,20 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from chaos.stores import free_port
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import connect, pipeline
-from session_service.store.dataset import DataSets
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.urls import read_url
+from session_service.store.inspection.dataset import DataSets
+from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.keys import Keys
-from session_service.store.monitor import StoreMonitor
-from session_service.store.repository import SessionRepository
-from session_service.store.urls import read_url
-from tests.clocks import SettableClock
-from tests.servers import store_server, valkey_binary
-from tests.system.faults.stores import free_port
-from tests.tools import needs
-from tests.waiting import wait_until
+from session_service.store.sessions.repository import SessionRepository
+from tests.support.clocks import SettableClock
+from tests.support.servers import store_server, valkey_binary
+from tests.support.tools import needs
+from tests.support.waiting import wait_until
 
 KEYS = Keys("test")
 LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)

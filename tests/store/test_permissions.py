@@ -13,21 +13,21 @@ from redis import Redis
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.store import scripts
-from session_service.store.connection import connect, pipeline
-from session_service.store.consumer import Consumer
-from session_service.store.deadlines import BLOCKS, Deadlines
-from session_service.store.feed import Feed
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.urls import read_url
+from session_service.store.events.consumer import Consumer
+from session_service.store.events.feed import Feed
+from session_service.store.events.outbox import Outbox
+from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.keys import Keys
-from session_service.store.monitor import StoreMonitor
-from session_service.store.outbox import Outbox
-from session_service.store.repository import SessionRepository
-from session_service.store.urls import read_url
-from session_service.store.webhooks import Webhooks
+from session_service.store.sessions.deadlines import BLOCKS, Deadlines
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
 from session_service.web.service import Service
-from tests.api import SESSIONS, assert_error
 from tests.conftest import ServiceUnderTest
-from tests.servers import store_server, valkey_binary
-from tests.tools import needs
+from tests.support.api import SESSIONS, assert_error
+from tests.support.servers import store_server, valkey_binary
+from tests.support.tools import needs
 
 KEYS = Keys("session-service")
 ROOT = Path(__file__).parents[2]

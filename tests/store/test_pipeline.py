@@ -20,11 +20,11 @@ from redis.asyncio import Redis
 from session_service.domain.errors import RecordUnreadable, SessionNotFound, StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import connect, pipeline
+from session_service.store.client.factory import connect, pipeline
 from session_service.store.keys import Keys
-from session_service.store.repository import SessionRepository
-from tests.servers import store_server, valkey_binary
-from tests.waiting import wait_until
+from session_service.store.sessions.repository import SessionRepository
+from tests.support.servers import store_server, valkey_binary
+from tests.support.waiting import wait_until
 
 LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 

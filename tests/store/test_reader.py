@@ -13,11 +13,11 @@ from session_service.domain.events import Event, EventFilter, EventId, EventPoli
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.feed import Feed, Reset, Subscription
-from session_service.store.outbox import Outbox
-from session_service.store.past import Doubt
-from session_service.store.repository import SessionRepository
-from tests.waiting import a_moment_later
+from session_service.store.events.feed import Feed, Reset, Subscription
+from session_service.store.events.outbox import Outbox
+from session_service.store.events.past import Doubt
+from session_service.store.sessions.repository import SessionRepository
+from tests.support.waiting import a_moment_later
 
 pytestmark = pytest.mark.usefixtures("begun")
 

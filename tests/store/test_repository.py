@@ -9,7 +9,7 @@ import pytest
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutChange, TimeoutConfig
-from session_service.store.repository import SessionRepository
+from session_service.store.sessions.repository import SessionRepository
 
 HOUR = 3_600_000
 LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)

@@ -9,12 +9,12 @@ import pytest
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutChange
-from session_service.store.deadlines import Deadlines
-from session_service.store.pipeline import Pipeline
-from session_service.store.repository import SessionRepository
+from session_service.store.client.executor import Pipeline
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
 from tests.conftest import KEYS
 from tests.store.test_deadlines import BRIEF, HELLO, new
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Damage = Callable[[Any, bytes], Awaitable[None]]
 DAY = 86_400_000

@@ -19,12 +19,12 @@ from session_service.domain.webhooks import (
     WebhookPolicy,
     new_secret,
 )
-from session_service.store.consumer import Batch, Consumer, Entry
+from session_service.store.client.executor import Pipeline
+from session_service.store.events.consumer import Batch, Consumer, Entry
 from session_service.store.keys import Keys
-from session_service.store.pipeline import Pipeline
-from session_service.store.repository import SessionRepository
-from session_service.store.webhooks import Delivery, Webhooks
-from tests.waiting import wait_until
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Delivery, Webhooks
+from tests.support.waiting import wait_until
 
 KEYS = Keys("test")
 LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)

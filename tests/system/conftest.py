@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import store_server, valkey_binary
-from tests.system.processes import ServiceProcess, Start
+from tests.support.processes import ServiceProcess, Start
+from tests.support.servers import store_server, valkey_binary
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from session_service.web.errors import ANSWERS
-from session_service.web.routes import ROUTES, Route
-from tests.system.processes import ROOT, ServiceProcess, Start
+from session_service.web.http.errors import ANSWERS
+from session_service.web.rest.routes import ROUTES, Route
+from tests.support.processes import ROOT, ServiceProcess, Start
 
 Json = dict[str, Any]
 
@@ -140,7 +140,7 @@ def test_the_service_does_what_it_says(start: Start, store_url: str, tmp_path: P
         + [f"--{name}={value}" for name, value in options.items()]
         + [f"http://127.0.0.1:{service.port}/openapi.json"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.system.document_hooks"},
+        env={"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.support.document_hooks"},
         capture_output=True,
         text=True,
         timeout=240,

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from signal import SIGTERM
 
-from tests.api import SESSIONS, create
-from tests.system.processes import ROOT, Start, environment
-from tests.tools import need
+from tests.support.api import SESSIONS, create
+from tests.support.processes import ROOT, Start, environment
+from tests.support.tools import need
 
 
 def commands_of(chapter: str) -> str:

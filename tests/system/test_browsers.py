@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.api import SESSIONS, create
-from tests.system.npm import JS, installed
-from tests.system.processes import ServiceProcess, Start
-from tests.system.published import published
-from tests.tools import need
+from tests.support.api import SESSIONS, create
+from tests.support.npm import JS, installed
+from tests.support.processes import ServiceProcess, Start
+from tests.support.published import published
+from tests.support.tools import need
 
 NAMES = ("127.0.0.1", "sessions.example")
 

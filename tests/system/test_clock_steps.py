@@ -11,13 +11,13 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from tests.api import SESSIONS
-from tests.sse import EVENTS, follow
-from tests.system.faults.clocks import SettableClock, library
-from tests.system.faults.fleet import fleet
-from tests.system.faults.stores import one_server
-from tests.tools import skip_without
-from tests.waiting import wait_until
+from chaos.clocks import SettableClock, library
+from chaos.fleet import fleet
+from chaos.stores import one_server
+from tests.support.api import SESSIONS
+from tests.support.sse import EVENTS, follow
+from tests.support.tools import skip_without
+from tests.support.waiting import wait_until
 
 _STEPS = (-0.05, -0.3, -1, -2, -3, -10, -25, 1, 5, 30)  # seconds
 _RESET_WITHIN = 8.0  # seconds from an event that is missing to the reset that says so

@@ -14,14 +14,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from session_service.domain import budgets
-from session_service.store import appendonly, embedded, watch
-from session_service.store.embedded import EmbeddedServer
-from session_service.store.program import EmbeddedServerError
-from session_service.store.watch import StoreWatch
-from tests.api import SESSIONS, create
-from tests.system.processes import Start, run
+from session_service.store.embedded import appendonly, watch
+from session_service.store.embedded import server as embedded
+from session_service.store.embedded.program import EmbeddedServerError
+from session_service.store.embedded.server import EmbeddedServer
+from session_service.store.embedded.watch import StoreWatch
+from tests.support.api import SESSIONS, create
+from tests.support.processes import Start, run
+from tests.support.waiting import wait_until
 from tests.system.test_embedded import ask, pid_of, running, supervised
-from tests.waiting import wait_until
 
 ZEROS = bytes(4096)
 GARBAGE = bytes(range(255, 0, -1)) * 3

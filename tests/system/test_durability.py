@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from aiohttp import ClientError, ClientSession
 
-from tests.api import SESSIONS
-from tests.system.processes import Start
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS
+from tests.support.processes import Start
+from tests.support.waiting import wait_until
 
 ROUNDS = 3
 WRITERS = 8

@@ -16,19 +16,19 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from session_service.store import embedded
-from session_service.store.embedded import EmbeddedServer
-from session_service.store.program import EmbeddedServerError
-from tests.servers import valkey_binary
-from tests.system.processes import ROOT
-from tests.waiting import wait_until
+from session_service.store.embedded import server as embedded
+from session_service.store.embedded.program import EmbeddedServerError
+from session_service.store.embedded.server import EmbeddedServer
+from tests.support.processes import ROOT
+from tests.support.servers import valkey_binary
+from tests.support.waiting import wait_until
 
 # A service that has a store and nothing else: writes a key, says where, and waits for its end.
 SERVICE = """
 import asyncio, sys
 from pathlib import Path
 from redis.asyncio import Redis
-from session_service.store.embedded import EmbeddedServer
+from session_service.store.embedded.server import EmbeddedServer
 
 async def main():
     server = EmbeddedServer(Path(sys.argv[1]))

@@ -8,9 +8,9 @@ import pytest
 
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.repository import SessionRepository
-from tests.api import SESSIONS, create
-from tests.system.processes import Start
+from session_service.store.sessions.repository import SessionRepository
+from tests.support.api import SESSIONS, create
+from tests.support.processes import Start
 
 CREATORS = 4
 HOUR_MS = 3_600_000

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.system.faults.chaos import SCENARIOS
-from tests.system.faults.clocks import library
-from tests.system.faults.loads import soaked
-from tests.system.faults.network import is_possible
-from tests.system.faults.stores import OneServer, one_server
-from tests.system.faults.trials import Tally, arena, now
+from chaos.chaos import SCENARIOS
+from chaos.clocks import library
+from chaos.loads import soaked
+from chaos.network import is_possible
+from chaos.stores import OneServer, one_server
+from chaos.trials import Tally, arena, now
 
 OFTEN = {
     "node-killed": 2,

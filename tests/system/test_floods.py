@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.system.faults.flooders import KINDS
-from tests.system.faults.floods import MEMORY_MB, onlookers
+from chaos.flooders import KINDS
+from chaos.floods import MEMORY_MB, onlookers
 from tests.system.test_faults import HAS_PROC
 
 SECONDS = 1.0

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
-from session_service.web.openapi import document
-from tests.system.npm import JS, installed
-from tests.tools import need, skip_without
+from session_service.web.rest.openapi import document
+from tests.support.npm import JS, installed
+from tests.support.tools import need, skip_without
 
 PUBLISHED_IDS = {
     "createSession",

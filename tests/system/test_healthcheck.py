@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import Start, environment, run
-from tests.tools import skip_without
+from tests.support.processes import Start, environment, run
+from tests.support.tools import skip_without
 
 
 def need_ipv6() -> None:

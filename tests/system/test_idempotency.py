@@ -8,9 +8,9 @@ import pytest
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from tests.api import SESSIONS
-from tests.system.processes import Start
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS
+from tests.support.processes import Start
+from tests.support.waiting import wait_until
 
 CREATION = f'{{"userId":"{uuid4()}","agentId":"{uuid4()}"}}'
 HELLO = '{"content":"Hello"}'

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.api import SESSIONS
-from tests.system.processes import ServiceProcess, Start
-from tests.system.published import published
-from tests.tools import need
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS
+from tests.support.npm import JS
+from tests.support.processes import ServiceProcess, Start
+from tests.support.published import published
+from tests.support.tools import need
+from tests.support.waiting import wait_until
 
 PACKAGE = "@elizaos/api-client@1.7.2"
 SHA512 = "1v0fBpzHrUUfl1kUUuLuma7r5VSdB2bf8prnGyGsrwbBOMDTZencr6inwm/NIpzXmzJFv8Q++x0paLd0PoYqBA=="
-SCRIPT = Path(__file__).parent / "js" / "call.mjs"
+SCRIPT = JS / "call.mjs"
 
 AGENT, USER = "b850bc30-45f8-0041-a00a-83df46d8555d", "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
 PARTIES = {"agentId": AGENT, "userId": USER}

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession
 
-from tests.api import SESSIONS
-from tests.system.processes import Start
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS
+from tests.support.processes import Start
+from tests.support.waiting import wait_until
 
 
 async def asked(client: ClientSession, method: str, url: str, **body: Any) -> tuple[int, Any]:

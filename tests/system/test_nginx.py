@@ -10,10 +10,10 @@ import pytest
 from aiohttp import ClientSession, UnixConnector
 from yarl import URL
 
-from tests.api import SESSIONS
-from tests.system.processes import Start
-from tests.tools import need
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS
+from tests.support.processes import Start
+from tests.support.tools import need
+from tests.support.waiting import wait_until
 
 IDS = dict.fromkeys(("agentId", "userId"), "3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 PUBLIC = "app.example"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from chaos.poison import POISONS, WRONG_TYPES, poison_each, poisoned
 from session_service.store import keys as schema
-from tests.system.faults.poison import POISONS, WRONG_TYPES, poison_each, poisoned
 
 FEW = (
     "listing of a wrong type",

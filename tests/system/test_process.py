@@ -16,10 +16,10 @@ from aiohttp import ClientSession
 from redis import Redis
 
 from session_service import __version__
-from tests.api import SESSIONS, assert_error
-from tests.servers import store_server, valkey_binary
-from tests.system.processes import ServiceProcess, Start, is_closed, run
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, assert_error
+from tests.support.processes import ServiceProcess, Start, is_closed, run
+from tests.support.servers import store_server, valkey_binary
+from tests.support.waiting import wait_until
 
 
 def new_session() -> dict[str, str]:
@@ -283,7 +283,7 @@ async def test_an_error_is_found_in_the_log_by_its_request_id(
     tmp_path: Path, store_url: str
 ) -> None:
     """A defect is logged once, as a JSON line with the request id and the trace."""
-    program = ("tests.system.defective_service",)
+    program = ("tests.support.defective_service",)
     with ServiceProcess(tmp_path / "defective", program=program, REDIS_URL=store_url) as service:
         async with service.client() as client, client.get(f"{SESSIONS}/{uuid4()}") as answer:
             await assert_error(answer, 500, "INTERNAL_ERROR")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from tests.api import SESSIONS, assert_error, create
-from tests.system.faults.stores import free_port
-from tests.system.processes import ROOT, ServiceProcess, Start
-from tests.tls import make_certificate
-from tests.tools import need
+from chaos.stores import free_port
+from tests.support.api import SESSIONS, assert_error, create
+from tests.support.processes import ROOT, ServiceProcess, Start
+from tests.support.tls import make_certificate
+from tests.support.tools import need
 
 NAME = "chat.example.org"
 POLL = "/socket.io/?EIO=4&transport=polling"

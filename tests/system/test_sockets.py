@@ -13,10 +13,10 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession
 
-from session_service.web.socket_messages import names_of
-from tests.api import SESSIONS
-from tests.system.npm import JS, installed
-from tests.system.processes import ServiceProcess, Start
+from session_service.web.streaming.messages import names_of
+from tests.support.api import SESSIONS
+from tests.support.npm import JS, installed
+from tests.support.processes import ServiceProcess, Start
 
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 

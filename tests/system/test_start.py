@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from tests.system.processes import Start, environment, run
+from tests.support.processes import Start, environment, run
+from tests.support.tools import need, skip_without
+from tests.support.waiting import wait_until
 from tests.system.test_healthcheck import need_ipv6
 from tests.system.test_process import SlowRequest
-from tests.tools import need, skip_without
-from tests.waiting import wait_until
 
 EXPOSED = "other machines may reach the service"
 V4, V6 = "127.0.0.1", "[::1]"

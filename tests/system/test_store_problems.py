@@ -9,11 +9,11 @@ from uuid import uuid4
 from aiohttp import ClientSession
 from redis import Redis
 
-from tests.api import SESSIONS, assert_error
-from tests.servers import store_server, valkey_binary
-from tests.system.faults.stores import StoreNode
-from tests.system.processes import Start, run
-from tests.waiting import wait_until
+from chaos.stores import StoreNode
+from tests.support.api import SESSIONS, assert_error
+from tests.support.processes import Start, run
+from tests.support.servers import store_server, valkey_binary
+from tests.support.waiting import wait_until
 
 ASKED_FOR = "hunter2"
 

@@ -12,12 +12,12 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession
 
-from tests.api import SESSIONS
-from tests.sse import EVENTS, follow
-from tests.system.faults.stores import StoreNode
-from tests.system.npm import JS, installed
-from tests.system.processes import ServiceProcess, Start
-from tests.waiting import wait_until
+from chaos.stores import StoreNode
+from tests.support.api import SESSIONS
+from tests.support.npm import JS, installed
+from tests.support.processes import ServiceProcess, Start
+from tests.support.sse import EVENTS, follow
+from tests.support.waiting import wait_until
 
 Run = Callable[..., AbstractAsyncContextManager[Process]]
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from aiohttp import ClientSession
 
-from tests.api import SESSIONS
-from tests.sse import EVENTS, Told, follow
-from tests.system.processes import Start
+from tests.support.api import SESSIONS
+from tests.support.processes import Start
+from tests.support.sse import EVENTS, Told, follow
 
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 

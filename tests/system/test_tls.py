@@ -11,18 +11,18 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from chaos.stores import free_port
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import connect, pipeline
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.urls import read_url
+from session_service.store.inspection.kinds import wrong_kind
 from session_service.store.keys import Keys
-from session_service.store.kinds import wrong_kind
-from session_service.store.repository import SessionRepository
-from session_service.store.urls import read_url
-from tests.system.faults.stores import free_port
-from tests.tls import Certificate
-from tests.tools import needs, skip_without
-from tests.waiting import wait_until
+from session_service.store.sessions.repository import SessionRepository
+from tests.support.tls import Certificate
+from tests.support.tools import needs, skip_without
+from tests.support.waiting import wait_until
 
 pytestmark = needs("redis-server")
 

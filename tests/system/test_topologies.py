@@ -9,22 +9,16 @@ from uuid import uuid4
 
 import pytest
 
+from chaos.proxy import proxy_to
+from chaos.stores import DOWN_AFTER_MS, StoreNode, cluster_group, one_server, sentinel_group
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.connection import connect, pipeline
+from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.sentinel import NoMasterError
 from session_service.store.keys import Keys
-from session_service.store.repository import SessionRepository
-from session_service.store.sentinel import NoMasterError
-from tests.system.faults.proxy import proxy_to
-from tests.system.faults.stores import (
-    DOWN_AFTER_MS,
-    StoreNode,
-    cluster_group,
-    one_server,
-    sentinel_group,
-)
-from tests.waiting import wait_until
+from session_service.store.sessions.repository import SessionRepository
+from tests.support.waiting import wait_until
 
 TIMEOUT = 1.0
 LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession
 
-from tests.api import SESSIONS
-from tests.system.processes import Start
+from tests.support.api import SESSIONS
+from tests.support.processes import Start
 
 SESSION_COUNT = 100
 CONNECTIONS = 100  # to each node

@@ -11,9 +11,9 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from session_service.domain.ids import new_id, shard_of_user
-from tests.api import SESSIONS, post
-from tests.system.processes import ROOT, ServiceProcess, Start, run
-from tests.waiting import wait_until
+from tests.support.api import SESSIONS, post
+from tests.support.processes import ROOT, ServiceProcess, Start, run
+from tests.support.waiting import wait_until
 
 BRIEF = {"timeoutMinutes": 0.01, "autoRenew": False}  # 600 ms
 SETTINGS = {"SESSION_MIN_TIMEOUT_MINUTES": "0.001", "SESSION_WARNING_THRESHOLD_MINUTES": "0.001"}

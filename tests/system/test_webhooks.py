@@ -11,11 +11,11 @@ import pytest
 from aiohttp import ClientSession
 from redis import Redis
 
-from tests.api import SESSIONS, create, post
-from tests.servers import store_server, valkey_binary
-from tests.system.processes import ServiceProcess, Start
-from tests.waiting import wait_until
-from tests.webhooks import SECRET, WEBHOOKS, Receiver
+from tests.support.api import SESSIONS, create, post
+from tests.support.processes import ServiceProcess, Start
+from tests.support.servers import store_server, valkey_binary
+from tests.support.waiting import wait_until
+from tests.support.webhooks import SECRET, WEBHOOKS, Receiver
 
 # Pauses as short as they can be, and requests that are given up soon.
 BRISK: dict[str, str] = {

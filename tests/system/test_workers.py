@@ -9,10 +9,10 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 from yarl import URL
 
-from session_service.workers import WorkerError, Workers
-from tests.api import SESSIONS
-from tests.system.processes import ServiceProcess, Start, is_closed
-from tests.waiting import wait_until
+from session_service.process.workers import WorkerError, Workers
+from tests.support.api import SESSIONS
+from tests.support.processes import ServiceProcess, Start, is_closed
+from tests.support.waiting import wait_until
 
 
 def workers_of(service: ServiceProcess) -> set[int]:

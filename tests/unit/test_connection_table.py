@@ -2,7 +2,7 @@
 
 import asyncio
 
-from session_service.web.connections import ConnectionTable
+from session_service.web.http.connections import ConnectionTable
 
 
 class Place:

@@ -10,7 +10,7 @@ import pytest
 import socketio  # type: ignore[import-untyped]  # it has no types
 from engineio.async_socket import AsyncSocket  # type: ignore[import-untyped]  # it has no types
 
-from session_service.web.engine import Engine
+from session_service.web.streaming.engine import Engine
 
 SERVER = socketio.AsyncServer(async_mode="asgi")
 ENGINE = SERVER.eio

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from session_service import logs
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from session_service.store import memory
+from session_service.store.embedded import memory
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 GIB = 1024**3

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from session_service.domain.events import EventId
-from session_service.store.past import ClockWatch, Doubt, Past
+from session_service.store.events.past import ClockWatch, Doubt, Past
 
 C = 1_764_000_000_000  # the clock when the monotonic one is at 1000 s
 

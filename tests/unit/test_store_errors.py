@@ -3,7 +3,7 @@
 import pytest
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.pipeline import error_code, failure
+from session_service.store.client.executor import error_code, failure
 
 SCRIPT = "ERR Error running script (call to f_0a1b): @user_script:7: @user_script: 7: "
 READONLY = "READONLY You can't write against a read only replica."

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from session_service.store.url_options import StoreUrlError
-from session_service.store.urls import masked, read_url
-from tests.tls import Certificate
+from session_service.store.client.url_options import StoreUrlError
+from session_service.store.client.urls import masked, read_url
+from tests.support.tls import Certificate
 
 
 @pytest.mark.parametrize(

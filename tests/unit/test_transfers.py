@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from session_service.web import transfers
-from session_service.web.transfers import Transfers
-from tests.waiting import wait_until
+from session_service.web.http import transfers
+from session_service.web.http.transfers import Transfers
+from tests.support.waiting import wait_until
 
 
 class Item:

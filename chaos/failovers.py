@@ -1,0 +1,168 @@
+"""Faults of Sentinel groups and clusters, in which one server takes the place of another.
+
+Each is a function that takes how often to cause it, and gives the table's line.
+"""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+from chaos.network import CLIENTS, network
+from chaos.stores import ClusterGroup, Group, cluster_group, sentinel_group
+from chaos.trials import Row, Tally, arena, now
+from session_service.domain.ids import SHARDS
+from tests.support.waiting import wait_until
+
+_GROUPS: dict[str, Callable[..., AbstractAsyncContextManager[Group]]] = {
+    "Sentinel": sentinel_group,
+    "Cluster": cluster_group,
+}
+_SAFE = ("min-replicas-to-write 1", "min-replicas-max-lag 2")
+
+_FAILOVER_SECONDS = 20.0
+_LINK_SECONDS = 2.5  # that a link is cut: enough to be taken for dead
+_OF_ITS_OWN_MIND_SECONDS = 1.0  # that a former master takes itself for the master
+
+
+def _row(tally: Tally, fault: str, write_ack: str = "none", *, may_lose: bool = False) -> Row:
+    return tally.row(
+        f"{fault} under load, `WRITE_ACK={write_ack}`",
+        "only 2xx, 404, 410, 503; each within 3 s; recovery ≤ 10 s at p95; 0 cross-slot errors; "
+        + ("loss reported" if may_lose else "0 lost"),
+        recovery=10,
+        p95=True,
+        may_lose=may_lose,
+    )
+
+
+async def _whole(store: Group) -> None:
+    await wait_until(store.is_whole, _FAILOVER_SECONDS, every=0.05)
+
+
+async def master_lost(repeats: int, kind: str, how: str, write_ack: str) -> Row:
+    """A master is killed, stopped, or parted from all servers, and comes back when replaced.
+
+    The clients can reach one that is parted: it is the worst that can happen to what it is told.
+    """
+    tally = Tally()
+    safe = write_ack == "replica"
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+        net = await stack.enter_async_context(network())
+        store: Group = await stack.enter_async_context(
+            _GROUPS[kind](
+                Path(folder),
+                *(_SAFE if safe else ()),
+                network=net if how == "parted" else None,
+            )
+        )
+        a = await stack.enter_async_context(arena(store, nodes=2, WRITE_ACK=write_ack))
+
+        async def lose() -> float:
+            since, master = now(), random.choice(await store.masters())
+            match how:
+                case "killed":
+                    master.kill()
+                case "stopped":
+                    master.stop()
+                case _:
+                    others = {server.address for server in store.servers} - {master.address}
+                    net.part(master.address, others)
+            await wait_until(partial(store.is_replaced, master), _FAILOVER_SECONDS, every=0.05)
+            match how:
+                case "killed":
+                    await store.start_again(master)
+                    return since
+                case "stopped":
+                    master.go_on()
+                case _:
+                    if not (kind == "Cluster" and safe):  # its only replica is the master now
+                        await a.workload.calm(since)
+            await asyncio.sleep(_OF_ITS_OWN_MIND_SECONDS)
+            net.mend()
+            return since
+
+        for _ in range(repeats):
+            await a.repeat(lose, tally, partial(_whole, store))
+    return _row(tally, f"{kind}: master {how}", write_ack, may_lose=not safe)
+
+
+async def links_cut(repeats: int, kind: str) -> Row:
+    """One link after the other is cut for a while, also those from the clients."""
+    tally = Tally()
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+        net = await stack.enter_async_context(network())
+        store: Group = await stack.enter_async_context(
+            _GROUPS[kind](Path(folder), *_SAFE, network=net)
+        )
+        a = await stack.enter_async_context(arena(store, nodes=2, WRITE_ACK="replica"))
+        links = list(combinations([CLIENTS, *(server.address for server in store.servers)], 2))
+        random.shuffle(links)
+
+        async def cut() -> float:
+            net.cut(*links[tally.repeats % len(links)])
+            await asyncio.sleep(_LINK_SECONDS)
+            net.mend()
+            return now()
+
+        for _ in range(repeats):
+            await a.repeat(cut, tally, partial(_whole, store))
+    return _row(tally, f"{kind}: of {len(links)} links one after the other cut", "replica")
+
+
+@asynccontextmanager
+async def _cluster(write_ack: str) -> AsyncIterator[ClusterGroup]:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        settings = _SAFE if write_ack == "replica" else ()
+        async with cluster_group(Path(folder), *settings) as store:
+            yield store
+
+
+async def cluster_failover(repeats: int) -> Row:
+    """A replica is told to take over from its master, as before maintenance."""
+    tally = Tally()
+    async with _cluster("none") as store, arena(store) as a:
+
+        async def fail_over() -> float:
+            since = now()
+            master, (replica, *_) = random.choice(await store.shards())
+            await replica.do("CLUSTER", "FAILOVER")
+            await wait_until(partial(store.is_replaced, master), _FAILOVER_SECONDS, every=0.02)
+            return since
+
+        for _ in range(repeats):
+            await a.repeat(fail_over, tally, partial(_whole, store))
+    return _row(tally, "Cluster: manual failover")
+
+
+async def cluster_slots_migrated(repeats: int, write_ack: str) -> Row:
+    """Slots move to another master, key by key and, each second time, by Valkey's own command."""
+    tally = Tally()
+    async with (
+        _cluster(write_ack) as store,
+        arena(store, clients=24, WRITE_ACK=write_ack) as a,
+    ):
+        shards = random.sample(SHARDS, 24)
+        by_key = True
+
+        async def migrate() -> float:
+            nonlocal by_key
+            since, masters = now(), await store.masters()
+            move = store.migrate if by_key else store.migrate_at_once
+            for source in masters:
+                mine = [shard for shard in shards if await store.owner(shard) is source]
+                target = masters[(masters.index(source) + 1) % len(masters)]
+                for first in range(0, len(mine), 8):
+                    await move(mine[first : first + 8], source, target)
+            by_key = not by_key
+            return since
+
+        for _ in range(repeats):
+            await a.repeat(migrate, tally, partial(_whole, store))
+    return _row(tally, "Cluster: slots migrated", write_ack)

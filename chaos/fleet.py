@@ -1,0 +1,91 @@
+"""Service nodes on one store, of which some come and go."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from signal import SIGTERM
+
+from chaos.http import Connection, NotSent, Unanswered, request
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
+
+STORE_TIMEOUT = 2.0  # seconds, the service's default
+
+
+class Fleet:
+    """Service nodes; ``ports`` is where requests may go now."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._numbers = itertools.count(1)
+        self.nodes: list[ServiceProcess] = []
+
+    @property
+    def ports(self) -> list[int]:
+        return [node.port for node in self.nodes]
+
+    async def add(self) -> ServiceProcess:
+        """Start one more node, and give it requests once it is ready."""
+        folder = self._folder / f"service-{next(self._numbers)}"
+        node = ServiceProcess(folder, **self._settings)
+        try:
+            await wait_until(lambda: "\n" in node.stdout, 30, every=0.02)
+            await wait_until(lambda: is_ready(node.port), 30, every=0.02)
+        except BaseException:
+            node.kill()
+            raise
+        self.nodes.append(node)
+        return node
+
+    def kill(self, node: ServiceProcess) -> None:
+        """End a node as ``kill -9`` does; its clients have to notice."""
+        node.kill()
+        self.nodes.remove(node)
+
+    async def stop(self, node: ServiceProcess) -> int:
+        """Stop a node as an orchestrator does: no new requests, SIGTERM; its exit code."""
+        self.nodes.remove(node)
+        node.signal(SIGTERM)
+        return await asyncio.to_thread(node.wait)
+
+    def defects(self) -> list[str]:
+        """What the nodes have logged as errors, except what they say of the store."""
+        return [
+            f"{path.parent.name}: {line[:500]}"
+            for path in sorted(self._folder.glob("service-*/stderr"))
+            for line in path.read_text().splitlines()
+            if "Traceback" in line
+            or (
+                '"level": "error"' in line
+                and "session_service.store.inspection.monitor" not in line
+            )
+        ]
+
+
+@asynccontextmanager
+async def fleet(folder: Path, url: str, count: int = 1, **settings: str) -> AsyncIterator[Fleet]:
+    """Start nodes with a store's URL and more settings; they are gone after the block."""
+    nodes = Fleet(folder, {"REDIS_URL": url, "LOG_FORMAT": "json", **settings})
+    try:
+        await asyncio.gather(*(nodes.add() for _ in range(count)))
+        yield nodes
+    finally:
+        for node in nodes.nodes:
+            node.kill()
+
+
+async def is_ready(port: int) -> bool:
+    """Whether a node says that it can serve."""
+    try:
+        connection = await Connection.to(port)
+        try:
+            async with asyncio.timeout(5):
+                answer = await connection.ask(request("GET", "/readyz", "probe"))
+        finally:
+            connection.close()
+    except (NotSent, Unanswered, TimeoutError):
+        return False
+    return answer.status == 200

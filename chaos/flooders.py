@@ -1,0 +1,174 @@
+"""Clients that cost as much as they can. Each runs in a process of its own, and only for a while.
+
+``python -m chaos.flooders KIND PORT SECONDS PATH``. It prints one line of JSON: how
+many of what it did. All connect to 127.0.0.1.
+"""
+
+import asyncio
+import gzip
+import json
+import os
+import resource
+import socket
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from tests.support.api import SESSIONS
+
+READERS = 40
+BODIES = 2500
+HANDSHAKES = 10_000
+BOMBS = 50
+CONNECTIONS = 2000  # more than the table has
+
+_HEAD = "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+_POST = _HEAD.format("POST", SESSIONS) + "Content-Type: application/json\r\n"
+_HALF = f'{_POST}Content-Length: 100000\r\n\r\n{{"agentId": '.encode()
+_REOPENED = 500  # connections a second, so that a flood costs the machine a bounded amount
+
+Flooder = Callable[[int, str, Counter[str]], Awaitable[None]]
+
+
+class _Silent(asyncio.Protocol):
+    """A connection on which one thing is sent, and nothing more."""
+
+    def __init__(self, data: bytes, lost: asyncio.Queue[None]) -> None:
+        self._data = data
+        self._lost = lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport) and self._data:
+            transport.write(self._data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._lost.put_nowait(None)
+
+
+async def _held(port: int, count: int, data: bytes, done: Counter[str]) -> None:
+    """Hold connections on which the same was sent, and open a new one for each that is closed."""
+    loop = asyncio.get_running_loop()
+    lost: asyncio.Queue[None] = asyncio.Queue()
+    for _ in range(count):
+        lost.put_nowait(None)
+    while True:
+        for _ in range(_REOPENED // 50):
+            await lost.get()
+            try:
+                await loop.create_connection(lambda: _Silent(data, lost), "127.0.0.1", port)
+                done["opened"] += 1
+            except OSError:
+                done["not opened"] += 1
+                lost.put_nowait(None)
+        await asyncio.sleep(0.02)
+
+
+async def half_bodies(port: int, _: str, done: Counter[str]) -> None:
+    """Send half of each body."""
+    await _held(port, BODIES, _HALF, done)
+
+
+async def idle(port: int, _: str, done: Counter[str]) -> None:
+    """Connect and say nothing."""
+    await _held(port, CONNECTIONS, b"", done)
+
+
+async def half_heads(port: int, _: str, done: Counter[str]) -> None:
+    """Connect and send half of a head."""
+    await _held(port, CONNECTIONS, _HEAD.format("GET", "/healthz").encode(), done)
+
+
+async def streams(port: int, path: str, done: Counter[str]) -> None:
+    """Follow the events of a session, in which nothing happens, on every connection there is."""
+    events = path.partition("/messages")[0] + "/events"
+    await _held(port, CONNECTIONS, f"{_HEAD.format('GET', events)}\r\n".encode(), done)
+
+
+async def unread(port: int, path: str, done: Counter[str]) -> None:
+    """Ask for a page and never read it; again when the connection is cut."""
+    request = f"{_HEAD.format('GET', path)}\r\n".encode()
+    readers = [await _reader(port, request) for _ in range(READERS)]
+    done["asked"] += READERS
+    while True:
+        await asyncio.sleep(0.2)
+        for n, each in enumerate(readers):
+            if each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                each.close()
+                readers[n] = await _reader(port, request)
+                done["cut, and asked again"] += 1
+
+
+async def _reader(port: int, request: bytes) -> socket.socket:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, ("127.0.0.1", port))
+    await loop.sock_sendall(connection, request)
+    return connection
+
+
+async def handshakes(port: int, _path: str, done: Counter[str]) -> None:
+    """Begin to poll over and over on one connection, and never go on."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    path = "/socket.io/?EIO=4&transport=polling"
+    request = f"{_HEAD.format('GET', path)}\r\n".encode()
+    for _ in range(HANDSHAKES // 20):
+        writer.write(request * 20)
+        for _ in range(20):
+            done[await _status(reader)] += 1
+    await asyncio.Event().wait()
+
+
+async def bombs(port: int, _: str, done: Counter[str]) -> None:
+    """Send bodies that are small until they are decompressed, each on a connection of its own."""
+    body = gzip.compress(b" " * (200 << 20), 9)  # 204 KB
+    head = f"{_POST}Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    async def bomb() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionError):
+            writer.write(head + body)
+            done[await _status(reader)] += 1
+        writer.transport.abort()
+
+    while True:
+        await asyncio.gather(*(bomb() for _ in range(BOMBS)), return_exceptions=True)
+        await asyncio.sleep(1)
+
+
+async def _status(reader: asyncio.StreamReader) -> str:
+    """Read an answer that has a Content-Length; its status."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    await reader.readexactly(length)
+    return head[9:12].decode()
+
+
+KINDS: dict[str, Flooder] = {
+    "unread": unread,
+    "half-bodies": half_bodies,
+    "handshakes": handshakes,
+    "bombs": bombs,
+    "idle": idle,
+    "half-heads": half_heads,
+    "streams": streams,
+}
+
+
+async def _flood(kind: str, port: int, seconds: float, path: str) -> None:
+    done: Counter[str] = Counter()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await KINDS[kind](port, path, done)
+    sys.stdout.write(json.dumps(done) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # thousands of connections need not be closed one by one
+
+
+if __name__ == "__main__":
+    os.nice(10)  # what it takes of the machine is not what the service is measured for
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    asyncio.run(_flood(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))

@@ -1,0 +1,318 @@
+"""Keys of the wrong type and garbage in records: no process ends, and nothing else is affected.
+
+Three nodes serve one store. One key at a time is poisoned, in a shard that has a session which runs
+out, or of a webhook. Meanwhile sessions of other shards expire, are listed and announced to another
+webhook, on every node.
+"""
+
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession
+from redis import Redis
+
+from chaos.fleet import fleet
+from chaos.stores import one_server
+from chaos.trials import Row
+from session_service.domain.ids import shard_of_user
+from session_service.store import keys as schema
+from tests.support.api import SESSIONS, post
+from tests.support.processes import ServiceProcess
+from tests.support.sse import EVENTS, Source, follow
+from tests.support.waiting import wait_until
+from tests.support.webhooks import SECRET, WEBHOOKS, Receiver
+
+SETTINGS = {
+    "SESSION_KEY_PREFIX": "t",
+    "SESSION_MIN_TIMEOUT_MINUTES": "0.005",
+    "SESSION_HISTORY_RETENTION_MINUTES": "10",
+    "SESSION_WEBHOOKS_ALLOW_NETWORKS": "127.0.0.0/8",
+    "SESSION_WEBHOOKS_RETRY_SECONDS": "0.05",
+    "LOG_FORMAT": "json",
+}
+BRIEF = {"timeoutMinutes": 0.005, "warningThresholdMinutes": 0.001, "autoRenew": False}
+
+Write = Callable[[Redis, "Place"], Any]
+
+
+class Place(NamedTuple):
+    """Where the poison goes: a session that runs out soon, and a webhook of another shard."""
+
+    session: str
+    webhook: str
+
+    def key(self, part: str) -> str:
+        """Name a key of the session, of its shard, or of the webhook."""
+        name = schema._PARTS[part]  # noqa: SLF001 - every kind of key has to be covered
+        of_webhook = name.startswith("webhook")
+        owner = self.webhook if of_webhook else self.session
+        shard = "00" if part in ("webhooks", "meta") else owner[:2]
+        return f"t:{{{shard}}}:{name}" + (owner if name.endswith(":") else "")
+
+
+class Poison(NamedTuple):
+    """What is written, and whose failure the log tells: of a shard, a session, a webhook."""
+
+    write: Write
+    subject: str = ""  # empty: nothing in the background reads it
+
+
+def wrong(part: str) -> Write:
+    """Give a key another type than ours."""
+
+    def write(redis: Redis, place: Place) -> None:
+        key = place.key(part)
+        kind = redis.type(key)
+        redis.delete(key)
+        if kind in (b"string", b"none"):
+            redis.rpush(key, "x")
+        else:
+            redis.set(key, "x")
+        redis.expire(key, 600)
+
+    return write
+
+
+def as_record(value: bytes) -> Write:
+    return lambda redis, place: redis.set(place.key("session"), value, ex=600)
+
+
+def member(part: str, name: str, score: float = 1) -> Write:
+    return lambda redis, place: redis.zadd(place.key(part), {name: score})
+
+
+def other_event(name: str, value: str) -> Write:
+    return lambda redis, place: redis.xadd(place.key("events"), {name: value})
+
+
+def field(part: str, name: str, value: str) -> Write:
+    def write(redis: Redis, place: Place) -> None:
+        redis.hset(place.key(part), name, value)
+        if part == "webhooks":
+            redis.hset(place.key(part), "version", str(uuid4()))
+
+    return write
+
+
+WRONG_TYPES = {
+    "session": "session", "messages": "", "kept": "", "parties": "", "warn": "shard",
+    "expire": "shard", "forget": "shard", "unreadable": "shard", "listing": "shard",
+    "events": "shard", "trimmed": "shard", "claim": "", "outcome": "", "webhooks": "registry",
+    "queue": "webhook", "bodies": "webhook", "due": "webhook", "leased": "webhook", "dead": "",
+    "state": "webhook", "tails": "", "used": "", "meta": "meta", "probe": "",
+}  # fmt: skip
+
+POISONS = {
+    **{f"{part} of a wrong type": Poison(wrong(part), s) for part, s in WRONG_TYPES.items()},
+    "a truncated record": Poison(as_record(b"1 17640"), "session"),
+    "a record of a newer format": Poison(as_record(b"2 what it may be\n"), "session"),
+    "a record of bytes": Poison(as_record(b"\xff\x00\xfe"), "session"),
+    "an empty record": Poison(as_record(b""), "session"),
+    "a warning of no session": Poison(member("warn", "garbage")),
+    "a deadline of no session": Poison(member("expire", "", float("-inf"))),
+    "a retention of no session": Poison(member("forget", "garbage")),
+    "a listing of no session": Poison(member("listing", "ugarbage", 0)),
+    "an unreadable session that is none": Poison(member("unreadable", "garbage")),
+    "an event that is none": Poison(other_event("event", "garbage"), "event"),
+    "an event of another form": Poison(other_event("other", "x"), "event"),
+    "a moment that is none": Poison(lambda redis, p: redis.set(p.key("trimmed"), "soon", ex=600)),
+    "a webhook that is none": Poison(field("webhooks", str(uuid4()), "garbage"), "any webhook"),
+    "a queue's member that is none": Poison(member("queue", "garbage", 0)),
+    "a lane that is none": Poison(member("due", "garbage", 1)),
+    "a mark that is none": Poison(field("state", "failures", "garbage")),
+}  # fmt: skip
+
+
+async def poisoned(repeats: int) -> Row:
+    """One key after the other is poisoned, of every kind."""
+    return await poison_each(list(POISONS)[:repeats])
+
+
+async def poison_each(names: Sequence[str]) -> Row:
+    """Poison the keys that are named in POISONS, one at a time."""
+    problems: list[str] = []
+    lines = 0
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            store = await enter(one_server(Path(folder)))
+            nodes = (await enter(fleet(Path(folder), store.url, 3, **SETTINGS))).nodes
+            clients = [await enter(node.client()) for node in nodes]
+            trial = _Trial(nodes, clients, Receiver())
+            await trial.receiver.start()
+            stack.push_async_callback(trial.receiver.stop)
+            await trial.register("/hook")
+            redis = stack.enter_context(Redis.from_url(store.url))
+            for name in names:
+                try:
+                    await trial.run(name, POISONS[name], redis)
+                except (AssertionError, pytest.fail.Exception) as error:
+                    problems.append(str(error))
+            for node in nodes:
+                lines += sum("cannot be" in line["event"] for line in node.log)
+                problems += [str(line) for line in node.log if "Traceback" in str(line)]
+                node.signal(signal.SIGTERM)
+                if code := node.wait():
+                    problems.append(f"a node ended with {code}")
+    return Row(
+        "a key of the wrong type, or garbage in a record, under three nodes",
+        len(names),
+        f"{len(names)} keys; {lines} log lines of three nodes; {len(problems)} problems",
+        "no node ends, no other shard or webhook is affected, each node logs it once",
+        problems,
+    )
+
+
+class _Trial:
+    """Three nodes, a client of each, and an endpoint."""
+
+    def __init__(
+        self, nodes: list[ServiceProcess], clients: list[ClientSession], receiver: Receiver
+    ) -> None:
+        self.nodes = nodes
+        self.clients = clients
+        self.receiver = receiver
+        self.seen = [0] * len(nodes)  # log lines of earlier trials
+
+    async def register(self, path: str) -> str:
+        url = self.receiver.url.replace("/hook", path)
+        webhook = await post(self.clients[0], WEBHOOKS, {"url": url, "secret": SECRET})
+        webhook_id: str = webhook["webhookId"]
+        return webhook_id
+
+    async def create(self, client: ClientSession, not_in: str = "", **config: Any) -> str:
+        """Create a session of another shard than the one named."""
+        user = str(uuid4())
+        while shard_of_user(user) == not_in:
+            user = str(uuid4())
+        body = {"userId": user, "agentId": str(uuid4()), "timeoutConfig": config}
+        session_id: str = (await post(client, SESSIONS, body))["sessionId"]
+        return session_id
+
+    async def run(self, name: str, poison: Poison, redis: Redis) -> None:
+        """Poison a key, see that all else works and that each node logs it at most once."""
+        self.seen = [len(node.log) for node in self.nodes]
+        webhook = await self.register("/other")  # which answers 200 as well
+        session = await self.create(self.clients[0], "00", **BRIEF)
+        place = Place(session, webhook)
+        before = {key: redis.dump(key) for key in redis.scan_iter("t:*")}
+        poison.write(redis, place)
+        try:
+            await self._others_work(name, session[:2])
+            await self._is_logged(name, poison.subject, place)
+        finally:
+            self._mend(redis, before, place)
+            async with self.clients[0].delete(f"{WEBHOOKS}/{webhook}") as answer:
+                assert answer.status in {200, 503}, (name, await answer.text())
+
+    async def _others_work(self, name: str, bad: str) -> None:
+        streams = [await follow(client, EVENTS) for client in self.clients]
+        lasting = [await self.create(client, bad, timeoutMinutes=60) for client in self.clients]
+        brief = [await self.create(client, bad, **BRIEF) for client in self.clients]
+
+        def all_are_told() -> bool:
+            return all(self.receiver.types(each)[-1:] == ["expired"] for each in brief)
+
+        await wait_until(all_are_told, 30, description=f"{name}: expiries are told")
+        for stream in streams:
+            await _until_expired(stream, set(brief), name)
+        for node, client in zip(self.nodes, self.clients, strict=True):
+            assert not node.has_ended, (name, node.stderr)
+            async with client.get(SESSIONS, params={"limit": "1000"}) as answer:
+                assert answer.status == 200, (name, await answer.text())
+                found = {each["sessionId"] for each in (await answer.json())["sessions"]}
+                assert found >= set(lasting), name
+            async with client.get(f"{SESSIONS}/health") as answer:
+                assert answer.status == 200, (name, await answer.text())
+            async with client.get(WEBHOOKS) as answer:
+                assert answer.status == (503 if name.startswith("webhooks") else 200), name
+        for session_id in lasting:
+            async with self.clients[0].delete(f"{SESSIONS}/{session_id}") as answer:
+                assert answer.status == 200, (name, await answer.text())
+
+    async def _is_logged(self, name: str, subject: str, place: Place) -> None:
+        """Each node logs it at most once; at least one does, if it concerns the background."""
+        if subject == "session":
+            for client in self.clients:
+                async with client.get(f"{SESSIONS}/{place.session}") as answer:
+                    body = await answer.json()
+                    assert (answer.status, body["error"]["code"]) == (503, "RECORD_UNREADABLE")
+                    assert "Retry-After" not in answer.headers
+        if subject == "event":  # it does not block what follows it in its shard
+            await wait_until(lambda: self.receiver.types(place.session)[-1:] == ["expired"])
+        subjects = {
+            "shard": f"shard {place.session[:2]}",
+            "session": place.session,
+            "webhook": f"webhook {place.webhook}",
+            "registry": "webhook registry",
+            "meta": "the key meta",
+            "event": f"-{place.session[:2]}-",
+            "any webhook": "webhook ",
+        }
+
+        def lines() -> list[Counter[str]]:
+            """Of each node, how often it logged what failed."""
+            return [
+                Counter(
+                    str(line.get("subject") or line.get("session"))
+                    for line in node.log[seen:]
+                    if "cannot be" in line["event"]
+                )
+                for node, seen in zip(self.nodes, self.seen, strict=True)
+            ]
+
+        wanted = subjects.get(subject, "-")
+
+        def is_logged() -> bool:
+            return any(_has(counted, wanted) for counted in lines())
+
+        if subject:
+            await wait_until(is_logged, 30, description=f"{name} is logged")
+            (n, *_) = [n for n, counted in enumerate(lines()) if _has(counted, wanted)]
+            async with self.clients[n].get(f"{SESSIONS}/health") as answer:
+                health = await answer.json()
+            if subject == "session":
+                assert health["invalidSessions"] >= 1
+            elif subject != "event":
+                assert health["status"] == "degraded", (name, health)
+                assert any("cannot be processed" in reason for reason in health["reasons"])
+        for counted in lines():
+            assert set(counted.values()) <= {1}, (name, counted)
+        others = [s for counted in lines() for s in counted if wanted not in s]
+        assert others == [], (name, others)
+
+    @staticmethod
+    def _mend(redis: Redis, before: dict[bytes, bytes | None], place: Place) -> None:
+        """Put back what the webhooks had; of the shard nothing is left."""
+        for key in redis.scan_iter(f"t:{{{place.session[:2]}}}:*"):
+            redis.delete(key)
+        for part in ("webhooks", "meta"):
+            key = place.key(part).encode()
+            if redis.type(key) != b"hash" and (value := before.get(key)):
+                redis.restore(key, 3_600_000, value, replace=True)
+        for part in ("queue", "bodies", "due", "leased", "dead", "state"):
+            redis.delete(place.key(part))
+        for webhook, record in redis.hgetall(place.key("webhooks")).items():
+            if record == b"garbage":
+                redis.hdel(place.key("webhooks"), webhook)
+
+
+async def _until_expired(stream: Source, sessions: set[str], name: str) -> None:
+    """Read a stream until it has told that the sessions have expired, and close it."""
+    while sessions:
+        told = await stream.next()
+        assert told is not None, f"{name}: a stream has ended"
+        if told.name == "session.expired":
+            sessions.discard(told.subject)
+    stream.answer.close()
+
+
+def _has(counted: Counter[str], wanted: str) -> bool:
+    return any(wanted in each for each in counted)

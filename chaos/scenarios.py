@@ -1,0 +1,130 @@
+"""Faults of nodes, of one server and of the way to it.
+
+Each is a function that takes how often to cause it, and gives the table's line.
+"""
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+from uuid import uuid4
+
+from chaos.http import Connection, Unanswered, request
+from chaos.proxy import proxy_to
+from chaos.stores import one_server
+from chaos.trials import Row, Tally, arena, now
+from tests.support.api import SESSIONS
+
+
+async def node_killed(repeats: int) -> Row:
+    """One of three nodes ends without a word, and another takes its place."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        async with (
+            one_server(Path(folder)) as store,
+            arena(store, nodes=3, nodes_die=True) as a,
+        ):
+
+            async def kill() -> float:
+                a.nodes.kill(random.choice(a.nodes.nodes))
+                await a.nodes.add()
+                return now()
+
+            for _ in range(repeats):
+                await a.repeat(kill, tally)
+    return tally.row(
+        "`kill -9` of one of three nodes under load",
+        "0 acknowledged writes lost, 0 orphans after one sweep",
+    )
+
+
+async def store_killed(repeats: int, fsync: str) -> Row:
+    """The server ends without a word, and is started again on its file."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        async with one_server(Path(folder), fsync) as store, arena(store) as a:
+
+            async def kill() -> float:
+                store.node.kill()
+                await asyncio.sleep(random.uniform(0, 0.3))
+                await store.node.start()
+                return now()
+
+            for _ in range(repeats):
+                await a.repeat(kill, tally)
+    return tally.row(
+        f"`kill -9` of the store under load, `appendfsync {fsync}`",
+        "0 lost; recovery ≤ 2 s after it is back",
+        recovery=2,
+    )
+
+
+_BODY_SECONDS = 0.6  # for the body of a request that is under way when a node is stopped
+_HOLD = {"delay": 1.0, "reset": 0.7, "half-close": 0.7, "blackhole": 6.0, "one byte": 1.0}
+
+
+async def proxied(repeats: int, mode: str) -> Row:
+    """The way to the store suffers for a while."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        async with (
+            one_server(Path(folder)) as store,
+            proxy_to(store.node.port) as proxy,
+            arena(store, clients=12, url=f"redis://127.0.0.1:{proxy.port}/0") as a,
+        ):
+
+            async def suffer() -> float:
+                proxy.mode = mode
+                await asyncio.sleep(_HOLD[mode])
+                proxy.mode = "pass"
+                return now()
+
+            for _ in range(repeats):
+                await a.repeat(suffer, tally)
+    return tally.row(
+        f"way to the store: {mode}",
+        "each answered within 3 s; 0 × 500, 0 false 404/410, 0 lost; healthy again ≤ 2 s",
+        recovery=2,
+    )
+
+
+async def _create_slowly(port: int) -> str:
+    """Create a session with a pause in the middle of the body; return what was wrong, if anything.
+
+    A stop that does not wait for requests under way cuts it off.
+    """
+    data = request("POST", SESSIONS, "slow", {"userId": str(uuid4()), "agentId": str(uuid4())})
+    connection = await Connection.to(port)
+    try:
+        answer = connection.send(data[:-10])
+        await asyncio.sleep(_BODY_SECONDS)
+        connection.send_more(data[-10:])
+        status = (await asyncio.wait_for(answer, 10)).status
+    except (Unanswered, TimeoutError):
+        return "a request under way at SIGTERM was not answered"
+    finally:
+        connection.close()
+    return "" if status == 201 else f"a request under way at SIGTERM was answered {status}"
+
+
+async def node_stopped(repeats: int) -> Row:
+    """One of three nodes is replaced as in a rolling restart; its clients go on asking it."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        async with one_server(Path(folder)) as store, arena(store, nodes=3) as a:
+
+            async def replace() -> float:
+                await a.nodes.add()
+                stopped = a.nodes.nodes[0]
+                slow = asyncio.create_task(_create_slowly(stopped.port))
+                await asyncio.sleep(_BODY_SECONDS / 2)
+                exit_code = await a.nodes.stop(stopped)
+                if exit_code != 0:
+                    tally.problems.append(f"exit code {exit_code}")
+                if problem := await slow:
+                    tally.problems.append(problem)
+                return now()
+
+            for _ in range(repeats):
+                await a.repeat(replace, tally)
+    return tally.row("SIGTERM under load", "0 accepted requests dropped, exit code 0")

@@ -1,0 +1,163 @@
+"""A fault, again and again, under load; and what was seen of it."""
+
+import statistics
+import tempfile
+import time
+from asyncio import sleep
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaos.checker import orphans
+from chaos.fleet import Fleet, fleet
+from chaos.stores import Store
+from chaos.workload import SETTINGS, Workload
+
+# Breaks something; returns the moment (monotonic) from which recovery counts.
+Fault = Callable[[], Awaitable[float]]
+# Puts it right again, after the load.
+Mend = Callable[[], Awaitable[object]]
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    fault: str
+    repeats: int
+    seen: str
+    bound: str
+    problems: list[str]  # where the bound does not hold
+    facts: dict[str, Any] = field(default_factory=dict)
+    late: list[str] = field(default_factory=list)  # what took too long, which a busy machine may do
+
+    @property
+    def holds(self) -> bool:
+        return not (self.problems or self.late)
+
+
+class Tally:
+    """What all repeats of a fault have shown."""
+
+    def __init__(self) -> None:
+        self.repeats = 0
+        self.statuses: Counter[str] = Counter()
+        self.recoveries: list[float] = []
+        self.lost: list[str] = []
+        self.repeats_with_loss = 0
+        self.acknowledged = 0
+        self.problems: list[str] = []
+        self.late: list[str] = []
+        self.slowest = 0.0
+
+    def row(
+        self,
+        fault: str,
+        bound: str,
+        *,
+        recovery: float | None = None,
+        p95: bool = False,
+        may_lose: bool = False,
+    ) -> Row:
+        """Make the table's line; ``recovery`` is the bound in seconds, at its 95th percentile."""
+        problems, late = list(self.problems), list(self.late)
+        if self.lost and not may_lose:
+            problems += [f"lost: {what}" for what in self.lost]
+        longest = max(self.recoveries, default=0.0)
+        typical = statistics.median(self.recoveries) if self.recoveries else 0.0
+        high = _p95(self.recoveries)
+        if recovery is not None and (high if p95 else longest) > recovery:
+            late.append(f"recovery took {high:.1f} s at p95, {longest:.1f} s at most")
+        answers = ", ".join(
+            f"{count:,} × {status}" for status, count in sorted(self.statuses.items())
+        )
+        lost = f"; {len(self.lost)} lost, in {self.repeats_with_loss} repeats"
+        seen = f"{answers}{lost if self.lost else '; 0 lost'}; slowest answer {self.slowest:.2f} s"
+        if recovery is not None:
+            seen += f"; recovery {typical:.2f} s median, {high:.2f} p95, {longest:.2f} max"
+        facts = {
+            "statuses": dict(self.statuses),
+            "recoveries": [round(seconds, 3) for seconds in self.recoveries],
+            "lost": self.lost[:100],
+            "slowest": round(self.slowest, 3),
+        }
+        return Row(fault, self.repeats, seen, bound, problems, facts, late)
+
+
+def _p95(values: list[float]) -> float:
+    return sorted(values)[int(0.95 * (len(values) - 1) + 0.5)] if values else 0.0
+
+
+class Arena:
+    """A store, nodes that serve it, and clients."""
+
+    def __init__(self, store: Store, nodes: Fleet, workload: Workload) -> None:
+        self.store = store
+        self.nodes = nodes
+        self.workload = workload
+
+    async def repeat(
+        self,
+        fault: Fault,
+        tally: Tally,
+        mend: Mend | None = None,
+        *,
+        may_leave_orphans: bool = False,
+    ) -> None:
+        """Break something under load, wait until all is well, and compare.
+
+        Whatever is seen goes to the tally; so does a service that does not recover.
+        """
+        workload = self.workload
+        workload.record.reset()
+        lost_before = len(tally.lost)
+        try:
+            async with workload.running():
+                await sleep(0.3)
+                since = await fault()
+                tally.recoveries.append(await workload.calm(since))
+            if mend is not None:
+                await mend()
+            await workload.settle()
+            if not may_leave_orphans:
+                tally.problems += await orphans(self.store)
+        except AssertionError as error:
+            tally.problems.append(f"repeat {tally.repeats + 1}: {error}")
+            workload.sessions.clear()
+        record = workload.record
+        tally.repeats += 1
+        tally.statuses += record.statuses
+        tally.lost += record.lost
+        tally.repeats_with_loss += len(tally.lost) > lost_before
+        tally.problems += record.violations
+        tally.late += record.late
+        tally.slowest = max(tally.slowest, record.slowest)
+
+
+@asynccontextmanager
+async def arena(
+    store: Store,
+    nodes: int = 1,
+    clients: int = 16,
+    *,
+    url: str = "",
+    nodes_die: bool = False,
+    **settings: str,
+) -> AsyncIterator[Arena]:
+    """Nodes on a store, and clients of them. ``url`` where the nodes reach the store otherwise."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        async with fleet(Path(folder), url or store.url, nodes, **SETTINGS, **settings) as service:
+            workload = Workload(service, clients, nodes_die=nodes_die)
+            try:
+                yield Arena(store, service, workload)
+            finally:
+                workload.close()
+                if defects := service.defects():
+                    raise AssertionError("\n".join(["defects in the log:", *defects[:5]]))
+
+
+def now() -> float:
+    return time.monotonic()

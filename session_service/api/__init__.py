@@ -1,0 +1,1 @@
+"""What travels over HTTP: the request and response types. No aiohttp, no Redis."""

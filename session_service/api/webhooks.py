@@ -1,0 +1,228 @@
+"""Requests and responses about webhooks, as they travel (see requests.py, responses.py)."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from session_service.api.requests import Request, Uuid
+from session_service.api.responses import Response, Timestamp
+from session_service.domain.events import EVENT_TYPES
+from session_service.domain.times import iso
+from session_service.domain.webhooks import (
+    MAX_URL_LENGTH,
+    OVERLAP_HOURS,
+    SECRET_IS,
+    TYPES_ARE,
+    DeadLetter,
+    QueueSizes,
+    Webhook,
+)
+
+_ALL_TYPES = [*EVENT_TYPES, *(f"session.{name}" for name in EVENT_TYPES)]
+
+# Requests
+
+Types = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={"enum": _ALL_TYPES})]],
+    Meta(min_length=1, max_length=len(_ALL_TYPES), description=TYPES_ARE),
+]
+
+
+Secret = Annotated[
+    str,
+    Meta(pattern=r"\Awhsec_[A-Za-z0-9+/]{32,88}={0,2}\Z", description=SECRET_IS),
+]
+
+
+class CreateWebhook(Request):
+    """An endpoint to be registered. It is told of the events that match all that is given."""
+
+    url: Annotated[
+        str,
+        Meta(
+            min_length=8,
+            max_length=MAX_URL_LENGTH,
+            pattern="^https?://",
+            description="an http:// or https:// URL with a host, in ASCII,"
+            f" of at most {MAX_URL_LENGTH} characters",
+            examples=["https://hooks.example/sessions"],
+        ),
+    ]
+    secret: Secret | None = None
+    types: Types | None = None
+    user_id: Uuid | None = None
+    agent_id: Uuid | None = None
+
+
+class RotateSecret(Request):
+    """A new secret of a webhook; one is made if none is given."""
+
+    secret: Secret | None = None
+    overlap_hours: (
+        Annotated[
+            float,
+            Meta(
+                ge=OVERLAP_HOURS[0],
+                le=OVERLAP_HOURS[2],
+                description=f"a number from {OVERLAP_HOURS[0]} to {OVERLAP_HOURS[2]}"
+                f" (default {OVERLAP_HOURS[1]}):"
+                " for so long deliveries are signed with both secrets",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class ListDeadLetters(Request):
+    """The query of a page of dead letters."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 100
+    offset: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="a whole number from 0 to 1000000")
+    ] = 0
+
+
+class ReplayDeadLetters(Request):
+    """Which deliveries are made again; all of them, where nothing is named."""
+
+    ids: (
+        Annotated[
+            list[Annotated[str, Meta(max_length=64, description="the id of an event")]],
+            Meta(max_length=1000, description="an array of at most 1000 ids of events"),
+        ]
+        | None
+    ) = None
+
+
+# Responses
+
+
+class WebhookInfo(Response):
+    """A registered endpoint, and how much waits for it."""
+
+    webhook_id: str
+    url: str
+    types: Annotated[list[str] | None, Meta(description="null: all")]
+    user_id: Annotated[str | None, Meta(description="null: of any user")]
+    agent_id: Annotated[str | None, Meta(description="null: of any agent")]
+    created_at: Annotated[Timestamp, Meta(description="events from then on are delivered")]
+    status: Annotated[
+        str,
+        Meta(
+            description="gone: the endpoint answered 410; a replay switches it on."
+            " unreadable: its queue in the store is damaged, and the counts are 0",
+            extra_json_schema={"enum": ["active", "gone", "unreadable"]},
+        ),
+    ]
+    from_settings: bool
+    queued: Annotated[int, Meta(description="deliveries that are still to be made")]
+    dead: Annotated[int, Meta(description="deliveries that were given up")]
+    dropped: Annotated[int, Meta(description="deliveries lost because a list was full")]
+
+    @classmethod
+    def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookInfo":
+        """Show a webhook, without its secret."""
+        return cls(**_shown(webhook, sizes))
+
+
+class WebhookCreated(WebhookInfo):
+    """A registered endpoint, new."""
+
+    secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
+
+    @classmethod
+    def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookCreated":
+        """Show a new webhook."""
+        return cls(**_shown(webhook, sizes), secret=webhook.target.secret)
+
+
+class SecretRotated(Response):
+    """The webhook has a new secret."""
+
+    webhook_id: str
+    secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
+    previous_secret_until: Annotated[
+        Timestamp, Meta(description="until then deliveries are signed with both secrets")
+    ]
+
+    @classmethod
+    def of(cls, webhook: Webhook) -> "SecretRotated":
+        """Show the new secret."""
+        return cls(webhook.id, webhook.target.secret, iso(webhook.overlap_until or 0))
+
+
+class WebhookList(Response):
+    """All registered endpoints."""
+
+    webhooks: list[WebhookInfo]
+
+
+class WebhookRemoved(Response):
+    """The webhook was removed."""
+
+    message: Annotated[str, Meta(examples=["Webhook removed"])]
+
+
+class DeadLetterInfo(Response):
+    """A delivery that was given up."""
+
+    id: Annotated[str, Meta(description="the id of the event")]
+    attempts: int
+    last_failure: Annotated[
+        str,
+        Meta(
+            description="HTTP_ and a status, or TIMEOUT, CONNECTION, TLS, ADDRESS_NOT_ALLOWED,"
+            " UNREADABLE, INTERNAL",
+            examples=["HTTP_503"],
+        ),
+    ]
+    dead_since: Timestamp
+    event: Annotated[
+        dict[str, Any] | None,
+        Meta(description="the event, as it was to be delivered; null: it cannot be read"),
+    ]
+
+    @classmethod
+    def of(cls, letter: DeadLetter) -> "DeadLetterInfo":
+        """Show a dead letter."""
+        return cls(
+            id=letter.event_id,
+            attempts=letter.failures,
+            last_failure=letter.last_failure,
+            dead_since=iso(letter.dead_since),
+            event=letter.event.cloud_event() if letter.event else None,
+        )
+
+
+class DeadLetterList(Response):
+    """A page of dead letters, oldest first."""
+
+    dead_letters: list[DeadLetterInfo]
+    total: int
+
+
+class Replayed(Response):
+    """How many deliveries are made again."""
+
+    replayed: int
+
+
+def _shown(webhook: Webhook, sizes: QueueSizes | None) -> dict[str, Any]:
+    wanted = webhook.target.wanted
+    status = "unreadable" if sizes is None else "active" if webhook.is_on else "gone"
+    sizes = sizes or QueueSizes(0, 0, 0)
+    return {
+        "webhook_id": webhook.id,
+        "url": webhook.target.url,
+        "types": None
+        if wanted.types is None
+        else [f"session.{name}" for name in EVENT_TYPES if name in wanted.types],
+        "user_id": wanted.user_id,
+        "agent_id": wanted.agent_id,
+        "created_at": iso(webhook.created_at),
+        "status": status,
+        "from_settings": webhook.is_from_settings,
+        "queued": sizes.queued,
+        "dead": sizes.dead,
+        "dropped": sizes.dropped,
+    }

@@ -1,0 +1,1 @@
+"""What goes on beside requests: the sweep and the delivery of webhooks."""

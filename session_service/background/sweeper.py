@@ -1,0 +1,80 @@
+"""The sweeper: acts on deadlines that are due, and bounds the outbox, on every node."""
+
+import asyncio
+import logging
+import random
+from itertools import cycle, islice
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.events import EventPolicy
+from session_service.store.availability import Availability
+from session_service.store.events.outbox import Outbox
+from session_service.store.quarantine import Quarantine
+from session_service.store.sessions.deadlines import BLOCKS, TOGETHER, Deadlines
+
+_ROUND_SECONDS = (
+    0.5  # in which all shards are looked at: a deadline waits for half of it on average
+)
+_TRIM_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+async def sweep_forever(
+    deadlines: Deadlines, outbox: Outbox, events: EventPolicy, quarantine: Quarantine
+) -> None:
+    """Look at a block of shards at a time, evenly over the round. Ends by cancellation.
+
+    If more is due in a shard than a script takes, it is acted on again, in turn with others like
+    it, in the time that the looks leave. If the store is away, the sweeper waits for it. A shard
+    that cannot be processed does not stop the others, nor does a defect stop the sweeper.
+    """
+    sweeper = _Sweeper(deadlines, outbox, events, quarantine)
+    store = Availability("sweep")
+    now = asyncio.get_running_loop().time
+    for block in cycle(random.sample(BLOCKS, len(BLOCKS))):  # so that nodes do not go in step
+        until = now() + _ROUND_SECONDS / len(BLOCKS)
+        try:
+            await sweeper.step(block, until)
+            store.answered()
+        except StoreUnavailable as error:
+            await store.wait_after(error)
+        await asyncio.sleep(until - now())
+
+
+class _Sweeper:
+    """What the rounds have in common."""
+
+    def __init__(
+        self, deadlines: Deadlines, outbox: Outbox, events: EventPolicy, quarantine: Quarantine
+    ) -> None:
+        self._deadlines = deadlines
+        self._outbox = outbox
+        self._events = events
+        self._quarantine = quarantine
+        self._waiting: dict[str, None] = {}  # shards in which something is due, in turn
+        self._trim_at = 0.0
+
+    async def step(self, block: tuple[str, ...], until: float) -> None:
+        """Look at a block, act on what waits until that time, and trim the outbox if it is time."""
+        now = asyncio.get_running_loop().time
+        if not self._quarantine.must_wait("sweeper", "sweep"):
+            with self._quarantine.isolating("sweeper", "sweep"):
+                self._waiting.update(dict.fromkeys(await self._deadlines.due(block)))
+                while self._waiting:
+                    await self._act()
+                    if now() > until:
+                        break
+        if now() > self._trim_at and not self._quarantine.must_wait("sweeper", "trim"):
+            with self._quarantine.isolating("sweeper", "trim"):
+                await self._outbox.trim(self._events)
+            self._trim_at = now() + _TRIM_SECONDS
+
+    async def _act(self) -> None:
+        shards = list(islice(self._waiting, TOGETHER))
+        acted = await self._deadlines.act(shards)
+        for shard in shards:
+            del self._waiting[shard]
+        self._waiting.update(dict.fromkeys(acted.behind))
+        if acted.repaired:
+            log.warning("listings named sessions that were gone", extra={"removed": acted.repaired})

@@ -1,0 +1,98 @@
+"""The HTTP client of the webhooks: one signed POST, and what became of it."""
+
+import socket
+import time
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+import msgspec
+
+from session_service import __version__
+from session_service.domain.webhooks import Webhook, WebhookPolicy, retry_after_seconds
+from session_service.store.webhooks.registry import Delivery
+
+GONE = "HTTP_410"
+
+
+class Outcome(NamedTuple):
+    """What became of a delivery: why it failed, or nothing, e.g. ``HTTP_503`` or ``TIMEOUT``."""
+
+    failure: str = ""
+    retry_after: float = 0.0  # seconds that the endpoint asked to wait; 0: it did not ask
+
+
+class WebhookClient:
+    """Connects to public addresses only, whatever a name resolves to, and to allowed networks.
+
+    Endpoints from the settings may have any address, because the operator chose them. They have
+    connections of their own, so that no other endpoint is sent over one of those.
+    """
+
+    def __init__(self, policy: WebhookPolicy) -> None:
+        self._policy = policy
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the client."""
+        enter = self._stack.enter_async_context
+        self._checked = await enter(_session(self._policy, self._open_checked_socket))
+        self._trusted = await enter(_session(self._policy, None))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        await self._stack.aclose()
+
+    async def post(self, webhook: Webhook, delivery: Delivery) -> Outcome:
+        """Make a delivery."""
+        event = delivery.event
+        body = msgspec.json.encode(event.cloud_event())
+        headers = {
+            "Content-Type": "application/cloudevents+json",
+            "webhook-id": event.id,
+            "webhook-timestamp": str(delivery.claimed_at // 1000),
+            "webhook-signature": webhook.signatures(event.id, delivery.claimed_at, body),
+        }
+        client = self._trusted if webhook.is_from_settings else self._checked
+        try:
+            async with client.post(
+                webhook.target.url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                return _outcome(response)
+        except TimeoutError:
+            return Outcome("TIMEOUT")
+        except aiohttp.ClientSSLError:
+            return Outcome("TLS")
+        except aiohttp.ClientConnectorError as error:
+            is_refused = isinstance(error.os_error, _AddressNotAllowedError)
+            return Outcome("ADDRESS_NOT_ALLOWED" if is_refused else "CONNECTION")
+        except (aiohttp.ClientError, OSError, ValueError):
+            return Outcome("CONNECTION")
+
+    def _open_checked_socket(self, address: Any) -> socket.socket:
+        family, kind, protocol, _, (host, *_) = address
+        if not self._policy.allows(host):
+            raise _AddressNotAllowedError(0, "address is not allowed")
+        return socket.socket(family, kind, protocol)
+
+
+class _AddressNotAllowedError(OSError):
+    """An endpoint's name leads to an address that is neither public nor allowed."""
+
+
+def _outcome(response: aiohttp.ClientResponse) -> Outcome:
+    if 200 <= response.status < 300:
+        return Outcome()
+    asked = response.headers.get("Retry-After", "")
+    return Outcome(f"HTTP_{response.status}", retry_after_seconds(asked, time.time()))
+
+
+def _session(policy: WebhookPolicy, open_socket: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=open_socket),
+        timeout=aiohttp.ClientTimeout(total=policy.timeout_seconds),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"session-service/{__version__}"},
+        auto_decompress=False,
+    )

@@ -1,0 +1,151 @@
+"""Several worker processes on one port: started, watched, started again, stopped together.
+
+They are this program again, on the listening sockets of this process, which serves nothing itself.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import cast
+
+from session_service.cli import LISTEN_FDS
+from session_service.web.http.handover import VARIABLE, pairs, variable_for
+
+_START_SECONDS = 30.0  # until a worker listens
+_STABLE_SECONDS = 10.0  # a worker that lived this long is started again without delay
+_MAX_DELAY_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class WorkerError(Exception):
+    """A worker does not start; the message is for the operator."""
+
+
+class Notice:
+    """What is wrong with the embedded store, or nothing: known to the process that owns the store.
+
+    That process tells its workers, each through the pipe that is its standard input.
+    """
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.when_changed: Callable[[str], None] = lambda _: None
+
+    def set(self, problem: str) -> None:
+        """Take what is wrong now; "" if it is well again."""
+        self.problem = problem
+        self.when_changed(problem)
+
+    def reasons(self) -> list[str]:
+        """Return why the service is degraded."""
+        return [self.problem] if self.problem else []
+
+    def read(self, stdin: int) -> bool:
+        """Take what the supervisor says, in a worker; returns False if it has gone."""
+        lines = os.read(stdin, 65536).decode().splitlines()
+        if lines:
+            self.set(lines[-1])
+        return bool(lines)
+
+
+class Workers:
+    """The workers of one service; ``settings`` goes to them on top of the environment.
+
+    A worker ends by itself where this process has gone: its standard input is a pipe from here.
+    """
+
+    def __init__(
+        self, count: int, sockets: list[socket.socket], settings: Mapping[str, str]
+    ) -> None:
+        self._count = count
+        self._fds = [listener.fileno() for listener in sockets]
+        self._pairs = pairs(count)
+        self._inherited = [
+            *self._fds,
+            *(each.fileno() for pair in self._pairs for each in pair),
+        ]
+        self._environment = {**os.environ, **settings}
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._notice = b""
+
+    def tell(self, problem: str) -> None:
+        """Tell all workers, and those to come, what is wrong with the store."""
+        self._notice = problem.encode() + b"\n"
+        for process in self._processes.values():
+            if process.stdin and process.returncode is None:
+                process.stdin.write(self._notice)
+
+    async def start(self) -> None:
+        """Start all; returns when they listen. Raises WorkerError."""
+        await asyncio.gather(*(self._start(number) for number in range(self._count)))
+
+    async def keep_running(self) -> None:
+        """Start a worker again whenever one dies. Ends by cancellation.
+
+        Raises WorkerError where one cannot be started: trying forever would hide it.
+        """
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._count):
+                group.create_task(self._keep_running(number))
+
+    async def stop(self, seconds: float) -> None:
+        """Ask all to stop, and wait for them; force ends those that take longer than that."""
+        running = [each for each in self._processes.values() if each.returncode is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(process.wait() for process in running))
+        for process in running:
+            if process.returncode is None:
+                log.error("worker does not stop; killing it", extra={"worker": process.pid})
+                process.kill()
+                await process.wait()
+        for pair in self._pairs:
+            for each in pair:
+                each.close()
+
+    async def _keep_running(self, number: int) -> None:
+        delay = 0.0
+        while True:
+            started = time.monotonic()
+            process = self._processes[number]
+            status = await process.wait()
+            if time.monotonic() - started > _STABLE_SECONDS:
+                delay = 0.0
+            log.error(
+                "worker ended; starting another", extra={"worker": process.pid, "status": status}
+            )
+            await asyncio.sleep(delay)
+            delay = min(0.1 + 2 * delay, _MAX_DELAY_SECONDS)
+            await self._start(number)
+
+    async def _start(self, number: int) -> None:
+        process = self._processes[number] = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "session_service", "serve", LISTEN_FDS,
+            ",".join(map(str, self._fds)),
+            env={**self._environment, VARIABLE: variable_for(number, self._pairs)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=self._inherited,
+            start_new_session=True,  # a terminal's Ctrl-C is for this process, which passes it on
+        )  # fmt: skip
+        output = cast("asyncio.StreamReader", process.stdout)
+        line = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                line = await output.readline()
+        if not line:
+            with suppress(ProcessLookupError):  # it has ended
+                process.kill()
+            status = await process.wait()
+            raise WorkerError(f"a worker process does not start; its exit status is {status}")
+        cast("asyncio.StreamWriter", process.stdin).write(self._notice)
+        log.info("worker started", extra={"worker": process.pid})

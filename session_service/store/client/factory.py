@@ -1,0 +1,105 @@
+"""From a store's URL (``urls.py``) to a client of redis-py and to the pipeline of its topology."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from session_service.store.client.calls import Acknowledgement, command
+from session_service.store.client.cluster import Cluster
+from session_service.store.client.executor import Pipeline
+from session_service.store.client.fake import Batches
+from session_service.store.client.sentinel import SentinelPool, Watched
+from session_service.store.client.standalone import Single
+from session_service.store.client.urls import read_url
+
+_LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
+_SENTINEL_SECONDS = 0.25  # for a sentinel that is asked for the master
+
+
+def connect(url: str, timeout: float) -> Any:
+    """Make a client of redis-py, Redis or RedisCluster; nothing is sent yet.
+
+    ``timeout``, in seconds, bounds a connection attempt and a reply. redis-py would try again by
+    itself, ten times, even a write whose reply was lost: it is told not to.
+    """
+    store = read_url(url)
+    if store.kind == "memory":
+        from fakeredis import FakeAsyncRedis  # noqa: PLC0415 - an extra, for tests
+
+        return FakeAsyncRedis()
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "client_name": "session-service",
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        **store.options,
+    }
+    if store.kind == "cluster":
+        return RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in store.hosts],
+            socket_timeout=min(timeout, _LOOK_SECONDS),
+            socket_connect_timeout=min(timeout, _LOOK_SECONDS),
+            **options,
+        )
+    options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    if store.kind == "sentinel":
+        look = min(timeout, _SENTINEL_SECONDS)
+        sentinels = Sentinel(  # type: ignore[no-untyped-call]
+            store.hosts,
+            sentinel_kwargs={
+                "socket_timeout": look,
+                "socket_connect_timeout": look,
+                "retry": Retry(NoBackoff(), 0),
+                **store.sentinel,
+            },
+        )
+        return sentinels.master_for(store.service, connection_pool_class=SentinelPool, **options)
+    if store.path:
+        return Redis(unix_socket_path=store.path, **options)
+    ((host, port),) = store.hosts
+    return Redis(host=host, port=port, **options)
+
+
+def pipeline(
+    url: str, client: Redis | RedisCluster, timeout: float, acknowledgement: str = "none"
+) -> Pipeline:
+    """Choose the pipeline for what is behind the URL.
+
+    ``acknowledgement`` is ``replica`` or ``fsync`` where a write is to be safe there before its
+    caller has its reply, else ``none``.
+    """
+    by = _acknowledgement(acknowledgement, timeout)
+    if isinstance(client, RedisCluster):
+        return Cluster(client, timeout, by)
+    match read_url(url).kind:
+        case "memory":
+            return Batches(client, timeout)
+        case "sentinel":
+            return Watched(client, timeout, by)
+        case _:
+            return Single(client, timeout, by)
+
+
+def _acknowledgement(by: str, timeout: float) -> Acknowledgement | None:
+    seconds = timeout * 0.8  # well before the call's own deadline
+    match by:
+        case "replica":
+            return Acknowledgement(
+                lambda ms: command("WAIT", 1, ms),
+                lambda replicas: replicas >= 1,
+                "written, but no replica acknowledged it in time",
+                seconds,
+            )
+        case "fsync":
+            return Acknowledgement(
+                lambda ms: command("WAITAOF", 1, 0, ms),
+                lambda synced: synced[0] >= 1,
+                "written, but not on disk in time",
+                seconds,
+            )
+        case _:
+            return None

@@ -1,0 +1,127 @@
+"""The pipeline for fakeredis, over redis-py's client."""
+
+import asyncio
+from collections import deque
+from typing import Any, NamedTuple
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.store.client.executor import Argument, Arguments, Pipeline, Signals, failure
+from session_service.store.keys import KeySet
+from session_service.store.scripts import Script
+
+
+class _Call(NamedTuple):
+    script: Script
+    arguments: tuple[Argument, ...]
+    reply: asyncio.Future[Any]
+
+
+class Batches(Pipeline):
+    """Batches over a client of redis-py: one under way, and the next one filling meanwhile."""
+
+    MAX_BATCH = 512  # commands; it keeps Redis busy for about 5 ms
+
+    def __init__(self, client: Redis, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self.signals = Signals()
+        self._waiting: deque[_Call] = deque()
+        self._courier: asyncio.Task[None] | None = None
+
+    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+        """Put a call into the next batch."""
+        loop = asyncio.get_running_loop()
+        names = keys.names()
+        call = _Call(script, (script.sha, len(names), *names, *arguments), loop.create_future())
+        self._waiting.append(call)
+        if self._courier is None:
+            self._courier = loop.create_task(self._carry(), name="store-pipeline")
+        late = loop.call_later(self._timeout, _give_up, call.reply, self._timeout)
+        call.reply.add_done_callback(lambda _: late.cancel())
+        return call.reply
+
+    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+        """Give fakeredis some commands."""
+        return {"": [await self._try(words) for words in commands]}
+
+    async def _try(self, words: tuple[Argument, ...]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+        except (TimeoutError, redis_errors.RedisError, OSError) as error:
+            return _as_ours(error)
+
+    async def close(self) -> None:
+        """Wait for the batch under way, then close the connections."""
+        if self._courier is not None:
+            await asyncio.wait([self._courier], timeout=self._timeout)
+        await self._client.aclose()
+
+    async def _carry(self) -> None:
+        try:
+            while self._waiting:
+                batch: list[_Call] = []
+                while self._waiting and len(batch) < self.MAX_BATCH:
+                    call = self._waiting.popleft()
+                    if not call.reply.done():  # else its caller has given up
+                        batch.append(call)
+                if batch:
+                    await self._send(batch)
+        finally:
+            self._courier = None
+
+    async def _send(self, batch: list[_Call]) -> None:
+        try:
+            replies = await self._execute(batch)
+            await self._load_missing(batch, replies)
+        except Exception as error:  # noqa: BLE001 - each caller gets it and raises it
+            replies = [error] * len(batch)
+        for call, reply in zip(batch, replies, strict=True):
+            if call.reply.done():
+                continue
+            if isinstance(reply, Exception):
+                call.reply.set_exception(_as_ours(reply))
+            else:
+                call.reply.set_result(reply)
+
+    async def _execute(self, batch: list[_Call]) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for call in batch:
+            pipe.execute_command("EVALSHA", *call.arguments)
+        return await pipe.execute(raise_on_error=False)
+
+    async def _load_missing(self, batch: list[_Call], replies: list[Any]) -> None:
+        """Load the scripts that the server does not know, and send their calls again."""
+        missing = [
+            n for n, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)
+        ]
+        if not missing:
+            return
+        for source in {batch[n].script.source for n in missing}:
+            await self._client.script_load(source)
+        again = await self._execute([batch[n] for n in missing])
+        for n, reply in zip(missing, again, strict=True):
+            replies[n] = reply
+
+
+def _give_up(reply: asyncio.Future[Any], timeout: float) -> None:
+    if not reply.done():
+        reply.set_exception(StoreUnavailable(f"no reply in {timeout:g} s"))
+
+
+def _as_ours(error: Exception) -> Exception:
+    """Tell a store that cannot serve now from a defect. redis-py cuts known codes off."""
+    match error:
+        case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
+            return StoreUnavailable(str(error))
+        case redis_errors.BusyLoadingError() | redis_errors.ClusterDownError():
+            return StoreUnavailable(str(error))
+        case redis_errors.ResponseError():
+            return failure(str(error))
+        case redis_errors.RedisError() | OSError():
+            return StoreUnavailable(f"{type(error).__name__}: {error}")
+        case _:
+            return error

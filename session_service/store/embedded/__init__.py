@@ -1,0 +1,1 @@
+"""The embedded store: a Valkey server that starts and stops with the service."""

@@ -1,0 +1,1 @@
+"""The outbox: written by scripts, read by streams and consumers."""

@@ -1,0 +1,173 @@
+"""The outbox: what happened to all sessions, bounded by age and length, and what its past is worth.
+
+Each shard has a stream of its own; ``reader.py`` merges them. Its past (``past.py``) is looked
+after here: by every node when it trims, and whenever a reader sees the store's clock go back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from session_service.domain.budgets import MARK_SECONDS, SEEN_SECONDS
+from session_service.domain.events import MAX_RETENTION_MS, EventId, EventPolicy
+from session_service.domain.ids import SHARDS
+from session_service.store import scripts
+from session_service.store.client.executor import Pipeline
+from session_service.store.events.past import NO_DOUBT, ClockWatch, Doubt, Past
+from session_service.store.events.reader import Reader
+from session_service.store.keys import Keys
+from session_service.store.quarantine import Quarantine
+from session_service.store.shards import ShardGroups
+
+_TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
+_TRIMMED = 1000  # events of a shard in one call
+
+log = logging.getLogger(__name__)
+
+
+class _Trimmed(NamedTuple):
+    """What a call of lua/trim.lua says of its shards."""
+
+    clock: int
+    lengths: dict[str, int]
+    counts: dict[str, int]
+    pasts: dict[str, Past | None]  # as they were before
+
+    @classmethod
+    def of(cls, shards: Sequence[str], reply: Any) -> "_Trimmed":
+        clock, *rest = reply
+        return cls(
+            clock,
+            dict(zip(shards, rest[::3], strict=True)),
+            dict(zip(shards, rest[1::3], strict=True)),
+            dict(zip(shards, map(Past.parse, rest[2::3]), strict=True)),
+        )
+
+
+class Outbox:
+    """What the scripts announce."""
+
+    def __init__(
+        self, pipeline: Pipeline, keys: Keys, quarantine: Quarantine | None = None
+    ) -> None:
+        self.quarantine = Quarantine() if quarantine is None else quarantine
+        self.undecodable = 0  # events that were skipped since the start
+        self.pasts: dict[str, Past] = {}  # by shard, as this process last saw them
+        self._spans_shards = pipeline.spans_shards
+        self._groups = partial(ShardGroups, pipeline, keys, quarantine=self.quarantine)
+        self._trim = self._groups(script=scripts.TRIM, together=_TOGETHER)
+        self._mark = self._groups(script=scripts.MARK, together=_TOGETHER)
+        self._lengths = dict.fromkeys(SHARDS, 0)  # as it was last seen
+        self._clocks = ClockWatch()
+        self._doubts: dict[str, Doubt] = {}  # by shard, to be written down
+
+    async def trim(self, policy: EventPolicy) -> None:
+        """Bound it, about, by age and by length: the shards with most have to give.
+
+        Raises StoreUnavailable.
+        """
+        most = _fair_share(self._lengths.values(), policy.max_length)
+        arguments = (
+            *(most, policy.retention_ms, MAX_RETENTION_MS, _TRIMMED),
+            *(1000 * MARK_SECONDS, 1000 * SEEN_SECONDS),
+        )
+        busy: Sequence[str] = SHARDS
+        while busy:
+            counts: dict[str, int] = {}
+            for n in range(0, len(busy), _TOGETHER):  # one call at a time: each can take 5 ms
+                shards = busy[n : n + _TOGETHER]
+                sent = asyncio.get_running_loop().time()
+                for trimmed in await self._trim.run(arguments, _Trimmed.of, shards):
+                    self._lengths.update(trimmed.lengths)
+                    counts.update(trimmed.counts)
+                    for shard, past in trimmed.pasts.items():
+                        self.saw(shard, past, trimmed.clock)
+                    self.watch(trimmed.lengths, trimmed.clock, sent)
+                await self.settle()
+            busy = [shard for shard, events in counts.items() if events >= _TRIMMED // 2]
+
+    def reader(self, shards: Sequence[str] = SHARDS, after: EventId | None = None) -> Reader:
+        """Make a reader of some shards that starts after a position, or now."""
+        return Reader(self, shards, after)
+
+    def read_calls(self, shards: Sequence[str]) -> ShardGroups:
+        """Return the calls by which these shards are read."""
+        return self._groups(script=scripts.READ, together=_TOGETHER, shards=shards)
+
+    def watch(self, shards: Iterable[str], clock: int, sent: float) -> bool:
+        """Note the clock of a reply for some shards (epoch ms), asked for at ``sent`` (monotonic).
+
+        Returns whether it went back; ``settle`` writes that down then.
+        """
+        received = asyncio.get_running_loop().time()
+        shards = SHARDS if self._spans_shards else tuple(shards)  # those of the same server
+        doubt = self._clocks.observe(shards[0], clock, sent, received) if shards else None
+        if doubt is not None:
+            back_ms = round(doubt.until - doubt.after)
+            log.warning("the store's clock went back", extra={"ms": back_ms, "at": clock})
+            self.doubt(shards, doubt)
+        return doubt is not None
+
+    def doubt(self, shards: Iterable[str], doubt: Doubt) -> None:
+        """Have positions refused that clients name for these shards; ``settle`` writes it down."""
+        for shard in shards:
+            self._doubts[shard] = doubt.and_of(self._doubts.get(shard))
+
+    async def settle(self) -> None:
+        """Write down which positions are doubtful. Raises StoreUnavailable; call it again then."""
+        while self._doubts:
+            doubt = next(iter(self._doubts.values()))
+            shards = [shard for shard, other in self._doubts.items() if other == doubt]
+            await self.begin(shards, doubt)
+            for shard in shards:
+                if self._doubts.get(shard) == doubt:
+                    del self._doubts[shard]
+
+    async def begin(self, shards: Sequence[str], doubt: Doubt = NO_DOUBT) -> None:
+        """Begin the past of shards that have none, e.g. because the store was emptied."""
+        arguments = (doubt.after, doubt.until, MAX_RETENTION_MS)
+        await self._mark.run(arguments, _nothing, shards)
+
+    def skipped(self, position: EventId, error: Exception) -> None:
+        """Count an event that cannot be decoded; the first one is logged."""
+        self.undecodable += 1
+        if self.undecodable == 1:
+            log.error(
+                "an event cannot be decoded and is skipped; others will not be logged",
+                extra={"position": str(position), "reason": f"{type(error).__name__}: {error}"},
+            )
+
+    def saw(self, shard: str, past: Past | None, clock: int) -> None:
+        """Compare the past of a shard with what this process knew.
+
+        Positions are doubtful if the data set is another one, or an older copy.
+        """
+        known = self.pasts.get(shard)
+        if past is known:
+            return
+        if past is None:
+            del self.pasts[shard]
+            return
+        if known is not None and past.epoch != known.epoch:
+            self.doubt((shard,), Doubt(0, clock))
+        elif known is not None and past.mark < known.mark and past.doubt.until < known.mark:
+            self.doubt((shard,), Doubt(past.mark, clock))
+        self.pasts[shard] = past
+
+
+def _nothing(_: Sequence[str], __: Any) -> None:
+    """Read a reply that says nothing."""
+
+
+def _fair_share(sizes: Iterable[int], total: int) -> int:
+    """Return the most that each may have of a total, where those that need less leave the rest."""
+    left = total
+    ascending = sorted(sizes)
+    for n, size in enumerate(ascending):
+        share = left // (len(ascending) - n)
+        if size > share:
+            return share
+        left -= size
+    return total

@@ -1,0 +1,96 @@
+"""The data set in the store: which format it has, and whether it is still the same one.
+
+Its ``meta`` key states the newest format that any node has written, and an epoch: random digits
+that change when the store has lost its data, as after FLUSHALL. The first node makes the key, and
+every node keeps it alive.
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from typing import NamedTuple
+
+from session_service.domain.errors import StoreUnavailable
+from session_service.domain.ids import SHARDS
+from session_service.store import scripts
+from session_service.store.client.executor import Pipeline
+from session_service.store.keys import Keys
+from session_service.store.quarantine import Quarantine
+from session_service.store.records import FORMAT
+
+DEFAULT_PREFIX = "session-service"
+OLD_PREFIX = "sess"  # the default of 0.1.0
+
+_KEPT_MS = 2 * 366 * 86_400_000  # without a node: longer than any session or conversation is kept
+_REFRESH_SECONDS = 5.0  # so long a new epoch may stay unnoticed; one call of 5 us
+_TOGETHER = 32  # shards looked at by one call, if the store allows that
+
+log = logging.getLogger(__name__)
+
+
+class OldDataError(Exception):
+    """The store has sessions of version 0.1.0; the message is for the operator."""
+
+
+class DataSet(NamedTuple):
+    """What the store holds: e.g. ``DataSet(1, "9f86d081884c7d65")``."""
+
+    format: int
+    epoch: str
+
+
+class DataSets:
+    """Reads what the data set is, and notes changes."""
+
+    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
+        self._pipeline = pipeline
+        self._keys = keys.of_shard(scripts.META.keys, SHARDS[0])
+        self.current: DataSet | None = None  # None until it was read
+
+    async def read(self) -> DataSet:
+        """Read the data set, and make it if the store is empty.
+
+        Raises StoreUnavailable, and RecordUnreadable if the key is not ours.
+        """
+        new_epoch = os.urandom(8).hex()
+        number, epoch = await self._pipeline.run(
+            scripts.META, self._keys, (FORMAT, new_epoch, _KEPT_MS)
+        )
+        found = DataSet(int(number), epoch.decode())
+        self._note(found)
+        return found
+
+    async def watch_forever(self, quarantine: Quarantine) -> None:
+        """Read it every few seconds, which keeps its key alive. Ends by cancellation."""
+        while True:
+            with suppress(StoreUnavailable), quarantine.isolating("the key meta", "read"):
+                await self.read()
+            await asyncio.sleep(_REFRESH_SECONDS)
+
+    def _note(self, found: DataSet) -> None:
+        before, self.current = self.current, found
+        if found.format > FORMAT and (before is None or before.format <= FORMAT):
+            log.warning(
+                "a newer version of the service uses this store; its sessions are left as they are",
+                extra={"format": found.format, "readable": FORMAT},
+            )
+        if before is not None and before.epoch != found.epoch:
+            log.warning("the store has lost its data, or has been given other data")
+
+
+async def check_layout(pipeline: Pipeline, prefix: str) -> None:
+    """Raise OldDataError if the store has sessions of version 0.1.0 that this one would not find.
+
+    Looks under the prefix, and if that is the default one, under the default of 0.1.0, too.
+    """
+    for each in dict.fromkeys((prefix, OLD_PREFIX) if prefix == DEFAULT_PREFIX else (prefix,)):
+        keys, size = Keys(each), _TOGETHER if pipeline.spans_shards else 1
+        parts = [SHARDS[n : n + size] for n in range(0, len(SHARDS), size)]
+        calls = [(keys.of_shards(scripts.LAYOUT.keys, part), ()) for part in parts]
+        if any(await pipeline.run_all(scripts.LAYOUT, calls)):
+            raise OldDataError(
+                f"the store has sessions of version 0.1.0 under the prefix {each!r}, which this"
+                " version cannot read: run version 0.1.0 until they have ended, or start without"
+                " them by setting SESSION_KEY_PREFIX to another name, such as sessions-2"
+            )

@@ -1,0 +1,231 @@
+"""What the store says of itself, and what of that puts sessions at risk.
+
+``read`` asks every master; ``inspect`` makes one value of the replies, for health, log and start.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from session_service.domain.budgets import STORE_FULL_SHARE
+from session_service.domain.errors import StoreUnavailable
+from session_service.store import scripts
+from session_service.store.client.executor import Argument, Pipeline, error_code
+from session_service.store.keys import Keys
+
+_OLDEST = (6, 2)
+_WITH_WAITAOF = (7, 2)
+_CHANGING = ("memory", "stats", "persistence")  # sections of INFO; Redis 6.2 takes one at a time
+_FIXED = ("server", "replication")
+_SHARD = "00"  # on which commands are tried: nodes of a cluster have the same users
+# What is run outside of scripts, in a way that changes nothing.
+_DIRECT: tuple[tuple[Argument, ...], ...] = (("PING",), ("SCRIPT", "LOAD", scripts.PROBE.source))
+_ACKNOWLEDGING: dict[str, tuple[tuple[Argument, ...], ...]] = {
+    "none": (),
+    "replica": (("WAIT", 0, 1),),
+    "fsync": (("WAITAOF", 0, 0, 1),),
+}
+
+# "this user has no permissions to run the 'client|setname' command"
+_NAMED = re.compile(r"permissions? to run the '([a-z|]+)' command")
+
+
+class Reading(NamedTuple):
+    """What one master says of itself."""
+
+    facts: dict[str, str]  # as INFO has them; ``save`` too, if CONFIG tells it
+    clock: float | None  # seconds by which its clock is ahead of the loop's
+    missing: tuple[str, ...]  # commands, of those asked here, that the user may not run
+
+    def number(self, name: str) -> int:
+        """Return a fact that is a number; 0 if it is not told."""
+        digits = re.match(r"\d+", self.facts.get(name, ""))
+        return int(digits[0]) if digits else 0
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The first two numbers of the Redis version, or of the one it is compatible with."""
+        return tuple(map(int, re.findall(r"\d+", self.facts.get("redis_version", ""))[:2]))
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store is: the latest state that is known."""
+
+    server: str  # e.g. Valkey 9.0.1
+    topology: str  # e.g. one server, 2 replicas
+    policy: str  # maxmemory-policy, empty if it is not told
+    persistence: str  # append-only file, snapshots, none, or unknown
+    used_memory: int  # bytes that count towards the limit, of the fullest master
+    max_memory: int  # bytes, of the same; 0: no limit
+    epoch: str  # of the data set, which a store that lost its data has another one of; or empty
+    missing: tuple[str, ...]  # commands that the user may not run, e.g. XGROUP CREATE
+    warnings: tuple[str, ...]  # what puts sessions at risk, a sentence each
+    failing: tuple[str, ...]  # what the store cannot do at the moment, a sentence each
+    problem: str  # why the service cannot use it at all, e.g. that it is too old; or empty
+    acknowledges_fsync: bool  # WAITAOF works on every server: there is an append-only file
+
+
+async def read(pipeline: Pipeline, *, all_facts: bool) -> dict[str, Reading]:
+    """Ask each master for what changes by itself, or for all facts; raises StoreUnavailable."""
+    sections = (*_CHANGING, *_FIXED) if all_facts else _CHANGING
+    commands: list[tuple[Argument, ...]] = [("TIME",), *(("INFO", each) for each in sections)]
+    if all_facts:
+        commands.append(("CONFIG", "GET", "save"))  # managed services have no CONFIG
+    now = asyncio.get_running_loop().time
+    asked_at = now()
+    replies = await pipeline.ask_masters(*commands)
+    between = (asked_at + now()) / 2
+    return {name: _reading(commands, each, between) for name, each in replies.items()}
+
+
+def _reading(commands: list[tuple[Argument, ...]], replies: list[Any], asked_at: float) -> Reading:
+    facts: dict[str, str] = {}
+    clock, missing = None, []
+    for (command, *_), reply in zip(commands, replies, strict=True):
+        if isinstance(reply, StoreUnavailable) and error_code(reply.reason) != "NOPERM":
+            raise reply
+        if isinstance(reply, Exception):
+            if command in ("TIME", "INFO"):
+                missing.append(str(command))
+        elif command == "TIME":
+            clock = int(reply[0]) + int(reply[1]) / 1e6 - asked_at
+        elif command == "CONFIG":
+            facts |= {"save": bytes(reply[1]).decode()} if len(reply) == 2 else {}
+        else:
+            text = bytes(reply).decode(errors="replace")
+            facts |= dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return Reading(facts, clock, tuple(dict.fromkeys(missing)))
+
+
+async def missing_commands(pipeline: Pipeline, keys: Keys, write_ack: str) -> tuple[str, ...]:
+    """Try what the service does, and return the commands that the user may not run.
+
+    ``write_ack`` is the setting. Raises StoreUnavailable if something else goes wrong.
+    """
+    direct = _DIRECT + _ACKNOWLEDGING[write_ack]
+    missing: list[str] = []
+    for replies in (await pipeline.ask_masters(*direct)).values():
+        for reply in replies:
+            if isinstance(reply, Exception) and (named := command_named(_reason(reply))):
+                missing.append(named)
+            elif isinstance(reply, StoreUnavailable):
+                raise reply
+    try:
+        found = await pipeline.run(scripts.PROBE, keys.of_shard(scripts.PROBE.keys, _SHARD), ())
+        missing += [name.decode() for name in found]
+    except ResponseError as error:  # this is no store at all, such as a Sentinel
+        raise StoreUnavailable(str(error)) from error
+    except StoreUnavailable as error:
+        if error_code(error.reason) != "NOPERM":
+            raise
+        # Not of a command, then of the keys, which have a prefix.
+        missing.append(command_named(error.reason) or "keys that start with SESSION_KEY_PREFIX")
+    return tuple(dict.fromkeys(missing))
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, StoreUnavailable) else str(error)
+
+
+def command_named(text: str) -> str:
+    """Return the command that an error says is not permitted, or nothing.
+
+    E.g. CLIENT SETNAME for ``NOPERM User app has no permissions to run the 'client|setname' …``.
+    """
+    named = _NAMED.search(text)
+    return named[1].replace("|", " ").upper() if named else ""
+
+
+def inspect(
+    readings: Mapping[str, Reading], kind: str, missing: tuple[str, ...] = (), epoch: str = ""
+) -> Inspection:
+    """Make one value of what all masters say; ``kind`` is that of the store's URL."""
+    masters = list(readings.values())
+    fullest = max(
+        masters, key=lambda master: _counted(master) / (master.number("maxmemory") or 1e18)
+    )
+    policies = dict.fromkeys(master.facts.get("maxmemory_policy", "") for master in masters)
+    return Inspection(
+        server=_name(masters[0]),
+        topology=_topology(masters, kind),
+        policy=next((each for each in policies if each != "noeviction"), "noeviction"),
+        persistence=_persistence(masters[0]),
+        used_memory=_counted(fullest),
+        max_memory=fullest.number("maxmemory"),
+        epoch=epoch,
+        missing=missing,
+        warnings=tuple(dict.fromkeys(risk for master in masters for risk in _risks(master))),
+        failing=tuple(dict.fromkeys(what for master in masters for what in _failing(master))),
+        problem=next(filter(None, map(_problem, masters)), ""),
+        acknowledges_fsync=all(
+            master.facts.get("aof_enabled") == "1" and master.version >= _WITH_WAITAOF
+            for master in masters
+        ),
+    )
+
+
+def _counted(master: Reading) -> int:
+    return master.number("used_memory") - master.number("mem_not_counted_for_evict")
+
+
+def _name(master: Reading) -> str:
+    """Name the server; Valkey tells a Redis version too, which is what it is compatible with."""
+    if "valkey_version" in master.facts:
+        return f"Valkey {master.facts['valkey_version']}"
+    return f"Redis {master.facts.get('redis_version', 'of unknown version')}"
+
+
+def _topology(masters: list[Reading], kind: str) -> str:
+    if kind == "cluster":
+        return f"cluster of {len(masters)} master{'s' * (len(masters) != 1)}"
+    replicas = masters[0].number("connected_slaves")
+    name = "Sentinel group" if kind == "sentinel" else "one server"
+    return f"{name}, {replicas} replica{'s' * (replicas != 1)}" if replicas else name
+
+
+def _persistence(master: Reading) -> str:
+    if master.facts.get("aof_enabled") == "1":
+        return "append-only file"
+    save = master.facts.get("save")
+    return "unknown" if save is None else "snapshots" if save else "none"
+
+
+def _risks(master: Reading) -> Iterator[str]:
+    policy = master.facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        evicted = master.number("evicted_keys")
+        yield (
+            f"the store's maxmemory-policy is {policy}: when it is full it throws sessions away,"
+            " all of whose keys have a TTL; noeviction refuses new ones instead"
+            + (f". It has evicted {evicted:,} keys since it started" if evicted else "")
+        )
+    if _persistence(master) == "none":
+        yield "the store does not write to disk: its restart loses all sessions"
+    limit = master.number("maxmemory")
+    if limit and _counted(master) >= STORE_FULL_SHARE * limit:
+        yield (
+            f"the store uses {_counted(master) / limit:.0%} of its maxmemory of"
+            f" {limit / 2**20:,.0f} MiB"
+        )
+
+
+def _failing(master: Reading) -> Iterator[str]:
+    limit = master.number("maxmemory")
+    if limit and _counted(master) >= limit and master.facts.get("maxmemory_policy") == "noeviction":
+        yield f"the store is full (maxmemory is {limit / 2**20:,.0f} MiB): it refuses new data"
+    if master.facts.get("aof_last_write_status", "ok") != "ok":
+        yield "the store cannot write its append-only file"
+    snapshots = master.facts.get("save") != ""
+    if snapshots and master.facts.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield "the store's last snapshot failed"
+
+
+def _problem(master: Reading) -> str:
+    if master.version and master.version < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        return f"the store is {_name(master)}; it must be Redis {oldest} or later, or Valkey"
+    return ""

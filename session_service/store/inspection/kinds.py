@@ -1,0 +1,80 @@
+"""Whether the servers at a URL are of the kind that its scheme names."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.utils import str_if_bytes
+
+from session_service.store.client.urls import StoreUrl
+
+_SECONDS = 1.0  # for an answer: servers that are away hold up the start for so long
+_NAMES = {"": "a single server", "sentinel": "a Sentinel", "cluster": "a node of a Redis Cluster"}
+_MODES = {"standalone": "", "sentinel": "sentinel", "cluster": "cluster"}  # as INFO names them
+_FORMS = {"": "host:port/db", "sentinel": "host,host/service/db", "cluster": "host,host"}
+
+
+async def wrong_kind(store: StoreUrl) -> str:
+    """Return a sentence for the operator if the servers are of another kind than the URL says.
+
+    Returns nothing if none can be reached within a second, or none tells its kind.
+    """
+    if store.kind == "memory":
+        return ""
+    places = store.hosts or [("", 0)]
+    kinds = await asyncio.gather(*(_kind_of(store, *place) for place in places))
+    for (host, port), found in zip(places, kinds, strict=True):
+        if found == store.kind:
+            return ""
+        if found is not None:
+            scheme = ("rediss" if "rediss" in store.scheme else "redis") + f"+{found}" * bool(found)
+            return (
+                f"REDIS_URL is {store.scheme}://, but {f'{host}:{port}' if host else store.path} is"
+                f" {_NAMES[found]}: use {scheme}://{_FORMS[found]}"
+            )
+    return ""
+
+
+async def _kind_of(store: StoreUrl, host: str, port: int) -> str | None:
+    given = store.sentinel if store.kind == "sentinel" else store.options
+    options: dict[str, Any] = {name: value for name, value in given.items() if name != "db"}
+    place = {"host": host, "port": port} if host else {"unix_socket_path": store.path}
+    client = Redis(
+        **place,
+        protocol=2,
+        socket_timeout=_SECONDS,
+        socket_connect_timeout=_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await _ask_kind(client, store.kind)
+    # As in wire.py: whatever the server at the other end is, this only asks.
+    except Exception:  # noqa: BLE001
+        return None
+    finally:
+        with suppress(RedisError, OSError):
+            await client.aclose()
+
+
+async def _ask_kind(client: Any, kind: str) -> str | None:
+    """Ask for what only the kind of the URL answers first: INFO can be forbidden, or untrue."""
+    question = {"sentinel": ("SENTINEL", "MASTERS"), "cluster": ("CLUSTER", "SLOTS")}.get(kind)
+    if question is not None:
+        try:
+            await client.execute_command(*question)
+        except NoPermissionError:
+            return None
+        except ResponseError as error:
+            if "unknown command" not in str(error) and "support disabled" not in str(error):
+                return None
+        else:
+            return kind
+    facts = await client.info("server")
+    mode = str_if_bytes(facts.get("redis_mode") or facts.get("server_mode") or "")
+    return _MODES.get(mode)

@@ -1,0 +1,242 @@
+"""Watches the store: inspects it at each connection, and reads every few seconds what changes."""
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+
+from session_service.domain.budgets import (
+    STORE_CLOCK_STEP_SECONDS,
+    STORE_EVICTED_SECONDS,
+    STORE_LOG_SECONDS,
+    STORE_READING_SECONDS,
+    STORE_REFUSED_SECONDS,
+)
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable
+from session_service.store.client.executor import Pipeline
+from session_service.store.client.urls import StoreUrl
+from session_service.store.inspection.dataset import DataSets
+from session_service.store.inspection.inspect import (
+    Inspection,
+    Reading,
+    command_named,
+    inspect,
+    missing_commands,
+    read,
+)
+from session_service.store.inspection.kinds import wrong_kind
+from session_service.store.keys import Keys
+
+_LEAST_SECONDS = 0.25  # between readings, if connections are made and lost all the time
+
+_REFUSALS = {
+    "OOM": "the store is full: it refuses new data",
+    "MISCONF": "the store cannot write to disk: it refuses all changes",
+    "NOREPLICAS": "the store has too few replicas: it refuses all changes",
+}
+
+_NO_FSYNC = (
+    "WRITE_ACK=fsync needs a store of Redis 7.2 or later, or Valkey, with an append-only file"
+    " (appendonly yes)"
+)
+
+log = logging.getLogger(__name__)
+
+
+class StoreMonitor:
+    """What is known of the store, for health, the log and whoever asks.
+
+    ``latest`` is the last inspection, if the store was ever reached. ``problem`` says why the
+    service cannot use the store at all. ``evicted_keys`` counts keys that the store evicted while
+    it was watched, ``clock_step`` is by how many seconds its clock was last set, e.g. -25.0 if that
+    went back; a replica that became the master counts as the same clock.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, keys: Keys, store: StoreUrl, write_ack: str = "none"
+    ) -> None:
+        self.latest: Inspection | None = None
+        self.data_sets: DataSets | None = None  # read at each connection, once it is set
+        self.problem = ""
+        self.evicted_keys = 0
+        self.clock_step = 0.0
+        self._pipeline = pipeline
+        self._keys = keys
+        self._store = store
+        self._write_ack = write_ack
+        self._missing: tuple[str, ...] = ()
+        self._is_away = False  # and was never reached
+        self._readings: dict[str, Reading] = {}
+        self._seen = Counter[str]()  # refusals, at the last reading
+        self._recent: dict[str, float] = {}  # by what happened, when it did last
+        self._logged: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        connected = self._pipeline.signals.connected
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(connected.wait(), STORE_READING_SECONDS)
+            problem = self.problem
+            try:
+                await self.look()
+                if self.problem and self.problem != problem:
+                    log.error(self.problem)
+            except Exception:
+                # A server that answers oddly must not end a service that can do without this.
+                log.exception("store cannot be inspected")
+            await asyncio.sleep(_LEAST_SECONDS)
+
+    async def look(self) -> None:
+        """Inspect the store if a connection was made since the last time, else read what changes.
+
+        A store that cannot be reached is logged, once.
+        """
+        signals = self._pipeline.signals
+        is_new = self.latest is None or signals.connected.is_set()
+        refused = signals.refused["NOPERM"] > self._seen["NOPERM"]
+        try:
+            if is_new or refused or self._missing:
+                await self._inspect()
+            else:
+                readings = await read(self._pipeline, all_facts=False)
+                self._take({n: _merged(self._readings.get(n), r) for n, r in readings.items()})
+        except StoreUnavailable as error:
+            await self._note_absence(error.reason)
+        else:
+            if is_new and self.latest is not None:
+                self._report(self.latest)
+
+    def reasons(self) -> Iterator[str]:
+        """Say why the store is not in order, a sentence each."""
+        if self.problem:
+            yield self.problem
+        if self._missing:
+            yield _not_permitted(self._missing)
+        failing = self.latest.failing if self.latest else ()
+        yield from failing
+        if self._is_recent("evicted"):
+            yield (
+                f"the store has evicted {self.evicted_keys:,} keys: sessions are lost"
+                f" (maxmemory-policy {self.latest.policy if self.latest else 'unknown'})"
+            )
+        for code, sentence in _REFUSALS.items():
+            if self._is_recent(code) and not (code == "OOM" and any("full" in f for f in failing)):
+                yield sentence
+
+    async def _inspect(self) -> None:
+        signals = self._pipeline.signals
+        await self._pipeline.ask_masters(("PING",))  # connects, which is no further reason to look
+        signals.connected.clear()
+        missing = await missing_commands(self._pipeline, self._keys, self._write_ack)
+        readings = await read(self._pipeline, all_facts=True)
+        missing += tuple(command for each in readings.values() for command in each.missing)
+        self._permit(tuple(dict.fromkeys(missing)))
+        if self.data_sets is not None:
+            with suppress(RecordUnreadable):  # whoever watches it reports that
+                await self.data_sets.read()
+        self._take(readings)
+
+    def _permit(self, missing: tuple[str, ...]) -> None:
+        """Take over which commands are not permitted, and log it if that has changed."""
+        if missing and missing != self._missing:
+            log.error(_not_permitted(missing))
+        elif self._missing and not missing:
+            log.info("the store's user is permitted all commands now")
+        self._missing = missing
+
+    def _report(self, found: Inspection) -> None:
+        """Log what the store is."""
+        log.info(
+            "store",
+            extra={
+                "server": found.server,
+                "topology": found.topology,
+                "policy": found.policy,
+                "persistence": found.persistence,
+            },
+        )
+        for warning in found.warnings:
+            log.warning(warning)
+            self._logged[_gist(warning)] = self._now()
+        problem = found.problem
+        if self._write_ack == "fsync" and not found.acknowledges_fsync:
+            problem = problem or _NO_FSYNC
+        self.problem = problem
+
+    def _take(self, readings: dict[str, Reading]) -> None:
+        """Take over new readings, and log what has happened since the last ones."""
+        before, self._readings = self._readings, readings
+        data_set = self.data_sets.current if self.data_sets else None
+        epoch = data_set.epoch if data_set else ""
+        found = inspect(readings, self._store.kind, self._missing, epoch)
+        for name, reading in readings.items():
+            if name in before:
+                self._compare(before[name], reading, found.policy)
+        refused = self._pipeline.signals.refused
+        for code, sentence in _REFUSALS.items():
+            if refused[code] > self._seen[code]:
+                self._note(code, sentence)
+        self._seen = refused.copy()
+        if self.latest is not None:
+            for what in (*found.failing, *found.warnings):
+                if what not in self.latest.failing + self.latest.warnings:
+                    self._note(_gist(what), what)
+        self.latest = found
+
+    def _compare(self, before: Reading, after: Reading, policy: str) -> None:
+        if before.facts.get("run_id") == after.facts.get("run_id"):
+            evicted = after.number("evicted_keys") - before.number("evicted_keys")
+            if evicted > 0:
+                self.evicted_keys += evicted
+                self._note(
+                    "evicted",
+                    f"the store evicts keys: sessions are lost (maxmemory-policy {policy})",
+                )
+        if before.clock is not None and after.clock is not None:
+            step = after.clock - before.clock
+            if abs(step) > STORE_CLOCK_STEP_SECONDS:
+                self.clock_step = step
+                log.warning("the store's clock was set", extra={"seconds": round(step, 3)})
+
+    def _note(self, what: str, sentence: str) -> None:
+        """Remember that something happens, and log it, at most once a minute."""
+        now = self._now()
+        self._recent[what] = now
+        if now - self._logged.get(what, -STORE_LOG_SECONDS) >= STORE_LOG_SECONDS:
+            self._logged[what] = now
+            extra = {"evicted": self.evicted_keys} if what == "evicted" else {}
+            log.warning(sentence, extra=extra)
+
+    async def _note_absence(self, reason: str) -> None:
+        if command := command_named(reason):  # of those that make a connection
+            self._permit((command,))
+        elif "DB index is out of range" in reason:
+            self.problem = "REDIS_URL names a database that the store does not have"
+        elif self.latest is None:  # else the connections log it
+            if not self._is_away:
+                log.warning("store cannot be reached yet", extra={"reason": reason})
+            self._is_away = True
+            self.problem = await wrong_kind(self._store)
+
+    def _is_recent(self, what: str) -> bool:
+        seconds = STORE_EVICTED_SECONDS if what == "evicted" else STORE_REFUSED_SECONDS
+        return what in self._recent and self._now() - self._recent[what] < seconds
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _merged(before: Reading | None, now: Reading) -> Reading:
+    return now._replace(facts={**before.facts, **now.facts}) if before else now
+
+
+def _gist(sentence: str) -> str:
+    """Return what tells sentences apart, without the numbers in them, which change."""
+    return re.sub(r"\d", "", sentence)
+
+
+def _not_permitted(missing: tuple[str, ...]) -> str:
+    return f"the store's user is not permitted {', '.join(missing)} (docs/operating.md)"

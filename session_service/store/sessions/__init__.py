@@ -1,0 +1,1 @@
+"""Sessions, their conversations and their deadlines in the store."""

@@ -1,0 +1,72 @@
+"""Ending many sessions: in batches, so that nobody else waits for long."""
+
+import asyncio
+from typing import NamedTuple
+
+from session_service.store.client.executor import Pipeline
+from session_service.store.keys import Keys
+from session_service.store.scripts import Script
+from session_service.store.sessions.listing import Selection
+
+_BATCH = 100  # sessions a script ends: about 1 ms of Redis
+_SHARDS = 4  # whose batches travel together
+_SECONDS = 2.0  # after which a call leaves the rest to the next
+
+
+class BulkEnd(NamedTuple):
+    """How many sessions were ended, and whether there may be ``more`` that should have been."""
+
+    ended: int
+    more: bool
+
+
+async def end_all(
+    pipeline: Pipeline,
+    keys: Keys,
+    script: Script,
+    durations: tuple[bytes, ...],
+    selected: Selection,
+) -> BulkEnd:
+    """End the selected sessions that are alive.
+
+    ``durations`` are the retention, and that of conversations where ``script`` keeps them. Sessions
+    created since the call began, by the clock of each shard's server, are left alone: so a
+    call comes to an end however fast new ones are created.
+    """
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + _SECONDS
+    shards, start = selected
+    retention_ms, *history_ms = durations
+
+    async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[tuple[int, int, bytes]]:
+        return await pipeline.run_all(
+            script,
+            [
+                (
+                    keys.of_shard(script.keys, shard),
+                    (retention_ms, "", start, after, last, limit, *history_ms),
+                )
+                for shard, (last, after) in calls.items()
+            ],
+        )
+
+    # A look first, for the clocks and for where there is something: it ends what was created by 0.
+    replies = await run(dict.fromkeys(shards, (0, b"")), 1)
+    left = {
+        shard: (clock, b"")
+        for shard, (clock, _, found) in zip(shards, replies, strict=True)
+        if found
+    }
+    ended = 0
+    while left:
+        batch = dict(list(left.items())[:_SHARDS])
+        replies = await run(batch, _BATCH)
+        for (shard, (last, _)), (_, number, after) in zip(batch.items(), replies, strict=True):
+            ended += number
+            if after:
+                left[shard] = (last, after)
+            else:
+                del left[shard]
+        if loop.time() >= give_up:
+            break
+    return BulkEnd(ended, bool(left))

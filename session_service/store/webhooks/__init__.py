@@ -1,0 +1,1 @@
+"""Webhooks and the queues of their deliveries in the store."""

@@ -1,0 +1,124 @@
+"""What is under way in this process, and how much may be."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from aiohttp.streams import StreamReader
+
+from session_service.domain.budgets import (
+    BODIES_BYTES,
+    BODY_COST_BYTES,
+    BODY_GRACE_SECONDS,
+    BODY_RATE,
+    BODY_SECONDS,
+    CONNECTIONS,
+    IN_FLIGHT,
+    UNREAD_BYTES,
+)
+from session_service.logs import Throttled
+from session_service.web.http.errors import Overloaded
+from session_service.web.http.transfers import Transfers
+
+_log = logging.getLogger("session_service.refusals")
+
+
+class Refusals:
+    """What is refused or cut off: at most one log line a second of each kind, with a count."""
+
+    def __init__(self) -> None:
+        self.overload = Throttled(_log, "requests refused: too many are in flight")
+        self.connections = Throttled(_log, "connections closed or refused: the limit is reached")
+        self.unread = Throttled(_log, "connections cut: their clients do not read")
+        self.store = Throttled(_log, "store unavailable")
+        self.creations = Throttled(_log, "sessions not created: SESSION_CREATE_LIMIT_ADDRESS")
+
+
+class Admission:
+    """Counts requests in flight, bodies that have not arrived, and responses not read.
+
+    A request is in flight from its head to its response, but not while its body arrives.
+    """
+
+    def __init__(self, max_in_flight: int = IN_FLIGHT) -> None:
+        self.in_flight = 0
+        self.answered = 0  # requests, since the start
+        self.refused = Refusals()
+        self.unread = Transfers(UNREAD_BYTES)
+        self.max_held = CONNECTIONS
+        self._held = 0
+        self._max_in_flight = max_in_flight
+        self.bodies = Transfers(BODIES_BYTES)
+
+    def request_begins(self) -> None:
+        """Count a request in."""
+        self.in_flight += 1
+
+    def request_ends(self) -> None:
+        """Count a request out."""
+        self.in_flight -= 1
+        self.answered += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more requests are in flight than may be; one more would only wait."""
+        return self.in_flight > self._max_in_flight
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in flight, and no body arrives."""
+        return not (self.in_flight or self.bodies)
+
+    def check_held(self) -> None:
+        """Raise Overloaded if as many connections are held by streams and sockets as may be."""
+        if self._held >= self.max_held:
+            raise Overloaded
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Count a connection as held by a stream or a socket within the block."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    @asynccontextmanager
+    async def body(self, content: StreamReader) -> AsyncIterator[None]:
+        """Wait for a body within the block; the request is not in flight meanwhile.
+
+        Raises TimeoutError if the body is too slow or has to make room, and Overloaded if too many
+        requests are in flight when it has arrived.
+        """
+        body = _Body(content)
+        self.in_flight -= 1
+        try:
+            async with body.deadline:
+                self.bodies.begin(body)
+                yield
+        finally:
+            self.bodies.end(body)
+            self.in_flight += 1
+        if self.is_full:
+            raise Overloaded
+
+
+class _Body:
+    """A body that arrives."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self.deadline = asyncio.timeout(BODY_SECONDS)
+        self._content = content
+        self._began = asyncio.get_running_loop().time()
+
+    def held(self) -> int:
+        return BODY_COST_BYTES + self._content.total_bytes
+
+    def is_stalled(self, now: float) -> bool:
+        seconds = now - self._began - BODY_GRACE_SECONDS
+        return self._content.total_bytes < seconds * BODY_RATE
+
+    def cut(self) -> None:
+        if not self.deadline.expired():
+            self.deadline.reschedule(0)

@@ -1,0 +1,66 @@
+"""How many sessions pages may create from one address: SESSION_CREATE_LIMIT_ADDRESS.
+
+A page that creates a session whenever it does not find its own can loop, and did: one tab created
+124,682 sessions in three minutes. This stops such accidents. It is no defence against an attacker,
+who need not look like a browser.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from multidict import istr
+
+from session_service.domain.budgets import (
+    CREATE_ADDRESSES,
+    CREATE_LIMIT,
+    CREATE_SECONDS,
+    FORWARDED_CHARACTERS,
+)
+from session_service.web.http.browsers import ORIGIN, SEC_FETCH_SITE
+from session_service.web.http.errors import RateLimited
+
+_FORWARDED_FOR = istr("X-Forwarded-For")
+
+
+class CreateLimit:
+    """Counts the sessions that pages create, by address, in windows of CREATE_SECONDS.
+
+    A proxy in front names the address in ``X-Forwarded-For``, which is taken as it is: to forge it
+    gains nothing. ``limit`` 0 counts nothing. Of more than CREATE_ADDRESSES addresses at a time the
+    oldest is forgotten, and begins anew.
+    """
+
+    def __init__(
+        self, limit: int = CREATE_LIMIT, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._windows: dict[tuple[str, str], tuple[float, int]] = {}  # its start, and its count
+
+    def count(self, request: web.BaseRequest) -> None:
+        """Count a creation if a page makes it; raises RateLimited.
+
+        Node's fetch sends Sec-Fetch-Mode, too, so that does not tell a page from a server.
+        """
+        headers = request.headers
+        if ORIGIN not in headers and SEC_FETCH_SITE not in headers:
+            return
+        address = (request.remote or "", headers.get(_FORWARDED_FOR, "")[:FORWARDED_CHARACTERS])
+        now = self._clock()
+        start, count = self._windows.get(address, (now, 0))
+        if now >= start + CREATE_SECONDS:
+            start, count = now, 0
+        if count >= self.limit:
+            raise RateLimited(
+                f"Pages at one address may create {self.limit} sessions in {CREATE_SECONDS:g}"
+                " seconds (setting SESSION_CREATE_LIMIT_ADDRESS). A page should keep the id of its"
+                " session, and wait before it tries again.",
+                math.ceil(start + CREATE_SECONDS - now),
+            )
+        if count == 0:  # a new window goes to the end, so that the first is the oldest
+            self._windows.pop(address, None)
+            if len(self._windows) >= CREATE_ADDRESSES:
+                del self._windows[next(iter(self._windows))]
+        self._windows[address] = (start, count + 1)

@@ -1,0 +1,1 @@
+"""The REST API: routes, handlers and the OpenAPI document."""

@@ -1,0 +1,250 @@
+"""Rooms: the sockets that have joined a session, and what they receive of it.
+
+Any node serves any socket: each follows the outbox for the sessions that its own sockets have
+joined, so nodes need not talk to each other.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from session_service.domain.budgets import (
+    EXPECTED_BROADCASTS,
+    ROOMS,
+    SOCKET_SPARED_BYTES,
+    SOCKET_UNREAD_BYTES,
+    SOCKET_UNREAD_PACKETS,
+)
+from session_service.domain.errors import (
+    RecordUnreadable,
+    ServiceError,
+    SessionExpired,
+    SessionNotFound,
+    StoreUnavailable,
+    ValidationFailed,
+)
+from session_service.domain.events import LAST_TYPES, Event, EventFilter
+from session_service.domain.ids import shard_of_session
+from session_service.domain.messages import Message
+from session_service.domain.sessions import Session
+from session_service.store.availability import Availability
+from session_service.store.events.feed import FellBehindError, Subscription
+from session_service.web.http.decoding import moment
+from session_service.web.service import Service
+from session_service.web.streaming.engine import Engine
+from session_service.web.streaming.messages import broadcast, names_of
+
+_TOGETHER = 100  # messages read at a time
+_LONG_SECONDS = 3600.0
+
+# By the type of an event, the name under which a room receives it, and which of its data.
+_SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "expiring": ("sessionExpirationWarning", ("minutesRemaining",)),
+    "expired": ("sessionExpired", ("expiredAt",)),
+    "renewed": ("sessionRenewed", ("expiresAt", "renewalCount")),
+    "ended": ("sessionEnded", ()),
+}
+
+log = logging.getLogger(__name__)
+
+
+class _Room:
+    def __init__(self, session_id: str, subscription: Subscription) -> None:
+        self.session_id = session_id
+        self.subscription = subscription
+        self.members: set[str] = set()
+        self.following: asyncio.Task[None] | None = None  # once the session is known to exist
+        # By message, the socket that sent it and that client's own id of it.
+        self.sent_from: dict[str, tuple[str, str]] = {}
+
+
+class Rooms:
+    """The rooms of this process's sockets.
+
+    A socket that would miss something is closed, so that its client connects again, joins again and
+    reads what it has missed: when the process stops, when its client does not read, and when events
+    were lost.
+    """
+
+    def __init__(self, service: Service, engine: Engine) -> None:
+        self._service = service
+        self._engine = engine
+        self._store = Availability("sockets")
+        self._rooms: dict[str, _Room] = {}
+        self._joined: dict[str, set[str]] = {}  # by socket the sessions that it has joined
+
+    def enter(self, socket: str) -> None:
+        """Take a new socket, which is in no room."""
+        self._joined.setdefault(socket, set())
+
+    def exit(self, socket: str) -> None:
+        """Take a socket that has gone out of its rooms."""
+        for session_id in self._joined.pop(socket, ()):
+            self._leave(socket, session_id)
+
+    def leave(self, socket: str, session_id: str) -> None:
+        """Take a socket out of a room, if it is in it."""
+        self._joined.get(socket, set()).discard(session_id)
+        self._leave(socket, session_id)
+
+    def has(self, socket: str, session_id: str) -> bool:
+        """Return whether a socket has joined a session."""
+        return session_id in self._joined.get(socket, ())
+
+    def expect(self, socket: str, session_id: str, message_id: str, client_id: str) -> None:
+        """Send a socket its own id of a message with that message's broadcast.
+
+        Its client puts the broadcast in place of what it showed at once. No other socket receives
+        the id: to it, the message is a new one.
+        """
+        room = self._rooms.get(session_id)
+        if room is None:
+            return
+        if len(room.sent_from) >= EXPECTED_BROADCASTS:
+            del room.sent_from[next(iter(room.sent_from))]
+        room.sent_from[message_id] = (socket, client_id)
+
+    def expect_no_more(self, session_id: str, message_id: str) -> None:
+        """Forget what ``expect`` was told of a message that was not stored."""
+        room = self._rooms.get(session_id)
+        if room is not None:
+            room.sent_from.pop(message_id, None)
+
+    async def join(self, socket: str, session_id: str) -> Session:
+        """Put a socket into a session's room; raises ServiceError."""
+        if shard_of_session(session_id) is None:
+            raise SessionNotFound
+        joined = self._joined.setdefault(socket, set())
+        if session_id not in joined and len(joined) >= ROOMS:
+            raise ValidationFailed(
+                "channelId", f"is one too many: a socket may be in {ROOMS} rooms, leave one first"
+            )
+        # The subscription starts before the session is read, so nothing falls between the two.
+        if session_id not in self._rooms:
+            subscription = await self._service.feed.subscribe(EventFilter(session_id=session_id))
+            if session_id in self._rooms:  # another was quicker
+                subscription.close()
+            else:
+                self._rooms[session_id] = _Room(session_id, subscription)
+        room = self._rooms[session_id]
+        room.members.add(socket)
+        joined.add(session_id)
+        try:
+            session = await self._service.repository.get(session_id)
+        except ServiceError:
+            joined.discard(session_id)
+            self._leave(socket, session_id)
+            raise
+        if self._joined.get(socket) is not joined:  # the socket has gone meanwhile
+            self._leave(socket, session_id)
+        elif self._rooms.get(session_id) is not room:  # the session has
+            raise SessionNotFound
+        elif room.following is None:
+            room.following = asyncio.create_task(self._follow(room), name="room")
+        return session
+
+    def _leave(self, socket: str, session_id: str) -> None:
+        room = self._rooms.get(session_id)
+        if room is not None:
+            room.members.discard(socket)
+            if not room.members:
+                self._close(room)
+
+    def _close(self, room: _Room) -> None:
+        room.subscription.close()
+        if self._rooms.get(room.session_id) is room:
+            del self._rooms[room.session_id]
+
+    async def _follow(self, room: _Room) -> None:
+        """Send a room what happens, until it is empty or its session is over."""
+        is_over = False
+        try:
+            while not (is_over or room.subscription.is_closed):
+                items = await room.subscription.take(_LONG_SECONDS)
+                events = [item for item in items if isinstance(item, Event)]
+                await self._send_events(room, events)
+                is_over = any(event.type in LAST_TYPES for event in events)
+                if len(events) < len(items) and not is_over:
+                    log.warning("sockets closed: events were lost")
+                    break
+        except FellBehindError:
+            log.warning("sockets closed: messages were not read in time from the store")
+        except Exception:  # a defect; its members are closed, connect and join again
+            log.exception("defect in a room")
+        finally:
+            self._close(room)
+            members = list(room.members)
+            for socket in members:
+                self._joined.get(socket, set()).discard(room.session_id)
+            if not is_over:
+                await self._engine.drop(members)
+
+    async def _send_events(self, room: _Room, events: list[Event]) -> None:
+        left = sum(event.type == "message" for event in events)
+        page: dict[str, Message] | None = {}
+        for event in events:
+            if event.type == "message":
+                if page is not None and event.data["messageId"] not in page:
+                    page = await self._page(room, event, left)
+                left -= 1
+                message = None if page is None else page.pop(event.data["messageId"], None)
+                if message is not None:
+                    await self._send_message(room, message)
+            elif event.type in _SHOWN:
+                name, fields = _SHOWN[event.type]
+                data = {field: event.data[field] for field in fields if field in event.data}
+                await self._send(room, name, {**names_of(room.session_id), **data})
+
+    async def _page(self, room: _Room, event: Event, count: int) -> dict[str, Message] | None:
+        """Read the messages from an event on, as many as a page holds.
+
+        Returns None if they cannot be read: those of a session that is over have gone with it.
+        """
+        created_at = moment(event.data["createdAt"], "createdAt", up=False) or 0
+        while not room.subscription.is_closed:
+            try:
+                history = await self._service.repository.history(
+                    room.session_id, limit=min(count, _TOGETHER), after=created_at - 1
+                )
+            except (SessionNotFound, SessionExpired):
+                break
+            except RecordUnreadable:
+                log.warning("a room's messages cannot be read", extra={"room": room.session_id})
+                break
+            except StoreUnavailable as error:
+                await self._store.wait_after(error)
+                continue
+            self._store.answered()
+            return {message.id: message for message in history.messages}
+        return None
+
+    async def _send_message(self, room: _Room, message: Message) -> None:
+        shown = broadcast(message, room.session_id)
+        sender, client_id = room.sent_from.pop(message.id, ("", ""))
+        if sender in room.members:
+            own = {**shown, "clientMessageId": client_id}
+            await self._send(room, "messageBroadcast", own, [sender])
+        await self._send(
+            room,
+            "messageBroadcast",
+            shown,
+            [socket for socket in room.members if socket != sender],
+        )
+
+    async def _send(
+        self, room: _Room, name: str, data: dict[str, Any], to: list[str] | None = None
+    ) -> None:
+        """Send an event to a room, or to some of its members; cut those that do not read."""
+        sockets = list(room.members) if to is None else to
+        slow = [socket for socket in sockets if self._is_slow(socket)]
+        if slow:
+            log.info("sockets cut: their clients are too slow", extra={"sockets": len(slow)})
+            await self._engine.drop(slow)
+        remaining = [socket for socket in sockets if socket in room.members]
+        if remaining:
+            await self._engine.server.emit(name, data, to=remaining)
+
+    def _is_slow(self, socket: str) -> bool:
+        packets, size = self._engine.unread(socket)
+        allowed = SOCKET_SPARED_BYTES if self._engine.is_full else SOCKET_UNREAD_BYTES
+        return packets >= SOCKET_UNREAD_PACKETS or size >= allowed

@@ -1,0 +1,219 @@
+"""Streams of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+Every event has its id. The opening and the heartbeats have the id of the position reached, so that
+a quiet client resumes from there and not from the last event it got. They are named ``position``
+and have ``{}`` as data, for some clients parse the data of every block::
+
+    retry: 1730
+    id: 1764000000000-ff-18446744073709551615
+    event: position
+    data: {}
+
+An EventSource gives up for good at any status but 200. So only a request that can never succeed is
+refused; any other is answered by a stream that ends at once and says when to come back.
+"""
+
+import random
+import time
+from functools import lru_cache
+
+from aiohttp import web
+
+from session_service.domain.budgets import (
+    STREAM_KERNEL_BYTES,
+    STREAM_OVERLOADED_SECONDS,
+    STREAM_RETRY_SECONDS,
+)
+from session_service.domain.errors import ServiceError
+from session_service.domain.events import LAST_TYPES, Event
+from session_service.store.events.feed import FellBehindError, Reset, Subscription
+from session_service.web.http.connections import bound_kernel_buffer, connection_of
+from session_service.web.http.errors import ANSWERS, Overloaded, RateLimited
+from session_service.web.http.response import REQUEST_ID_HEADER, encode, start_of
+
+CONTENT_TYPE = "text/event-stream"
+
+HEARTBEAT_SECONDS = 15.0
+_TOGETHER = 32  # events in one write, about 20 KB
+
+_RESET = encode(
+    {"message": "Events before this one were missed and are not held any more; read anew"}
+)
+_POSITION = b"event: position\ndata: {}\n"
+_SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
+_STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
+# Statuses of what can never succeed; those from 413 on are of requests that no EventSource makes.
+_FINAL = frozenset((400, 401, 403, 404, 405, 410, 413, 414, 415, 417, 431, 501, 505))
+
+
+class EventStream:
+    """What a subscription brings, written as it comes, until a session's last event if it is one's.
+
+    A client that does not read is told so and cut; it holds no more than what it was written last,
+    and references to 1,000 events that all who subscribe share.
+    """
+
+    __slots__ = (
+        "_request",
+        "_subscription",
+        "browser_fields",
+        "keep_alive",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.status = 200
+        self.request_id = ""
+        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
+        self.keep_alive: bool | None = False
+        self._subscription = subscription
+        self._request: web.BaseRequest | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Take the request that is answered."""
+        self._request = request
+
+    async def write_eof(self) -> None:
+        """Write until the stream ends, the client goes, or it is cut."""
+        request, subscription = self._request, self._subscription
+        self.keep_alive = False  # where it ends the connection ends
+        try:
+            if request is None or request.transport is None:
+                raise ConnectionResetError
+            if request.method == "HEAD":
+                return request.transport.write(_head(self))
+            connection = connection_of(request)
+            connection.when_lost, connection.farewell = subscription.close, _SLOW
+            bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
+            with connection.holding():
+                await _write(request, _head(self) + _opening(subscription))
+                await self._write_events(request)
+        except FellBehindError:
+            if request is not None:
+                connection_of(request).cut()
+        finally:
+            subscription.close()
+
+    async def _write_events(self, request: web.BaseRequest) -> None:
+        subscription = self._subscription
+        has_begun = False
+        while True:
+            items = await subscription.take(HEARTBEAT_SECONDS)
+            for n in range(0, len(items), _TOGETHER):
+                await _write(request, b"".join(map(_frame, items[n : n + _TOGETHER])))
+            if not items and subscription.is_closed:
+                return await _write(request, _STOPPING)
+            if not items:
+                await _write(request, b"id: %b\n%b\n" % (_id(subscription), _POSITION))
+            elif subscription.wanted.session_id is not None and _is_last(items[-1], has_begun):
+                return None
+            has_begun = True
+
+
+class EndedStream:
+    """A stream that ends at once: it says why, and when to come back.
+
+    It answers what a later request may be spared, such as ``StoreUnavailable``; ``seconds`` is
+    from when until when clients come back, drawn at random so that they do not come all at once.
+    """
+
+    __slots__ = (
+        "_reason",
+        "_request",
+        "_retry_ms",
+        "browser_fields",
+        "keep_alive",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, reason: str, seconds: tuple[float, float]) -> None:
+        self.status = 200
+        self.request_id = ""
+        self.keep_alive: bool | None = False
+        self.browser_fields = ""
+        self._reason = reason
+        self._retry_ms = _retry_ms(seconds)
+        self._request: web.BaseRequest | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Take the request that is answered."""
+        self._request = request
+
+    async def write_eof(self) -> None:
+        """Write it; raises ConnectionResetError if the client has gone."""
+        request = self._request
+        self.keep_alive = False
+        if request is None or request.transport is None:
+            raise ConnectionResetError
+        body = b"retry: %d\n%b: %b\n\n" % (self._retry_ms, _POSITION, self._reason.encode())
+        head = _head(self)
+        request.transport.write(head if request.method == "HEAD" else head + body)
+
+
+def is_final(error: type[ServiceError]) -> bool:
+    """Whether a stream request that failed with this error can never succeed."""
+    return ANSWERS[error].status in _FINAL
+
+
+def stream_refusal(error: ServiceError) -> EndedStream | None:
+    """Return what answers a stream request that failed, or None if the error is final."""
+    if is_final(type(error)):
+        return None
+    seconds = STREAM_RETRY_SECONDS
+    if isinstance(error, RateLimited):
+        seconds = (error.retry_after, error.retry_after + seconds[1])
+    elif isinstance(error, Overloaded):
+        seconds = STREAM_OVERLOADED_SECONDS
+    return EndedStream(f"{error}; reconnect with Last-Event-ID", seconds)
+
+
+def _head(stream: EventStream | EndedStream) -> bytes:
+    """Write the head of a stream. Without no-transform, proxies that compress hold events back."""
+    start = start_of(200, int(time.time()), CONTENT_TYPE, "no-store, no-transform")
+    ends = (
+        f"X-Accel-Buffering: no\r\n{REQUEST_ID_HEADER}: {stream.request_id}\r\n"
+        f"{stream.browser_fields}Connection: close\r\n\r\n"
+    )
+    return start + ends.encode("latin-1")
+
+
+def _is_last(item: Event | Reset, has_begun: bool) -> bool:
+    """Tell whether a session's stream ends; in a gap it may have, which a new request will show."""
+    return item.type in LAST_TYPES if isinstance(item, Event) else has_begun
+
+
+def _opening(subscription: Subscription) -> bytes:
+    """Write when to come back, and from which position."""
+    retry_ms = _retry_ms(STREAM_RETRY_SECONDS)
+    return b"retry: %d\nid: %b\n%b\n" % (retry_ms, _id(subscription), _POSITION)
+
+
+def _retry_ms(seconds: tuple[float, float]) -> int:
+    return random.randint(*(int(1000 * bound) for bound in seconds))  # noqa: S311 - no secret
+
+
+def _id(subscription: Subscription) -> bytes:
+    return str(subscription.position).encode()
+
+
+def _frame(item: Event | Reset) -> bytes:
+    if isinstance(item, Event):
+        return _event_frame(item)
+    return b"id: %b\nevent: reset\ndata: %b\n\n" % (str(item.position).encode(), _RESET)
+
+
+@lru_cache(maxsize=1024)  # many who subscribe are told the same
+def _event_frame(event: Event) -> bytes:
+    head = f"id: {event.id}\nevent: session.{event.type}\ndata: ".encode()
+    return head + encode(event.cloud_event()) + b"\n\n"
+
+
+async def _write(request: web.BaseRequest, data: bytes) -> None:
+    """Write and wait until it has left; raises ConnectionResetError if the client has gone."""
+    if request.transport is None:
+        raise ConnectionResetError
+    request.transport.write(data)
+    if request.protocol.writing_paused:
+        await request.writer.drain()

@@ -1,0 +1,15 @@
+"""The service with a defect: reading a session fails as nothing expects."""
+
+import sys
+from typing import NoReturn
+
+from session_service.cli import main
+from session_service.store.sessions.repository import SessionRepository
+
+
+async def _fail(_: SessionRepository, session_id: str) -> NoReturn:
+    raise LookupError(session_id)
+
+
+setattr(SessionRepository, "get", _fail)  # noqa: B010 - a method cannot be assigned to, says mypy
+sys.exit(main(["serve"]))
