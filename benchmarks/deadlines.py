@@ -35,7 +35,7 @@ from session_service.domain.events import Event
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
 from session_service.store.scripts import Script
@@ -100,9 +100,9 @@ class Run:
 
     async def run(self) -> None:
         options = self._options
-        calls = pipeline(self._url, connect(self._url, 30), 30)
+        executor = open_executor(self._url, connect(self._url, 30), 30)
         keys = Keys("session-service")
-        repository = SessionRepository(calls, keys, RETENTION_MS)
+        repository = SessionRepository(executor, keys, RETENTION_MS)
         lead = 10 + WARNING_MS / 1000 + options.sessions / CREATED_PER_SECOND
         start = time.time() + lead
         say(f"creating {options.sessions:,} sessions; they run out from {lead:.0f} s on")
@@ -119,7 +119,7 @@ class Run:
         victim = None if options.no_kill else random.choice(self._nodes)
         survivors = [node for node in self._nodes if node is not victim]
         cpu = self._cpu(survivors)
-        reading = asyncio.create_task(self._read(Outbox(calls, keys), start))
+        reading = asyncio.create_task(self._read(Outbox(executor, keys), start))
         beating = asyncio.get_running_loop().run_in_executor(
             self._beside, keep_alive, survivors[0].port, self._live, options.seconds
         )
@@ -133,7 +133,7 @@ class Run:
         self._slow = self.redis.slowlog_get(100_000)
         self._beats = await beating
         self._dead = await self._dead_of_live(repository)
-        await calls.close()
+        await executor.close()
 
     async def _create(self, repository: SessionRepository, start: float) -> None:
         numbers = iter(range(self._options.sessions + LIVE))

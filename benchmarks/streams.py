@@ -27,7 +27,7 @@ from benchmarks.processes import LOAD_CORE, Server, end_on_sigterm, on, service,
 from benchmarks.report import say
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 
@@ -107,8 +107,8 @@ class Run:
 
     async def run(self) -> list[Phase]:
         options = self._options
-        calls = pipeline(self._url, connect(self._url, 30), 30)
-        self._repository = SessionRepository(calls, Keys("session-service"), HOUR_MS)
+        executor = open_executor(self._url, connect(self._url, 30), 30)
+        self._repository = SessionRepository(executor, Keys("session-service"), HOUR_MS)
         config = TimeoutConfig(HOUR_MS, True, 24 * HOUR_MS, 1000)
         for _ in range(options.clients):
             user = str(UUID(bytes=os.urandom(16), version=4))
@@ -118,7 +118,7 @@ class Run:
         empty.memory.append(self._node.resident_mib)
         phases = [empty, await self._phase("all read", 0)]
         phases.append(await self._phase(f"{options.idle:,} of them do not read", options.idle))
-        await calls.close()
+        await executor.close()
         return phases
 
     async def _phase(self, name: str, idle: int) -> Phase:

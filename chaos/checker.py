@@ -11,7 +11,7 @@ from chaos.stores import Store
 from session_service.domain.errors import SessionExpired
 from session_service.domain.events import LAST_TYPES
 from session_service.domain.sessions import Session
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.keys import Keys
 from session_service.store.records import unpack_session
 from session_service.store.sessions.deadlines import Deadlines
@@ -27,13 +27,13 @@ async def orphans(store: Store) -> list[str]:
     session is announced once. A session may run out between
     the reading of two keys; so what is wrong counts when it is so the next time, too.
     """
-    calls = pipeline(store.url, connect(store.url, 5), 5)
+    executor = open_executor(store.url, connect(store.url, 5), 5)
     try:
-        deadlines = Deadlines(calls, Keys("session-service"), _RETENTION_MS)
+        deadlines = Deadlines(executor, Keys("session-service"), _RETENTION_MS)
         while (await deadlines.sweep()).behind:
             pass
     finally:
-        await calls.close()
+        await executor.close()
     problems = await _look(store)
     if problems:
         again = await _look(store)

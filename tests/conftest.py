@@ -13,8 +13,8 @@ from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.client.executor import Pipeline
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
@@ -89,11 +89,11 @@ def policy() -> TimeoutPolicy:
 
 
 @pytest.fixture
-async def calls(redis: Redis, store_url: str) -> AsyncIterator[Pipeline]:
+async def executor(redis: Redis, store_url: str) -> AsyncIterator[ScriptExecutor]:
     """The way to the store."""
-    calls = pipeline(store_url, redis, STORE_TIMEOUT)
-    yield calls
-    await calls.close()
+    executor = open_executor(store_url, redis, STORE_TIMEOUT)
+    yield executor
+    await executor.close()
 
 
 @pytest.fixture
@@ -104,19 +104,19 @@ def limits() -> SessionLimits:
 
 @pytest.fixture
 def repository(
-    calls: Pipeline, retention_ms: int, history_ms: int, limits: SessionLimits
+    executor: ScriptExecutor, retention_ms: int, history_ms: int, limits: SessionLimits
 ) -> SessionRepository:
-    return SessionRepository(calls, KEYS, retention_ms, history_ms=history_ms, limits=limits)
+    return SessionRepository(executor, KEYS, retention_ms, history_ms=history_ms, limits=limits)
 
 
 @pytest.fixture
-def deadlines(calls: Pipeline, retention_ms: int, history_ms: int) -> Deadlines:
-    return Deadlines(calls, KEYS, retention_ms, history_ms)
+def deadlines(executor: ScriptExecutor, retention_ms: int, history_ms: int) -> Deadlines:
+    return Deadlines(executor, KEYS, retention_ms, history_ms)
 
 
 @pytest.fixture
-def outbox(calls: Pipeline) -> Outbox:
-    return Outbox(calls, KEYS)
+def outbox(executor: ScriptExecutor) -> Outbox:
+    return Outbox(executor, KEYS)
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def webhook_policy() -> WebhookPolicy:
 
 
 @pytest.fixture
-def webhooks(calls: Pipeline, webhook_policy: WebhookPolicy) -> Webhooks:
-    return Webhooks(calls, KEYS, webhook_policy)
+def webhooks(executor: ScriptExecutor, webhook_policy: WebhookPolicy) -> Webhooks:
+    return Webhooks(executor, KEYS, webhook_policy)
 
 
 @pytest.fixture(scope="session")

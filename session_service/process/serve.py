@@ -30,8 +30,8 @@ from session_service.process.listen import (
 from session_service.process.reaper import reap_forever
 from session_service.process.workers import Notice, WorkerError, Workers
 from session_service.settings import Settings
-from session_service.store.client.executor import Pipeline
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.embedded.program import EmbeddedServerError
 from session_service.store.embedded.server import EmbeddedServer
@@ -131,15 +131,15 @@ async def _serve_here(
     *,
     is_worker: bool,
 ) -> None:
-    calls = _open(store, settings)
-    stack.push_async_callback(calls.close)
-    monitor = await _monitor(calls, store, settings, is_worker=is_worker)
+    executor = _open(store, settings)
+    stack.push_async_callback(executor.close)
+    monitor = await _monitor(executor, store, settings, is_worker=is_worker)
     keys = Keys(settings.key_prefix)
     retention_ms = to_ms(settings.retention_minutes)
     history_ms = round(settings.history_minutes * MS_PER_MINUTE)
     quarantine = Quarantine()
     repository = SessionRepository(
-        calls,
+        executor,
         keys,
         retention_ms,
         settings.events,
@@ -147,11 +147,11 @@ async def _serve_here(
         limits=settings.limits,
         quarantine=quarantine,
     )
-    outbox = Outbox(calls, keys, quarantine)
-    webhooks = Webhooks(calls, keys, settings.webhooks, quarantine)
-    deadlines = Deadlines(calls, keys, retention_ms, history_ms, quarantine)
-    consumer = Consumer(calls, keys, quarantine=quarantine)
-    monitor.data_sets = data_sets = DataSets(calls, keys)
+    outbox = Outbox(executor, keys, quarantine)
+    webhooks = Webhooks(executor, keys, settings.webhooks, quarantine)
+    deadlines = Deadlines(executor, keys, retention_ms, history_ms, quarantine)
+    consumer = Consumer(executor, keys, quarantine=quarantine)
+    monitor.data_sets = data_sets = DataSets(executor, keys)
     background.run(data_sets.watch_forever(quarantine))
     background.run(sweep_forever(deadlines, outbox, settings.events, quarantine))
     background.run(deliver_forever(webhooks, consumer))
@@ -258,22 +258,22 @@ async def _find_store(
     return _Store(url, f"{read_url(url).address}; as durable as that server is", notice)
 
 
-def _open(store: _Store, settings: Settings) -> Pipeline:
+def _open(store: _Store, settings: Settings) -> ScriptExecutor:
     timeout = settings.store_timeout
-    return pipeline(store.url, connect(store.url, timeout), timeout, settings.write_ack)
+    return open_executor(store.url, connect(store.url, timeout), timeout, settings.write_ack)
 
 
 async def _inspect(store: _Store, settings: Settings) -> None:
     """Inspect the store before workers are started; raises StartError as ``_monitor``."""
-    calls = _open(store, settings)
+    executor = _open(store, settings)
     try:
-        await _monitor(calls, store, settings)
+        await _monitor(executor, store, settings)
     finally:
-        await calls.close()
+        await executor.close()
 
 
 async def _monitor(
-    calls: Pipeline, store: _Store, settings: Settings, *, is_worker: bool = False
+    executor: ScriptExecutor, store: _Store, settings: Settings, *, is_worker: bool = False
 ) -> StoreMonitor:
     """Inspect the store for the first time; one that is away may come later.
 
@@ -281,24 +281,24 @@ async def _monitor(
     the workers that have started before.
     """
     keys = Keys(settings.key_prefix)
-    monitor = StoreMonitor(calls, keys, read_url(store.url), settings.write_ack)
+    monitor = StoreMonitor(executor, keys, read_url(store.url), settings.write_ack)
     if not store.url.startswith("memory:"):
         await monitor.look()
     if monitor.problem and not is_worker:
         raise StartError(monitor.problem)
     if monitor.latest and not is_worker:  # it was reached
-        await _check_layout(calls, settings)
+        await _check_layout(executor, settings)
     return monitor
 
 
-async def _check_layout(calls: Pipeline, settings: Settings) -> None:
+async def _check_layout(executor: ScriptExecutor, settings: Settings) -> None:
     """Raise StartError if the store has sessions of a version that this one cannot read.
 
     If the store goes away, the service starts nevertheless, and answers 503 for them later.
     """
     try:
         with suppress(StoreUnavailable):
-            await check_layout(calls, settings.key_prefix)
+            await check_layout(executor, settings.key_prefix)
     except OldDataError as error:
         raise StartError(str(error)) from error
 

@@ -20,7 +20,7 @@ import msgspec
 from session_service.domain.budgets import KEYS_PER_SESSION
 from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch, TooManyKeys
 from session_service.store import scripts
-from session_service.store.client.executor import Argument, Arguments, Pipeline
+from session_service.store.client.executor import Argument, Arguments, ScriptExecutor
 from session_service.store.keys import Keys, KeySet
 from session_service.store.scripts import Script
 
@@ -29,32 +29,32 @@ _NAME_BYTES = 16  # of the seed; the others are for ids
 _SEED_BYTES = 32  # as many again as one id takes
 
 
-class Once(Pipeline):
+class Once(ScriptExecutor):
     """A pipeline for one request, each of whose scripts happens once and remembers its reply.
 
     ``random`` gives bytes, as ``os.urandom`` does, but the same ones each time. ``name`` stands
     before the numbers of the scripts, in the names of the keys that remember them.
     """
 
-    def __init__(self, pipeline: Pipeline, keys: Keys, seed: bytes) -> None:
-        self.spans_shards = pipeline.spans_shards
-        self.signals = pipeline.signals
-        self._pipeline = pipeline
+    def __init__(self, executor: ScriptExecutor, keys: Keys, seed: bytes) -> None:
+        self.spans_shards = executor.spans_shards
+        self.signals = executor.signals
+        self._executor = executor
         self._keys = keys
         self.name = seed[:_NAME_BYTES].hex()
         self._numbers = itertools.count()
         self.random = io.BytesIO(seed[_NAME_BYTES:]).read
 
-    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Run a script soon, or look up what it replied."""
         name = f"{self.name}:{next(self._numbers)}"
         outcome = self._keys.and_more(keys, outcome=name, tails="", used="")
-        remembered = self._pipeline.ask(script.remembering, outcome, arguments)
+        remembered = self._executor.submit(script.remembering, outcome, arguments)
         return asyncio.get_running_loop().create_task(_read(remembered))
 
-    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
         """Give each master some commands; they are not remembered."""
-        return await self._pipeline.ask_masters(*commands)
+        return await self._executor.run_on_masters(*commands)
 
     async def close(self) -> None:
         """Do nothing: the pipeline below is others' too."""
@@ -95,14 +95,14 @@ class Claims:
     with the same key is an IdempotencyMismatch.
     """
 
-    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
-        self._pipeline = pipeline
+    def __init__(self, executor: ScriptExecutor, keys: Keys) -> None:
+        self._executor = executor
         self._keys = keys
 
     async def once(self, key: str, request: str) -> Once:
         """Claim a key; return the pipeline for the request, whose every script is atomic."""
         _, (seed,) = await self._claim(key, request, b"")
-        return Once(self._pipeline, self._keys, base64.b64decode(seed))
+        return Once(self._executor, self._keys, base64.b64decode(seed))
 
     async def begin(self, key: str, request: str) -> Claim:
         """Claim a key for a request in several steps.
@@ -115,13 +115,13 @@ class Claims:
 
     async def finish(self, claim: Claim, answer: bytes = b"") -> None:
         """Keep the answer to a request; without one it may be made anew."""
-        await self._pipeline.run(scripts.ANSWER, claim.keys, (claim.seed, answer))
+        await self._executor.run(scripts.ANSWER, claim.keys, (claim.seed, answer))
 
     async def _claim(self, key: str, request: str, lease: bytes) -> tuple[KeySet, list[bytes]]:
         name = hashlib.sha256(key.encode()).hexdigest()
         keys = self._keys.one("claim", name[:2], name)
         seed = base64.b64encode(os.urandom(_SEED_BYTES))
-        reply = await self._pipeline.run(scripts.CLAIM, keys, (request, seed, lease))
+        reply = await self._executor.run(scripts.CLAIM, keys, (request, seed, lease))
         if reply == b"mismatch":
             raise IdempotencyMismatch
         if reply == b"in flight":

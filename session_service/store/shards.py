@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
-from session_service.store.client.executor import Arguments, Pipeline
+from session_service.store.client.executor import Arguments, ScriptExecutor
 from session_service.store.keys import Keys, KeySet
 from session_service.store.quarantine import Quarantine
 from session_service.store.scripts import Script
@@ -31,7 +31,7 @@ class ShardGroups:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        executor: ScriptExecutor,
         keys: Keys,
         script: Script,
         quarantine: Quarantine,
@@ -39,11 +39,11 @@ class ShardGroups:
         together: int = 1,
         shards: Sequence[str] = SHARDS,
     ) -> None:
-        self._pipeline = pipeline
+        self._executor = executor
         self._keys = keys
         self._script = script
         self._quarantine = quarantine
-        self._size = together if pipeline.spans_shards else 1
+        self._size = together if executor.spans_shards else 1
         self._default = self._grouped(shards)
 
     async def run(
@@ -82,7 +82,7 @@ class ShardGroups:
         groups = list(groups)
         replies = await asyncio.gather(
             *(
-                self._pipeline.ask(
+                self._executor.submit(
                     self._script,
                     group.keys,
                     arguments(group.shards) if callable(arguments) else arguments,

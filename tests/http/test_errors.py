@@ -10,7 +10,7 @@ from aiohttp import web
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
@@ -175,15 +175,15 @@ class TestWithoutStore:
     @pytest.fixture
     async def lost(self, aiohttp_client: Callable[..., Any]) -> Any:
         url = "redis://127.0.0.1:1/0"
-        calls = pipeline(url, connect(url, 1), 1)
+        executor = open_executor(url, connect(url, 1), 1)
         service = Service(
-            SessionRepository(calls, KEYS, 1000),
+            SessionRepository(executor, KEYS, 1000),
             TimeoutPolicy(),
-            Feed(Outbox(calls, KEYS)),
-            Webhooks(calls, KEYS, WebhookPolicy()),
+            Feed(Outbox(executor, KEYS)),
+            Webhooks(executor, KEYS, WebhookPolicy()),
         )
         yield await aiohttp_client(ServiceUnderTest(service))
-        await calls.close()
+        await executor.close()
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),

@@ -10,7 +10,7 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
@@ -87,12 +87,12 @@ async def test_a_store_that_is_away(
 ) -> None:
     """The line has the reason, which the response has not."""
     url = "redis://127.0.0.1:1/0"
-    calls = pipeline(url, connect(url, 1), 1)
+    executor = open_executor(url, connect(url, 1), 1)
     away = Service(
-        SessionRepository(calls, KEYS, 60_000),
+        SessionRepository(executor, KEYS, 60_000),
         policy,
-        Feed(Outbox(calls, KEYS)),
-        Webhooks(calls, KEYS, WebhookPolicy()),
+        Feed(Outbox(executor, KEYS)),
+        Webhooks(executor, KEYS, WebhookPolicy()),
     )
     client: Client = await aiohttp_client(ServiceUnderTest(away))
     since = asyncio.get_running_loop().time()
@@ -101,4 +101,4 @@ async def test_a_store_that_is_away(
     await assert_logged(caplog, "store unavailable", 100, since)
     (line, *_) = [each for each in caplog.records if each.message == "store unavailable"]
     assert "cannot connect" in vars(line)["reason"]
-    await calls.close()
+    await executor.close()

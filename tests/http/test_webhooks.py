@@ -13,7 +13,7 @@ from session_service.domain.webhooks import (
     read_secret,
     settings_id,
 )
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.keys import Keys
 from session_service.store.webhooks.registry import Webhooks
@@ -195,11 +195,11 @@ class TestRotate:
         assert "hush" not in error["message"]
 
     async def test_one_of_the_settings_is_rotated_there(
-        self, client: Client, calls: Pipeline
+        self, client: Client, executor: ScriptExecutor
     ) -> None:
         """The message names the setting."""
         policy = WebhookPolicy(endpoints=(Target(URL, SECRET),))
-        await Webhooks(calls, Keys("test"), policy).adopt_settings()
+        await Webhooks(executor, Keys("test"), policy).adopt_settings()
         path = f"{WEBHOOKS}/{settings_id(URL)}/rotate"
         error = await assert_error(await client.post(path, json={}), 400, "VALIDATION_ERROR")
         assert "SESSION_WEBHOOKS" in error["message"]
@@ -252,13 +252,13 @@ class TestDeadLetters:
         return WebhookPolicy(retry_ms=0)
 
     @pytest.fixture
-    async def dead(self, client: Client, webhooks: Webhooks, calls: Pipeline) -> str:
+    async def dead(self, client: Client, webhooks: Webhooks, executor: ScriptExecutor) -> str:
         """The path of the dead letters of a webhook that has three."""
         webhook_id: str = (await register(client))["webhookId"]
         await webhooks.look()
         for _ in range(3):
             await create(client)
-        batches = await Consumer(calls, Keys("test")).next(0)
+        batches = await Consumer(executor, Keys("test")).next(0)
         await webhooks.enqueue(webhook_id, [entry for b in batches for entry in b.entries])
         for delivery in (await webhooks.claim(webhook_id, 10)).deliveries:
             await webhooks.settle(webhook_id, delivery, "HTTP_503")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from session_service.domain.errors import ServiceError
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 from tests.model.test_rules import CONFIGS, HELLO, RETENTION, Clock
@@ -42,7 +42,9 @@ async def played(config: TimeoutConfig, operations: list[Any], *, repeat: bool) 
     with clock.installed():
         client = connect("memory://", 5)
         await client.flushall()
-        repository = SessionRepository(pipeline("memory://", client, 5), Keys("twice"), RETENTION)
+        repository = SessionRepository(
+            open_executor("memory://", client, 5), Keys("twice"), RETENTION
+        )
         shape = NewSession(WHO, WHO, config, b"{}")
         sessions = [(await repository.create(shape)).id for _ in range(2)]
         outcomes: list[Any] = []

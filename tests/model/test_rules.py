@@ -20,7 +20,7 @@ from session_service.domain.errors import (
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.keys import Keys
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
@@ -69,7 +69,7 @@ def test_the_service_follows_the_model(config: TimeoutConfig, operations: list[A
 async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) -> None:
     client = connect("memory://", 5)
     await client.flushall()
-    calls, keys = pipeline("memory://", client, 5), Keys("rules")
+    calls, keys = open_executor("memory://", client, 5), Keys("rules")
     repository = SessionRepository(calls, keys, RETENTION)
     deadlines = Deadlines(calls, keys, RETENTION)
     created = await repository.create(NewSession(WHO, WHO, config, b"{}"))
@@ -163,7 +163,7 @@ def test_an_expiry_is_told_a_week_late() -> None:
 async def expired_late(clock: Clock, late: int) -> None:
     client = connect("memory://", 5)
     await client.flushall()
-    calls, keys = pipeline("memory://", client, 5), Keys("late")
+    calls, keys = open_executor("memory://", client, 5), Keys("late")
     repository = SessionRepository(calls, keys, RETENTION)
     config = TimeoutConfig(30_000, True, 60_000, 1000)
     created = await repository.create(NewSession(WHO, WHO, config, b"{}"))

@@ -19,7 +19,7 @@ from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.webhooks import QueueSizes, Target, WebhookPolicy, new_secret
 from session_service.store import records
 from session_service.store.availability import Availability
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
@@ -60,12 +60,12 @@ class Defective(Deadlines):
 
 
 async def test_a_defect_does_not_end_the_sweeper(
-    calls: Pipeline, outbox: Outbox, caplog: pytest.LogCaptureFixture
+    executor: ScriptExecutor, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged once, with its trace, and the sweeper goes on after a pause."""
     caplog.set_level(logging.INFO)
     quarantine = Quarantine(fraction=lambda: 0.0)
-    deadlines = Defective(calls, KEYS, RETENTION_MS, quarantine=quarantine)
+    deadlines = Defective(executor, KEYS, RETENTION_MS, quarantine=quarantine)
     async with running(sweep_forever(deadlines, outbox, EventPolicy(), quarantine)):
         await wait_until(lambda: deadlines.looks > deadlines.failures and not len(quarantine))
     first, last = [record for record in caplog.records if record.name.endswith("quarantine")]
@@ -89,11 +89,11 @@ async def create(repository: SessionRepository) -> None:
 
 
 async def test_a_defect_of_one_webhook_does_not_stop_the_others(
-    calls: Pipeline, repository: SessionRepository
+    executor: ScriptExecutor, repository: SessionRepository
 ) -> None:
     """Nor the deliveries as a whole."""
     quarantine = Quarantine()
-    webhooks = Broken(calls, KEYS, WebhookPolicy(is_paused=True), quarantine)
+    webhooks = Broken(executor, KEYS, WebhookPolicy(is_paused=True), quarantine)
     bad, good = [await webhooks.add(Target("https://a.example", new_secret())) for _ in range(2)]
     webhooks.bad = bad.id
 
@@ -101,7 +101,7 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
         sizes = await webhooks.sizes([bad.id, good.id])
         return sizes == [QueueSizes(0, 0, 0), QueueSizes(2, 0, 0)]
 
-    async with running(deliver_forever(webhooks, Consumer(calls, KEYS, quarantine=quarantine))):
+    async with running(deliver_forever(webhooks, Consumer(executor, KEYS, quarantine=quarantine))):
         for _ in range(2):
             await create(repository)
         await wait_until(are_queued)
@@ -109,7 +109,7 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
 
 
 async def test_an_event_is_decoded_once_for_all_webhooks(
-    calls: Pipeline, repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
+    executor: ScriptExecutor, repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are."""
     decoded: list[Any] = []
@@ -120,14 +120,14 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
         return unpack(*entry)
 
     monkeypatch.setattr(deliveries, "unpack_event", counted)
-    webhooks = Webhooks(calls, KEYS, WebhookPolicy(is_paused=True))
+    webhooks = Webhooks(executor, KEYS, WebhookPolicy(is_paused=True))
     added = [await webhooks.add(Target("https://a.example", new_secret())) for _ in range(5)]
 
     async def are_queued() -> bool:
         sizes = await webhooks.sizes([webhook.id for webhook in added])
         return sizes == [QueueSizes(3, 0, 0)] * 5
 
-    async with running(deliver_forever(webhooks, Consumer(calls, KEYS))):
+    async with running(deliver_forever(webhooks, Consumer(executor, KEYS))):
         for _ in range(3):
             await create(repository)
         await wait_until(are_queued)
@@ -135,12 +135,12 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
 
 
 async def test_another_group_consumes_on_its_own(
-    calls: Pipeline, repository: SessionRepository
+    executor: ScriptExecutor, repository: SessionRepository
 ) -> None:
     """Each group is given every event."""
     await create(repository)
     for group in ("webhooks", "agents"):
-        consumer = Consumer(calls, KEYS, group)
+        consumer = Consumer(executor, KEYS, group)
         (batch,) = await consumer.next(0)
         assert len(batch.entries) == 1
         await consumer.done([batch])

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from tests.support.servers import store_server, valkey_binary
 from tests.support.tls import Certificate
 
@@ -42,11 +42,11 @@ async def behind_tls(certificate: Certificate, socket: str) -> AsyncIterator[int
 
 async def answers(url: str) -> bool:
     """Whether the store behind a URL does; the reason is in the exception otherwise."""
-    calls = pipeline(url, connect(url, 2), 2)
+    executor = open_executor(url, connect(url, 2), 2)
     try:
-        await calls.ping()
+        await executor.ping()
     finally:
-        await calls.close()
+        await executor.close()
     return True
 
 

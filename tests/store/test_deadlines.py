@@ -11,7 +11,7 @@ from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from tests.conftest import KEYS
@@ -126,7 +126,7 @@ async def test_a_session_that_vanished_leaves_the_listings(
 
 
 async def test_a_repair_takes_nothing_that_exists(
-    repository: SessionRepository, calls: Pipeline
+    repository: SessionRepository, executor: ScriptExecutor
 ) -> None:
     """A session that is back when its entries are to be removed keeps them, and its messages."""
     session = await repository.create(new())
@@ -134,7 +134,7 @@ async def test_a_repair_takes_nothing_that_exists(
     after: bytes | None = b""
     while after is not None:
         keys = KEYS.of_shard(scripts.REPAIR.keys, session.id[:2])
-        removed, after = await calls.run(scripts.REPAIR, keys, ("0", "", after, 9, session.id))
+        removed, after = await executor.run(scripts.REPAIR, keys, ("0", "", after, 9, session.id))
         assert removed == 0
         after = after or None
     assert (await repository.count()).active == 1

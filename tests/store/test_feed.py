@@ -11,7 +11,7 @@ from session_service.domain.events import Event, EventFilter, EventId, EventPoli
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.feed import Feed, FellBehindError, Reset, Subscription
 from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
@@ -161,10 +161,10 @@ async def test_a_filter_lets_through_what_matches(
 
 @pytest.mark.parametrize("content", [False, True])
 async def test_a_message_is_told_without_its_content(
-    calls: Pipeline, feed: Feed, content: bool
+    executor: ScriptExecutor, feed: Feed, content: bool
 ) -> None:
     """But where the content was asked for."""
-    repository = SessionRepository(calls, KEYS, RETENTION_MS, EventPolicy(content=content))
+    repository = SessionRepository(executor, KEYS, RETENTION_MS, EventPolicy(content=content))
     session = await repository.create(new())
     subscription = await feed.subscribe(EventFilter(types=frozenset(["message"])))
     await repository.send(session.id, NewMessage("a  secret", None, b"{}", None))

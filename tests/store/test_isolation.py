@@ -15,7 +15,7 @@ from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
@@ -53,18 +53,18 @@ def quarantine(clock: Clock) -> Quarantine:
 
 
 @pytest.fixture
-def deadlines(calls: Pipeline, quarantine: Quarantine) -> Deadlines:
-    return Deadlines(calls, KEYS, RETENTION_MS, quarantine=quarantine)
+def deadlines(executor: ScriptExecutor, quarantine: Quarantine) -> Deadlines:
+    return Deadlines(executor, KEYS, RETENTION_MS, quarantine=quarantine)
 
 
 @pytest.fixture
-def repository(calls: Pipeline, quarantine: Quarantine) -> SessionRepository:
-    return SessionRepository(calls, KEYS, RETENTION_MS, quarantine=quarantine)
+def repository(executor: ScriptExecutor, quarantine: Quarantine) -> SessionRepository:
+    return SessionRepository(executor, KEYS, RETENTION_MS, quarantine=quarantine)
 
 
 @pytest.fixture
-def outbox(calls: Pipeline, quarantine: Quarantine) -> Outbox:
-    return Outbox(calls, KEYS, quarantine)
+def outbox(executor: ScriptExecutor, quarantine: Quarantine) -> Outbox:
+    return Outbox(executor, KEYS, quarantine)
 
 
 async def poison(redis: Redis, shard: str, kind: str) -> str:
@@ -101,8 +101,8 @@ class TestShardGroups:
     """One place runs scripts over shards."""
 
     @pytest.fixture
-    def groups(self, calls: Pipeline, quarantine: Quarantine) -> ShardGroups:
-        return ShardGroups(calls, KEYS, scripts.DUE, quarantine, together=32)
+    def groups(self, executor: ScriptExecutor, quarantine: Quarantine) -> ShardGroups:
+        return ShardGroups(executor, KEYS, scripts.DUE, quarantine, together=32)
 
     async def test_a_shard_that_fails_is_left_out_and_comes_back(
         self, groups: ShardGroups, redis: Redis, clock: Clock, caplog: pytest.LogCaptureFixture
@@ -122,20 +122,25 @@ class TestShardGroups:
         ]
 
     async def test_a_shard_that_fails_again_does_not_disturb_its_group(
-        self, groups: ShardGroups, redis: Redis, calls: Pipeline, clock: Clock, monkeypatch: Any
+        self,
+        groups: ShardGroups,
+        redis: Redis,
+        executor: ScriptExecutor,
+        clock: Clock,
+        monkeypatch: Any,
     ) -> None:
         """It is tried in a call of its own: 8 calls for the others, and one."""
         await poison(redis, "3f", "warn")
         await names(groups)
         clock.now += 1
         asked: list[Any] = []
-        ask = calls.ask
+        submit = executor.submit
 
         def counted(*args: Any) -> Any:
             asked.append(args)
-            return ask(*args)
+            return submit(*args)
 
-        monkeypatch.setattr(calls, "ask", counted)
+        monkeypatch.setattr(executor, "submit", counted)
         await names(groups)
         assert len(asked) == 9
 
@@ -163,7 +168,7 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     repository: SessionRepository,
     deadlines: Deadlines,
     outbox: Outbox,
-    calls: Pipeline,
+    executor: ScriptExecutor,
     redis: Redis,
     quarantine: Quarantine,
     caplog: pytest.LogCaptureFixture,
@@ -172,7 +177,7 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     bad, good = await in_two_shards(repository, BRIEF)
     await a_moment_later(50)
     await poison(redis, bad.id[:2], kind)
-    consumer = Consumer(calls, KEYS, quarantine=quarantine)
+    consumer = Consumer(executor, KEYS, quarantine=quarantine)
     told: list[str] = []
 
     async def good_has_expired() -> bool:

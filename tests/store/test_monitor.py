@@ -17,7 +17,7 @@ from chaos.stores import free_port
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.inspection.dataset import DataSets
 from session_service.store.inspection.monitor import StoreMonitor
@@ -42,13 +42,13 @@ def binary(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def watched(url: str) -> AsyncIterator[tuple[StoreMonitor, SessionRepository]]:
     """A monitor that has looked once, and the sessions of the same pipeline."""
-    calls = pipeline(url, connect(url, 1), 1)
-    monitor = StoreMonitor(calls, KEYS, read_url(url))
+    executor = open_executor(url, connect(url, 1), 1)
+    monitor = StoreMonitor(executor, KEYS, read_url(url))
     await monitor.look()
     try:
-        yield monitor, SessionRepository(calls, KEYS, 60_000)
+        yield monitor, SessionRepository(executor, KEYS, 60_000)
     finally:
-        await calls.close()
+        await executor.close()
 
 
 async def reasons(monitor: StoreMonitor) -> str:
@@ -180,9 +180,11 @@ def has_policy(monitor: StoreMonitor, policy: str) -> bool:
 async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
     """A store that came back without its data has another one."""
     port = free_port()
-    calls = pipeline(f"redis://127.0.0.1:{port}", connect(f"redis://127.0.0.1:{port}", 1), 1)
-    monitor = StoreMonitor(calls, KEYS, read_url(f"redis://127.0.0.1:{port}"))
-    monitor.data_sets = DataSets(calls, KEYS)
+    executor = open_executor(
+        f"redis://127.0.0.1:{port}", connect(f"redis://127.0.0.1:{port}", 1), 1
+    )
+    monitor = StoreMonitor(executor, KEYS, read_url(f"redis://127.0.0.1:{port}"))
+    monitor.data_sets = DataSets(executor, KEYS)
     seen = set[str]()
     for number in (1, 2):
         with store_server(valkey_binary(), "--port", str(port)):
@@ -193,7 +195,7 @@ async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
                 return len(seen) == number
 
             await wait_until(is_read)
-    await calls.close()
+    await executor.close()
 
 
 @pytest.mark.parametrize("seconds", [-25.0, 300.0])

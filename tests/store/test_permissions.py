@@ -13,7 +13,7 @@ from redis import Redis
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.store import scripts
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.feed import Feed
@@ -63,11 +63,11 @@ def user(server: str, rules: list[str]) -> Iterator[str]:
 
 @asynccontextmanager
 async def monitor(url: str) -> AsyncIterator[StoreMonitor]:
-    calls = pipeline(url, connect(url, 2), 2)
-    monitor = StoreMonitor(calls, KEYS, read_url(url))
+    executor = open_executor(url, connect(url, 2), 2)
+    monitor = StoreMonitor(executor, KEYS, read_url(url))
     await monitor.look()
     yield monitor
-    await calls.close()
+    await executor.close()
 
 
 def test_what_scripts_call_is_what_is_tried_and_documented() -> None:
@@ -93,15 +93,15 @@ async def test_the_documented_permissions_are_enough(
     with user(server, documented()) as url:
         async with monitor(url) as found:
             assert list(found.reasons()) == []
-        calls = pipeline(url, connect(url, 2), 2)
-        outbox, webhooks = Outbox(calls, KEYS), Webhooks(calls, KEYS, WebhookPolicy())
-        repository = SessionRepository(calls, KEYS, 60_000, history_ms=60_000)
+        executor = open_executor(url, connect(url, 2), 2)
+        outbox, webhooks = Outbox(executor, KEYS), Webhooks(executor, KEYS, WebhookPolicy())
+        repository = SessionRepository(executor, KEYS, 60_000, history_ms=60_000)
         service = Service(repository, TimeoutPolicy(), Feed(outbox), webhooks)
         client = await aiohttp_client(ServiceUnderTest(service))
         await use(client)
-        await Deadlines(calls, KEYS, 60_000, 0).due(BLOCKS[0])
-        await Consumer(calls, KEYS).next(0)
-        await calls.close()
+        await Deadlines(executor, KEYS, 60_000, 0).due(BLOCKS[0])
+        await Consumer(executor, KEYS).next(0)
+        await executor.close()
 
 
 async def use(client: Any) -> None:
@@ -164,9 +164,9 @@ async def test_a_denied_command_is_503(
     with Redis.from_url(server) as operator:
         operator.script_flush()
     with user(server, ["~*", "+@all", f"-{command}"]) as url:
-        calls = pipeline(url, connect(url, 2), 2)
-        repository = SessionRepository(calls, KEYS, 60_000)
-        feed, webhooks = Feed(Outbox(calls, KEYS)), Webhooks(calls, KEYS, WebhookPolicy())
+        executor = open_executor(url, connect(url, 2), 2)
+        repository = SessionRepository(executor, KEYS, 60_000)
+        feed, webhooks = Feed(Outbox(executor, KEYS)), Webhooks(executor, KEYS, WebhookPolicy())
         service = Service(repository, TimeoutPolicy(), feed, webhooks)
         client = await aiohttp_client(ServiceUnderTest(service))
         owner = {"agentId": str(uuid4()), "userId": str(uuid4())}
@@ -183,4 +183,4 @@ async def test_a_denied_command_is_503(
             operator.execute_command("ACL", "SETUSER", "app", f"+{command}")
         async with client.post(SESSIONS, json=owner) as answer:
             assert answer.status == 201
-        await calls.close()
+        await executor.close()

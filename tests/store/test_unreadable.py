@@ -9,7 +9,7 @@ import pytest
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutChange
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from tests.conftest import KEYS
@@ -76,7 +76,7 @@ async def test_every_operation_says_so_and_changes_nothing(
     await repository.send(session.id, HELLO)
     await damage(redis, key_of(session))
     before = await everything(redis, session)
-    calls = (
+    executor = (
         repository.get(session.id),
         repository.renew(session.id),
         repository.heartbeat(session.id),
@@ -85,7 +85,7 @@ async def test_every_operation_says_so_and_changes_nothing(
         repository.history(session.id, limit=1),
         repository.end(session.id),
     )
-    for call in calls:
+    for call in executor:
         with pytest.raises(RecordUnreadable):
             await call
     await repository.end_all(user_id=session.user_id)
@@ -131,14 +131,14 @@ async def test_the_sweep_leaves_it_alone(
 
 
 async def test_it_is_counted_by_every_node_and_logged_once(
-    calls: Pipeline,
+    executor: ScriptExecutor,
     deadlines: Deadlines,
     redis: Any,
     caplog: pytest.LogCaptureFixture,
     damage: Damage,
 ) -> None:
     """Whatever meets it: a request, a listing, a sweep, on one node or on another."""
-    repository, another = (SessionRepository(calls, KEYS, 60_000) for _ in range(2))
+    repository, another = (SessionRepository(executor, KEYS, 60_000) for _ in range(2))
     session = await repository.create(new())
     other = await repository.create(new())
     for each in (session, other):
@@ -210,12 +210,12 @@ async def test_a_key_of_a_shard_of_another_type_changes_nothing(
     key = KEYS.of_shard((index,), session.id[:2]).names()[0]
     await become_a_list(redis, key)
     before = await everything(redis, session)
-    calls = (
+    executor = (
         lambda: repository.create(new(user=session.user_id)),
         lambda: repository.end(session.id),
         lambda: repository.send(session.id, HELLO),
     )
-    for call in calls:
+    for call in executor:
         try:
             await call()
         except RecordUnreadable:
@@ -235,10 +235,10 @@ def index(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("damaged", [b"", b"x", b"a b c", None])
 async def test_a_kept_conversation_that_is_damaged(
-    calls: Pipeline, redis: Any, damaged: bytes | None
+    executor: ScriptExecutor, redis: Any, damaged: bytes | None
 ) -> None:
     """It is unreadable, not missing."""
-    node = SessionRepository(calls, KEYS, 60_000, history_ms=60_000)
+    node = SessionRepository(executor, KEYS, 60_000, history_ms=60_000)
     session = await node.create(new())
     await node.end(session.id)
     key = key_of(session, "parties")

@@ -19,7 +19,7 @@ from session_service.domain.webhooks import (
     WebhookPolicy,
     new_secret,
 )
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Batch, Consumer, Entry
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
@@ -139,9 +139,9 @@ class TestQueue:
         (again,) = await wait_until(lambda: take(webhooks))
         assert (described([again]), again.failures) == (["a1-0"], 1)
 
-    async def test_the_queue_has_a_bound(self, calls: Pipeline) -> None:
+    async def test_the_queue_has_a_bound(self, executor: ScriptExecutor) -> None:
         """What comes when it is full is dropped, and counted."""
-        webhooks = Webhooks(calls, KEYS, WebhookPolicy(max_queued=3))
+        webhooks = Webhooks(executor, KEYS, WebhookPolicy(max_queued=3))
         assert await webhooks.enqueue(ID, [entry(n) for n in range(1, 6)]) == 2
         assert await webhooks.sizes([ID]) == [QueueSizes(3, 0, 2)]
         assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
@@ -252,9 +252,11 @@ async def test_one_failure_is_not_brought_forward(webhooks: Webhooks) -> None:
 class TestRegistry:
     """Who is registered."""
 
-    async def test_a_change_is_seen_by_all(self, webhooks: Webhooks, calls: Pipeline) -> None:
+    async def test_a_change_is_seen_by_all(
+        self, webhooks: Webhooks, executor: ScriptExecutor
+    ) -> None:
         """Whoever makes it."""
-        other = Webhooks(calls, KEYS, WebhookPolicy())
+        other = Webhooks(executor, KEYS, WebhookPolicy())
         assert await other.look() == {}
         added = await webhooks.add(target())
         assert await other.look() == {added.id: added}
@@ -288,15 +290,15 @@ class TestRegistry:
         with pytest.raises(TooManyWebhooks):
             await webhooks.add(target())
 
-    async def test_the_settings_decide_about_theirs(self, calls: Pipeline) -> None:
+    async def test_the_settings_decide_about_theirs(self, executor: ScriptExecutor) -> None:
         """Those that are no longer in them go, others stay as they were."""
         one, two = target("1"), target("2")
-        before = Webhooks(calls, KEYS, WebhookPolicy(endpoints=(one, two)))
+        before = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(one, two)))
         mine = await before.add(target("3"))
         await before.adopt_settings()
         created = {each.target.url: each for each in (await before.look()).values()}
         changed = Target(two.url, two.secret, EventFilter(types=frozenset(("ended",))))
-        after = Webhooks(calls, KEYS, WebhookPolicy(endpoints=(changed,)))
+        after = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(changed,)))
         await after.adopt_settings()
         found = {each.target.url: each for each in (await after.look()).values()}
         assert found.keys() == {two.url, mine.target.url}
@@ -308,11 +310,11 @@ class TestConsumer:
     """The outbox, given out."""
 
     async def test_what_is_done_is_not_given_out_again(
-        self, repository: SessionRepository, calls: Pipeline
+        self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """Any number of nodes share it: each event is given to one of them."""
         sessions = [await new_session(repository) for _ in range(40)]
-        nodes = [Consumer(calls, KEYS) for _ in range(3)]
+        nodes = [Consumer(executor, KEYS) for _ in range(3)]
         given = await asyncio.gather(*(node.next(0) for node in nodes))
         told = [
             one.event.split()[1].decode()
@@ -326,11 +328,11 @@ class TestConsumer:
         assert await nodes[0].next(0) == []
 
     async def test_a_shard_s_next_events_wait_for_the_last(
-        self, repository: SessionRepository, calls: Pipeline
+        self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """So that they come to the queues in order."""
         session = await new_session(repository)
-        slow, fast = Consumer(calls, KEYS), Consumer(calls, KEYS)
+        slow, fast = Consumer(executor, KEYS), Consumer(executor, KEYS)
         taken = await slow.next(0)
         await repository.end(session.id)
         assert await fast.next(0) == []
@@ -339,13 +341,13 @@ class TestConsumer:
         assert [one.event.split()[0] for one in batch.entries] == [b"ended"]
 
     async def test_what_a_dead_node_had_is_given_out_again(
-        self, repository: SessionRepository, calls: Pipeline
+        self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """After a while, and before what follows."""
         session = await new_session(repository)
-        lost = await Consumer(calls, KEYS).next(0)
+        lost = await Consumer(executor, KEYS).next(0)
         await repository.end(session.id)
-        other = Consumer(calls, KEYS, patience_ms=50)
+        other = Consumer(executor, KEYS, patience_ms=50)
 
         async def given() -> list[Batch]:
             return await other.next(0)
@@ -357,31 +359,31 @@ class TestConsumer:
         assert [one.event.split()[0] for one in rest.entries] == [b"ended"]
 
     async def test_it_starts_where_it_is_told(
-        self, repository: SessionRepository, calls: Pipeline
+        self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """What happened before the first webhook was registered is nobody's."""
         session = await new_session(repository)
         await repository.heartbeat(session.id)
-        consumer = Consumer(calls, KEYS)
+        consumer = Consumer(executor, KEYS)
         assert await consumer.next(session.created_at + 3_600_000) == []
 
     async def test_it_starts_with_the_millisecond_that_it_is_told(
-        self, calls: Pipeline, redis: Any
+        self, executor: ScriptExecutor, redis: Any
     ) -> None:
         """An event in the millisecond in which a webhook was registered may be after that."""
         await redis.xadd("test:{3f}:events", {"event": "x"}, id="5-0")
         await redis.expire("test:{3f}:events", 60)
-        (batch,) = await Consumer(calls, KEYS).next(5)
+        (batch,) = await Consumer(executor, KEYS).next(5)
         assert batch.ids == [b"5-0"]
 
     async def test_trimmed_events_do_not_stop_it(
-        self, repository: SessionRepository, calls: Pipeline, redis: Any
+        self, repository: SessionRepository, executor: ScriptExecutor, redis: Any
     ) -> None:
         """What a dead node had and the outbox has no more is told to be lost."""
         session = await new_session(repository)
-        await Consumer(calls, KEYS).next(0)
+        await Consumer(executor, KEYS).next(0)
         await redis.xtrim(f"test:{{{session.id[:2]}}}:events", maxlen=0, approximate=False)
-        other = Consumer(calls, KEYS, patience_ms=0)
+        other = Consumer(executor, KEYS, patience_ms=0)
         (batch,) = await other.next(0)
         assert (batch.entries, batch.lost) == ([], 1)
         await other.done([batch])
@@ -389,9 +391,11 @@ class TestConsumer:
         (batch,) = await other.next(0)
         assert len(batch.entries) == 1
 
-    async def test_without_events_it_leaves_no_keys(self, calls: Pipeline, redis: Redis) -> None:
+    async def test_without_events_it_leaves_no_keys(
+        self, executor: ScriptExecutor, redis: Redis
+    ) -> None:
         """A look costs nothing that stays."""
-        assert await Consumer(calls, KEYS).next(0) == []
+        assert await Consumer(executor, KEYS).next(0) == []
         assert await redis.keys("*") == []
 
 
@@ -469,10 +473,10 @@ class TestDamage:
 
     @pytest.mark.usefixtures("_registered")
     async def test_a_parked_event_that_cannot_be_read_is_shown_without_it(
-        self, calls: Pipeline, redis: Any
+        self, executor: ScriptExecutor, redis: Any
     ) -> None:
         """Beside those that can."""
-        webhooks = Webhooks(calls, KEYS, WebhookPolicy(retry_ms=0))
+        webhooks = Webhooks(executor, KEYS, WebhookPolicy(retry_ms=0))
         unreadable = Entry(EventId(1, "40", 0), b"born x")
         await webhooks.enqueue(ID, [entry(1), unreadable])
         for delivery in await take(webhooks):
@@ -513,9 +517,11 @@ class TestDamage:
 
 
 @pytest.mark.parametrize("key", ["dead", "bodies", "queue", "due", "state"])
-async def test_what_waits_is_kept_for_30_days(calls: Pipeline, redis: Any, key: str) -> None:
+async def test_what_waits_is_kept_for_30_days(
+    executor: ScriptExecutor, redis: Any, key: str
+) -> None:
     """After the last use of the queue: parked deliveries as docs/webhooks.md promises."""
-    queues = Webhooks(calls, KEYS, WebhookPolicy(retry_ms=0))
+    queues = Webhooks(executor, KEYS, WebhookPolicy(retry_ms=0))
     await queues.enqueue(ID, [entry(1), entry(2)])
     (delivery,) = await take(queues)
     assert await queues.settle(ID, delivery, "HTTP_503") == "dead"
@@ -533,11 +539,11 @@ class TestDataSet:
 
     @pytest.mark.parametrize("how", ["flush", "other"])
     async def test_the_settings_endpoints_are_to_be_registered_again(
-        self, calls: Pipeline, redis: Any, how: str
+        self, executor: ScriptExecutor, redis: Any, how: str
     ) -> None:
         """Also where somebody has registered another one meanwhile."""
         policy = WebhookPolicy(endpoints=(target("1"),))
-        node, other = Webhooks(calls, KEYS, policy), Webhooks(calls, KEYS, policy)
+        node, other = Webhooks(executor, KEYS, policy), Webhooks(executor, KEYS, policy)
         for each in (node, other):
             assert await must_adopt(each)
             await each.adopt_settings()
@@ -549,26 +555,30 @@ class TestDataSet:
             await redis.hset("test:{00}:webhooks", mapping={"settings": "x", "version": "x"})
             (own,) = await node.look()
             await redis.hdel("test:{00}:webhooks", own)
-        mine = await Webhooks(calls, KEYS, WebhookPolicy()).add(target("2"))
+        mine = await Webhooks(executor, KEYS, WebhookPolicy()).add(target("2"))
         assert mine.id in await node.look()
         assert await must_adopt(node)
         await node.adopt_settings()
         assert len(await other.look()) == 2
 
-    async def test_endpoints_that_another_node_removed_stay_away(self, calls: Pipeline) -> None:
+    async def test_endpoints_that_another_node_removed_stay_away(
+        self, executor: ScriptExecutor
+    ) -> None:
         """A node with earlier settings does not bring them back during a rolling update."""
-        old = Webhooks(calls, KEYS, WebhookPolicy(endpoints=(target("1"),)))
+        old = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(target("1"),)))
         await old.adopt_settings()
         await old.look()
-        new = Webhooks(calls, KEYS, WebhookPolicy(endpoints=(target("2"),)))
+        new = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(target("2"),)))
         await new.adopt_settings()
         assert len(await old.look()) == 1
         assert not await must_adopt(old)
 
 
-async def test_a_rotation_is_not_lost_to_another(webhooks: Webhooks, calls: Pipeline) -> None:
+async def test_a_rotation_is_not_lost_to_another(
+    webhooks: Webhooks, executor: ScriptExecutor
+) -> None:
     """Two at once: the last secret is the one before it, and each answer told what was stored."""
-    other = Webhooks(calls, KEYS, WebhookPolicy())
+    other = Webhooks(executor, KEYS, WebhookPolicy())
     added = await webhooks.add(target())
     await other.look()
     first, second = await asyncio.gather(

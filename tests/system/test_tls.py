@@ -15,7 +15,7 @@ from chaos.stores import free_port
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.inspection.kinds import wrong_kind
 from session_service.store.keys import Keys
@@ -92,14 +92,14 @@ async def assert_only_with_the_certificate(url: str, certificate: Certificate) -
     """Check that sessions can be created if the certificate can be checked, and not otherwise."""
 
     async def created(url: str) -> Session | str:
-        calls = pipeline(url, connect(url, 1), 1)
+        executor = open_executor(url, connect(url, 1), 1)
         new = NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}")
         try:
-            return await SessionRepository(calls, Keys("test"), 60_000).create(new)
+            return await SessionRepository(executor, Keys("test"), 60_000).create(new)
         except StoreUnavailable as error:
             return error.reason
         finally:
-            await calls.close()
+            await executor.close()
 
     trusting = f"{url}?ssl_ca_certs={certificate.certificate}"
 

@@ -14,7 +14,7 @@ from chaos.stores import DOWN_AFTER_MS, StoreNode, cluster_group, one_server, se
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.sentinel import NoMasterError
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
@@ -28,11 +28,11 @@ LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 async def sessions_of(
     url: str, acknowledgement: str = "none", within: float = TIMEOUT
 ) -> AsyncIterator[SessionRepository]:
-    calls = pipeline(url, connect(url, within), within, acknowledgement)
+    executor = open_executor(url, connect(url, within), within, acknowledgement)
     try:
-        yield SessionRepository(calls, Keys("session-service"), 60_000)
+        yield SessionRepository(executor, Keys("session-service"), 60_000)
     finally:
-        await calls.close()
+        await executor.close()
 
 
 async def create(repository: SessionRepository) -> Session:

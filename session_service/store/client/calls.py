@@ -10,7 +10,7 @@ from session_service.store.keys import KeySet, bulk
 from session_service.store.scripts import Script
 
 
-class Acknowledgement(NamedTuple):
+class WriteConcern(NamedTuple):
     """What a write waits for beyond its own reply."""
 
     command: Callable[[int], bytes]  # sent after a batch with writes; waits for so many ms
@@ -46,8 +46,8 @@ class Call:
         self.shard = shard
         self.sent_at = loop.time()
         self.reply: asyncio.Future[Any] = loop.create_future()
-        self.acknowledged: Acknowledged | None = None
-        self.load: Aside | None = None  # of its script, which the server did not know
+        self.acknowledged: WriteBarrier | None = None
+        self.load: FireAndForget | None = None  # of its script, which the server did not know
         self.redirected = False
         self.asks = False  # whether ASKING, which holds for what follows directly, is part of it
 
@@ -81,7 +81,7 @@ class Call:
             self.reply.set_exception(error)
 
 
-class Aside(Call):
+class FireAndForget(Call):
     """A command whose reply nobody waits for."""
 
     __slots__ = ("error",)
@@ -95,12 +95,12 @@ class Aside(Call):
         self.error = error
 
 
-class Acknowledged(Aside):
+class WriteBarrier(FireAndForget):
     """The command behind a batch that tells whether its writes are safe."""
 
     __slots__ = ("by", "held")
 
-    def __init__(self, by: Acknowledgement, oldest: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, by: WriteConcern, oldest: float, loop: asyncio.AbstractEventLoop) -> None:
         left = oldest + by.seconds - loop.time()
         super().__init__(by.command(max(1, int(left * 1000))), loop)  # 0 would wait for ever
         self.by = by

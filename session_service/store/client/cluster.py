@@ -12,9 +12,9 @@ from redis.crc import key_slot
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
-from session_service.store.client.calls import Acknowledgement, Call
+from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import Wire, wire_to
-from session_service.store.client.executor import Argument, Arguments, Pipeline, Signals
+from session_service.store.client.executor import Argument, Arguments, ScriptExecutor, Signals
 from session_service.store.keys import KeySet
 from session_service.store.scripts import Script
 
@@ -23,13 +23,13 @@ _LOOK_SECONDS = 0.25  # between looks at a cluster of which something cannot be 
 _SLOTS = {shard: key_slot(shard.encode()) for shard in SHARDS}
 
 
-class Cluster(Pipeline):
+class ClusterExecutor(ScriptExecutor):
     """Calls go to the master of their shard's slot, as far as is known."""
 
     spans_shards = False
 
     def __init__(
-        self, client: RedisCluster, timeout: float, acknowledgement: Acknowledgement | None = None
+        self, client: RedisCluster, timeout: float, acknowledgement: WriteConcern | None = None
     ) -> None:
         self._nodes = client.nodes_manager
         self._of_url = dict(self._nodes.startup_nodes)
@@ -44,13 +44,13 @@ class Cluster(Pipeline):
         self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Send a call to the master of its shard."""
         call = Call.of_script(script, keys, arguments, self._loop)
         self._send(call)
         return call.reply
 
-    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
         """Give each master some commands; a master is named by its host and port."""
         if not self._of_shard:
             await asyncio.wait([self._look()], timeout=self._timeout)

@@ -16,7 +16,13 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.calls import Acknowledged, Acknowledgement, Aside, Call, command
+from session_service.store.client.calls import (
+    Call,
+    FireAndForget,
+    WriteBarrier,
+    WriteConcern,
+    command,
+)
 from session_service.store.client.executor import Argument, Signals, error_code, failure
 from session_service.store.scripts import Script
 
@@ -44,7 +50,7 @@ class Wire:
         self,
         make: Callable[[], AbstractConnection],
         timeout: float,
-        acknowledgement: Acknowledgement | None = None,
+        acknowledgement: WriteConcern | None = None,
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
         signals: Signals | None = None,
     ) -> None:
@@ -93,7 +99,7 @@ class Wire:
         self._patience = seconds
         if self._connection is not None:
             self._connection.patience = seconds
-            self._connection.send(Aside(_PING, self._loop))
+            self._connection.send(FireAndForget(_PING, self._loop))
 
     def leave_unless(self, address: tuple[str, int]) -> None:
         """Leave the server unless it is the one at this address."""
@@ -200,7 +206,7 @@ class _Connection(asyncio.Protocol):
         heard: float,
         lost: Callable[..., None],
         redirect: Callable[[Call, str], bool],
-        acknowledgement: Acknowledgement | None,
+        acknowledgement: WriteConcern | None,
     ) -> None:
         self.in_flight: deque[Call] = deque()
         self.patience: float | None = None  # seconds of silence, after which it is not trusted
@@ -210,7 +216,7 @@ class _Connection(asyncio.Protocol):
         self._lost = lost
         self._redirect = redirect
         self._acknowledgement = acknowledgement
-        self._waits_for: Acknowledged | None = None  # the next batch fills meanwhile
+        self._waits_for: WriteBarrier | None = None  # the next batch fills meanwhile
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[Call] = []
@@ -222,7 +228,7 @@ class _Connection(asyncio.Protocol):
         unwritten, in_flight = self._unwritten, self.in_flight
         unwritten.append(call)
         if call.asks:
-            in_flight.append(Aside(b"", self._loop))
+            in_flight.append(FireAndForget(b"", self._loop))
         in_flight.append(call)
         if len(in_flight) == 1 or len(unwritten) == _MAX_UNWRITTEN:
             self._write()
@@ -237,7 +243,7 @@ class _Connection(asyncio.Protocol):
             writes = [call for call in self._unwritten if call.script and call.script.writes]
             if writes:
                 oldest = writes[0].sent_at
-                self._waits_for = Acknowledged(self._acknowledgement, oldest, self._loop)
+                self._waits_for = WriteBarrier(self._acknowledgement, oldest, self._loop)
                 for call in writes:
                     call.acknowledged = self._waits_for
                 packed.append(self._waits_for.packed)
@@ -286,7 +292,7 @@ class _Connection(asyncio.Protocol):
         if call.load is not None:
             call.fail(call.load.error or StoreUnavailable("it does not keep scripts"))
             return
-        call.load = Aside(command("SCRIPT", "LOAD", script.source), self._loop)
+        call.load = FireAndForget(command("SCRIPT", "LOAD", script.source), self._loop)
         call.acknowledged = None
         self.send(call.load)
         self.send(call)
@@ -310,7 +316,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-class AcknowledgedWire(Wire):
+class DurableConnection(Wire):
     """Two connections: a server that is asked to acknowledge writes answers nothing else meanwhile.
 
     Reads go the other way, and so do commands. Whoever has seen a write acknowledged reads it.
@@ -321,7 +327,7 @@ class AcknowledgedWire(Wire):
         self,
         make: Callable[[], AbstractConnection],
         timeout: float,
-        acknowledgement: Acknowledgement,
+        acknowledgement: WriteConcern,
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
         signals: Signals | None = None,
     ) -> None:
@@ -361,11 +367,11 @@ class AcknowledgedWire(Wire):
 def wire_to(
     make: Callable[[], AbstractConnection],
     timeout: float,
-    acknowledgement: Acknowledgement | None,
+    acknowledgement: WriteConcern | None,
     redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
     signals: Signals | None = None,
 ) -> Wire:
     """Make the way to a server, with the parameters of ``Wire``."""
     if acknowledgement is None:
         return Wire(make, timeout, None, redirect, signals)
-    return AcknowledgedWire(make, timeout, acknowledgement, redirect, signals)
+    return DurableConnection(make, timeout, acknowledgement, redirect, signals)

@@ -1,8 +1,8 @@
-"""Many callers, one round trip.
+"""Runs Lua scripts on the store; calls of many callers share a round trip.
 
-A caller that gives up disturbs neither a connection nor another's reply: it only stops waiting for
-its own. ``connection.py`` chooses the pipeline: ``Single``, ``Cluster``, or ``Batches`` for
-fakeredis.
+A caller that is cancelled disturbs neither the connection nor other callers: it only stops waiting
+for its own reply. ``factory.py`` chooses the executor: ``StandaloneExecutor``,
+``SentinelExecutor``, ``ClusterExecutor``, or ``FakeRedisExecutor`` for fakeredis.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class Signals:
         self.refused: Counter[str] = Counter()  # calls, by the code of the server's error reply
 
 
-class Pipeline(ABC):
+class ScriptExecutor(ABC):
     """Runs scripts, those of one moment together.
 
     ``spans_shards`` tells whether the keys of a call may be of several shards.
@@ -90,7 +90,7 @@ class Pipeline(ABC):
     signals: Signals
 
     @abstractmethod
-    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Run a script soon; the future has its reply, or the error as of ``run``."""
 
     async def run(self, script: Script, keys: KeySet, arguments: Arguments) -> Any:
@@ -99,27 +99,27 @@ class Pipeline(ABC):
         Raises StoreUnavailable where the store did not answer in time or cannot serve now; a
         command may have taken effect then, and is never sent twice.
         """
-        return await self.ask(script, keys, arguments)
+        return await self.submit(script, keys, arguments)
 
     async def run_all(self, script: Script, calls: Iterable[tuple[KeySet, Arguments]]) -> list[Any]:
         """Run a script with each of the keys and arguments and return the replies.
 
         Raises as ``run``, for the first call that failed; the others may have taken effect.
         """
-        return await asyncio.gather(*(self.ask(script, keys, args) for keys, args in calls))
+        return await asyncio.gather(*(self.submit(script, keys, args) for keys, args in calls))
 
     @abstractmethod
-    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
         """Give each master some commands; returns its replies, by its name.
 
         The name is empty if there is one master at a time, whichever server that is. An error is
         returned in place of its reply. Raises StoreUnavailable if it is not known who the masters
-        are. E.g. ``ask_masters(("TIME",))`` returns ``{"": [[b"1767225600", b"0"]]}``.
+        are. E.g. ``run_on_masters(("TIME",))`` returns ``{"": [[b"1767225600", b"0"]]}``.
         """
 
     async def ping(self) -> None:
         """Return if every master answers; raises StoreUnavailable."""
-        for replies in (await self.ask_masters(("PING",))).values():
+        for replies in (await self.run_on_masters(("PING",))).values():
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply

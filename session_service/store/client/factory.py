@@ -8,12 +8,12 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from session_service.store.client.calls import Acknowledgement, command
-from session_service.store.client.cluster import Cluster
-from session_service.store.client.executor import Pipeline
-from session_service.store.client.fake import Batches
-from session_service.store.client.sentinel import SentinelPool, Watched
-from session_service.store.client.standalone import Single
+from session_service.store.client.calls import WriteConcern, command
+from session_service.store.client.cluster import ClusterExecutor
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.fake import FakeRedisExecutor
+from session_service.store.client.sentinel import SentinelExecutor, SentinelPool
+from session_service.store.client.standalone import StandaloneExecutor
 from session_service.store.client.urls import read_url
 
 _LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
@@ -64,9 +64,9 @@ def connect(url: str, timeout: float) -> Any:
     return Redis(host=host, port=port, **options)
 
 
-def pipeline(
+def open_executor(
     url: str, client: Redis | RedisCluster, timeout: float, acknowledgement: str = "none"
-) -> Pipeline:
+) -> ScriptExecutor:
     """Choose the pipeline for what is behind the URL.
 
     ``acknowledgement`` is ``replica`` or ``fsync`` where a write is to be safe there before its
@@ -74,28 +74,28 @@ def pipeline(
     """
     by = _acknowledgement(acknowledgement, timeout)
     if isinstance(client, RedisCluster):
-        return Cluster(client, timeout, by)
+        return ClusterExecutor(client, timeout, by)
     match read_url(url).kind:
         case "memory":
-            return Batches(client, timeout)
+            return FakeRedisExecutor(client, timeout)
         case "sentinel":
-            return Watched(client, timeout, by)
+            return SentinelExecutor(client, timeout, by)
         case _:
-            return Single(client, timeout, by)
+            return StandaloneExecutor(client, timeout, by)
 
 
-def _acknowledgement(by: str, timeout: float) -> Acknowledgement | None:
+def _acknowledgement(by: str, timeout: float) -> WriteConcern | None:
     seconds = timeout * 0.8  # well before the call's own deadline
     match by:
         case "replica":
-            return Acknowledgement(
+            return WriteConcern(
                 lambda ms: command("WAIT", 1, ms),
                 lambda replicas: replicas >= 1,
                 "written, but no replica acknowledged it in time",
                 seconds,
             )
         case "fsync":
-            return Acknowledgement(
+            return WriteConcern(
                 lambda ms: command("WAITAOF", 1, 0, ms),
                 lambda synced: synced[0] >= 1,
                 "written, but not on disk in time",

@@ -1,4 +1,4 @@
-"""The pipeline for fakeredis, over redis-py's client."""
+"""The executor for fakeredis, over redis-py's client."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,13 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.executor import Argument, Arguments, Pipeline, Signals, failure
+from session_service.store.client.executor import (
+    Argument,
+    Arguments,
+    ScriptExecutor,
+    Signals,
+    failure,
+)
 from session_service.store.keys import KeySet
 from session_service.store.scripts import Script
 
@@ -19,8 +25,8 @@ class _Call(NamedTuple):
     reply: asyncio.Future[Any]
 
 
-class Batches(Pipeline):
-    """Batches over a client of redis-py: one under way, and the next one filling meanwhile."""
+class FakeRedisExecutor(ScriptExecutor):
+    """Sends batches through a redis-py client: while one is in flight, the next one fills."""
 
     MAX_BATCH = 512  # commands; it keeps Redis busy for about 5 ms
 
@@ -31,19 +37,19 @@ class Batches(Pipeline):
         self._waiting: deque[_Call] = deque()
         self._courier: asyncio.Task[None] | None = None
 
-    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Put a call into the next batch."""
         loop = asyncio.get_running_loop()
         names = keys.names()
         call = _Call(script, (script.sha, len(names), *names, *arguments), loop.create_future())
         self._waiting.append(call)
         if self._courier is None:
-            self._courier = loop.create_task(self._carry(), name="store-pipeline")
+            self._courier = loop.create_task(self._carry(), name="store-executor")
         late = loop.call_later(self._timeout, _give_up, call.reply, self._timeout)
         call.reply.add_done_callback(lambda _: late.cancel())
         return call.reply
 
-    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
         """Give fakeredis some commands."""
         return {"": [await self._try(words) for words in commands]}
 

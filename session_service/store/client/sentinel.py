@@ -20,8 +20,8 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
-from session_service.store.client.calls import Acknowledgement
-from session_service.store.client.standalone import Single
+from session_service.store.client.calls import WriteConcern
+from session_service.store.client.standalone import StandaloneExecutor
 
 _PROBE_SECONDS = 0.2  # between probes of the master, and looks at who it is
 _TRUST = 0.8  # of the time after which a silent master is replaced
@@ -79,11 +79,11 @@ class SentinelPool(SentinelConnectionPool):
         return address
 
 
-class Watched(Single):
+class SentinelExecutor(StandaloneExecutor):
     """All calls go to the master."""
 
     def __init__(
-        self, client: Redis, timeout: float, acknowledgement: Acknowledgement | None = None
+        self, client: Redis, timeout: float, acknowledgement: WriteConcern | None = None
     ) -> None:
         super().__init__(client, timeout, acknowledgement)
         self._pool = cast("SentinelPool", client.connection_pool)

@@ -5,18 +5,18 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from session_service.store.client.calls import Acknowledgement, Call
+from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import wire_to
-from session_service.store.client.executor import Argument, Arguments, Pipeline, Signals
+from session_service.store.client.executor import Argument, Arguments, ScriptExecutor, Signals
 from session_service.store.keys import KeySet
 from session_service.store.scripts import Script
 
 
-class Single(Pipeline):
+class StandaloneExecutor(ScriptExecutor):
     """All calls go one way."""
 
     def __init__(
-        self, client: Redis, timeout: float, acknowledgement: Acknowledgement | None = None
+        self, client: Redis, timeout: float, acknowledgement: WriteConcern | None = None
     ) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
@@ -28,13 +28,13 @@ class Single(Pipeline):
             signals=self.signals,
         )
 
-    def ask(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
         """Send a call."""
         call = Call.of_script(script, keys, arguments, self._loop)
         self._wire.send(call)
         return call.reply
 
-    async def ask_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
         """Give the server some commands."""
         return {"": await self._wire.ask(commands)}
 

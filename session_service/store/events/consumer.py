@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from session_service.domain.events import EventId
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.shards import ShardGroups
@@ -47,7 +47,7 @@ class Consumer:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        executor: ScriptExecutor,
         keys: Keys,
         group: str = "webhooks",
         patience_ms: int = PATIENCE_MS,
@@ -57,9 +57,9 @@ class Consumer:
         self._group = group
         self._patience_ms = patience_ms
         self._next = ShardGroups(
-            pipeline, keys, scripts.OUTBOX_NEXT, self.quarantine, together=_TOGETHER
+            executor, keys, scripts.OUTBOX_NEXT, self.quarantine, together=_TOGETHER
         )
-        self._done = ShardGroups(pipeline, keys, scripts.OUTBOX_DONE, self.quarantine)
+        self._done = ShardGroups(executor, keys, scripts.OUTBOX_DONE, self.quarantine)
 
     async def next(self, since: int) -> list[Batch]:
         """Return what follows in every shard, or nothing where others are at it.

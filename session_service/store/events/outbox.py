@@ -14,7 +14,7 @@ from session_service.domain.budgets import MARK_SECONDS, SEEN_SECONDS
 from session_service.domain.events import MAX_RETENTION_MS, EventId, EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.past import NO_DOUBT, ClockWatch, Doubt, Past
 from session_service.store.events.reader import Reader
 from session_service.store.keys import Keys
@@ -50,13 +50,13 @@ class Outbox:
     """What the scripts announce."""
 
     def __init__(
-        self, pipeline: Pipeline, keys: Keys, quarantine: Quarantine | None = None
+        self, executor: ScriptExecutor, keys: Keys, quarantine: Quarantine | None = None
     ) -> None:
         self.quarantine = Quarantine() if quarantine is None else quarantine
         self.undecodable = 0  # events that were skipped since the start
         self.pasts: dict[str, Past] = {}  # by shard, as this process last saw them
-        self._spans_shards = pipeline.spans_shards
-        self._groups = partial(ShardGroups, pipeline, keys, quarantine=self.quarantine)
+        self._spans_shards = executor.spans_shards
+        self._groups = partial(ShardGroups, executor, keys, quarantine=self.quarantine)
         self._trim = self._groups(script=scripts.TRIM, together=_TOGETHER)
         self._mark = self._groups(script=scripts.MARK, together=_TOGETHER)
         self._lengths = dict.fromkeys(SHARDS, 0)  # as it was last seen

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import FORMAT
@@ -43,8 +43,8 @@ class DataSet(NamedTuple):
 class DataSets:
     """Reads what the data set is, and notes changes."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
-        self._pipeline = pipeline
+    def __init__(self, executor: ScriptExecutor, keys: Keys) -> None:
+        self._executor = executor
         self._keys = keys.of_shard(scripts.META.keys, SHARDS[0])
         self.current: DataSet | None = None  # None until it was read
 
@@ -54,7 +54,7 @@ class DataSets:
         Raises StoreUnavailable, and RecordUnreadable if the key is not ours.
         """
         new_epoch = os.urandom(8).hex()
-        number, epoch = await self._pipeline.run(
+        number, epoch = await self._executor.run(
             scripts.META, self._keys, (FORMAT, new_epoch, _KEPT_MS)
         )
         found = DataSet(int(number), epoch.decode())
@@ -79,16 +79,16 @@ class DataSets:
             log.warning("the store has lost its data, or has been given other data")
 
 
-async def check_layout(pipeline: Pipeline, prefix: str) -> None:
+async def check_layout(executor: ScriptExecutor, prefix: str) -> None:
     """Raise OldDataError if the store has sessions of version 0.1.0 that this one would not find.
 
     Looks under the prefix, and if that is the default one, under the default of 0.1.0, too.
     """
     for each in dict.fromkeys((prefix, OLD_PREFIX) if prefix == DEFAULT_PREFIX else (prefix,)):
-        keys, size = Keys(each), _TOGETHER if pipeline.spans_shards else 1
+        keys, size = Keys(each), _TOGETHER if executor.spans_shards else 1
         parts = [SHARDS[n : n + size] for n in range(0, len(SHARDS), size)]
         calls = [(keys.of_shards(scripts.LAYOUT.keys, part), ()) for part in parts]
-        if any(await pipeline.run_all(scripts.LAYOUT, calls)):
+        if any(await executor.run_all(scripts.LAYOUT, calls)):
             raise OldDataError(
                 f"the store has sessions of version 0.1.0 under the prefix {each!r}, which this"
                 " version cannot read: run version 0.1.0 until they have ended, or start without"

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from session_service.domain.budgets import STORE_FULL_SHARE
 from session_service.domain.errors import StoreUnavailable
 from session_service.store import scripts
-from session_service.store.client.executor import Argument, Pipeline, error_code
+from session_service.store.client.executor import Argument, ScriptExecutor, error_code
 from session_service.store.keys import Keys
 
 _OLDEST = (6, 2)
@@ -69,7 +69,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     acknowledges_fsync: bool  # WAITAOF works on every server: there is an append-only file
 
 
-async def read(pipeline: Pipeline, *, all_facts: bool) -> dict[str, Reading]:
+async def read(executor: ScriptExecutor, *, all_facts: bool) -> dict[str, Reading]:
     """Ask each master for what changes by itself, or for all facts; raises StoreUnavailable."""
     sections = (*_CHANGING, *_FIXED) if all_facts else _CHANGING
     commands: list[tuple[Argument, ...]] = [("TIME",), *(("INFO", each) for each in sections)]
@@ -77,7 +77,7 @@ async def read(pipeline: Pipeline, *, all_facts: bool) -> dict[str, Reading]:
         commands.append(("CONFIG", "GET", "save"))  # managed services have no CONFIG
     now = asyncio.get_running_loop().time
     asked_at = now()
-    replies = await pipeline.ask_masters(*commands)
+    replies = await executor.run_on_masters(*commands)
     between = (asked_at + now()) / 2
     return {name: _reading(commands, each, between) for name, each in replies.items()}
 
@@ -101,21 +101,21 @@ def _reading(commands: list[tuple[Argument, ...]], replies: list[Any], asked_at:
     return Reading(facts, clock, tuple(dict.fromkeys(missing)))
 
 
-async def missing_commands(pipeline: Pipeline, keys: Keys, write_ack: str) -> tuple[str, ...]:
+async def missing_commands(executor: ScriptExecutor, keys: Keys, write_ack: str) -> tuple[str, ...]:
     """Try what the service does, and return the commands that the user may not run.
 
     ``write_ack`` is the setting. Raises StoreUnavailable if something else goes wrong.
     """
     direct = _DIRECT + _ACKNOWLEDGING[write_ack]
     missing: list[str] = []
-    for replies in (await pipeline.ask_masters(*direct)).values():
+    for replies in (await executor.run_on_masters(*direct)).values():
         for reply in replies:
             if isinstance(reply, Exception) and (named := command_named(_reason(reply))):
                 missing.append(named)
             elif isinstance(reply, StoreUnavailable):
                 raise reply
     try:
-        found = await pipeline.run(scripts.PROBE, keys.of_shard(scripts.PROBE.keys, _SHARD), ())
+        found = await executor.run(scripts.PROBE, keys.of_shard(scripts.PROBE.keys, _SHARD), ())
         missing += [name.decode() for name in found]
     except ResponseError as error:  # this is no store at all, such as a Sentinel
         raise StoreUnavailable(str(error)) from error

@@ -15,7 +15,7 @@ from session_service.domain.budgets import (
     STORE_REFUSED_SECONDS,
 )
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.urls import StoreUrl
 from session_service.store.inspection.dataset import DataSets
 from session_service.store.inspection.inspect import (
@@ -55,14 +55,14 @@ class StoreMonitor:
     """
 
     def __init__(
-        self, pipeline: Pipeline, keys: Keys, store: StoreUrl, write_ack: str = "none"
+        self, executor: ScriptExecutor, keys: Keys, store: StoreUrl, write_ack: str = "none"
     ) -> None:
         self.latest: Inspection | None = None
         self.data_sets: DataSets | None = None  # read at each connection, once it is set
         self.problem = ""
         self.evicted_keys = 0
         self.clock_step = 0.0
-        self._pipeline = pipeline
+        self._executor = executor
         self._keys = keys
         self._store = store
         self._write_ack = write_ack
@@ -75,7 +75,7 @@ class StoreMonitor:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        connected = self._pipeline.signals.connected
+        connected = self._executor.signals.connected
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(connected.wait(), STORE_READING_SECONDS)
@@ -94,14 +94,14 @@ class StoreMonitor:
 
         A store that cannot be reached is logged, once.
         """
-        signals = self._pipeline.signals
+        signals = self._executor.signals
         is_new = self.latest is None or signals.connected.is_set()
         refused = signals.refused["NOPERM"] > self._seen["NOPERM"]
         try:
             if is_new or refused or self._missing:
                 await self._inspect()
             else:
-                readings = await read(self._pipeline, all_facts=False)
+                readings = await read(self._executor, all_facts=False)
                 self._take({n: _merged(self._readings.get(n), r) for n, r in readings.items()})
         except StoreUnavailable as error:
             await self._note_absence(error.reason)
@@ -127,11 +127,13 @@ class StoreMonitor:
                 yield sentence
 
     async def _inspect(self) -> None:
-        signals = self._pipeline.signals
-        await self._pipeline.ask_masters(("PING",))  # connects, which is no further reason to look
+        signals = self._executor.signals
+        await self._executor.run_on_masters(
+            ("PING",)
+        )  # connects, which is no further reason to look
         signals.connected.clear()
-        missing = await missing_commands(self._pipeline, self._keys, self._write_ack)
-        readings = await read(self._pipeline, all_facts=True)
+        missing = await missing_commands(self._executor, self._keys, self._write_ack)
+        readings = await read(self._executor, all_facts=True)
         missing += tuple(command for each in readings.values() for command in each.missing)
         self._permit(tuple(dict.fromkeys(missing)))
         if self.data_sets is not None:
@@ -175,7 +177,7 @@ class StoreMonitor:
         for name, reading in readings.items():
             if name in before:
                 self._compare(before[name], reading, found.policy)
-        refused = self._pipeline.signals.refused
+        refused = self._executor.signals.refused
         for code, sentence in _REFUSALS.items():
             if refused[code] > self._seen[code]:
                 self._note(code, sentence)

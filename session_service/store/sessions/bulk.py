@@ -3,7 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.scripts import Script
 from session_service.store.sessions.listing import Selection
@@ -21,7 +21,7 @@ class BulkEnd(NamedTuple):
 
 
 async def end_all(
-    pipeline: Pipeline,
+    executor: ScriptExecutor,
     keys: Keys,
     script: Script,
     durations: tuple[bytes, ...],
@@ -39,7 +39,7 @@ async def end_all(
     retention_ms, *history_ms = durations
 
     async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[tuple[int, int, bytes]]:
-        return await pipeline.run_all(
+        return await executor.run_all(
             script,
             [
                 (

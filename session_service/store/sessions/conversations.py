@@ -7,7 +7,7 @@ from session_service.domain.errors import ConversationNotFound, RecordUnreadable
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import History
 from session_service.store import scripts
-from session_service.store.client.executor import Argument, Pipeline
+from session_service.store.client.executor import Argument, ScriptExecutor
 from session_service.store.keys import Keys, KeySet
 from session_service.store.records import unpack_message
 
@@ -45,9 +45,9 @@ class Range(NamedTuple):
         return History(messages=messages, has_more=bool(more))
 
 
-async def read(pipeline: Pipeline, keys: Keys, session_id: str, wanted: Range) -> History:
+async def read(executor: ScriptExecutor, keys: Keys, session_id: str, wanted: Range) -> History:
     """Read a conversation that is kept; raises ConversationNotFound, RecordUnreadable."""
-    reply = await pipeline.run(scripts.KEPT, _keys_of(keys, session_id), wanted.arguments())
+    reply = await executor.run(scripts.KEPT, _keys_of(keys, session_id), wanted.arguments())
     if reply is None:
         raise ConversationNotFound
     parties, more, entries = reply
@@ -58,9 +58,9 @@ async def read(pipeline: Pipeline, keys: Keys, session_id: str, wanted: Range) -
     return wanted.page(more, entries, agent_id, user_id)
 
 
-async def erase(pipeline: Pipeline, keys: Keys, session_id: str) -> None:
+async def erase(executor: ScriptExecutor, keys: Keys, session_id: str) -> None:
     """Erase a conversation that is kept; raises ConversationNotFound if none is."""
-    if not await pipeline.run(scripts.ERASE, _keys_of(keys, session_id), ()):
+    if not await executor.run(scripts.ERASE, _keys_of(keys, session_id), ()):
         raise ConversationNotFound
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import SessionCounts
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.shards import ShardGroups
@@ -25,10 +25,10 @@ class Counts:
     """
 
     def __init__(
-        self, pipeline: Pipeline, keys: Keys, retention_ms: bytes, quarantine: Quarantine
+        self, executor: ScriptExecutor, keys: Keys, retention_ms: bytes, quarantine: Quarantine
     ) -> None:
         self._retention_ms = retention_ms
-        self._groups = ShardGroups(pipeline, keys, scripts.COUNT, quarantine, together=_TOGETHER)
+        self._groups = ShardGroups(executor, keys, scripts.COUNT, quarantine, together=_TOGETHER)
         self._recent = SessionCounts()
         self._recent_until = 0.0
 

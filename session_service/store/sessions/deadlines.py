@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from session_service.domain.ids import SHARDS
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.unreadable import Unreadable
@@ -40,27 +40,27 @@ class Deadlines:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        executor: ScriptExecutor,
         keys: Keys,
         retention_ms: int,
         history_ms: int = 0,
         quarantine: Quarantine | None = None,
     ) -> None:
         quarantine = Quarantine() if quarantine is None else quarantine
-        self._pipeline = pipeline
+        self._executor = executor
         self._keys = keys
         self._quarantine = quarantine
-        self._unreadable = Unreadable(pipeline, keys)
+        self._unreadable = Unreadable(executor, keys)
         self._retention_ms = b"%d" % retention_ms
         self._history_ms = (b"%d" % history_ms,) if history_ms else ()
         self._due = {
             block: ShardGroups(
-                pipeline, keys, scripts.DUE, quarantine, together=len(block), shards=block
+                executor, keys, scripts.DUE, quarantine, together=len(block), shards=block
             )
             for block in BLOCKS
         }
         sweep = scripts.SWEEP.keeping if history_ms else scripts.SWEEP
-        self._sweep = ShardGroups(pipeline, keys, sweep, quarantine)
+        self._sweep = ShardGroups(executor, keys, sweep, quarantine)
 
     async def due(self, block: tuple[str, ...]) -> list[str]:
         """Return the shards of a block, which is one of BLOCKS, in which something is due."""
@@ -98,7 +98,7 @@ class Deadlines:
         """Remove from a listing what is gone: evicted, or deleted behind our back."""
         repaired, after = 0, b""
         while True:
-            removed, after = await self._pipeline.run(
+            removed, after = await self._executor.run(
                 scripts.REPAIR,
                 self._keys.of_shard(scripts.REPAIR.keys, shard),
                 (self._retention_ms, "", after, _MEMBERS, *lost),

@@ -14,7 +14,7 @@ from session_service.domain.errors import RecordUnreadable, ValidationFailed
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
 from session_service.domain.sessions import Session, SessionPage
 from session_service.store import scripts
-from session_service.store.client.executor import Arguments, Pipeline
+from session_service.store.client.executor import Arguments, ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_session
@@ -111,7 +111,7 @@ class Listing:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        executor: ScriptExecutor,
         keys: Keys,
         counts: Counts,
         retention_ms: bytes,
@@ -119,7 +119,7 @@ class Listing:
         quarantine: Quarantine,
         unreadable: Unreadable,
     ) -> None:
-        self._groups = ShardGroups(pipeline, keys, scripts.LIST, quarantine)
+        self._groups = ShardGroups(executor, keys, scripts.LIST, quarantine)
         self._counts = counts
         self._unreadable = unreadable
         self._retention_ms = retention_ms

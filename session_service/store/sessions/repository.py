@@ -33,7 +33,7 @@ from session_service.domain.sessions import (
 )
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store import scripts
-from session_service.store.client.executor import Argument, Pipeline
+from session_service.store.client.executor import Argument, ScriptExecutor
 from session_service.store.idempotency import Claims, Once
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
@@ -63,7 +63,7 @@ class SessionRepository:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        executor: ScriptExecutor,
         keys: Keys,
         retention_ms: int,
         events: EventPolicy = EventPolicy(),  # noqa: B008 - it is frozen
@@ -73,7 +73,7 @@ class SessionRepository:
         quarantine: Quarantine | None = None,
     ) -> None:
         quarantine = Quarantine() if quarantine is None else quarantine
-        self._pipeline = pipeline
+        self._executor = executor
         self._keys = keys
         self._limits = limits
         self._retention = retention_ms
@@ -85,22 +85,22 @@ class SessionRepository:
             script.keeping if history_ms else script for script in (scripts.END, scripts.END_ALL)
         )
         self._random = os.urandom
-        self._unreadable = Unreadable(pipeline, keys)
-        self._counts = Counts(pipeline, keys, self._retention_ms, quarantine)
+        self._unreadable = Unreadable(executor, keys)
+        self._counts = Counts(executor, keys, self._retention_ms, quarantine)
         self._listing = Listing(
-            pipeline,
+            executor,
             keys,
             self._counts,
             self._retention_ms,
             quarantine=quarantine,
             unreadable=self._unreadable,
         )
-        self.claims = Claims(pipeline, keys)
+        self.claims = Claims(executor, keys)
 
     def through(self, once: Once) -> "SessionRepository":
         """Return a repository for one request, what is done through which happens once."""
         theirs = copy.copy(self)
-        theirs._pipeline, theirs._random = once, once.random  # noqa: SLF001 - it is of this class
+        theirs._executor, theirs._random = once, once.random  # noqa: SLF001 - it is of this class
         return theirs
 
     async def create(self, new: NewSession) -> Session:
@@ -108,7 +108,7 @@ class SessionRepository:
         shard = shard_of_user(new.user_id)
         session_id = new_id(shard, self._random)
         timeout = new.timeout
-        now = await self._pipeline.run(
+        now = await self._executor.run(
             scripts.CREATE,
             self._keys.of_session(scripts.CREATE.keys, shard, session_id),
             (
@@ -144,7 +144,7 @@ class SessionRepository:
         if shard is None:
             raise SessionNotFound
         try:
-            seconds, microseconds, record = await self._pipeline.run(
+            seconds, microseconds, record = await self._executor.run(
                 scripts.GET, self._keys.of_session(scripts.GET.keys, shard, session_id), ()
             )
             if record is None:
@@ -171,7 +171,7 @@ class SessionRepository:
         """
         selected = Selection.of(user_id, agent_id)
         durations = (self._retention_ms, *self._history_ms)
-        return await bulk.end_all(self._pipeline, self._keys, self._end_all, durations, selected)
+        return await bulk.end_all(self._executor, self._keys, self._end_all, durations, selected)
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
@@ -267,11 +267,11 @@ class SessionRepository:
         Raises ConversationNotFound if none is kept.
         """
         wanted = Range(limit, before, after)
-        return await conversations.read(self._pipeline, self._keys, session_id, wanted)
+        return await conversations.read(self._executor, self._keys, session_id, wanted)
 
     async def erase_history(self, session_id: str) -> None:
         """Erase a conversation whose session is over; raises ConversationNotFound."""
-        await conversations.erase(self._pipeline, self._keys, session_id)
+        await conversations.erase(self._executor, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""
@@ -296,7 +296,7 @@ class SessionRepository:
 
     async def ping(self) -> None:
         """Return if the store answers."""
-        await self._pipeline.ping()
+        await self._executor.ping()
 
     async def _call(self, script: Script, session_id: str, *arguments: Argument) -> Any:
         session_id = session_id.lower()
@@ -305,7 +305,7 @@ class SessionRepository:
             raise SessionNotFound
         keys = self._keys.of_session(script.keys, shard, session_id)
         try:
-            reply = await self._pipeline.run(
+            reply = await self._executor.run(
                 script, keys, (self._retention_ms, session_id, *arguments)
             )
             if reply is None or isinstance(reply, bytes):

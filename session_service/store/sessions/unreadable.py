@@ -11,7 +11,7 @@ from typing import Any
 
 from session_service.domain.budgets import UNREADABLE_LOG_LINES
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 
 _NOTED_SECONDS = 60.0  # in which a process notes a session at most once
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 class Unreadable:
     """Notes the unreadable sessions that requests meet."""
 
-    def __init__(self, pipeline: Pipeline, keys: Keys) -> None:
-        self._pipeline = pipeline
+    def __init__(self, executor: ScriptExecutor, keys: Keys) -> None:
+        self._executor = executor
         self._keys = keys
         self._noted: dict[str, float] = {}  # session ids, until when they need not be noted again
         self._lines_until = 0.0
@@ -40,7 +40,7 @@ class Unreadable:
             self._noted.clear()
         self._noted[session_id] = now + _NOTED_SECONDS
         keys = self._keys.of_session(scripts.NOTE.keys, session_id[:2], session_id)
-        noted = self._pipeline.ask(scripts.NOTE, keys, ("0", session_id))
+        noted = self._executor.submit(scripts.NOTE, keys, ("0", session_id))
         noted.add_done_callback(partial(self._log_if_new, session_id))
 
     def log(self, session_id: str) -> None:

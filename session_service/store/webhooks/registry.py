@@ -26,7 +26,7 @@ from session_service.domain.webhooks import (
     settings_id,
 )
 from session_service.store import scripts
-from session_service.store.client.executor import Pipeline
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Entry
 from session_service.store.keys import Keys, KeySet
 from session_service.store.quarantine import Quarantine
@@ -70,14 +70,14 @@ class Webhooks:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        executor: ScriptExecutor,
         keys: Keys,
         policy: WebhookPolicy,
         quarantine: Quarantine | None = None,
     ) -> None:
         self.policy = policy
         self.quarantine = Quarantine() if quarantine is None else quarantine
-        self._pipeline = pipeline
+        self._executor = executor
         self._keys = keys
         self._registry = keys.of_shard(scripts.WEBHOOKS.keys, SHARDS[0])
         self._version = b""
@@ -90,7 +90,7 @@ class Webhooks:
     async def look(self) -> dict[str, Webhook]:
         """Return all readable webhooks by id, as they are now. Cheap if nothing has changed."""
         version = b"" if self._may_read_again() else self._version
-        reply = await self._pipeline.run(scripts.WEBHOOKS, self._registry, (version, _KEPT_MS))
+        reply = await self._executor.run(scripts.WEBHOOKS, self._registry, (version, _KEPT_MS))
         if reply != b"same":
             values = dict(zip(reply[::2], reply[1::2], strict=True))
             self._version = values.pop(b"version", b"")
@@ -150,7 +150,7 @@ class Webhooks:
             await self._adopt_settings()
         except TooManyWebhooks as error:
             too_many = error
-        self._mark = self._seen_mark = await self._pipeline.run(
+        self._mark = self._seen_mark = await self._executor.run(
             scripts.WEBHOOKS_ADOPTED, self._registry, (os.urandom(8).hex(), _KEPT_MS)
         )
         if too_many is not None:
@@ -166,15 +166,15 @@ class Webhooks:
 
     async def remove(self, webhook_id: str) -> None:
         """Remove a webhook, and all that waits for it."""
-        if shard_of_session(webhook_id) is None or not await self._pipeline.run(
+        if shard_of_session(webhook_id) is None or not await self._executor.run(
             scripts.WEBHOOK_REMOVE, self._registry, (webhook_id,)
         ):
             raise WebhookNotFound
-        await self._pipeline.run(scripts.QUEUE_DROP, self._queue(webhook_id), ())
+        await self._executor.run(scripts.QUEUE_DROP, self._queue(webhook_id), ())
 
     async def switch(self, webhook_id: str, *, on: bool) -> bool:
         """Switch a webhook on or off; tells whether that changed something."""
-        changed: int = await self._pipeline.run(
+        changed: int = await self._executor.run(
             scripts.WEBHOOK_SWITCH, self._registry, (webhook_id, int(on))
         )
         return changed == 1
@@ -193,7 +193,7 @@ class Webhooks:
                     " change its secret there, and name the last one as previousSecret",
                 )
             target = replace(webhook.target, secret=secret, previous_secret=webhook.target.secret)
-            overlap_until = await self._pipeline.run(
+            overlap_until = await self._executor.run(
                 scripts.WEBHOOK_ROTATE,
                 self._registry,
                 (
@@ -212,7 +212,7 @@ class Webhooks:
 
     async def _sizes(self, webhook_id: str) -> QueueSizes | None:
         try:
-            counts = await self._pipeline.run(scripts.QUEUE_SIZES, self._queue(webhook_id), ())
+            counts = await self._executor.run(scripts.QUEUE_SIZES, self._queue(webhook_id), ())
             return QueueSizes(*counts)
         except (RecordUnreadable, TypeError):
             return None
@@ -225,7 +225,7 @@ class Webhooks:
         dropped = 0
         for n in range(0, len(entries), _TOGETHER):
             told = [value for e in entries[n : n + _TOGETHER] for value in (str(e.id), e.event)]
-            _, over = await self._pipeline.run(
+            _, over = await self._executor.run(
                 scripts.DELIVERY_ENQUEUE, self._queue(webhook_id), (self.policy.max_queued, *told)
             )
             dropped += over
@@ -233,7 +233,7 @@ class Webhooks:
 
     async def claim(self, webhook_id: str, count: int) -> Claim:
         """Take at most so many deliveries that are due, one of a session."""
-        now, due, dropped, *found = await self._pipeline.run(
+        now, due, dropped, *found = await self._executor.run(
             scripts.DELIVERY_CLAIM, self._queue(webhook_id), (count, self.policy.lease_ms)
         )
         if dropped:
@@ -277,7 +277,7 @@ class Webhooks:
         self, webhook_id: str, lane: tuple[bytes, bytes, bytes], failure: str, delay_ms: int
     ) -> bytes:
         """``lane`` is the session, the event, and until when it was taken."""
-        outcome: bytes = await self._pipeline.run(
+        outcome: bytes = await self._executor.run(
             scripts.DELIVERY_SETTLE,
             self._queue(webhook_id),
             (*lane, failure, delay_ms, self.policy.retry_ms, MAX_DEAD),
@@ -287,7 +287,7 @@ class Webhooks:
     async def dead(self, webhook_id: str, offset: int, limit: int) -> tuple[list[DeadLetter], int]:
         """Return a page of what was given up, oldest first, and how many there are."""
         await self.get(webhook_id)
-        total, *found = await self._pipeline.run(
+        total, *found = await self._executor.run(
             scripts.DELIVERY_DEAD, self._queue(webhook_id), (offset, limit)
         )
         letters = [
@@ -307,10 +307,10 @@ class Webhooks:
         if event_ids is not None:
             for n in range(0, len(event_ids), _TOGETHER):
                 part = event_ids[n : n + _TOGETHER]
-                replayed += (await self._pipeline.run(scripts.DELIVERY_REPLAY, keys, (0, *part)))[1]
+                replayed += (await self._executor.run(scripts.DELIVERY_REPLAY, keys, (0, *part)))[1]
             return replayed
         for _ in range(0, MAX_DEAD, _TOGETHER):
-            seen, back = await self._pipeline.run(scripts.DELIVERY_REPLAY, keys, (_TOGETHER,))
+            seen, back = await self._executor.run(scripts.DELIVERY_REPLAY, keys, (_TOGETHER,))
             replayed += back
             if seen < _TOGETHER:
                 break
@@ -319,7 +319,7 @@ class Webhooks:
 
     async def _put(self, webhook_id: str, target: Target, *, is_from_settings: bool) -> Webhook:
         record = pack_webhook(target, is_from_settings=is_from_settings)
-        created = await self._pipeline.run(
+        created = await self._executor.run(
             scripts.WEBHOOK_PUT, self._registry, (webhook_id, record, MAX_WEBHOOKS, _KEPT_MS)
         )
         if created is None:

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from session_service.domain.errors import RecordUnreadable, SessionNotFound, StoreUnavailable
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, pipeline
+from session_service.store.client.factory import connect, open_executor
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.servers import store_server, valkey_binary
@@ -111,7 +111,7 @@ def _reset_all(listener: socket.socket, resets: list[int]) -> None:
 
 async def _be_reset(resetting: socket.socket, port: int, resets: list[int]) -> None:
     url = f"redis://127.0.0.1:{port}"
-    calls = pipeline(url, connect(url, 1), 1)
+    calls = open_executor(url, connect(url, 1), 1)
     repository = SessionRepository(calls, Keys("test"), 60_000)
 
     async def created() -> Session | None:
@@ -179,7 +179,7 @@ async def relay(valkey_url: str) -> AsyncIterator[Relay]:
 @pytest.fixture
 async def relayed(relay: Relay) -> AsyncIterator[SessionRepository]:
     """Sessions behind the relay."""
-    calls = pipeline(relay.url, connect(relay.url, 1), 1)
+    calls = open_executor(relay.url, connect(relay.url, 1), 1)
     yield SessionRepository(calls, Keys("test"), 60_000)
     await calls.close()
 
@@ -202,7 +202,7 @@ async def test_a_write_whose_reply_is_lost_is_not_sent_again(
     relay: Relay, relayed: SessionRepository, valkey_url: str
 ) -> None:
     """It has happened once, and its caller is told that it may have."""
-    calls = pipeline(valkey_url, connect(valkey_url, 1), 1)
+    calls = open_executor(valkey_url, connect(valkey_url, 1), 1)
     directly = SessionRepository(calls, Keys("test"), 60_000)
     session = await create(relayed)
     await relayed.renew(session.id)  # the server knows the script then
@@ -246,7 +246,7 @@ class TestOnAServerOfItsOwn:
     @pytest.fixture
     async def own(self, client: Any) -> AsyncIterator[SessionRepository]:
         url = f"unix://{client.connection_pool.connection_kwargs['path']}"
-        calls = pipeline(url, connect(url, 0.3), 0.3)
+        calls = open_executor(url, connect(url, 0.3), 0.3)
         yield SessionRepository(calls, Keys("test"), 60_000)
         await calls.close()
 
