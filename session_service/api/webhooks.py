@@ -1,11 +1,10 @@
-"""Requests and responses about webhooks, as they travel (see requests.py, responses.py)."""
+"""Webhooks: registering them, their secrets, and their dead letters."""
 
 from typing import Annotated, Any
 
 from msgspec import Meta
 
-from session_service.api.requests import Request, Uuid
-from session_service.api.responses import Response, Timestamp
+from session_service.api.base import Request, ResponseBody, Timestamp, Uuid
 from session_service.domain.events import EVENT_TYPES
 from session_service.domain.times import iso
 from session_service.domain.webhooks import (
@@ -97,7 +96,7 @@ class ReplayDeadLetters(Request):
 # Responses
 
 
-class WebhookInfo(Response):
+class WebhookInfo(ResponseBody):
     """A registered endpoint, and how much waits for it."""
 
     webhook_id: str
@@ -136,7 +135,7 @@ class WebhookCreated(WebhookInfo):
         return cls(**_shown(webhook, sizes), secret=webhook.target.secret)
 
 
-class SecretRotated(Response):
+class SecretRotated(ResponseBody):
     """The webhook has a new secret."""
 
     webhook_id: str
@@ -151,19 +150,19 @@ class SecretRotated(Response):
         return cls(webhook.id, webhook.target.secret, iso(webhook.overlap_until or 0))
 
 
-class WebhookList(Response):
+class WebhookList(ResponseBody):
     """All registered endpoints."""
 
     webhooks: list[WebhookInfo]
 
 
-class WebhookRemoved(Response):
+class WebhookRemoved(ResponseBody):
     """The webhook was removed."""
 
     message: Annotated[str, Meta(examples=["Webhook removed"])]
 
 
-class DeadLetterInfo(Response):
+class DeadLetterInfo(ResponseBody):
     """A delivery that was given up."""
 
     id: Annotated[str, Meta(description="the id of the event")]
@@ -194,14 +193,14 @@ class DeadLetterInfo(Response):
         )
 
 
-class DeadLetterList(Response):
+class DeadLetterList(ResponseBody):
     """A page of dead letters, oldest first."""
 
     dead_letters: list[DeadLetterInfo]
     total: int
 
 
-class Replayed(Response):
+class Replayed(ResponseBody):
     """How many deliveries are made again."""
 
     replayed: int

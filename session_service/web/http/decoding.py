@@ -15,7 +15,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType, inspect
 from multidict import CIMultiDictProxy, MultiMapping, istr
 
-from session_service.api.requests import MAX_MOMENT, describe
+from session_service.api.base import MAX_MOMENT, describe
 from session_service.domain.budgets import (
     ATTACHMENT_BYTES,
     ATTACHMENTS_BYTES,

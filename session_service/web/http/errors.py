@@ -5,7 +5,7 @@ To the tree of ``domain/errors.py`` this adds what can only go wrong in HTTP.
 
 from typing import Any, NamedTuple
 
-from session_service.api.responses import ErrorInfo
+from session_service.api.errors import ErrorInfo
 from session_service.domain.budgets import HEADER_FIELDS
 from session_service.domain.errors import (
     ConversationNotFound,

@@ -5,27 +5,25 @@ import time
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from session_service.api.requests import (
-    CreateSession,
-    EndSessions,
-    ListSessions,
-    ReadHistory,
-    SendMessage,
-    StreamEvents,
-    StreamSessionEvents,
-    TimeoutSettings,
-)
-from session_service.api.responses import (
+from session_service.api.events import StreamEvents, StreamSessionEvents
+from session_service.api.health import ProbeStatus, SessionsHealth
+from session_service.api.messages import (
     ConversationErased,
     MessagePage,
     MessageSent,
-    ProbeStatus,
+    ReadHistory,
+    SendMessage,
+)
+from session_service.api.sessions import (
+    CreateSession,
+    EndSessions,
+    ListSessions,
     SessionCreated,
     SessionEnded,
     SessionInfo,
     SessionList,
     SessionsEnded,
-    SessionsHealth,
+    TimeoutSettings,
 )
 from session_service.domain.errors import (
     ServiceError,

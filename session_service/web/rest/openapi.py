@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from session_service import __version__
-from session_service.api.requests import Attachment, describe
-from session_service.api.responses import Error, Unhealthy
+from session_service.api.base import describe
+from session_service.api.errors import Error
+from session_service.api.health import Unhealthy
+from session_service.api.messages import Attachment
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.decoding import headers_of

@@ -6,8 +6,40 @@ The application is built from it, and so is the API document.
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from session_service.api import requests, responses
-from session_service.api import webhooks as webhook_schemas
+from session_service.api.base import Request, ResponseBody
+from session_service.api.events import CloudEvent, StreamEvents, StreamSessionEvents
+from session_service.api.health import ProbeStatus, SessionsHealth
+from session_service.api.messages import (
+    ConversationErased,
+    MessagePage,
+    MessageSent,
+    ReadHistory,
+    SendMessage,
+)
+from session_service.api.sessions import (
+    CreateSession,
+    EndSessions,
+    ListSessions,
+    SessionCreated,
+    SessionEnded,
+    SessionInfo,
+    SessionList,
+    SessionsEnded,
+    TimeoutSettings,
+)
+from session_service.api.webhooks import (
+    CreateWebhook,
+    DeadLetterList,
+    ListDeadLetters,
+    ReplayDeadLetters,
+    Replayed,
+    RotateSecret,
+    SecretRotated,
+    WebhookCreated,
+    WebhookInfo,
+    WebhookList,
+    WebhookRemoved,
+)
 from session_service.domain.errors import (
     ConversationNotFound,
     IdempotencyConflict,
@@ -60,11 +92,11 @@ class Route(NamedTuple):
     summary: str
     description: str
     status: int
-    response: type[responses.Response]
+    response: type[ResponseBody]
     answer: str  # what the success is called
     errors: tuple[type[ServiceError], ...] = ()
-    body: type[requests.Request] | None = None
-    query: type[requests.Request] | None = None
+    body: type[Request] | None = None
+    query: type[Request] | None = None
     streams: bool = False  # the response is what each event of the stream says
     is_atomic: bool = False
     is_limited: bool = False  # CreateLimit counts it
@@ -124,7 +156,7 @@ ROUTES = (
         "End Session",
         "Explicitly end and delete a conversation session",
         200,
-        responses.SessionEnded,
+        SessionEnded,
         "Session ended successfully",
         (SessionNotFound, RecordUnreadable, StoreUnavailable),
         is_atomic=True,
@@ -138,10 +170,10 @@ ROUTES = (
         " conversations. Works for two seconds at most: repeat it while more is true. Sessions"
         " created before the call do not survive it then, those created since are left alone",
         200,
-        responses.SessionsEnded,
+        SessionsEnded,
         "Sessions ended",
         (ValidationFailed, StoreUnavailable),
-        query=requests.EndSessions,
+        query=EndSessions,
     ),
     Route(
         "POST",
@@ -150,10 +182,10 @@ ROUTES = (
         "Create Session",
         "Create a conversation session for a user and an agent",
         201,
-        responses.SessionCreated,
+        SessionCreated,
         "Session created; Location is its address",
         (TooManySessions, StoreUnavailable),
-        body=requests.CreateSession,
+        body=CreateSession,
         is_atomic=True,
         is_limited=True,
     ),
@@ -165,10 +197,10 @@ ROUTES = (
         "List live sessions, page by page. The order is stable and otherwise unspecified: a session"
         " that lives throughout a paging is met exactly once",
         200,
-        responses.SessionList,
+        SessionList,
         "A page of sessions",
         (ValidationFailed, StoreUnavailable),
-        query=requests.ListSessions,
+        query=ListSessions,
     ),
     Route(
         "GET",
@@ -177,7 +209,7 @@ ROUTES = (
         "Sessions Health",
         "Tell how the service and its store are; 503 is unhealthy",
         200,
-        responses.SessionsHealth,
+        SessionsHealth,
         "The service works",
         (StoreUnavailable,),
     ),
@@ -188,7 +220,7 @@ ROUTES = (
         "Get Session",
         "Read a session",
         200,
-        responses.SessionInfo,
+        SessionInfo,
         "The session",
         _ONE,
     ),
@@ -199,7 +231,7 @@ ROUTES = (
         "Renew Session",
         "Renew a session, whether or not it renews by itself. Counts as activity",
         200,
-        responses.SessionInfo,
+        SessionInfo,
         "The session, renewed",
         (*_ONE, RenewalFailed),
         is_atomic=True,
@@ -211,7 +243,7 @@ ROUTES = (
         "Session Heartbeat",
         "Keep a session alive: counts as activity, and renews it if autoRenew is set",
         200,
-        responses.SessionInfo,
+        SessionInfo,
         "The session",
         _ONE,
         is_atomic=True,
@@ -224,10 +256,10 @@ ROUTES = (
         "Change the given timeout settings and leave the others as they are; the deadline is worked"
         " out anew from the last renewal",
         200,
-        responses.SessionInfo,
+        SessionInfo,
         "The session, changed",
         _ONE,
-        body=requests.TimeoutSettings,
+        body=TimeoutSettings,
     ),
     Route(
         "POST",
@@ -236,10 +268,10 @@ ROUTES = (
         "Send Message",
         "Store a message, which counts as activity",
         201,
-        responses.MessageSent,
+        MessageSent,
         "The message, and the session after it",
         (*_ONE, TooManyMessages),
-        body=requests.SendMessage,
+        body=SendMessage,
         is_atomic=True,
     ),
     Route(
@@ -250,10 +282,10 @@ ROUTES = (
         "Read a conversation, newest first. before and after are exclusive and can be combined;"
         " after alone reads the messages that follow it directly",
         200,
-        responses.MessagePage,
+        MessagePage,
         "A page of messages",
         (ValidationFailed, *_ONE),
-        query=requests.ReadHistory,
+        query=ReadHistory,
     ),
     Route(
         "POST",
@@ -262,10 +294,10 @@ ROUTES = (
         "Create Webhook",
         "Register an endpoint that is told of events from now on. The secret is shown this once",
         201,
-        webhook_schemas.WebhookCreated,
+        WebhookCreated,
         "Webhook registered; Location is its address",
         (TooManyWebhooks, StoreUnavailable),
-        body=webhook_schemas.CreateWebhook,
+        body=CreateWebhook,
     ),
     Route(
         "GET",
@@ -274,7 +306,7 @@ ROUTES = (
         "List Webhooks",
         "List the registered endpoints, those of the settings among them, without their secrets",
         200,
-        webhook_schemas.WebhookList,
+        WebhookList,
         "The webhooks",
         (StoreUnavailable,),
     ),
@@ -285,7 +317,7 @@ ROUTES = (
         "Get Webhook",
         "Read a webhook, and how much waits for it",
         200,
-        webhook_schemas.WebhookInfo,
+        WebhookInfo,
         "The webhook",
         _ONE_WEBHOOK,
     ),
@@ -296,7 +328,7 @@ ROUTES = (
         "Delete Webhook",
         "Remove a webhook, and all that waits for it",
         200,
-        webhook_schemas.WebhookRemoved,
+        WebhookRemoved,
         "Webhook removed",
         _ONE_WEBHOOK,
     ),
@@ -308,10 +340,10 @@ ROUTES = (
         "Replace the secret of a webhook. For overlapHours, deliveries have two signatures, by the"
         " new secret and by the last one, so that receivers can change over",
         200,
-        webhook_schemas.SecretRotated,
+        SecretRotated,
         "The new secret",
         (ValidationFailed, *_ONE_WEBHOOK),
-        body=webhook_schemas.RotateSecret,
+        body=RotateSecret,
     ),
     Route(
         "GET",
@@ -320,10 +352,10 @@ ROUTES = (
         "List Dead Letters",
         "List the deliveries to a webhook that were given up, oldest first",
         200,
-        webhook_schemas.DeadLetterList,
+        DeadLetterList,
         "A page of dead letters",
         (ValidationFailed, *_ONE_WEBHOOK),
-        query=webhook_schemas.ListDeadLetters,
+        query=ListDeadLetters,
     ),
     Route(
         "POST",
@@ -333,10 +365,10 @@ ROUTES = (
         "Deliver again what was given up: all of it, or the events named. A webhook that was"
         " switched off is switched on",
         200,
-        webhook_schemas.Replayed,
+        Replayed,
         "They are delivered again",
         _ONE_WEBHOOK,
-        body=webhook_schemas.ReplayDeadLetters,
+        body=ReplayDeadLetters,
     ),
     Route(
         "GET",
@@ -346,10 +378,10 @@ ROUTES = (
         "Follow what happens to a session, as server-sent events in the order in which it happens;"
         " ends after the event that the session has ended or expired. " + _STREAM,
         200,
-        responses.CloudEvent,
+        CloudEvent,
         "A stream, until the session ends",
         (ValidationFailed, *_ONE),
-        query=requests.StreamSessionEvents,
+        query=StreamSessionEvents,
         streams=True,
     ),
     Route(
@@ -360,10 +392,10 @@ ROUTES = (
         "Follow what happens to all sessions, or those that match, as server-sent events in one"
         " order. " + _STREAM,
         200,
-        responses.CloudEvent,
+        CloudEvent,
         "A stream without end",
         (ValidationFailed, StoreUnavailable),
-        query=requests.StreamEvents,
+        query=StreamEvents,
         streams=True,
     ),
     Route(
@@ -374,10 +406,10 @@ ROUTES = (
         "Read the conversation of a session that has ended or run out, where and as long as the"
         " service keeps it; of one that lives, the session has it",
         200,
-        responses.MessagePage,
+        MessagePage,
         "A page of messages",
         (ValidationFailed, ConversationNotFound, RecordUnreadable, StoreUnavailable),
-        query=requests.ReadHistory,
+        query=ReadHistory,
     ),
     Route(
         "DELETE",
@@ -386,7 +418,7 @@ ROUTES = (
         "Erase Messages",
         "Erase the conversation of a session that has ended or run out, at once",
         200,
-        responses.ConversationErased,
+        ConversationErased,
         "Conversation erased",
         (ConversationNotFound, StoreUnavailable),
         is_atomic=True,
@@ -398,7 +430,7 @@ ROUTES = (
         "Liveness",
         "Tell that the process lives",
         200,
-        responses.ProbeStatus,
+        ProbeStatus,
         "It does",
     ),
     Route(
@@ -408,7 +440,7 @@ ROUTES = (
         "Readiness",
         "Tell whether requests can be served",
         200,
-        responses.ProbeStatus,
+        ProbeStatus,
         "They can",
         (StoreUnavailable, NotReady),
     ),

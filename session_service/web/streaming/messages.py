@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from session_service.api.requests import SendMessage
+from session_service.api.messages import SendMessage
 from session_service.domain.budgets import CLIENT_MESSAGE_ID_CHARACTERS, SENDER_CHARACTERS
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.messages import Message

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from session_service.api.requests import SendMessage
+from session_service.api.messages import SendMessage
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
 from session_service.domain.ids import new_message_id
 from session_service.domain.messages import Message

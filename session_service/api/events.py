@@ -1,0 +1,69 @@
+"""Events: the queries of the two event streams, and an event as CloudEvents 1.0 has it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from session_service.api.base import Request, ResponseBody, Timestamp, Uuid
+from session_service.domain.events import EVENT_ID_PATTERN, EVENT_TYPES
+
+LastEventId = Annotated[
+    str,
+    Meta(
+        description="the id of an event, such as 1764000000000-3f-0",
+        extra_json_schema={"pattern": EVENT_ID_PATTERN},
+        extra={"header": "Last-Event-ID"},
+    ),
+]
+
+
+class StreamSessionEvents(Request):
+    """The query of a stream of one session's events."""
+
+    last_event_id: LastEventId | UnsetType = UNSET
+
+
+class StreamEvents(Request):
+    """The query of a stream of events."""
+
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+    type: Annotated[
+        list[
+            Annotated[
+                str,
+                Meta(
+                    pattern=rf"\A(session\.)?({'|'.join(EVENT_TYPES)})\Z",
+                    description=f"one of {', '.join(EVENT_TYPES)}",
+                    examples=["session.expiring"],
+                ),
+            ]
+        ],
+        Meta(description=f"some of {', '.join(EVENT_TYPES)}, given one by one or parted by commas"),
+    ] = msgspec.field(default_factory=list)
+    last_event_id: LastEventId | UnsetType = UNSET
+
+
+class CloudEvent(ResponseBody):
+    """An event of a session, as CloudEvents 1.0 has it: the ``data`` of a server-sent event."""
+
+    specversion: Annotated[str, Meta(extra_json_schema={"const": "1.0"})]
+    id: Annotated[
+        str, Meta(description="orders events", extra_json_schema={"pattern": EVENT_ID_PATTERN})
+    ]
+    source: Annotated[str, Meta(description="the address of the session")]
+    type: Annotated[str, Meta(extra_json_schema={"enum": [f"session.{t}" for t in EVENT_TYPES]})]
+    subject: Annotated[str, Meta(description="the id of the session")]
+    time: Timestamp
+    datacontenttype: Annotated[str, Meta(extra_json_schema={"const": "application/json"})]
+    data: Annotated[
+        dict[str, Any],
+        Meta(
+            description="sessionId, userId, agentId; and of created expiresAt; of message"
+            " messageId, authorId, isAgent, createdAt, and content where that is asked for by the"
+            " setting SESSION_EVENTS_CONTENT; of renewed expiresAt, renewalCount; of updated"
+            " expiresAt, timeoutConfig; of expiring expiresAt, minutesRemaining; of expired"
+            " expiredAt; of ended reason, where there is one"
+        ),
+    ]

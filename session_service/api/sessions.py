@@ -1,0 +1,214 @@
+"""Sessions: creating, listing and ending them, and their timeouts."""
+
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from session_service.api.base import Metadata, Request, ResponseBody, Timestamp, Uuid, raw_json
+from session_service.domain.sessions import Session, SessionPage
+from session_service.domain.timeouts import TimeoutConfig, to_minutes
+from session_service.domain.times import iso
+
+TimeoutMinutes = Annotated[
+    float,
+    Meta(
+        description="a number of minutes from {min_timeout:.10g} to {max_timeout:.10g}",
+        extra_json_schema={"minimum": "{min_timeout}", "maximum": "{max_timeout}"},
+    ),
+]
+
+MaxDurationMinutes = Annotated[
+    float,
+    Meta(
+        description="a number of minutes from {min_timeout:.10g} to {max_max_duration:.10g},"
+        " at least timeoutMinutes",
+        extra_json_schema={"minimum": "{min_timeout}", "maximum": "{max_max_duration}"},
+    ),
+]
+
+WarningThresholdMinutes = Annotated[
+    float,
+    Meta(
+        description="a number of minutes above 0, at most timeoutMinutes",
+        extra_json_schema={"exclusiveMinimum": 0, "maximum": "{max_timeout}"},
+    ),
+]
+
+AutoRenew = Annotated[bool, Meta(description="a boolean")]
+
+
+class TimeoutSettings(Request):
+    """How a session times out; what is left out takes the default, or stays as it is."""
+
+    timeout_minutes: TimeoutMinutes | None = None
+    auto_renew: AutoRenew | None = None
+    max_duration_minutes: MaxDurationMinutes | None = None
+    warning_threshold_minutes: WarningThresholdMinutes | None = None
+
+
+class CreateSession(Request):
+    """A session to be created."""
+
+    agent_id: Uuid
+    user_id: Uuid
+    metadata: Metadata | None = None
+    timeout_config: (
+        Annotated[TimeoutSettings, Meta(description="an object of timeout settings")] | None
+    ) = None
+
+
+class ListSessions(Request):
+    """The query of a listing."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 100
+    cursor: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                description="the nextCursor of an earlier page of the same listing",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+
+
+class EndSessions(Request, forbid_unknown_fields=True):
+    """Whose sessions to end; a name that is misspelt must not end more than was meant."""
+
+    user_id: Uuid | UnsetType = UNSET
+    agent_id: Uuid | UnsetType = UNSET
+    all_: Annotated[Literal["true"], Meta(description="true")] | UnsetType = msgspec.field(
+        default=UNSET, name="all"
+    )
+
+
+class TimeoutInfo(ResponseBody):
+    """How a session times out, all values filled in."""
+
+    timeout_minutes: float
+    auto_renew: bool
+    max_duration_minutes: float
+    warning_threshold_minutes: float
+
+    @classmethod
+    @lru_cache(maxsize=1024)  # sessions differ in much, rarely in this
+    def of(cls, config: TimeoutConfig) -> "TimeoutInfo":
+        """Show a configuration in minutes."""
+        return cls(
+            timeout_minutes=to_minutes(config.timeout_ms),
+            auto_renew=config.auto_renew,
+            max_duration_minutes=to_minutes(config.max_duration_ms),
+            warning_threshold_minutes=to_minutes(config.warning_ms),
+        )
+
+
+class SessionCreated(ResponseBody):
+    """A session, new."""
+
+    session_id: str
+    channel_id: str
+    agent_id: str
+    user_id: str
+    created_at: Timestamp
+    expires_at: Timestamp
+    timeout_config: TimeoutInfo
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, session: Session) -> "SessionCreated":
+        """Show a new session."""
+        return cls(
+            session_id=session.id,
+            channel_id=session.id,
+            agent_id=session.agent_id,
+            user_id=session.user_id,
+            created_at=iso(session.created_at),
+            expires_at=iso(session.expires_at),
+            timeout_config=TimeoutInfo.of(session.timeout),
+            metadata=raw_json(session.metadata),
+        )
+
+
+class SessionInfo(ResponseBody):
+    """A session as it is now."""
+
+    session_id: str
+    channel_id: str
+    agent_id: str
+    user_id: str
+    created_at: Timestamp
+    last_activity: Timestamp
+    expires_at: Timestamp
+    timeout_config: TimeoutInfo
+    renewal_count: int
+    time_remaining: Annotated[int, Meta(description="milliseconds")]
+    is_near_expiration: bool
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, session: Session) -> "SessionInfo":
+        """Show a session."""
+        return cls(
+            session_id=session.id,
+            channel_id=session.id,
+            agent_id=session.agent_id,
+            user_id=session.user_id,
+            created_at=iso(session.created_at),
+            last_activity=iso(session.last_activity),
+            expires_at=iso(session.expires_at),
+            timeout_config=TimeoutInfo.of(session.timeout),
+            renewal_count=session.renewal_count,
+            time_remaining=session.time_remaining,
+            is_near_expiration=session.is_near_expiration,
+            metadata=raw_json(session.metadata),
+        )
+
+
+class SessionEnded(ResponseBody):
+    """The session has ended."""
+
+    message: Annotated[str, Meta(examples=["Session ended successfully"])]
+
+
+class SessionsEnded(ResponseBody):
+    """Sessions have ended."""
+
+    ended: Annotated[int, Meta(description="how many sessions this call ended")]
+    more: Annotated[bool, Meta(description="whether there may be more, for the same call again")]
+
+
+class SessionStats(ResponseBody):
+    """How many sessions there are in all, whatever the filter."""
+
+    total_sessions: Annotated[int, Meta(description="active and expired ones")]
+    active_sessions: int
+    expired_sessions: Annotated[int, Meta(description="those that answer 410")]
+
+
+class SessionList(ResponseBody):
+    """A page of live sessions."""
+
+    sessions: list[SessionInfo]
+    total: Annotated[int, Meta(description="live sessions that match the filter, on all pages")]
+    stats: SessionStats
+    next_cursor: Annotated[str | None, Meta(description="null on the last page")]
+
+    @classmethod
+    def of(cls, page: SessionPage) -> "SessionList":
+        """Show a page."""
+        return cls(
+            sessions=[SessionInfo.of(session) for session in page.sessions],
+            total=page.total,
+            stats=SessionStats(
+                total_sessions=page.counts.active + page.counts.expired,
+                active_sessions=page.counts.active,
+                expired_sessions=page.counts.expired,
+            ),
+            next_cursor=page.next_position,
+        )
