@@ -43,7 +43,8 @@ from session_service.web.http.errors import (
 from session_service.web.http.response import REQUEST_ID_HEADER, Answer
 from session_service.web.rest.idempotency import Bound, repeatable
 from session_service.web.rest.openapi import document
-from session_service.web.rest.routes import IDEMPOTENCY_KEY, ROUTES, Route
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
+from session_service.web.rest.table import ROUTES
 from session_service.web.service import Service
 from session_service.web.streaming.engineio import SocketAnswer
 from session_service.web.streaming.socketio import PATH, Sockets

@@ -12,7 +12,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from session_service.web.http.errors import ANSWERS
-from session_service.web.rest.routes import ROUTES, Route
+from session_service.web.rest.route import Route
+from session_service.web.rest.table import ROUTES
 from tests.support.processes import ROOT, ServiceProcess, Start
 
 Json = dict[str, Any]

@@ -303,3 +303,8 @@ def moment(text: str | UnsetType, field: str, *, up: bool) -> int | None:
             "must be epoch milliseconds, or an ISO 8601 time such as 2026-01-15T10:30:45.123Z",
         )
     return ms
+
+
+def lower(uuid: str | UnsetType | None) -> str | None:
+    """Return a UUID in lower case, or None if there is none."""
+    return uuid.lower() if isinstance(uuid, str) else None

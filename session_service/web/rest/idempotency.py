@@ -18,7 +18,7 @@ from session_service.web.http.admission import Admission
 from session_service.web.http.decoding import read_body
 from session_service.web.http.errors import error_answer
 from session_service.web.http.response import Answer
-from session_service.web.rest.routes import IDEMPOTENCY_KEY, Route
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
 from session_service.web.service import Service
 from session_service.web.streaming.engineio import SocketAnswer
 from session_service.web.streaming.sse import EventStream

@@ -17,8 +17,9 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.decoding import headers_of
 from session_service.web.http.errors import ANSWERS, RateLimited
 from session_service.web.http.response import REQUEST_ID_HEADER
-from session_service.web.rest.handlers import create_session, end_session, get_sessions_health
-from session_service.web.rest.routes import IDEMPOTENCY_KEY, ROUTES, Route
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
+from session_service.web.rest.sessions import create_session, end_session, get_sessions_health
+from session_service.web.rest.table import ROUTES
 from session_service.web.rest.webhooks import WEBHOOKS, create_webhook
 from session_service.web.streaming.sse import CONTENT_TYPE as STREAM_TYPE
 

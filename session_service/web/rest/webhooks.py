@@ -1,4 +1,4 @@
-"""One function an operation on webhooks (see handlers.py). Their ids are taken in either case."""
+"""Webhooks: their handlers and routes. Their ids are taken in either case."""
 
 from session_service.api.webhooks import (
     CreateWebhook,
@@ -14,7 +14,13 @@ from session_service.api.webhooks import (
     WebhookList,
     WebhookRemoved,
 )
-from session_service.domain.errors import RecordUnreadable
+from session_service.domain.errors import (
+    RecordUnreadable,
+    StoreUnavailable,
+    TooManyWebhooks,
+    ValidationFailed,
+    WebhookNotFound,
+)
 from session_service.domain.events import EventFilter
 from session_service.domain.webhooks import (
     OVERLAP_HOURS,
@@ -26,9 +32,12 @@ from session_service.domain.webhooks import (
     read_secret,
 )
 from session_service.web.http.response import Answer, encode
+from session_service.web.rest.route import MESSAGING, Route
 from session_service.web.service import Service
 
-WEBHOOKS = "/api/messaging/webhooks"
+WEBHOOKS = f"{MESSAGING}/webhooks"
+_WEBHOOK = WEBHOOKS + "/{webhookId}"
+_WEBHOOK_ERRORS = (WebhookNotFound, StoreUnavailable)
 
 MS_PER_HOUR = 3_600_000
 
@@ -97,3 +106,90 @@ async def replay_dead_letters(
     """Deliver again what was given up."""
     replayed = await service.webhooks.replay(webhook_id.lower(), given.ids)
     return Answer(200, encode(Replayed(replayed)))
+
+
+ROUTES = (
+    Route(
+        "POST",
+        WEBHOOKS,
+        create_webhook,
+        "Create Webhook",
+        "Register an endpoint that is told of events from now on. The secret is shown this once",
+        201,
+        WebhookCreated,
+        "Webhook registered; Location is its address",
+        (TooManyWebhooks, StoreUnavailable),
+        body=CreateWebhook,
+    ),
+    Route(
+        "GET",
+        WEBHOOKS,
+        list_webhooks,
+        "List Webhooks",
+        "List the registered endpoints, those of the settings among them, without their secrets",
+        200,
+        WebhookList,
+        "The webhooks",
+        (StoreUnavailable,),
+    ),
+    Route(
+        "GET",
+        _WEBHOOK,
+        get_webhook,
+        "Get Webhook",
+        "Read a webhook, and how much waits for it",
+        200,
+        WebhookInfo,
+        "The webhook",
+        _WEBHOOK_ERRORS,
+    ),
+    Route(
+        "DELETE",
+        _WEBHOOK,
+        delete_webhook,
+        "Delete Webhook",
+        "Remove a webhook, and all that waits for it",
+        200,
+        WebhookRemoved,
+        "Webhook removed",
+        _WEBHOOK_ERRORS,
+    ),
+    Route(
+        "POST",
+        f"{_WEBHOOK}/rotate",
+        rotate_webhook_secret,
+        "Rotate Webhook Secret",
+        "Replace the secret of a webhook. For overlapHours, deliveries have two signatures, by the"
+        " new secret and by the last one, so that receivers can change over",
+        200,
+        SecretRotated,
+        "The new secret",
+        (ValidationFailed, *_WEBHOOK_ERRORS),
+        body=RotateSecret,
+    ),
+    Route(
+        "GET",
+        f"{_WEBHOOK}/dead",
+        list_dead_letters,
+        "List Dead Letters",
+        "List the deliveries to a webhook that were given up, oldest first",
+        200,
+        DeadLetterList,
+        "A page of dead letters",
+        (ValidationFailed, *_WEBHOOK_ERRORS),
+        query=ListDeadLetters,
+    ),
+    Route(
+        "POST",
+        f"{_WEBHOOK}/dead/replay",
+        replay_dead_letters,
+        "Replay Dead Letters",
+        "Deliver again what was given up: all of it, or the events named. A webhook that was"
+        " switched off is switched on",
+        200,
+        Replayed,
+        "They are delivered again",
+        _WEBHOOK_ERRORS,
+        body=ReplayDeadLetters,
+    ),
+)

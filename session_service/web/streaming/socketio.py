@@ -24,8 +24,8 @@ from session_service.web.http.errors import (
     error_body,
 )
 from session_service.web.http.handover import HandedOver
+from session_service.web.http.message_input import message_of
 from session_service.web.http.response import Answer
-from session_service.web.rest.handlers import message_of
 from session_service.web.service import Service
 from session_service.web.streaming.engine import UNREADABLE, Engine
 from session_service.web.streaming.engineio import SocketAnswer, TextAnswer, read_packets
