@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from chaos.fleet import fleet
 from chaos.flooders import CONNECTIONS
@@ -25,6 +24,7 @@ from chaos.http import Connection, NotSent, Unanswered, request
 from chaos.stores import one_server
 from chaos.trials import Row, now
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.processes import ROOT, ServiceProcess, environment
 
 _OTHERS = 4  # clients, each on a connection of its own
@@ -69,7 +69,7 @@ class Onlookers:
         """Create sessions, one with a page of large messages."""
         connection = await Connection.to(self._node.port)
         for n in range(20):
-            body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+            body = session_body()
             answer = await connection.ask(request("POST", SESSIONS, f"setup-{n}", body))
             self._ids.append(answer.body["sessionId"])
         path = f"{SESSIONS}/{self._ids[0]}/messages"

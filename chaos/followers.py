@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from aiohttp import ClientSession
 
@@ -20,6 +19,7 @@ from chaos.fleet import Fleet, fleet
 from chaos.stores import OneServer, SentinelGroup, Store, one_server, sentinel_group
 from chaos.trials import Row, now
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.sse import EVENTS, Source, follow
 from tests.support.waiting import wait_until
 
@@ -87,7 +87,7 @@ class Followers:
         return list(await asyncio.gather(*(self._create(n % 2) for n in range(_CREATED))))
 
     async def _create(self, client: int) -> str:
-        body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        body = session_body()
 
         async def created() -> Any:
             async with self._clients[client].post(SESSIONS, json=body) as answer:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGUSR2
 from typing import Any
-from uuid import uuid4
 
 from chaos.checker import orphans
 from chaos.fleet import fleet, is_ready
@@ -21,6 +20,7 @@ from chaos.http import Connection, Unanswered, request
 from chaos.stores import one_server
 from chaos.trials import Row
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 
@@ -48,7 +48,7 @@ class _Cancels:
     async def run(self) -> None:
         connection = await Connection.to(self._port)
         for _ in range(_SESSIONS):
-            body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+            body = session_body()
             answer = await connection.ask(request("POST", SESSIONS, "setup", body))
             self._ids.append(answer.body["sessionId"])
         steady = [asyncio.create_task(self._stay()) for _ in range(_STEADY)]
@@ -168,7 +168,7 @@ class _Soak:
             for method, path, body in _LIFE:
                 wanted = f"{number}-{next_at}"
                 await asyncio.sleep(next_at - time.monotonic())
-                parties = {"agentId": str(uuid4()), "userId": str(uuid4())}
+                parties = session_body()
                 content = parties if body is _NEW else body
                 started = time.monotonic()
                 data = request(method, f"{SESSIONS}{path.format(session_id)}", wanted, content)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
@@ -24,6 +23,7 @@ from chaos.trials import Row
 from session_service.domain.ids import shard_of_user
 from session_service.store import keys as schema
 from tests.support.api import SESSIONS, post
+from tests.support.factories import new_uuid
 from tests.support.processes import ServiceProcess
 from tests.support.sse import EVENTS, Source, follow
 from tests.support.waiting import wait_until
@@ -96,7 +96,7 @@ def field(part: str, name: str, value: str) -> Write:
     def write(redis: Redis, place: Place) -> None:
         redis.hset(place.key(part), name, value)
         if part == "webhooks":
-            redis.hset(place.key(part), "version", str(uuid4()))
+            redis.hset(place.key(part), "version", new_uuid())
 
     return write
 
@@ -123,7 +123,7 @@ POISONS = {
     "an event that is none": Poison(other_event("event", "garbage"), "event"),
     "an event of another form": Poison(other_event("other", "x"), "event"),
     "a moment that is none": Poison(lambda redis, p: redis.set(p.key("trimmed"), "soon", ex=600)),
-    "a webhook that is none": Poison(field("webhooks", str(uuid4()), "garbage"), "any webhook"),
+    "a webhook that is none": Poison(field("webhooks", new_uuid(), "garbage"), "any webhook"),
     "a queue's member that is none": Poison(member("queue", "garbage", 0)),
     "a lane that is none": Poison(member("due", "garbage", 1)),
     "a mark that is none": Poison(field("state", "failures", "garbage")),
@@ -189,10 +189,10 @@ class _Trial:
 
     async def create(self, client: ClientSession, not_in: str = "", **config: Any) -> str:
         """Create a session of another shard than the one named."""
-        user = str(uuid4())
+        user = new_uuid()
         while shard_of_user(user) == not_in:
-            user = str(uuid4())
-        body = {"userId": user, "agentId": str(uuid4()), "timeoutConfig": config}
+            user = new_uuid()
+        body = {"userId": user, "agentId": new_uuid(), "timeoutConfig": config}
         session_id: str = (await post(client, SESSIONS, body))["sessionId"]
         return session_id
 

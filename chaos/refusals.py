@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from itertools import cycle
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from aiohttp import ClientSession
 
@@ -15,6 +14,7 @@ from chaos.fleet import fleet
 from chaos.stores import StoreNode, one_server
 from chaos.trials import Row, Tally, arena, now
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.waiting import wait_until
 
 POLICIES = (
@@ -70,7 +70,7 @@ async def evicted(repeats: int) -> Row:
 
 
 async def _create(client: ClientSession) -> str:
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), "metadata": {"a": "x" * 9_000}}
+    body = session_body(metadata={"a": "x" * 9_000})
     async with client.post(SESSIONS, json=body) as response:
         assert response.status == 201, await response.text()
         return str((await response.json())["sessionId"])

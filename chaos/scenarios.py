@@ -7,13 +7,13 @@ import asyncio
 import random
 import tempfile
 from pathlib import Path
-from uuid import uuid4
 
 from chaos.http import Connection, Unanswered, request
 from chaos.proxy import proxy_to
 from chaos.stores import one_server
 from chaos.trials import Row, Tally, arena, now
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 
 
 async def node_killed(repeats: int) -> Row:
@@ -93,7 +93,7 @@ async def _create_slowly(port: int) -> str:
 
     A stop that does not wait for requests under way cuts it off.
     """
-    data = request("POST", SESSIONS, "slow", {"userId": str(uuid4()), "agentId": str(uuid4())})
+    data = request("POST", SESSIONS, "slow", session_body())
     connection = await Connection.to(port)
     try:
         answer = connection.send(data[:-10])

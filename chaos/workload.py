@@ -20,6 +20,7 @@ from uuid import uuid4
 from chaos.fleet import STORE_TIMEOUT, Fleet
 from chaos.http import Answer, Connection, NotSent, Unanswered, request
 from tests.support.api import SESSIONS
+from tests.support.factories import new_uuid
 
 BOUND = STORE_TIMEOUT + 1  # seconds: a request is answered within the store deadline and one
 _PATIENCE = 15.0  # seconds; who has no answer then stops waiting
@@ -276,12 +277,12 @@ class _Client:
     # What a client does.
 
     async def _create(self) -> None:
-        user, brief = str(uuid4()), random.random() < 0.3
+        user, brief = new_uuid(), random.random() < 0.3
         auto = not brief and random.random() < 0.5
         minutes = _BRIEF_MINUTES if brief else random.choice((30, 60, 90))
         body = {
             "userId": user,
-            "agentId": str(uuid4()),
+            "agentId": new_uuid(),
             "timeoutConfig": {
                 "timeoutMinutes": minutes,
                 "autoRenew": auto,

@@ -2,15 +2,15 @@
 
 import re
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from yarl import URL
 
 from session_service.domain.timeouts import TimeoutPolicy
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import session_body
 
-IDS = {"agentId": str(uuid4()), "userId": str(uuid4())}
+IDS = session_body()
 
 
 async def test_a_session_is_created_with_the_defaults(client: Client) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
 
 import pytest
 from multidict import CIMultiDict
@@ -13,6 +12,7 @@ from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.errors import RateLimited
 from session_service.web.service import Service
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import session_body
 
 PAGE = {"Sec-Fetch-Site": "same-origin"}
 
@@ -39,7 +39,7 @@ async def created(client: Client, headers: Mapping[str, str], n: int = 1) -> lis
     """Create sessions one after the other; the statuses of the answers."""
     statuses = []
     for _ in range(n):
-        body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        body = session_body()
         async with client.post(SESSIONS, json=body, headers=headers) as answer:
             statuses.append(answer.status)
     return statuses
@@ -48,7 +48,7 @@ async def created(client: Client, headers: Mapping[str, str], n: int = 1) -> lis
 async def test_a_page_that_loops_is_stopped(client: Client) -> None:
     """Past the limit it gets 429, and when to come back; a key for repeats makes no difference."""
     assert await created(client, PAGE, 3) == [201, 201, 201]
-    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    body = session_body()
     for more in ({}, {"Idempotency-Key": "a"}):
         answer = await client.post(SESSIONS, json=body, headers={**PAGE, **more})
         error = await assert_error(answer, 429, "RATE_LIMITED")

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import new_uuid, session_body
 
 EVERY_OTHER_OPERATION: list[tuple[str, str, Any]] = [
     ("GET", "", None),
@@ -70,7 +71,7 @@ async def test_what_is_in_flight_does_not_revive_it_either(client: Client, redis
 
 async def test_the_conversation_is_deleted_with_it(client: Client, redis: Redis) -> None:
     """No key of an ended session is left in the store, and no listing names it."""
-    user = str(uuid4())
+    user = new_uuid()
     session_id = (await create(client, userId=user))["sessionId"]
     url = f"{SESSIONS}/{session_id}"
     await client.post(f"{url}/messages", json={"content": "Hello"})
@@ -84,7 +85,7 @@ async def test_the_conversation_is_deleted_with_it(client: Client, redis: Redis)
 
 async def test_other_sessions_of_the_same_user_go_on(client: Client) -> None:
     """Ending is about one session, even where another has the same user and agent."""
-    owner = {"userId": str(uuid4()), "agentId": str(uuid4())}
+    owner = session_body()
     ended, lasting = [(await create(client, **owner))["sessionId"] for _ in range(2)]
     await client.post(f"{SESSIONS}/{lasting}/messages", json={"content": "Hello"})
     await client.delete(f"{SESSIONS}/{ended}")

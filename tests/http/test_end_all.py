@@ -2,12 +2,12 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from session_service.store.sessions import bulk
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import new_uuid
 
 
 async def end_all(client: Client, **query: str) -> dict[str, Any]:
@@ -24,7 +24,7 @@ async def lasting(client: Client) -> set[str]:
 
 async def test_the_filters_choose_whose_sessions_end(client: Client) -> None:
     """Those of a user, of an agent, of both, or all; the others go on."""
-    users, agents = [str(uuid4()) for _ in range(2)], [str(uuid4()) for _ in range(2)]
+    users, agents = [new_uuid() for _ in range(2)], [new_uuid() for _ in range(2)]
     made = [
         await create(client, userId=user, agentId=agent)
         for user in users
@@ -32,7 +32,7 @@ async def test_the_filters_choose_whose_sessions_end(client: Client) -> None:
         for _ in range(3)
     ]
     for query, ended in (
-        ({"userId": str(uuid4())}, 0),
+        ({"userId": new_uuid()}, 0),
         ({"userId": users[0].upper(), "agentId": agents[0]}, 3),
         ({"agentId": agents[0]}, 3),
         ({"userId": users[0]}, 3),
@@ -50,7 +50,7 @@ async def test_the_filters_choose_whose_sessions_end(client: Client) -> None:
 
 async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
     """Every one is a 404 then, and nothing of it is left but its events."""
-    user = str(uuid4())
+    user = new_uuid()
     made = [(await create(client, userId=user))["sessionId"] for _ in range(5)]
     for session_id in made:
         await client.post(f"{SESSIONS}/{session_id}/messages", json={"content": "Hello"})
@@ -66,7 +66,7 @@ async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
 
 async def test_many_are_ended_while_more_come(client: Client) -> None:
     """Of 2,000 sessions of a user none survives, and all that are created since the end do."""
-    user = str(uuid4())
+    user = new_uuid()
     before = await asyncio.gather(*(create(client, userId=user) for _ in range(2000)))
     since: list[dict[str, Any]] = []
     over = asyncio.Event()
@@ -104,7 +104,7 @@ async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatc
     """Where there is more than it can end in time it says so, and repeating it ends the rest."""
     monkeypatch.setattr(bulk, "_BATCH", 10)
     monkeypatch.setattr(bulk, "_SECONDS", 0.0)
-    user = str(uuid4())
+    user = new_uuid()
     await asyncio.gather(*(create(client, userId=user) for _ in range(35)))
     answers = [await end_all(client, userId=user) for _ in range(4)]
     assert [tuple(answer.values()) for answer in answers] == [(10, True)] * 3 + [(5, False)]

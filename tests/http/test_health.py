@@ -5,6 +5,7 @@ from typing import Any
 
 from session_service.web.service import Service
 from tests.support.api import SESSIONS, Client
+from tests.support.factories import shard_key
 
 HEALTH = f"{SESSIONS}/health"
 
@@ -30,9 +31,9 @@ async def test_deadlines_that_are_acted_on_late_are_a_reason(client: Client, red
     """By more than ten seconds: no node sweeps, or too few."""
     seconds, _ = await redis.time()
     await redis.zadd(
-        "test:{3f}:expire", {"3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836": seconds * 1000 - 25_000}
+        shard_key("expire", "3f"), {"3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836": seconds * 1000 - 25_000}
     )
-    await redis.expire("test:{3f}:expire", 60)
+    await redis.expire(shard_key("expire", "3f"), 60)
     async with client.get(HEALTH) as answer:
         body = await answer.json()
     assert (answer.status, body["status"]) == (200, "degraded")

@@ -8,8 +8,9 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import session_body
 
-PARTIES = {"userId": str(uuid4()), "agentId": str(uuid4())}
+PARTIES = session_body()
 OPERATIONS: list[tuple[str, str, Any, int]] = [
     ("POST", SESSIONS, {**PARTIES, "metadata": {"ü/\x7f": 'é"\n'}}, 201),
     ("POST", "{session}/messages", {"content": "Hello"}, 201),

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from itertools import chain
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -11,6 +10,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
 from tests.conftest import KEYS
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import new_uuid
 from tests.support.waiting import wait_until
 
 
@@ -60,7 +60,7 @@ async def test_paging_meets_each_session_once(client: Client, limit: int) -> Non
 
 async def test_filters_are_exact(client: Client) -> None:
     """By user, by agent and by both, in pages, with the total of what matches."""
-    users, agents = [str(uuid4()) for _ in range(2)], [str(uuid4()) for _ in range(2)]
+    users, agents = [new_uuid() for _ in range(2)], [new_uuid() for _ in range(2)]
     made = [
         await create(client, userId=user, agentId=agent)
         for user in users
@@ -72,8 +72,8 @@ async def test_filters_are_exact(client: Client) -> None:
         {"userId": users[0].upper()},
         {"agentId": agents[1]},
         {"userId": users[1], "agentId": agents[0]},
-        {"userId": str(uuid4())},
-        {"agentId": str(uuid4())},
+        {"userId": new_uuid()},
+        {"agentId": new_uuid()},
     ):
         expected = [
             s["sessionId"] for s in made if all(s[k] == v.lower() for k, v in query.items())
@@ -129,11 +129,11 @@ async def test_a_bad_query_is_refused(client: Client, query: dict[str, str], fie
 
 async def test_a_cursor_belongs_to_its_listing(client: Client) -> None:
     """That of another user is refused."""
-    user = str(uuid4())
+    user = new_uuid()
     for _ in range(2):
         await create(client, userId=user)
     cursor = (await listed(client, userId=user, limit=1))["nextCursor"]
-    answer = await client.get(SESSIONS, params={"userId": str(uuid4()), "cursor": cursor})
+    answer = await client.get(SESSIONS, params={"userId": new_uuid(), "cursor": cursor})
     await assert_error(answer, 400, "VALIDATION_ERROR")
 
 
@@ -174,7 +174,7 @@ class TestHealth:
 
 async def test_a_cursor_is_of_one_listing(client: Client) -> None:
     """A cursor of any other listing is a 400: of all, of a user, of an agent, of both."""
-    user, agent = str(uuid4()), str(uuid4())
+    user, agent = new_uuid(), new_uuid()
     for _ in range(2):
         await create(client, userId=user, agentId=agent)
     queries: tuple[dict[str, str], ...] = (

@@ -2,13 +2,13 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy, to_ms
 from session_service.settings import Settings, SettingsError
 from tests.support.api import SESSIONS, Client
+from tests.support.factories import session_body
 
 
 def longest(name: str) -> float:
@@ -45,7 +45,7 @@ async def test_the_longest_session_works(client: Client) -> None:
         "maxDurationMinutes": 2 * MINUTES,
         "warningThresholdMinutes": MINUTES,
     }
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), "timeoutConfig": times}
+    body = session_body(timeoutConfig=times)
     async with client.post(SESSIONS, json=body) as answer:
         assert answer.status == 201
         session = await answer.json()
@@ -72,7 +72,7 @@ async def test_the_longest_session_works(client: Client) -> None:
 async def test_a_longer_one_is_refused_in_plain_digits(client: Client) -> None:
     """The message has the range as people write it."""
     times = {"timeoutMinutes": MINUTES + 1}
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), "timeoutConfig": times}
+    body = session_body(timeoutConfig=times)
     async with client.post(SESSIONS, json=body) as answer:
         assert answer.status == 400
         assert f"from 5 to {MINUTES:.0f} minutes" in str(await answer.json())

@@ -4,13 +4,13 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientResponse
 
 from session_service.domain.sessions import SessionLimits
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import new_uuid, session_body
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,7 +78,7 @@ async def test_a_message_may_be_the_agents(
 
 async def test_a_message_of_a_stranger_is_refused(client: Client, url: str) -> None:
     """Another author is a 400, and nothing is stored and nothing renewed."""
-    answer = await client.post(url, json={"content": "x", "authorId": str(uuid4())})
+    answer = await client.post(url, json={"content": "x", "authorId": new_uuid()})
     await assert_error(answer, 400, "VALIDATION_ERROR")
     info = await (await client.get(url.removesuffix("/messages"))).json()
     assert (info["renewalCount"], (await page(client, url))["messages"]) == (0, [])
@@ -121,7 +121,7 @@ async def test_an_agents_content_is_counted_in_bytes(client: Client, letter: str
     ):
         error = await assert_error(await sent(content, author), 400, "VALIDATION_ERROR")
         assert error["details"] == "content"
-    answer = await sent("x" * 4001, str(uuid4()))
+    answer = await sent("x" * 4001, new_uuid())
     assert (await assert_error(answer, 400, "VALIDATION_ERROR"))["details"] == "authorId"
     assert len((await page(client, url))["messages"]) == 1
     info = await (await client.get(url.removesuffix("/messages"))).json()
@@ -151,7 +151,7 @@ class TestWithLimits:
 
     async def test_a_user_has_so_many_sessions(self, client: Client) -> None:
         """One more is a 409, also if many come at once; an ended one makes room."""
-        ids = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        ids = session_body()
         answers = await asyncio.gather(*(client.post(SESSIONS, json=ids) for _ in range(8)))
         made = [await answer.json() for answer in answers if answer.status == 201]
         assert len(made) == 2
@@ -186,7 +186,7 @@ class TestWithoutLimits:
 
     async def test_zero_is_no_limit(self, client: Client, url: str) -> None:
         """Sessions and messages are stored as they come."""
-        user = str(uuid4())
+        user = new_uuid()
         for _ in range(3):
             await create(client, userId=user)
             assert (await client.post(url, json={"content": "x"})).status == 201

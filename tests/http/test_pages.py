@@ -3,7 +3,6 @@
 import asyncio
 from itertools import chain, pairwise
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import socketio  # type: ignore[import-untyped]  # it has no types
@@ -11,6 +10,7 @@ import socketio  # type: ignore[import-untyped]  # it has no types
 from session_service.domain.budgets import PAGE_BYTES
 from session_service.store.sessions import conversations, listing
 from tests.support.api import SESSIONS, Client, create, post
+from tests.support.factories import new_uuid
 from tests.support.waiting import wait_until
 
 CHANNELS = "/api/messaging/channels"
@@ -115,7 +115,7 @@ async def listed(client: Client, limit: int, user: dict[str, str]) -> list[list[
 
 
 @pytest.mark.parametrize("limit", [40, 1000])
-@pytest.mark.parametrize("user", [{}, {"userId": str(uuid4())}], ids=["all", "a user"])
+@pytest.mark.parametrize("user", [{}, {"userId": new_uuid()}], ids=["all", "a user"])
 async def test_a_page_of_large_sessions_ends_at_a_mebibyte(
     client: Client, limit: int, user: dict[str, str]
 ) -> None:
@@ -129,7 +129,7 @@ async def test_a_page_of_large_sessions_ends_at_a_mebibyte(
     assert sorted(chain(*pages)) == sorted(made)
 
 
-@pytest.mark.parametrize("user", [{}, {"userId": str(uuid4())}], ids=["all", "a user"])
+@pytest.mark.parametrize("user", [{}, {"userId": new_uuid()}], ids=["all", "a user"])
 async def test_a_page_of_a_listing_has_at_least_one_session(
     client: Client, monkeypatch: pytest.MonkeyPatch, user: dict[str, str]
 ) -> None:

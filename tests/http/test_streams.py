@@ -6,13 +6,11 @@ import re
 import socket
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from session_service.domain.errors import RecordUnreadable
-from session_service.domain.sessions import NewSession
-from session_service.domain.timeouts import TimeoutConfig, TimeoutPolicy
+from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.web import server
@@ -21,6 +19,7 @@ from session_service.web.http.errors import NotReady, Overloaded, RateLimited
 from session_service.web.service import Service
 from session_service.web.streaming import sse as streams
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import create_session, new_uuid
 from tests.support.sse import EVENTS, Source, follow
 from tests.support.waiting import a_moment_later, wait_until
 
@@ -35,11 +34,6 @@ async def of_new_session(client: Client) -> tuple[str, Source]:
     await a_moment_later()  # for a stream starts with the millisecond in which it is asked for
     source = await follow(client, f"{url}/events")
     return url, source
-
-
-def new_session() -> NewSession:
-    lasting = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
-    return NewSession(str(uuid4()), str(uuid4()), lasting, b"{}")
 
 
 async def test_a_session_is_followed_to_its_end(client: Client) -> None:
@@ -106,7 +100,7 @@ async def test_a_stream_says_what_it_is(client: Client) -> None:
 
 async def test_events_are_filtered(client: Client) -> None:
     """By user, by agent, by types given one by one, parted by commas, or both."""
-    user, agent = str(uuid4()), str(uuid4())
+    user, agent = new_uuid(), new_uuid()
     sources = [
         await follow(client, EVENTS, userId=user.upper()),
         await follow(client, EVENTS, agentId=agent),
@@ -364,7 +358,7 @@ async def test_a_client_that_does_not_read_is_cut(
     count = 0
     while service.feed.subscribers == 2:
         assert count < 20_000
-        await asyncio.gather(*(repository.create(new_session()) for _ in range(100)))
+        await asyncio.gather(*(create_session(repository) for _ in range(100)))
         count += 100
         assert len(await other.take(100)) == 100
     read = b""

@@ -1,7 +1,6 @@
 """``/api/messaging/webhooks``: who is told of events."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -15,9 +14,9 @@ from session_service.domain.webhooks import (
 )
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
-from session_service.store.keys import Keys
 from session_service.store.webhooks.registry import Webhooks
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import KEYS, new_uuid, own_key
 
 WEBHOOKS = "/api/messaging/webhooks"
 URL = "https://hooks.example/sessions?key=hush"
@@ -58,7 +57,7 @@ async def test_an_endpoint_is_registered_with_a_secret_of_its_own(client: Client
 
 async def test_what_is_asked_for_is_kept(client: Client) -> None:
     """A secret, types in either form, ids in either case."""
-    user, agent = str(uuid4()), str(uuid4())
+    user, agent = new_uuid(), new_uuid()
     webhook = await register(
         client,
         secret=SECRET,
@@ -199,7 +198,7 @@ class TestRotate:
     ) -> None:
         """The message names the setting."""
         policy = WebhookPolicy(endpoints=(Target(URL, SECRET),))
-        await Webhooks(executor, Keys("test"), policy).adopt_settings()
+        await Webhooks(executor, KEYS, policy).adopt_settings()
         path = f"{WEBHOOKS}/{settings_id(URL)}/rotate"
         error = await assert_error(await client.post(path, json={}), 400, "VALIDATION_ERROR")
         assert "SESSION_WEBHOOKS" in error["message"]
@@ -258,7 +257,7 @@ class TestDeadLetters:
         await webhooks.look()
         for _ in range(3):
             await create(client)
-        batches = await Consumer(executor, Keys("test")).next(0)
+        batches = await Consumer(executor, KEYS).next(0)
         await webhooks.enqueue(webhook_id, [entry for b in batches for entry in b.entries])
         for delivery in (await webhooks.claim(webhook_id, 10)).deliveries:
             await webhooks.settle(webhook_id, delivery, "HTTP_503")
@@ -313,7 +312,7 @@ class TestDamagedQueue:
     ) -> None:
         """The list says which it is; reading it is a 503."""
         bad, good = (await register(client))["webhookId"], (await register(client))["webhookId"]
-        await redis.set(f"test:{{{bad[:2]}}}:webhook:queue:{bad}", "x", ex=60)
+        await redis.set(own_key("queue", bad), "x", ex=60)
         found = (await (await client.get(WEBHOOKS)).json())["webhooks"]
         assert {each["webhookId"]: each["status"] for each in found} == {
             bad: "unreadable",

@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -14,24 +13,18 @@ from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import EventPolicy
-from session_service.domain.sessions import NewSession
-from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.webhooks import QueueSizes, Target, WebhookPolicy, new_secret
 from session_service.store import records
 from session_service.store.availability import Availability
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
-from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
+from tests.support.factories import KEYS, RETENTION_MS, create_session
 from tests.support.waiting import wait_until
-
-KEYS = Keys("test")
-RETENTION_MS = 60_000
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 
 
 @asynccontextmanager
@@ -84,10 +77,6 @@ class Broken(Webhooks):
         return await super().enqueue(webhook_id, entries)
 
 
-async def create(repository: SessionRepository) -> None:
-    await repository.create(NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}"))
-
-
 async def test_a_defect_of_one_webhook_does_not_stop_the_others(
     executor: ScriptExecutor, repository: SessionRepository
 ) -> None:
@@ -103,7 +92,7 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
 
     async with running(deliver_forever(webhooks, Consumer(executor, KEYS, quarantine=quarantine))):
         for _ in range(2):
-            await create(repository)
+            await create_session(repository)
         await wait_until(are_queued)
     assert list(quarantine.subjects()) == [f"webhook {bad.id}"]
 
@@ -129,7 +118,7 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
 
     async with running(deliver_forever(webhooks, Consumer(executor, KEYS))):
         for _ in range(3):
-            await create(repository)
+            await create_session(repository)
         await wait_until(are_queued)
     assert len(decoded) == 3
 
@@ -138,7 +127,7 @@ async def test_another_group_consumes_on_its_own(
     executor: ScriptExecutor, repository: SessionRepository
 ) -> None:
     """Each group is given every event."""
-    await create(repository)
+    await create_session(repository)
     for group in ("webhooks", "agents"):
         consumer = Consumer(executor, KEYS, group)
         (batch,) = await consumer.next(0)

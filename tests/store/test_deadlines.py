@@ -2,29 +2,27 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from session_service.domain.errors import SessionExpired, SessionNotFound
-from session_service.domain.messages import NewMessage
-from session_service.domain.sessions import NewSession, Session
+from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
-from tests.conftest import KEYS
+from tests.support.factories import (
+    BRIEF,
+    HELLO,
+    HOUR_MS,
+    KEYS,
+    create_session,
+    new_uuid,
+    own_key,
+    shard_key,
+)
 from tests.support.waiting import wait_until
-
-HOUR = 3_600_000
-LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
-BRIEF = TimeoutConfig(30, False, HOUR, 1)
-HELLO = NewMessage("Hello", None, b"{}", None)
-
-
-def new(timeout: TimeoutConfig = LASTING, user: str | None = None) -> NewSession:
-    return NewSession(str(uuid4()), user or str(uuid4()), timeout, b"{}")
 
 
 async def gone(repository: SessionRepository, session: Session) -> None:
@@ -54,7 +52,7 @@ async def test_each_expiry_is_acted_on_once(
     repository: SessionRepository, deadlines: Deadlines, redis: Any
 ) -> None:
     """Ten sweeps at once announce each of twenty expiries once."""
-    sessions = [await repository.create(new(BRIEF)) for _ in range(20)]
+    sessions = [await create_session(repository, BRIEF) for _ in range(20)]
     for session in sessions:
         await gone(repository, session)
     reports = await asyncio.gather(*(deadlines.sweep() for _ in range(10)))
@@ -67,7 +65,7 @@ async def test_a_warning_is_told_once_for_each_deadline(
     repository: SessionRepository, deadlines: Deadlines
 ) -> None:
     """A session past its threshold is warned about once, and again after a renewal."""
-    session = await repository.create(new(TimeoutConfig(HOUR, True, 9 * HOUR, HOUR)))
+    session = await create_session(repository, TimeoutConfig(HOUR_MS, True, 9 * HOUR_MS, HOUR_MS))
     assert [(await deadlines.sweep()).warned for _ in range(2)] == [1, 0]
     await repository.renew(session.id)
     assert [(await deadlines.sweep()).warned for _ in range(2)] == [1, 0]
@@ -77,7 +75,9 @@ async def test_a_renewed_session_is_not_warned_about_early(
     repository: SessionRepository, deadlines: Deadlines
 ) -> None:
     """A deadline that has moved takes its warning along."""
-    session = await repository.create(new(TimeoutConfig(HOUR, True, 9 * HOUR, HOUR - 1000)))
+    session = await create_session(
+        repository, TimeoutConfig(HOUR_MS, True, 9 * HOUR_MS, HOUR_MS - 1000)
+    )
 
     async def is_near() -> bool:
         return (await repository.get(session.id)).is_near_expiration
@@ -92,10 +92,10 @@ async def test_a_backlog_is_swept_in_bounded_steps(
     repository: SessionRepository, deadlines: Deadlines
 ) -> None:
     """100 sessions of one user take four steps, and are counted as expired throughout."""
-    user = str(uuid4())
-    await asyncio.gather(*(repository.create(new(BRIEF, user)) for _ in range(99)))
-    await gone(repository, await repository.create(new(BRIEF, user)))
-    lasting = await repository.create(new(LASTING, user))
+    user = new_uuid()
+    await asyncio.gather(*(create_session(repository, BRIEF, user_id=user) for _ in range(99)))
+    await gone(repository, await create_session(repository, BRIEF, user_id=user))
+    lasting = await create_session(repository, user_id=user)
     expired = []
     more = True
     while more:
@@ -113,11 +113,13 @@ async def test_a_session_that_vanished_leaves_the_listings(
     repository: SessionRepository, deadlines: Deadlines, redis: Any
 ) -> None:
     """Where a key was taken behind our back, the sweep notices and mends the listings."""
-    user = str(uuid4())
-    others = [await repository.create(new(LASTING, user)) for _ in range(300)]  # a look at 500
-    session = await repository.create(new(TimeoutConfig(HOUR, True, HOUR, HOUR), user))
+    user = new_uuid()
+    others = [await create_session(repository, user_id=user) for _ in range(300)]  # a look at 500
+    session = await create_session(
+        repository, TimeoutConfig(HOUR_MS, True, HOUR_MS, HOUR_MS), user_id=user
+    )
     await repository.send(session.id, HELLO)
-    await redis.delete(f"test:{{{session.id[:2]}}}:id:{session.id}")
+    await redis.delete(own_key("session", session.id))
     assert [(await deadlines.sweep()).repaired for _ in range(2)] == [2, 0]
     page = await repository.list_page(limit=1000, user_id=user)
     assert {each.id for each in page.sessions} == {each.id for each in others}
@@ -129,7 +131,7 @@ async def test_a_repair_takes_nothing_that_exists(
     repository: SessionRepository, executor: ScriptExecutor
 ) -> None:
     """A session that is back when its entries are to be removed keeps them, and its messages."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.send(session.id, HELLO)
     after: bytes | None = b""
     while after is not None:
@@ -146,7 +148,7 @@ async def test_messages_go_when_the_session_runs_out(
     repository: SessionRepository, deadlines: Deadlines, redis: Any
 ) -> None:
     """The conversation of an expired session is not kept."""
-    session = await repository.create(new(TimeoutConfig(300, False, HOUR, 1)))
+    session = await create_session(repository, TimeoutConfig(300, False, HOUR_MS, 1))
     await repository.send(session.id, HELLO)
     await gone(repository, session)
     await deadlines.sweep()
@@ -164,7 +166,7 @@ class TestWithoutRetention:
         self, repository: SessionRepository, deadlines: Deadlines, redis: Any
     ) -> None:
         """Where no node was there in all of the retention, nobody knows the session any more."""
-        session = await repository.create(new(BRIEF))
+        session = await create_session(repository, BRIEF)
         await repository.send(session.id, HELLO)
 
         async def is_forgotten() -> bool:
@@ -185,4 +187,4 @@ class TestWithoutRetention:
         for _ in range(2):
             await deadlines.sweep()
             assert await events(redis, "expired") == [session.id]
-        assert set(await redis.keys("*")) == {f"test:{{{session.id[:2]}}}:events".encode()}
+        assert set(await redis.keys("*")) == {shard_key("events", session.id).encode()}

@@ -11,31 +11,23 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import uvloop
 from redis.asyncio import Redis
 
 from session_service.domain.errors import RecordUnreadable, SessionNotFound, StoreUnavailable
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect, open_executor
-from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
+from tests.support.factories import KEYS, create_session, own_key
 from tests.support.servers import store_server, valkey_binary
 from tests.support.waiting import wait_until
-
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
-
-
-async def create(repository: SessionRepository, metadata: bytes = b"{}") -> Session:
-    return await repository.create(NewSession(str(uuid4()), str(uuid4()), LASTING, metadata))
 
 
 async def test_each_caller_gets_its_own_reply(repository: SessionRepository) -> None:
     """Five hundred at once."""
-    sessions = await asyncio.gather(*(create(repository) for _ in range(500)))
+    sessions = await asyncio.gather(*(create_session(repository) for _ in range(500)))
     got = await asyncio.gather(*(repository.get(session.id) for session in sessions))
     assert [session.id for session in got] == [session.id for session in sessions]
     assert [session.user_id for session in got] == [session.user_id for session in sessions]
@@ -44,7 +36,7 @@ async def test_each_caller_gets_its_own_reply(repository: SessionRepository) -> 
 async def test_callers_that_give_up_disturb_nobody(repository: SessionRepository) -> None:
     """Half of them are cancelled at random moments; the others get their own replies."""
     chance = random.Random(1)
-    sessions = [await create(repository) for _ in range(20)]
+    sessions = [await create_session(repository) for _ in range(20)]
     for _ in range(20):
         calls = [
             (session, asyncio.ensure_future(repository.get(session.id)))
@@ -64,8 +56,8 @@ async def test_callers_that_give_up_disturb_nobody(repository: SessionRepository
 
 async def test_an_error_is_its_callers_alone(repository: SessionRepository, redis: Any) -> None:
     """A key of a foreign kind breaks the call on it, and no other of the same moment."""
-    broken, *whole = [await create(repository) for _ in range(10)]
-    key = f"test:{{{broken.id[:2]}}}:id:{broken.id}"
+    broken, *whole = [await create_session(repository) for _ in range(10)]
+    key = own_key("session", broken.id)
     await redis.delete(key)
     await redis.lpush(key, "x")
     await redis.expire(key, 60)
@@ -81,7 +73,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_again(
     repository: SessionRepository, redis: Any
 ) -> None:
     """Each call happens once all the same."""
-    session = await create(repository)
+    session = await create_session(repository)
     await redis.script_flush()
     renewed = await asyncio.gather(*(repository.renew(session.id) for _ in range(20)))
     assert sorted(s.renewal_count for s in renewed) == list(range(1, 21))
@@ -112,11 +104,11 @@ def _reset_all(listener: socket.socket, resets: list[int]) -> None:
 async def _be_reset(resetting: socket.socket, port: int, resets: list[int]) -> None:
     url = f"redis://127.0.0.1:{port}"
     calls = open_executor(url, connect(url, 1), 1)
-    repository = SessionRepository(calls, Keys("test"), 60_000)
+    repository = SessionRepository(calls, KEYS, 60_000)
 
     async def created() -> Session | None:
         try:
-            return await create(repository)
+            return await create_session(repository)
         except StoreUnavailable:
             return None
 
@@ -180,7 +172,7 @@ async def relay(valkey_url: str) -> AsyncIterator[Relay]:
 async def relayed(relay: Relay) -> AsyncIterator[SessionRepository]:
     """Sessions behind the relay."""
     calls = open_executor(relay.url, connect(relay.url, 1), 1)
-    yield SessionRepository(calls, Keys("test"), 60_000)
+    yield SessionRepository(calls, KEYS, 60_000)
     await calls.close()
 
 
@@ -191,7 +183,7 @@ async def test_a_reply_that_nothing_asked_for_ends_the_connection(
     """It would otherwise be taken for that of the next call, or break the reading of all."""
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
-    session = await create(relayed)
+    session = await create_session(relayed)
     relay.clients[-1].write(stray)
     await wait_until(lambda: len(relay.clients) == 2)
     assert (await relayed.get(session.id)).id == session.id
@@ -203,8 +195,8 @@ async def test_a_write_whose_reply_is_lost_is_not_sent_again(
 ) -> None:
     """It has happened once, and its caller is told that it may have."""
     calls = open_executor(valkey_url, connect(valkey_url, 1), 1)
-    directly = SessionRepository(calls, Keys("test"), 60_000)
-    session = await create(relayed)
+    directly = SessionRepository(calls, KEYS, 60_000)
+    session = await create_session(relayed)
     await relayed.renew(session.id)  # the server knows the script then
     relay.keeps_back = True
     renewals = [asyncio.ensure_future(relayed.renew(session.id)) for _ in range(20)]
@@ -247,14 +239,14 @@ class TestOnAServerOfItsOwn:
     async def own(self, client: Any) -> AsyncIterator[SessionRepository]:
         url = f"unix://{client.connection_pool.connection_kwargs['path']}"
         calls = open_executor(url, connect(url, 0.3), 0.3)
-        yield SessionRepository(calls, Keys("test"), 60_000)
+        yield SessionRepository(calls, KEYS, 60_000)
         await calls.close()
 
     async def test_a_server_that_hangs_is_not_waited_for(
         self, own: SessionRepository, client: Any
     ) -> None:
         """Calls fail in time, and work again afterwards; none happens twice."""
-        session = await create(own)
+        session = await create_session(own)
         process = (await client.info("server"))["process_id"]
         os.kill(process, signal.SIGSTOP)
         try:
@@ -278,7 +270,7 @@ class TestOnAServerOfItsOwn:
         self, own: SessionRepository, client: Any
     ) -> None:
         """The next call after it finds the server."""
-        session = await create(own)
+        session = await create_session(own)
         await client.client_kill_filter(_type="normal", skipme=True)
 
         async def is_back() -> bool:
@@ -293,7 +285,7 @@ class TestOnAServerOfItsOwn:
         self, own: SessionRepository, client: Any
     ) -> None:
         """Each call in flight fails, the connection is made anew, and nothing else goes wrong."""
-        session = await create(own)
+        session = await create_session(own)
         problems: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
         (before,) = await service_connections(client)
@@ -326,7 +318,9 @@ class TestOnAServerOfItsOwn:
         sessions, refused = [], None
         while refused is None:
             try:
-                sessions.append(await create(own, b'{"a": "%s"}' % (b"x" * 10_000)))
+                sessions.append(
+                    await create_session(own, metadata=b'{"a": "%s"}' % (b"x" * 10_000))
+                )
             except StoreUnavailable as error:
                 refused = error.reason
         assert "OOM" in refused
@@ -336,6 +330,6 @@ class TestOnAServerOfItsOwn:
             assert (await own.get(session.id)).id == session.id
         for session in sessions:
             await own.end(session.id)
-        await create(own)
+        await create_session(own)
         with pytest.raises(SessionNotFound):
             await own.get(sessions[0].id)

@@ -3,37 +3,29 @@
 import asyncio
 import random
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
 from session_service.domain.messages import NewMessage
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.sessions import Session
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.feed import Feed, FellBehindError, Reset, Subscription
 from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
-from tests.conftest import KEYS, RETENTION_MS
+from tests.support.factories import HOUR_MS, KEYS, RETENTION_MS, create_session, new_uuid
 from tests.support.waiting import a_moment_later, wait_until
 
 pytestmark = pytest.mark.usefixtures("begun")
 
-HOUR = 3_600_000
-LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
 EVERYTHING = EventFilter()
-
-
-def new(user: str | None = None) -> NewSession:
-    return NewSession(str(uuid4()), user or str(uuid4()), LASTING, b"{}")
 
 
 async def lives(repository: SessionRepository, count: int) -> list[Session]:
     """Sessions that are created, renewed a few times and ended, all at the same time."""
 
     async def live() -> Session:
-        session = await repository.create(new())
+        session = await create_session(repository)
         for _ in range(random.randrange(4)):
             await repository.renew(session.id)
             await asyncio.sleep(random.random() / 100)
@@ -101,12 +93,12 @@ async def test_a_long_absence_is_caught_up_with(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
     """5,000 events, half of them of one shard, are more than is read at a time."""
-    user, session = str(uuid4()), await repository.create(new())
+    user, session = new_uuid(), await create_session(repository)
     start = (await stored(redis))[0]
     for _ in range(25):
         await asyncio.gather(
-            *(repository.create(new(user)) for _ in range(100)),
-            *(repository.create(new()) for _ in range(100)),
+            *(create_session(repository, user_id=user) for _ in range(100)),
+            *(create_session(repository) for _ in range(100)),
         )
     expected = (await stored(redis))[1:]
     subscription = await feed.subscribe(EVERYTHING, start)
@@ -122,7 +114,7 @@ async def test_a_read_without_more_has_come_to_the_present(
     """However the events were spread over the shards."""
     reader = outbox.reader()
     for _ in range(20):
-        await asyncio.gather(*(repository.create(new()) for _ in range(40)))
+        await asyncio.gather(*(create_session(repository) for _ in range(40)))
         seconds, microseconds = await redis.time()
         await a_moment_later()
         while (await reader.read()).more:
@@ -134,7 +126,7 @@ async def test_a_filter_lets_through_what_matches(
     feed: Feed, repository: SessionRepository
 ) -> None:
     """By session, by user, by agent and by type."""
-    first = await repository.create(new())
+    first = await create_session(repository)
     await a_moment_later()
     subscriptions = {
         "session": await feed.subscribe(EventFilter(session_id=first.id)),
@@ -142,7 +134,7 @@ async def test_a_filter_lets_through_what_matches(
         "agent": await feed.subscribe(EventFilter(agent_id=first.agent_id)),
         "type": await feed.subscribe(EventFilter(types=frozenset(["ended"]))),
     }
-    second = await repository.create(new(first.user_id))
+    second = await create_session(repository, user_id=first.user_id)
     await repository.send(first.id, NewMessage("Hello", None, b"{}", None))
     await repository.end(second.id)
     await repository.end(first.id)
@@ -165,7 +157,7 @@ async def test_a_message_is_told_without_its_content(
 ) -> None:
     """But where the content was asked for."""
     repository = SessionRepository(executor, KEYS, RETENTION_MS, EventPolicy(content=content))
-    session = await repository.create(new())
+    session = await create_session(repository)
     subscription = await feed.subscribe(EventFilter(types=frozenset(["message"])))
     await repository.send(session.id, NewMessage("a  secret", None, b"{}", None))
     (event,) = await take(subscription, 1)
@@ -190,11 +182,11 @@ class TestWhenTheOutboxIsBounded:
         redis: Any,
     ) -> None:
         """A subscriber for whom too much is gone is told so, and gets what comes from now on."""
-        user = str(uuid4())
-        first = await repository.create(new(user))
+        user = new_uuid()
+        first = await create_session(repository, user_id=user)
         start = (await stored(redis))[0]
         for _ in range(20):
-            await asyncio.gather(*(repository.create(new(user)) for _ in range(100)))
+            await asyncio.gather(*(create_session(repository, user_id=user) for _ in range(100)))
 
         async def is_trimmed() -> bool:
             await outbox.trim(policy)
@@ -223,7 +215,7 @@ class TestWhenTheOutboxIsBounded:
         await lives(repository, 20)
         await a_moment_later(100)
         await outbox.trim(policy)
-        last = await repository.create(new())
+        last = await create_session(repository)
         start = (await stored(redis))[-1]
         subscription = await feed.subscribe(EVERYTHING, start)
         await repository.end(last.id)
@@ -235,8 +227,8 @@ async def test_a_position_that_cannot_be_known_is_a_gap(
     feed: Feed, repository: SessionRepository, days: int
 ) -> None:
     """One in the future, as of another store, and one older than anything is kept."""
-    session = await repository.create(new())
-    position = EventId(session.created_at + days * 24 * HOUR, "00", 0)
+    session = await create_session(repository)
+    position = EventId(session.created_at + days * 24 * HOUR_MS, "00", 0)
     assert isinstance((await take(await feed.subscribe(EVERYTHING, position), 1))[0], Reset)
 
 
@@ -244,11 +236,11 @@ async def test_who_does_not_take_is_cut_and_disturbs_nobody(
     feed: Feed, repository: SessionRepository
 ) -> None:
     """It gets the first 1,000, then it is told; the other gets all."""
-    user = str(uuid4())
+    user = new_uuid()
     idle, busy = [await feed.subscribe(EVERYTHING) for _ in range(2)]
     events = []
     for _ in range(15):
-        await asyncio.gather(*(repository.create(new(user)) for _ in range(100)))
+        await asyncio.gather(*(create_session(repository, user_id=user) for _ in range(100)))
         events += await take(busy, 100)
     assert len(await take(idle, 1000)) == 1000
     with pytest.raises(FellBehindError):

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 
 from session_service.domain.budgets import KEYS_PER_SESSION
@@ -17,8 +16,7 @@ from session_service.domain.errors import (
 from session_service.store import idempotency, scripts
 from session_service.store.idempotency import Claim
 from session_service.store.sessions.repository import SessionRepository
-from tests.conftest import KEYS
-from tests.store.test_repository import HELLO, new
+from tests.support.factories import HELLO, KEYS, create_session, new_session, own_key
 from tests.support.waiting import wait_until
 
 
@@ -67,7 +65,7 @@ async def test_a_dead_node_blocks_a_key_for_a_while_only(
 
 async def test_a_claim_without_an_effect_waits_for_nobody(repository: SessionRepository) -> None:
     """Where a node died between the two steps, another makes the second one."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     for _ in range(3):
         once = await repository.claims.once("key", "request")
     sent = [
@@ -86,7 +84,7 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
 ) -> None:
     """What a script remembers has the tag of the script's keys, and a TTL beyond the claim's."""
     once = await repository.claims.once("key", "request")
-    session = await repository.through(once).create(new())
+    session = await repository.through(once).create(new_session())
     (claim,) = await redis.keys("*:claim:*")
     (outcome,) = await redis.keys("*:idem:*")
     assert f"{{{session.id[:2]}}}".encode() in outcome
@@ -98,7 +96,9 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
 async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: SessionRepository) -> None:
     """Different keys make different ids."""
     made = [
-        await repository.through(await repository.claims.once(str(n), "request")).create(new())
+        await repository.through(await repository.claims.once(str(n), "request")).create(
+            new_session()
+        )
         for n in range(20)
     ]
     assert len({session.id[2:] for session in made}) == 20
@@ -122,7 +122,7 @@ async def test_a_key_costs_little_however_large_the_session_is(
     if store_url == "memory://":
         return  # fakeredis does not count memory
     large = b'{"a":"%b"}' % (b"x" * 10_000)
-    session = await repository.create(msgspec.structs.replace(new(), metadata=large))
+    session = await create_session(repository, metadata=large)
     first = await kept_for(repository, redis, session.id, 1)
     assert first < 22_000  # the metadata, in an allocation of twice its size at most
     assert await kept_for(repository, redis, session.id, 100) - first < 100 * 600
@@ -137,7 +137,7 @@ async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
     repository: SessionRepository, metadata: bytes
 ) -> None:
     """With its metadata, after the session has changed and has ended."""
-    session = await repository.create(msgspec.structs.replace(new(), metadata=metadata))
+    session = await create_session(repository, metadata=metadata)
 
     async def asked(key: str, name: str, *given: Any) -> Any:
         once = await repository.claims.once(key, name)
@@ -156,7 +156,7 @@ async def test_what_was_not_done_is_not_remembered(
     repository: SessionRepository, redis: Any
 ) -> None:
     """A session that is missing costs the claim alone, and no key of its shard."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.end(session.id)
     for name in ("heartbeat", "renew", "end"):
         once = await repository.claims.once(name, "request")
@@ -167,10 +167,10 @@ async def test_what_was_not_done_is_not_remembered(
 
 async def test_a_session_has_so_many_keys_a_day(repository: SessionRepository, redis: Any) -> None:
     """One more is refused and does nothing; a repeat and a request without a key are served."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     first = await repository.claims.once("first", "request")
     done = await repository.through(first).heartbeat(session.id)
-    used = f"test:{{{session.id[:2]}}}:used:{session.id}"
+    used = own_key("used", session.id)
     assert await redis.get(used) == b"1"
     await redis.set(used, KEYS_PER_SESSION, keepttl=True)
     for n in range(2):
@@ -196,7 +196,7 @@ async def test_a_damaged_key_is_found_before_anything_is_done(
     repository: SessionRepository, redis: Any, kind: str, value: str | None
 ) -> None:
     """Otherwise a repeat would do it again."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     once = await repository.claims.once("key", "request")
     of = f"{once.name}:0" if kind == "outcome" else session.id
     key = KEYS.one(kind, session.id[:2], of).names()[0]

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
@@ -12,23 +11,19 @@ from redis.asyncio import Redis
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import EventPolicy
 from session_service.domain.ids import SHARDS
-from session_service.domain.sessions import NewSession, Session
+from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
-from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.shards import ShardGroups
+from tests.support.factories import BRIEF, KEYS, LASTING, RETENTION_MS, create_session, shard_key
 from tests.support.waiting import a_moment_later, wait_until
 
-KEYS = Keys("test")
-RETENTION_MS = 60_000
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
-BRIEF = TimeoutConfig(30, False, 3_600_000, 1)
 KINDS = ("warn", "expire", "forget", "listing", "events", "trimmed")
 
 
@@ -69,7 +64,7 @@ def outbox(executor: ScriptExecutor, quarantine: Quarantine) -> Outbox:
 
 async def poison(redis: Redis, shard: str, kind: str) -> str:
     """Give a key of a shard a type that it never has."""
-    key = f"test:{{{shard}}}:{kind}"
+    key = shard_key(kind, shard)
     await redis.delete(key)
     await redis.hset(key, "not", "ours")
     await redis.expire(key, 3600)
@@ -77,12 +72,12 @@ async def poison(redis: Redis, shard: str, kind: str) -> str:
 
 
 async def in_two_shards(
-    repository: SessionRepository, lasting: TimeoutConfig
+    repository: SessionRepository, config: TimeoutConfig
 ) -> tuple[Session, Session]:
     """Create two sessions that have different shards."""
-    first = await repository.create(NewSession(str(uuid4()), str(uuid4()), lasting, b"{}"))
+    first = await create_session(repository, config)
     while True:
-        other = await repository.create(NewSession(str(uuid4()), str(uuid4()), lasting, b"{}"))
+        other = await create_session(repository, config)
         if other.id[:2] != first.id[:2]:
             return first, other
 

@@ -8,28 +8,23 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from redis import Redis
 
 from chaos.stores import free_port
 from session_service.domain.errors import StoreUnavailable
-from session_service.domain.sessions import NewSession
-from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.inspection.dataset import DataSets
 from session_service.store.inspection.monitor import StoreMonitor
-from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.clocks import SettableClock
+from tests.support.factories import KEYS, create_session
 from tests.support.servers import store_server, valkey_binary
 from tests.support.tools import needs
 from tests.support.waiting import wait_until
 
-KEYS = Keys("test")
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-server"))]
 
 
@@ -60,8 +55,7 @@ async def reasons(monitor: StoreMonitor) -> str:
 async def fill(repository: SessionRepository) -> None:
     """Create sessions of 10 KB until the store refuses, or it has had twice what fits in it."""
     for _ in range(600):
-        new = NewSession(str(uuid4()), str(uuid4()), LASTING, b'{"a": "%s"}' % (b"x" * 10_000))
-        await repository.create(new)
+        await create_session(repository, metadata=b'{"a": "%s"}' % (b"x" * 10_000))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from session_service.store.webhooks.registry import Webhooks
 from session_service.web.service import Service
 from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, assert_error
+from tests.support.factories import session_body
 from tests.support.servers import store_server, valkey_binary
 from tests.support.tools import needs
 
@@ -106,7 +107,7 @@ async def test_the_documented_permissions_are_enough(
 
 async def use(client: Any) -> None:
     """Do what clients do, each with success."""
-    owner = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    owner = session_body()
 
     async def do(method: str, path: str, status: int, body: Any = None, **headers: str) -> Any:
         async with client.request(method, path, json=body, headers=headers) as answer:
@@ -169,7 +170,7 @@ async def test_a_denied_command_is_503(
         feed, webhooks = Feed(Outbox(executor, KEYS)), Webhooks(executor, KEYS, WebhookPolicy())
         service = Service(repository, TimeoutPolicy(), feed, webhooks)
         client = await aiohttp_client(ServiceUnderTest(service))
-        owner = {"agentId": str(uuid4()), "userId": str(uuid4())}
+        owner = session_body()
         async with client.post(SESSIONS, json=owner) as answer:
             if command not in ("zrem", "get"):
                 await assert_error(answer, 503, "STORE_UNAVAILABLE")

@@ -11,23 +11,18 @@ import pytest
 from session_service.domain.budgets import REPLAYS_OF_CALLER
 from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
 from session_service.domain.ids import SHARDS
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.sessions import Session
 from session_service.store.events.feed import Feed, Reset, Subscription
 from session_service.store.events.outbox import Outbox
 from session_service.store.events.past import Doubt
 from session_service.store.sessions.repository import SessionRepository
+from tests.support.factories import create_session, new_uuid, shard_key
 from tests.support.waiting import a_moment_later
 
 pytestmark = pytest.mark.usefixtures("begun")
 
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 EVERYTHING = EventFilter()
 MINUTES_MS = 300_000
-
-
-def new() -> NewSession:
-    return NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}")
 
 
 def now_ms() -> int:
@@ -36,9 +31,9 @@ def now_ms() -> int:
 
 async def add(redis: Any, shard: str, ms: int, session_id: str = "") -> str:
     """Put an event into a shard's outbox, as at a time that the store's clock had."""
-    session_id = session_id or str(uuid4())
+    session_id = session_id or new_uuid()
     event = f"created {session_id} {uuid4()} {uuid4()} {ms}"
-    key = f"test:{{{shard}}}:events"
+    key = shard_key("events", shard)
     await redis.xadd(key, {"event": event}, id=f"{ms}-0")
     await redis.expire(key, 3600)
     return session_id
@@ -48,7 +43,7 @@ async def has_long_been_there(redis: Any, epoch: str = "a", mark: int = 0) -> No
     """Have every shard know its past since long ago; ``mark`` is when a node last saw it."""
     for shard in SHARDS:
         past = f"{epoch} {mark or now_ms()} 1 0 0"
-        await redis.set(f"test:{{{shard}}}:trimmed", past, px=60_000)
+        await redis.set(shard_key("trimmed", shard), past, px=60_000)
 
 
 async def next_of(subscription: Subscription) -> Event | Reset:
@@ -111,7 +106,7 @@ class TestWhenTheClockGoesBack:
         outbox.doubt(SHARDS, Doubt(at + 1000, at + 5000))
         await outbox.settle()
         for ms in (at + 1001, at + 3000, at + 5000):
-            for wanted in (EVERYTHING, EventFilter(user_id=str(uuid4()))):
+            for wanted in (EVERYTHING, EventFilter(user_id=new_uuid())):
                 subscription = await feed.subscribe(wanted, EventId(ms, "ff", 7))
                 assert isinstance(await next_of(subscription), Reset)
         before = await feed.subscribe(EVERYTHING, EventId.before(at))
@@ -127,7 +122,7 @@ class TestWhenTheClockGoesBack:
         outbox.doubt(SHARDS[:2], Doubt(1000, 2500))
         outbox.doubt(SHARDS[:1], Doubt(2600, 4000))
         await outbox.settle()
-        values = [await redis.get(f"test:{{{shard}}}:trimmed") for shard in SHARDS[:3]]
+        values = [await redis.get(shard_key("trimmed", shard)) for shard in SHARDS[:3]]
         assert [value.split()[3:] for value in values] == [
             [b"1000", b"4000"],
             [b"1000", b"3000"],
@@ -136,7 +131,7 @@ class TestWhenTheClockGoesBack:
         for shard in SHARDS[:3]:
             await add(redis, shard, 5000)
         await outbox.trim(EventPolicy(max_length=0))
-        assert (await redis.get("test:{00}:trimmed")).split()[3:] == [b"0", b"0"]
+        assert (await redis.get(shard_key("trimmed", "00"))).split()[3:] == [b"0", b"0"]
 
 
 class TestWhenTheDataChanges:
@@ -144,13 +139,13 @@ class TestWhenTheDataChanges:
 
     @pytest.fixture
     async def session(self, repository: SessionRepository) -> Session:
-        session = await repository.create(new())
+        session = await create_session(repository)
         await a_moment_later()
         return session
 
     async def positions(self, session: Session, redis: Any) -> list[EventId]:
         """Those of an event, and of a heartbeat."""
-        ((entry, _),) = await redis.xrange(f"test:{{{session.id[:2]}}}:events")
+        ((entry, _),) = await redis.xrange(shard_key("events", session.id))
         ms, number = map(int, entry.split(b"-"))
         return [EventId(ms, session.id[:2], number), EventId.before(now_ms())]
 
@@ -183,7 +178,7 @@ class TestWhenTheDataChanges:
         self, feed: Feed, repository: SessionRepository, session: Session, redis: Any
     ) -> None:
         """By an open subscription, and by one that has seen what the copy does not have."""
-        key = f"test:{{{session.id[:2]}}}:events"
+        key = shard_key("events", session.id)
         copy = await redis.dump(key)
         wanted = EventFilter(session_id=session.id)
         opened = await feed.subscribe(wanted)
@@ -228,7 +223,7 @@ class TestWhatCannotBeRead:
         self, feed: Feed, outbox: Outbox, redis: Any, name: str
     ) -> None:
         """Before a subscription and under it; who may have missed something of it is reset."""
-        key = f"test:{{0a}}:{name}"
+        key = shard_key(name, "0a")
         await redis.delete(key)
         await redis.lpush(key, "poison")
         await redis.expire(key, 60)
@@ -247,7 +242,7 @@ class TestWhatCannotBeRead:
     ) -> None:
         """It is counted, and the first is logged; the events around it are told."""
         subscription = await feed.subscribe(EVERYTHING)
-        key, at = "test:{0c}:events", now_ms()
+        key, at = shard_key("events", "0c"), now_ms()
         for n, fields in enumerate(
             ({"event": b"\xff"}, {"event": "created"}, {"x": "y", "event": "z"}, {"event": "a b c"})
         ):
@@ -275,8 +270,10 @@ async def test_decoding_lets_others_have_their_turn(outbox: Outbox, redis: Any) 
     await has_long_been_there(redis)
     at = now_ms() - 10_000
     for n in range(500):
-        await redis.xadd("test:{0d}:events", {"event": f"created {uuid4()} a u 1"}, id=f"{at}-{n}")
-    await redis.expire("test:{0d}:events", 60)
+        await redis.xadd(
+            shard_key("events", "0d"), {"event": f"created {uuid4()} a u 1"}, id=f"{at}-{n}"
+        )
+    await redis.expire(shard_key("events", "0d"), 60)
     turns = 0
 
     async def count() -> None:

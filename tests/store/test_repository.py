@@ -2,32 +2,22 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from session_service.domain.messages import NewMessage
-from session_service.domain.sessions import NewSession
-from session_service.domain.timeouts import TimeoutChange, TimeoutConfig
+from session_service.domain.timeouts import TimeoutChange
 from session_service.store.sessions.repository import SessionRepository
-
-HOUR = 3_600_000
-LASTING = TimeoutConfig(HOUR, True, 2 * HOUR, 1000)
-HELLO = NewMessage("Hello", None, b"{}", None)
-
-
-def new(timeout: TimeoutConfig = LASTING, user: str | None = None) -> NewSession:
-    return NewSession(str(uuid4()), user or str(uuid4()), timeout, b"{}")
+from tests.support.factories import HELLO, create_session, new_uuid, shard_key
 
 
 async def test_an_ended_session_leaves_nothing(repository: SessionRepository, redis: Any) -> None:
     """Nothing but its events is left, and they tell its life in order."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.send(session.id, HELLO)
     await repository.change_timeout(session.id, TimeoutChange(warning_ms=5))
     await repository.end(session.id)
     (events,) = await redis.keys("*")
-    assert events == f"test:{{{session.id[:2]}}}:events".encode()
+    assert events == shard_key("events", session.id).encode()
     told = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
     assert [event[0] for event in told] == ["created", "renewed", "message", "updated", "ended"]
     assert {tuple(event[1:4]) for event in told} == {
@@ -39,7 +29,7 @@ async def test_all_that_belongs_to_a_session_is_in_one_slot(
     repository: SessionRepository, redis: Any
 ) -> None:
     """Every key carries the shard, which the session's id names, as its hash tag."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.send(session.id, HELLO)
     tag = f"{{{session.id[:2]}}}".encode()
     assert all(tag in key for key in await redis.keys("*"))
@@ -49,11 +39,11 @@ async def test_an_index_that_was_empty_gets_its_ttl_again(
     repository: SessionRepository, redis: Any
 ) -> None:
     """No key is left without a TTL where its last entry went and another came."""
-    user = str(uuid4())
+    user = new_uuid()
     for _ in range(2):
-        session = await repository.create(new(LASTING, user))
+        session = await create_session(repository, user_id=user)
         await repository.end(session.id)
-    await repository.create(new(LASTING, user))
+    await create_session(repository, user_id=user)
     assert [key for key in await redis.keys("*") if await redis.ttl(key) < 0] == []
 
 
@@ -62,7 +52,7 @@ async def test_messages_at_once_are_a_millisecond_apart(
     repository: SessionRepository, times: int
 ) -> None:
     """A cursor of a millisecond is exact, however fast they come."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     sent = await asyncio.gather(*(repository.send(session.id, HELLO) for _ in range(times)))
     created = sorted(message.created_at for message, _, _ in sent)
     assert len(set(created)) == times

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -12,8 +11,7 @@ from session_service.domain.timeouts import TimeoutChange
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
-from tests.conftest import KEYS
-from tests.store.test_deadlines import BRIEF, HELLO, new
+from tests.support.factories import BRIEF, HELLO, KEYS, create_session, new_uuid
 from tests.support.waiting import wait_until
 
 Damage = Callable[[Any, bytes], Awaitable[None]]
@@ -72,7 +70,7 @@ async def test_every_operation_says_so_and_changes_nothing(
     repository: SessionRepository, redis: Any, damage: Damage
 ) -> None:
     """503, never 404 or 410, whatever is asked of the session; ending it deletes nothing."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.send(session.id, HELLO)
     await damage(redis, key_of(session))
     before = await everything(redis, session)
@@ -96,8 +94,8 @@ async def test_others_are_listed_and_ended_without_it(
     repository: SessionRepository, redis: Any, damage: Damage
 ) -> None:
     """A listing and a bulk end pass over it."""
-    session, other = [await repository.create(new(user=str(uuid4()))) for _ in range(2)]
-    theirs = await repository.create(new(user=session.user_id))
+    session, other = [await create_session(repository) for _ in range(2)]
+    theirs = await create_session(repository, user_id=session.user_id)
     await damage(redis, key_of(session))
     listed = {each.id for each in (await repository.list_page(limit=9)).sessions}
     assert listed == {theirs.id, other.id}
@@ -110,13 +108,13 @@ async def test_the_sweep_leaves_it_alone(
     repository: SessionRepository, deadlines: Deadlines, redis: Any, damage: Damage
 ) -> None:
     """Neither sweep nor repair deletes it, and those due behind it are acted on."""
-    user = str(uuid4())
-    session, gone = [await repository.create(new(BRIEF, user)) for _ in range(2)]
+    user = new_uuid()
+    session, gone = [await create_session(repository, BRIEF, user_id=user) for _ in range(2)]
     await repository.send(session.id, HELLO)
     await damage(redis, key_of(session))
     await redis.delete(key_of(gone))
     before = await everything(redis, session)
-    behind = [await repository.create(new(BRIEF, user)) for _ in range(3)]
+    behind = [await create_session(repository, BRIEF, user_id=user) for _ in range(3)]
 
     async def are_swept() -> bool:
         await deadlines.sweep()
@@ -139,8 +137,8 @@ async def test_it_is_counted_by_every_node_and_logged_once(
 ) -> None:
     """Whatever meets it: a request, a listing, a sweep, on one node or on another."""
     repository, another = (SessionRepository(executor, KEYS, 60_000) for _ in range(2))
-    session = await repository.create(new())
-    other = await repository.create(new())
+    session = await create_session(repository)
+    other = await create_session(repository)
     for each in (session, other):
         await damage(redis, key_of(each))
 
@@ -168,14 +166,14 @@ async def test_overdue_ones_are_set_aside_and_come_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """After ten seconds they do not stand before others; once readable again they are acted on."""
-    user = str(uuid4())
-    sessions = [await repository.create(new(BRIEF, user)) for _ in range(40)]
+    user = new_uuid()
+    sessions = [await create_session(repository, BRIEF, user_id=user) for _ in range(40)]
     shard = sessions[0].id[:2]
     warn, aside = (KEYS.of_shard((name,), shard).names()[0] for name in ("warn", "unreadable"))
     for session in sessions:
         await DAMAGE["a newer format"](redis, key_of(session))
         await redis.zadd(warn, {session.id: session.expires_at - 10_000})
-    behind = await repository.create(new(BRIEF, user))
+    behind = await create_session(repository, BRIEF, user_id=user)
 
     async def is_swept() -> bool:
         await deadlines.sweep()
@@ -205,13 +203,13 @@ async def test_a_key_of_a_shard_of_another_type_changes_nothing(
     repository: SessionRepository, deadlines: Deadlines, redis: Any, index: str
 ) -> None:
     """A session whose shard cannot be written is answered 503, and nothing of the call is left."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.send(session.id, HELLO)
     key = KEYS.of_shard((index,), session.id[:2]).names()[0]
     await become_a_list(redis, key)
     before = await everything(redis, session)
     executor = (
-        lambda: repository.create(new(user=session.user_id)),
+        lambda: create_session(repository, user_id=session.user_id),
         lambda: repository.end(session.id),
         lambda: repository.send(session.id, HELLO),
     )
@@ -239,7 +237,7 @@ async def test_a_kept_conversation_that_is_damaged(
 ) -> None:
     """It is unreadable, not missing."""
     node = SessionRepository(executor, KEYS, 60_000, history_ms=60_000)
-    session = await node.create(new())
+    session = await create_session(node)
     await node.end(session.id)
     key = key_of(session, "parties")
     if damaged is None:
@@ -252,7 +250,7 @@ async def test_a_kept_conversation_that_is_damaged(
 
 async def test_a_message_that_is_damaged(repository: SessionRepository, redis: Any) -> None:
     """The history says so."""
-    session = await repository.create(new())
+    session = await create_session(repository)
     await repository.send(session.id, HELLO)
     await redis.xadd(key_of(session, "messages"), {"id": "x"})
     with pytest.raises(RecordUnreadable):

@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
@@ -10,8 +9,6 @@ from redis.asyncio import Redis
 from session_service.domain.budgets import PARKED_MS
 from session_service.domain.errors import RecordUnreadable, TooManyWebhooks, WebhookNotFound
 from session_service.domain.events import EventFilter, EventId
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.webhooks import (
     MAX_WEBHOOKS,
     QueueSizes,
@@ -21,15 +18,14 @@ from session_service.domain.webhooks import (
 )
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Batch, Consumer, Entry
-from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Delivery, Webhooks
+from tests.support.factories import KEYS, create_session, own_key, shard_key
 from tests.support.waiting import wait_until
 
-KEYS = Keys("test")
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 NEVER = 3_600_000
+REGISTRY = shard_key("webhooks", "00")
 
 
 def target(path: str = "") -> Target:
@@ -59,10 +55,6 @@ async def drained(webhooks: Webhooks) -> list[str]:
         made += described(deliveries)
         assert await webhooks.settle(ID, deliveries[0]) == "done"
     return made
-
-
-async def new_session(repository: SessionRepository) -> Session:
-    return await repository.create(NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}"))
 
 
 class TestQueue:
@@ -113,11 +105,10 @@ class TestQueue:
         lost, failed = await take(webhooks, 2)
         await webhooks.settle(ID, failed, "HTTP_500", 50)
         ahead_ms = 300_000  # by which the clock was ahead when all that was written
-        queue = f"test:{{3f}}:webhook:%s:{ID}"
         for name in ("due", "leased"):
-            for lane in await redis.zrange(queue % name, 0, -1):
-                await redis.zincrby(queue % name, ahead_ms, lane)
-        await redis.hincrby(queue % "state", "clock", ahead_ms)
+            for lane in await redis.zrange(own_key(name, ID), 0, -1):
+                await redis.zincrby(own_key(name, ID), ahead_ms, lane)
+        await redis.hincrby(own_key("state", ID), "clock", ahead_ms)
         made: list[str] = []
 
         async def are_made() -> bool:
@@ -187,9 +178,9 @@ class TestGivenUp:
     @pytest.fixture
     async def registered(self, webhooks: Webhooks, redis: Redis) -> str:
         webhook = await webhooks.add(target())
-        value = await redis.hget("test:{00}:webhooks", webhook.id)
-        await redis.hset("test:{00}:webhooks", ID, value)
-        await redis.hset("test:{00}:webhooks", "version", "x")
+        value = await redis.hget(REGISTRY, webhook.id)
+        await redis.hset(REGISTRY, ID, value)
+        await redis.hset(REGISTRY, "version", "x")
         return ID
 
     @pytest.mark.usefixtures("registered")
@@ -313,7 +304,7 @@ class TestConsumer:
         self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """Any number of nodes share it: each event is given to one of them."""
-        sessions = [await new_session(repository) for _ in range(40)]
+        sessions = [await create_session(repository) for _ in range(40)]
         nodes = [Consumer(executor, KEYS) for _ in range(3)]
         given = await asyncio.gather(*(node.next(0) for node in nodes))
         told = [
@@ -331,7 +322,7 @@ class TestConsumer:
         self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """So that they come to the queues in order."""
-        session = await new_session(repository)
+        session = await create_session(repository)
         slow, fast = Consumer(executor, KEYS), Consumer(executor, KEYS)
         taken = await slow.next(0)
         await repository.end(session.id)
@@ -344,7 +335,7 @@ class TestConsumer:
         self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """After a while, and before what follows."""
-        session = await new_session(repository)
+        session = await create_session(repository)
         lost = await Consumer(executor, KEYS).next(0)
         await repository.end(session.id)
         other = Consumer(executor, KEYS, patience_ms=50)
@@ -362,7 +353,7 @@ class TestConsumer:
         self, repository: SessionRepository, executor: ScriptExecutor
     ) -> None:
         """What happened before the first webhook was registered is nobody's."""
-        session = await new_session(repository)
+        session = await create_session(repository)
         await repository.heartbeat(session.id)
         consumer = Consumer(executor, KEYS)
         assert await consumer.next(session.created_at + 3_600_000) == []
@@ -371,8 +362,8 @@ class TestConsumer:
         self, executor: ScriptExecutor, redis: Any
     ) -> None:
         """An event in the millisecond in which a webhook was registered may be after that."""
-        await redis.xadd("test:{3f}:events", {"event": "x"}, id="5-0")
-        await redis.expire("test:{3f}:events", 60)
+        await redis.xadd(shard_key("events", "3f"), {"event": "x"}, id="5-0")
+        await redis.expire(shard_key("events", "3f"), 60)
         (batch,) = await Consumer(executor, KEYS).next(5)
         assert batch.ids == [b"5-0"]
 
@@ -380,9 +371,9 @@ class TestConsumer:
         self, repository: SessionRepository, executor: ScriptExecutor, redis: Any
     ) -> None:
         """What a dead node had and the outbox has no more is told to be lost."""
-        session = await new_session(repository)
+        session = await create_session(repository)
         await Consumer(executor, KEYS).next(0)
-        await redis.xtrim(f"test:{{{session.id[:2]}}}:events", maxlen=0, approximate=False)
+        await redis.xtrim(shard_key("events", session.id), maxlen=0, approximate=False)
         other = Consumer(executor, KEYS, patience_ms=0)
         (batch,) = await other.next(0)
         assert (batch.entries, batch.lost) == ([], 1)
@@ -414,8 +405,8 @@ class TestDamage:
     ) -> None:
         """It is logged once and counted, can be removed, and is read again when it is mended."""
         good = await webhooks.add(target())
-        sound = await redis.hget("test:{00}:webhooks", good.id)
-        await redis.hset("test:{00}:webhooks", mapping={ID: value, "version": "x"})
+        sound = await redis.hget(REGISTRY, good.id)
+        await redis.hset(REGISTRY, mapping={ID: value, "version": "x"})
         for _ in range(3):
             assert list(await webhooks.look()) == [good.id]
         assert [record.getMessage() for record in caplog.records] == [
@@ -424,14 +415,14 @@ class TestDamage:
         assert list(webhooks.quarantine.subjects()) == [f"webhook {ID}"]
         with pytest.raises(RecordUnreadable):
             await webhooks.get(ID)
-        await redis.hset("test:{00}:webhooks", ID, sound)
+        await redis.hset(REGISTRY, ID, sound)
 
         async def is_read_again() -> bool:
             return len(await webhooks.look()) == 2
 
         await wait_until(is_read_again)
         assert len(webhooks.quarantine) == 0
-        await redis.hset("test:{00}:webhooks", mapping={ID: value, "version": "y"})
+        await redis.hset(REGISTRY, mapping={ID: value, "version": "y"})
         await webhooks.look()
         await webhooks.remove(ID)
         assert list(await webhooks.look()) == [good.id]
@@ -441,7 +432,7 @@ class TestDamage:
         """What health says of its queue ends with it, on every node."""
         added = await webhooks.add(target())
         await webhooks.look()
-        await redis.set(f"test:{{{added.id[:2]}}}:webhook:due:{added.id}", "x", ex=60)
+        await redis.set(own_key("due", added.id), "x", ex=60)
         with webhooks.quarantine.isolating(f"webhook {added.id}", "claim"):
             await webhooks.claim(added.id, 1)
         assert len(webhooks.quarantine) == 1
@@ -452,9 +443,9 @@ class TestDamage:
     async def test_an_id_that_is_none_is_passed_over(self, webhooks: Webhooks, redis: Any) -> None:
         """A field of the registry that names no webhook."""
         good = await webhooks.add(target())
-        sound = await redis.hget("test:{00}:webhooks", good.id)
-        await redis.hset("test:{00}:webhooks", mapping={"foo": sound, "\n" * 99: sound})
-        await redis.hset("test:{00}:webhooks", "version", "x")
+        sound = await redis.hget(REGISTRY, good.id)
+        await redis.hset(REGISTRY, mapping={"foo": sound, "\n" * 99: sound})
+        await redis.hset(REGISTRY, "version", "x")
         assert list(await webhooks.look()) == [good.id]
 
     @pytest.mark.parametrize(
@@ -485,7 +476,7 @@ class TestDamage:
         assert total == 2
         found = {letter.event_id: (letter.event is None, letter.last_failure) for letter in letters}
         assert found == {"1-3f-0": (False, "HTTP_503"), "1-40-0": (True, "UNREADABLE")}
-        await redis.hset(f"test:{{3f}}:webhook:bodies:{ID}", "1-3f-0", "garbage")
+        await redis.hset(own_key("bodies", ID), "1-3f-0", "garbage")
         letters, _ = await webhooks.dead(ID, 0, 10)
         assert all(letter.event is None for letter in letters)
         assert await webhooks.replay(ID, None) == 1  # of the one whose body has the form
@@ -493,21 +484,20 @@ class TestDamage:
     @pytest.fixture
     async def _registered(self, webhooks: Webhooks, redis: Any) -> None:
         added = await webhooks.add(target())
-        value = await redis.hget("test:{00}:webhooks", added.id)
-        await redis.hset("test:{00}:webhooks", mapping={ID: value, "version": "x"})
+        value = await redis.hget(REGISTRY, added.id)
+        await redis.hset(REGISTRY, mapping={ID: value, "version": "x"})
 
     async def test_garbage_in_a_queue_is_dropped_and_counted(
         self, webhooks: Webhooks, redis: Any
     ) -> None:
         """Bodies, members, lanes, marks: the sound deliveries are made."""
-        prefix = "test:{3f}:webhook"
         await webhooks.enqueue(ID, [entry(1, "a"), entry(1, "b"), entry(2, "b")])
         a = "a" * 8 + "-0000-4000-8000-000000000000"
-        await redis.hset(f"{prefix}:bodies:{ID}", "1-3f-0", "garbage")
-        await redis.zadd(f"{prefix}:queue:{ID}", {f"{a} !": 0, "lane": 0, "nothing !": 0})
-        await redis.zadd(f"{prefix}:due:{ID}", {"lane": 0, "nothing": 0})
-        await redis.zadd(f"{prefix}:leased:{ID}", {"lost": 0})
-        await redis.hset(f"{prefix}:state:{ID}", "3f", "garbage")
+        await redis.hset(own_key("bodies", ID), "1-3f-0", "garbage")
+        await redis.zadd(own_key("queue", ID), {f"{a} !": 0, "lane": 0, "nothing !": 0})
+        await redis.zadd(own_key("due", ID), {"lane": 0, "nothing": 0})
+        await redis.zadd(own_key("leased", ID), {"lost": 0})
+        await redis.hset(own_key("state", ID), "3f", "garbage")
         made = [one for _ in range(10) for one in await drained(webhooks)]
         assert made == ["b1-0", "b2-0"]
         assert await webhooks.sizes([ID]) == [QueueSizes(1, 0, 1)]  # the member without a lane
@@ -525,7 +515,7 @@ async def test_what_waits_is_kept_for_30_days(
     await queues.enqueue(ID, [entry(1), entry(2)])
     (delivery,) = await take(queues)
     assert await queues.settle(ID, delivery, "HTTP_503") == "dead"
-    left = await redis.pttl(f"test:{{3f}}:webhook:{key}:{ID}")
+    left = await redis.pttl(own_key(key, ID))
     assert PARKED_MS - 60_000 < left <= PARKED_MS
 
 
@@ -552,9 +542,9 @@ class TestDataSet:
         if how == "flush":
             await redis.flushall()
         else:  # as SWAPDB, or a restore, brings another data set
-            await redis.hset("test:{00}:webhooks", mapping={"settings": "x", "version": "x"})
+            await redis.hset(REGISTRY, mapping={"settings": "x", "version": "x"})
             (own,) = await node.look()
-            await redis.hdel("test:{00}:webhooks", own)
+            await redis.hdel(REGISTRY, own)
         mine = await Webhooks(executor, KEYS, WebhookPolicy()).add(target("2"))
         assert mine.id in await node.look()
         assert await must_adopt(node)

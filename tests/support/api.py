@@ -2,10 +2,11 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 from aiohttp import ClientResponse, ClientSession
 from aiohttp.test_utils import TestClient
+
+from tests.support.factories import session_body
 
 Client = TestClient[Any, Any]
 
@@ -22,7 +23,7 @@ async def post(client: Client | ClientSession, path: str, body: Any = None) -> d
 
 async def create(client: Client | ClientSession, **fields: Any) -> dict[str, Any]:
     """Create a session, of a new user and agent unless told otherwise; the body of the 201."""
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
+    body = session_body(**fields)
     answer = await client.post(SESSIONS, json=body)
     assert answer.status == 201, await answer.text()
     session: dict[str, Any] = await answer.json()

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout
@@ -15,6 +14,7 @@ from chaos.clocks import SettableClock, library
 from chaos.fleet import fleet
 from chaos.stores import one_server
 from tests.support.api import SESSIONS
+from tests.support.factories import new_uuid
 from tests.support.sse import EVENTS, follow
 from tests.support.tools import skip_without
 from tests.support.waiting import wait_until
@@ -84,12 +84,12 @@ async def test_nothing_is_missing_without_a_reset(tmp_path: Path) -> None:
         ClientSession(f"http://127.0.0.1:{nodes.ports[0]}", timeout=ClientTimeout()) as first,
         ClientSession(f"http://127.0.0.1:{nodes.ports[1]}", timeout=ClientTimeout()) as second,
     ):
-        users = [str(uuid4()) for _ in range(40)]
+        users = [new_uuid() for _ in range(40)]
 
         async def write() -> None:
             while True:
                 begun = time.monotonic()
-                body = {"agentId": str(uuid4()), "userId": random.choice(users)}
+                body = {"agentId": new_uuid(), "userId": random.choice(users)}
                 async with random.choice((first, second)).post(SESSIONS, json=body) as answer:
                     made[(await answer.json())["sessionId"]] = (begun, time.monotonic())
                 await asyncio.sleep(random.random() / 15)

@@ -6,11 +6,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from signal import SIGKILL
-from uuid import uuid4
 
 from aiohttp import ClientError, ClientSession
 
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.processes import Start
 from tests.support.waiting import wait_until
 
@@ -30,7 +30,7 @@ class Ledger:
     async def write(self, client: ClientSession) -> None:
         """Create, talk and end, until the service has gone."""
         for turn in itertools.count():
-            parties = {"agentId": str(uuid4()), "userId": str(uuid4())}
+            parties = session_body()
             session_id = await self._ask(client, "POST", SESSIONS, parties, "sessionId")
             if session_id is None:
                 continue

@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -10,6 +9,7 @@ from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.api import SESSIONS, create
+from tests.support.factories import new_uuid
 from tests.support.processes import Start
 
 CREATORS = 4
@@ -23,7 +23,7 @@ async def test_a_users_sessions_end_while_more_are_created(
     """All sessions created before the call end and are counted once; another user's stay."""
     settings = {"SESSION_KEY_PREFIX": "test", "SESSION_MAX_PER_USER": "0"}
     nodes = [start(REDIS_URL=store_url, **settings) for _ in range(2)]
-    user, agent = str(uuid4()), str(uuid4())
+    user, agent = new_uuid(), new_uuid()
     new = NewSession(agent, user, TimeoutConfig(HOUR_MS, True, HOUR_MS, HOUR_MS // 12), b"{}")
     for _ in range(count // 500):
         await asyncio.gather(*(repository.create(new) for _ in range(500)))

@@ -9,6 +9,7 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.processes import Start
 from tests.support.waiting import wait_until
 
@@ -75,7 +76,7 @@ async def check_one_effect(client: ClientSession, path: str, session: str) -> No
 
 
 def parties() -> dict[str, str]:
-    return {"userId": str(uuid4()), "agentId": str(uuid4())}
+    return session_body()
 
 
 async def asked(client: ClientSession, method: str, url: str, body: Any = None) -> dict[str, Any]:

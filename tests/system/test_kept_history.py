@@ -1,12 +1,12 @@
 """Conversations outlast their sessions where the settings say so."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
 
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.processes import Start
 from tests.support.waiting import wait_until
 
@@ -26,7 +26,7 @@ async def test_a_conversation_is_kept_as_it_is_set(
         SESSION_HISTORY_RETENTION_MINUTES=kept_minutes, SESSION_MIN_TIMEOUT_MINUTES="0.001"
     )
     async with service.client() as client:
-        parties = {"userId": str(uuid4()), "agentId": str(uuid4())}
+        parties = session_body()
         timeout = {"timeoutMinutes": 0.01 if by == "expiry" else 30}
         _, session = await asked(client, "POST", SESSIONS, **parties, timeoutConfig=timeout)
         url = f"{SESSIONS}/{session['sessionId']}"

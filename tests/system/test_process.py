@@ -17,13 +17,10 @@ from redis import Redis
 
 from session_service import __version__
 from tests.support.api import SESSIONS, assert_error
+from tests.support.factories import new_uuid, session_body
 from tests.support.processes import ServiceProcess, Start, is_closed, run
 from tests.support.servers import store_server, valkey_binary
 from tests.support.waiting import wait_until
-
-
-def new_session() -> dict[str, str]:
-    return {"agentId": str(uuid4()), "userId": str(uuid4())}
 
 
 async def is_ready(client: ClientSession) -> bool:
@@ -33,7 +30,7 @@ async def is_ready(client: ClientSession) -> bool:
 
 async def assert_store_unavailable(client: ClientSession) -> None:
     """Check that requests get a 503 that says when to come back, and so does the probe."""
-    async with client.post(SESSIONS, json=new_session()) as answer:
+    async with client.post(SESSIONS, json=session_body()) as answer:
         await assert_error(answer, 503, "STORE_UNAVAILABLE")
         assert int(answer.headers["Retry-After"]) > 0
     assert not await is_ready(client)
@@ -93,7 +90,7 @@ def test_a_signal_stops_it(start: Start, store_url: str, signum: Signals) -> Non
 class SlowRequest:
     """A request to create a session, whose body is sent when the test says so."""
 
-    BODY = b'{"agentId": "%s", "userId": "%s"}' % ((str(uuid4()).encode(),) * 2)
+    BODY = b'{"agentId": "%s", "userId": "%s"}' % ((new_uuid().encode(),) * 2)
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -197,7 +194,7 @@ async def test_past_its_bound_a_service_refuses_at_once(start: Start, store_url:
         await wait_until(lambda: is_ready(client))
 
         async def create() -> tuple[int, str | None, str]:
-            async with client.post(SESSIONS, json=new_session()) as answer:
+            async with client.post(SESSIONS, json=session_body()) as answer:
                 body = await answer.json()
                 code = body["error"]["code"] if "error" in body else ""
                 return answer.status, answer.headers.get("Retry-After"), code
@@ -259,7 +256,7 @@ async def test_a_store_that_comes_late_is_waited_for(start: Start) -> None:
             with store_server(valkey_binary()) as url:
                 path.symlink_to(url.removeprefix("unix://"))
                 await wait_until(lambda: is_ready(client))
-                async with client.post(SESSIONS, json=new_session()) as answer:
+                async with client.post(SESSIONS, json=session_body()) as answer:
                     assert answer.status == 201
             await assert_store_unavailable(client)
 
@@ -275,7 +272,7 @@ async def test_a_store_that_hangs_is_not_waited_for(start: Start, store_url: str
             async with asyncio.timeout(10):
                 await assert_store_unavailable(client)
         await wait_until(lambda: is_ready(client))
-        async with client.post(SESSIONS, json=new_session()) as answer:
+        async with client.post(SESSIONS, json=session_body()) as answer:
             assert answer.status == 201
 
 

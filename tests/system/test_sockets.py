@@ -8,13 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from aiohttp import ClientSession
 
 from session_service.web.streaming.messages import names_of
-from tests.support.api import SESSIONS
+from tests.support.api import SESSIONS, create
 from tests.support.npm import JS, installed
 from tests.support.processes import ServiceProcess, Start
 
@@ -79,14 +77,6 @@ async def listen(client_folder: Path) -> AsyncIterator[Listen]:
             return listener
 
         yield listen
-
-
-async def create(client: ClientSession, **fields: Any) -> dict[str, Any]:
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
-    async with client.post(SESSIONS, json=body) as answer:
-        assert answer.status == 201
-        session: dict[str, Any] = await answer.json()
-        return session
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from redis import Redis
 
 from chaos.stores import StoreNode
 from tests.support.api import SESSIONS, assert_error
+from tests.support.factories import session_body
 from tests.support.processes import Start, run
 from tests.support.servers import store_server, valkey_binary
 from tests.support.waiting import wait_until
@@ -26,7 +27,7 @@ async def health(client: ClientSession) -> dict[str, Any]:
 
 async def create(client: ClientSession, size: int = 2) -> int:
     """Create a session; the status of the answer."""
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), "metadata": {"a": "x" * size}}
+    body = session_body(metadata={"a": "x" * size})
     async with client.post(SESSIONS, json=body) as answer:
         return int(answer.status)
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
 
 from chaos.stores import StoreNode
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.npm import JS, installed
 from tests.support.processes import ServiceProcess, Start
 from tests.support.sse import EVENTS, follow
@@ -63,7 +63,7 @@ async def told_of(process: Process, name: str) -> list[Any]:
 
 async def create(service: ServiceProcess) -> str:
     """Create a session, again while the store is not there."""
-    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    body = session_body()
 
     async def created() -> Any:
         async with client.post(SESSIONS, json=body) as answer:

@@ -3,28 +3,19 @@
 import asyncio
 import signal
 from collections import defaultdict
-from typing import Any
-from uuid import uuid4
 
 from aiohttp import ClientSession
 
-from tests.support.api import SESSIONS
+from tests.support.api import SESSIONS, create
 from tests.support.processes import Start
 from tests.support.sse import EVENTS, Told, follow
 
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 
 
-async def create(client: ClientSession, **fields: Any) -> str:
-    body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
-    async with client.post(SESSIONS, json=body) as answer:
-        assert answer.status == 201
-        return str((await answer.json())["sessionId"])
-
-
 async def live(client: ClientSession) -> str:
     """A session's life: created, renewed three times, ended."""
-    session_id = await create(client)
+    session_id: str = (await create(client))["sessionId"]
     for _ in range(3):
         async with client.post(f"{SESSIONS}/{session_id}/renew") as answer:
             assert answer.status == 200
@@ -86,12 +77,13 @@ async def test_what_runs_out_is_told_once_by_any_number_of_nodes(
         sessions = await asyncio.gather(
             *(create(second, timeoutConfig=timeouts) for _ in range(200))
         )
+        ids = {session["sessionId"] for session in sessions}
         nodes[2].kill()
         told = await source.take(400)
         await live(second)
         everything = await follow(first, EVENTS, told[-1].id)
         lives = by_session(told)
-        assert set(lives) == set(sessions)
+        assert set(lives) == ids
         assert all(each == ["session.expiring", "session.expired"] for each in lives.values())
         assert by_session(await everything.take(5)).popitem()[1] == LIFE
 
@@ -100,7 +92,7 @@ async def test_streams_end_with_the_service(start: Start, store_url: str) -> Non
     """SIGTERM ends them at once, with word to come back; another node goes on where they ended."""
     one, other = (start(REDIS_URL=store_url) for _ in range(2))
     async with one.client() as client, other.client() as there:
-        session_id = await create(client)
+        session_id = (await create(client))["sessionId"]
         sources = [await follow(client, f"{SESSIONS}/{session_id}/events") for _ in range(20)]
         one.signal(signal.SIGTERM)
         for source in sources:

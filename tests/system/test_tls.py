@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from redis import Redis
@@ -13,13 +12,12 @@ from redis.exceptions import RedisError
 
 from chaos.stores import free_port
 from session_service.domain.errors import StoreUnavailable
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.inspection.kinds import wrong_kind
-from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
+from tests.support.factories import KEYS, create_session
 from tests.support.tls import Certificate
 from tests.support.tools import needs, skip_without
 from tests.support.waiting import wait_until
@@ -36,9 +34,6 @@ def _has_tls() -> None:
     )
     if "no-such-setting" not in done.stdout + done.stderr:
         skip_without("redis-server with TLS")
-
-
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 
 
 @contextmanager
@@ -93,9 +88,8 @@ async def assert_only_with_the_certificate(url: str, certificate: Certificate) -
 
     async def created(url: str) -> Session | str:
         executor = open_executor(url, connect(url, 1), 1)
-        new = NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}")
         try:
-            return await SessionRepository(executor, Keys("test"), 60_000).create(new)
+            return await create_session(SessionRepository(executor, KEYS, 60_000))
         except StoreUnavailable as error:
             return error.reason
         finally:

@@ -5,23 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from chaos.proxy import proxy_to
 from chaos.stores import DOWN_AFTER_MS, StoreNode, cluster_group, one_server, sentinel_group
 from session_service.domain.errors import StoreUnavailable
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.sentinel import NoMasterError
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
+from tests.support.factories import create_session
 from tests.support.waiting import wait_until
 
 TIMEOUT = 1.0
-LASTING = TimeoutConfig(3_600_000, True, 7_200_000, 1000)
 
 
 @asynccontextmanager
@@ -35,14 +33,10 @@ async def sessions_of(
         await executor.close()
 
 
-async def create(repository: SessionRepository) -> Session:
-    return await repository.create(NewSession(str(uuid4()), str(uuid4()), LASTING, b"{}"))
-
-
 async def created(repository: SessionRepository) -> Session | None:
     """A new session, or nothing where the store cannot be reached."""
     try:
-        return await create(repository)
+        return await create_session(repository)
     except StoreUnavailable:
         return None
 
@@ -77,7 +71,7 @@ class TestSentinel:
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, within=30) as repository,
         ):
-            await create(repository)
+            await create_session(repository)
             former = await group.master()
             former.stop()
             await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
@@ -101,7 +95,7 @@ class TestSentinel:
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, within=30) as repository,
         ):
-            session = await create(repository)
+            session = await create_session(repository)
             for sentinel in group.sentinels[1:]:  # the one that is left cannot replace it
                 sentinel.stop()
             master = await group.sentinels[0].do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
@@ -239,7 +233,7 @@ class TestAcknowledgement:
                 await asyncio.sleep(delay)
                 started = loop.time()
                 with pytest.raises(StoreUnavailable):
-                    await create(repository)
+                    await create_session(repository)
                 return loop.time() - started
 
             took = await asyncio.gather(*(refused_after(n * 0.05) for n in range(40)))
@@ -270,7 +264,7 @@ class TestAcknowledgement:
             one_server(tmp_path) as store,
             sessions_of(store.url, "fsync") as repository,
         ):
-            await create(repository)
+            await create_session(repository)
             await store.node.do("CONFIG", "SET", "appendonly", "no")
             with pytest.raises(StoreUnavailable):
-                await create(repository)
+                await create_session(repository)

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections import Counter
-from uuid import uuid4
 
 import pytest
-from aiohttp import ClientSession
 
-from tests.support.api import SESSIONS
+from tests.support.api import SESSIONS, create
 from tests.support.processes import Start
 
 SESSION_COUNT = 100
@@ -15,14 +13,6 @@ CONNECTIONS = 100  # to each node
 PIPELINED = 5  # on each connection; 2 nodes * 100 * 5 are the 1,000 callers of a session
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def create(client: ClientSession) -> str:
-    body = {"agentId": str(uuid4()), "userId": str(uuid4())}
-    async with client.post(SESSIONS, json=body) as answer:
-        assert answer.status == 201
-        session_id: str = (await answer.json())["sessionId"]
-        return session_id
 
 
 async def end(connection: Connection, session_id: str) -> list[int]:
@@ -45,7 +35,7 @@ async def test_one_of_a_thousand_callers_ends_a_session(start: Start, store_url:
     """Of 1,000 callers at once on two nodes exactly one gets 200, for each of 100 sessions."""
     nodes = [start(REDIS_URL=store_url) for _ in range(2)]
     async with nodes[0].client() as client:
-        sessions = [await create(client) for _ in range(SESSION_COUNT)]
+        sessions = [(await create(client))["sessionId"] for _ in range(SESSION_COUNT)]
     connections = await asyncio.gather(
         *(
             asyncio.open_connection("127.0.0.1", node.port)
@@ -66,7 +56,7 @@ async def test_what_one_node_does_the_other_sees(start: Start, store_url: str) -
     """A session created on one node is talked in and ended on the other."""
     first, second = start(REDIS_URL=store_url), start(REDIS_URL=store_url)
     async with first.client() as here, second.client() as there:
-        session = f"{SESSIONS}/{await create(here)}"
+        session = f"{SESSIONS}/{(await create(here))['sessionId']}"
         async with there.post(f"{session}/messages", json={"content": "Hello"}) as answer:
             assert answer.status == 201
         async with here.get(f"{session}/messages") as answer:

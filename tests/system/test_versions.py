@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from session_service.domain.ids import new_id, shard_of_user
 from tests.support.api import SESSIONS, post
+from tests.support.factories import session_body
 from tests.support.processes import ROOT, ServiceProcess, Start, run
 from tests.support.waiting import wait_until
 
@@ -66,7 +67,7 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
         theirs, ours = at(new), at(old)
 
         async def made(url: str, **fields: Any) -> str:
-            body = {"agentId": str(uuid4()), "userId": str(uuid4()), **fields}
+            body = session_body(**fields)
             created = (await post(client, url, body))["sessionId"]
             await post(client, f"{url}/{created}/messages", {"content": "Hello"})
             return str(created)
@@ -173,9 +174,7 @@ async def test_foreign_keys_and_another_prefix_do_not_stop_it(start: Start, stor
         await store.expire("sess:{00}:listing", 60)
         await old_session(store, "other")
         service = start(REDIS_URL=store_url)
-        async with client.post(
-            at(service), json={"agentId": str(uuid4()), "userId": str(uuid4())}
-        ) as answer:
+        async with client.post(at(service), json=session_body()) as answer:
             assert answer.status == 201
         meta = await store.hgetall("session-service:{00}:meta")
         assert meta[b"format"] == b"1"

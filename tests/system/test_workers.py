@@ -3,7 +3,6 @@
 import os
 import socket
 from signal import SIGKILL, SIGTERM
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
@@ -11,6 +10,7 @@ from yarl import URL
 
 from session_service.process.workers import WorkerError, Workers
 from tests.support.api import SESSIONS
+from tests.support.factories import session_body
 from tests.support.processes import ServiceProcess, Start, is_closed
 from tests.support.waiting import wait_until
 
@@ -46,7 +46,7 @@ async def test_each_worker_serves(start: Start, store_url: str) -> None:
         return len(await answered_by(service)) == 2
 
     await wait_until(both_answer)
-    parties = {"agentId": str(uuid4()), "userId": str(uuid4())}
+    parties = session_body()
     connector = TCPConnector(force_close=True)
     url = f"http://127.0.0.1:{service.port}"
     async with ClientSession(url, connector=connector) as client:

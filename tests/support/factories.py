@@ -1,0 +1,61 @@
+"""Ids, sessions, request bodies and key names that many tests need."""
+
+from typing import Any
+from uuid import uuid4
+
+from session_service.domain.messages import NewMessage
+from session_service.domain.sessions import NewSession, Session
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.store.keys import Keys
+from session_service.store.sessions.repository import SessionRepository
+
+KEYS = Keys("test")
+RETENTION_MS = 60_000
+HOUR_MS = 3_600_000
+
+LASTING = TimeoutConfig(
+    timeout_ms=HOUR_MS, auto_renew=True, max_duration_ms=2 * HOUR_MS, warning_ms=1000
+)
+BRIEF = TimeoutConfig(timeout_ms=30, auto_renew=False, max_duration_ms=HOUR_MS, warning_ms=1)
+HELLO = NewMessage("Hello", None, b"{}", None)
+
+
+def new_uuid() -> str:
+    """Return a random id, for example of a user."""
+    return str(uuid4())
+
+
+def new_session(
+    config: TimeoutConfig = LASTING, *, user_id: str | None = None, metadata: bytes = b"{}"
+) -> NewSession:
+    """Return a session to create, for a new agent and, by default, a new user."""
+    return NewSession(new_uuid(), user_id or new_uuid(), config, metadata)
+
+
+async def create_session(
+    repository: SessionRepository,
+    config: TimeoutConfig = LASTING,
+    *,
+    user_id: str | None = None,
+    metadata: bytes = b"{}",
+) -> Session:
+    """Create a session for a new agent and, by default, a new user."""
+    return await repository.create(new_session(config, user_id=user_id, metadata=metadata))
+
+
+def session_body(**fields: Any) -> dict[str, Any]:
+    """Return the body of ``POST /sessions``; user and agent are new unless ``fields`` has them."""
+    return {"agentId": new_uuid(), "userId": new_uuid(), **fields}
+
+
+def shard_key(part: str, shard: str) -> str:
+    """Return the name of a shard's key, such as ``test:{3f}:events``.
+
+    ``part`` is a name of the key schema (``store/keys.py``); ``shard`` may be an id that names it.
+    """
+    return KEYS.of_shard((part,), shard[:2]).names()[0].decode()
+
+
+def own_key(part: str, owner: str) -> str:
+    """Return the name of the key of a session or webhook, such as ``test:{3f}:id:3f25…``."""
+    return KEYS.one(part, owner[:2], owner).names()[0].decode()
