@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from session_service.domain.addresses import EVERYWHERE, Network, read_networks
-from session_service.domain.timeouts import to_ms
+from session_service.domain.timeouts import to_minutes, to_ms
 from session_service.domain.webhooks import WebhookPolicy, read_targets
 from session_service.store.client.url_options import StoreUrlError
 from session_service.store.client.urls import masked, read_url
@@ -135,33 +135,46 @@ class Reader:
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
         return str(value).lower()
 
-    def webhooks(self) -> WebhookPolicy:
+    def flag(self, name: str) -> bool:
+        """Read ``true`` or ``false``; false if it is not set."""
+        return self.choice(name, "false", ("true", "false")) == "true"
+
+    def webhooks(self, default: WebhookPolicy) -> WebhookPolicy:
         """Read all settings of webhooks."""
         name = "SESSION_WEBHOOKS"
         targets, problems = read_targets(self.secret(name) or "[]")
         # Without the values: they have secrets.
         self.problems += [f"{name}{problem}" for problem in problems]
-        hours = self.number(f"{name}_RETRY_HOURS", 24, above=0, high=720)
+        seconds = self.number(f"{name}_RETRY_SECONDS", default.first_delay_ms / 1000, 0.01, 3600)
+        hours = self.number(
+            f"{name}_RETRY_HOURS", to_minutes(default.retry_ms) / 60, above=0, high=720
+        )
         return WebhookPolicy(
-            timeout_seconds=self.number(f"{name}_TIMEOUT_SECONDS", 15, 0.1, 60),
-            first_delay_ms=round(1000 * self.number(f"{name}_RETRY_SECONDS", 10, 0.01, 3600)),
+            timeout_seconds=self.number(
+                f"{name}_TIMEOUT_SECONDS", default.timeout_seconds, 0.1, 60
+            ),
+            first_delay_ms=round(1000 * seconds),
             retry_ms=to_ms(60 * hours),
-            max_queued=int(self.number(f"{name}_MAX_QUEUED", 100_000, 1, 10_000_000, whole=True)),
+            max_queued=self.whole(f"{name}_MAX_QUEUED", default.max_queued, 1, 10_000_000),
             allowed_networks=self.networks(f"{name}_ALLOW_NETWORKS", f"{name}_ALLOW_PRIVATE"),
             endpoints=targets,
-            is_paused=self.choice(f"{name}_PAUSED", "false", ("true", "false")) == "true",
+            is_paused=self.flag(f"{name}_PAUSED"),
         )
 
     def networks(self, name: str, name_for_all: str) -> tuple[Network, ...]:
         """Read networks, or all if the other variable is true."""
         value = self._get(name)
-        if self.choice(name_for_all, "false", ("true", "false")) == "true":
+        if self.flag(name_for_all):
             return EVERYWHERE
         try:
             return read_networks(value)
         except ValueError:
             self._problem(name, value, "networks such as 10.0.0.0/8, fd00::/8, parted by commas")
             return ()
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """Read a whole number from ``low`` to ``high``."""
+        return int(self.number(name, default, low, high, whole=True))
 
     def number(
         self,

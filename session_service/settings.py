@@ -16,16 +16,13 @@ from session_service.domain.budgets import (
     CONNECTIONS,
     CREATE_LIMIT,
     IN_FLIGHT,
-    MESSAGES_PER_SESSION,
-    REPLY_BYTES,
-    SESSIONS_PER_USER,
     TIMEOUT_MINUTES,
 )
 from session_service.domain.events import EventPolicy
 from session_service.domain.sessions import SessionLimits
-from session_service.domain.timeouts import TimeoutPolicy, to_ms
+from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutPolicy, to_minutes, to_ms
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.environment import Reader
+from session_service.environment import LOOPBACK, Reader
 from session_service.store.client.urls import read_url
 
 
@@ -37,126 +34,160 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """All the service can be told."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a process. The defaults are those of docs/settings.md.
 
-    listen_on: tuple[str, ...]  # names or addresses; IPv6 addresses without brackets
-    port: int
-    workers: int  # processes
-    max_in_flight: int  # requests of a process
-    max_connections: int  # of a process
-    origins: tuple[str, ...]  # whose pages may use the service; none: its own
-    create_limit: int  # sessions that pages may create from an address in a minute; 0: no limit
-    hosts: tuple[str, ...]  # that the service answers for, beside addresses and plain names
-    redis_url: str | None  # None: the embedded store
-    data_dir: Path  # of the embedded store
-    max_memory: int | None  # bytes for the embedded store; 0: no limit; None: half of what there is
-    key_prefix: str
-    store_timeout: float  # seconds
-    write_ack: str  # what a write waits for beyond the store's reply: none, replica, fsync
-    drain_seconds: float
-    retention_minutes: float  # how long an expired session is remembered
-    history_minutes: float  # how long a conversation is kept when its session is over
-    limits: SessionLimits
-    events: EventPolicy
-    webhooks: WebhookPolicy
-    timeouts: TimeoutPolicy
-    log_level: str
-    log_format: str
-    warnings: tuple[str, ...]  # a sentence for each variable that is set and means nothing
+    ``from_environment`` checks the values; a test or a tool may set some by name::
+
+        Settings(redis_url="redis://127.0.0.1:6379/0", retention_minutes=5)
+    """
+
+    listen_on: tuple[str, ...] = LOOPBACK  # names or addresses; IPv6 addresses without brackets
+    port: int = 3000
+    workers: int = 1  # processes
+    max_in_flight: int = IN_FLIGHT  # requests of a process
+    max_connections: int = CONNECTIONS  # of a process
+    origins: tuple[str, ...] = ()  # whose pages may use the service; none: its own
+    create_limit: int = CREATE_LIMIT  # sessions a minute by pages at one address; 0: no limit
+    hosts: tuple[str, ...] = ()  # that the service answers for, beside addresses and plain names
+    redis_url: str | None = None  # None: the embedded store
+    data_dir: Path = Path("data")  # of the embedded store
+    max_memory: int | None = None  # bytes for the embedded store; 0: no limit; None: half of all
+    key_prefix: str = "session-service"
+    store_timeout: float = 2  # seconds
+    write_ack: str = "none"  # what a write waits for after the store's reply: or replica, fsync
+    drain_seconds: float = 8
+    retention_minutes: float = 1440  # how long an expired session is remembered
+    history_minutes: float = 0  # how long a conversation is kept when its session is over
+    limits: SessionLimits = SessionLimits()
+    events: EventPolicy = EventPolicy()
+    webhooks: WebhookPolicy = WebhookPolicy()
+    timeouts: TimeoutPolicy = TimeoutPolicy()
+    log_level: str = "info"
+    log_format: str = "auto"
+    warnings: tuple[str, ...] = ()  # a sentence for each variable that is set without effect
+
+    @property
+    def retention_ms(self) -> int:
+        """How long an expired session is remembered, in whole milliseconds, at least one."""
+        return to_ms(self.retention_minutes)
+
+    @property
+    def history_ms(self) -> int:
+        """How long the conversation of a session that is over is kept; 0: it is deleted."""
+        return round(self.history_minutes * MS_PER_MINUTE)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Parse the environment; an empty variable counts as unset. Raises SettingsError."""
-        reader = Reader(environment)
-        number, text = reader.number, reader.text
-        low = number("SESSION_MIN_TIMEOUT_MINUTES", 5, above=0, high=TIMEOUT_MINUTES)
-        high = number("SESSION_MAX_TIMEOUT_MINUTES", max(1440, low), low, TIMEOUT_MINUTES)
-        default = number("SESSION_DEFAULT_TIMEOUT_MINUTES", min(max(30, low), high), low, high)
+        reader, default = Reader(environment), cls()
+        number, whole = reader.number, reader.whole
         settings = cls(
             listen_on=reader.addresses("HOST"),
-            port=int(number("PORT", 3000, 0, 65535, whole=True)),
-            workers=int(number("WEB_CONCURRENCY", 1, 1, 64, whole=True)),
-            max_in_flight=int(number("SESSION_MAX_IN_FLIGHT", IN_FLIGHT, 1, 100_000, whole=True)),
-            max_connections=int(
-                number("SESSION_MAX_CONNECTIONS", CONNECTIONS, 1, 500_000, whole=True)
-            ),
+            port=whole("PORT", default.port, 0, 65535),
+            workers=whole("WEB_CONCURRENCY", default.workers, 1, 64),
+            max_in_flight=whole("SESSION_MAX_IN_FLIGHT", default.max_in_flight, 1, 100_000),
+            max_connections=whole("SESSION_MAX_CONNECTIONS", default.max_connections, 1, 500_000),
             origins=reader.names(
                 "SESSION_CORS_ORIGINS",
                 r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s,*?#@]+",
                 "* or origins such as https://app.example.org, separated by commas",
             ),
-            create_limit=int(
-                number("SESSION_CREATE_LIMIT_ADDRESS", CREATE_LIMIT, 0, 1_000_000, whole=True)
-            ),
+            create_limit=whole("SESSION_CREATE_LIMIT_ADDRESS", default.create_limit, 0, 1_000_000),
             hosts=reader.names(
                 "ALLOWED_HOSTS",
                 r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*",
                 "* or hosts such as sessions.example.org or *.example.org, separated by commas",
             ),
             redis_url=reader.store_url("REDIS_URL"),
-            data_dir=Path(text("SESSION_DATA_DIR", "data")),
+            data_dir=Path(reader.text("SESSION_DATA_DIR", default.data_dir)),
             max_memory=reader.size("SESSION_DATA_MAX_MEMORY"),
-            key_prefix=text(
+            key_prefix=reader.text(
                 "SESSION_KEY_PREFIX",
-                "session-service",
+                default.key_prefix,
                 re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch,
                 "1 to 64 letters, digits, _ . : or -",
             ),
-            store_timeout=number("SESSION_STORE_TIMEOUT_SECONDS", 2, 0.05, 60),
-            write_ack=reader.choice("WRITE_ACK", "none", ("none", "replica", "fsync")),
-            drain_seconds=number("SESSION_DRAIN_SECONDS", 8, 0, 600),
+            store_timeout=number("SESSION_STORE_TIMEOUT_SECONDS", default.store_timeout, 0.05, 60),
+            write_ack=reader.choice("WRITE_ACK", default.write_ack, ("none", "replica", "fsync")),
+            drain_seconds=number("SESSION_DRAIN_SECONDS", default.drain_seconds, 0, 600),
             retention_minutes=number(
-                "SESSION_EXPIRED_RETENTION_MINUTES", 1440, above=0, high=525600
+                "SESSION_EXPIRED_RETENTION_MINUTES", default.retention_minutes, above=0, high=525600
             ),
-            history_minutes=number("SESSION_HISTORY_RETENTION_MINUTES", 0, 0, 525600),
-            limits=SessionLimits(
-                per_user=int(
-                    number("SESSION_MAX_PER_USER", SESSIONS_PER_USER, 0, 1_000_000, whole=True)
-                ),
-                messages=int(
-                    number("SESSION_MAX_MESSAGES", MESSAGES_PER_SESSION, 0, 10_000_000, whole=True)
-                ),
-                reply_bytes=int(
-                    number("SESSION_REPLY_MAX_BYTES", REPLY_BYTES, 1, BODY_BYTES, whole=True)
-                ),
+            history_minutes=number(
+                "SESSION_HISTORY_RETENTION_MINUTES", default.history_minutes, 0, 525600
             ),
-            events=EventPolicy(
-                max_length=int(
-                    number("SESSION_EVENTS_MAX_LENGTH", 500_000, 1000, 1_000_000_000, whole=True)
-                ),
-                retention_ms=to_ms(
-                    number("SESSION_EVENTS_RETENTION_MINUTES", 60, above=0, high=10_080)
-                ),
-                content=reader.choice("SESSION_EVENTS_CONTENT", "false", ("true", "false"))
-                == "true",
+            limits=_limits(reader, default.limits),
+            events=_events(reader, default.events),
+            webhooks=reader.webhooks(default.webhooks),
+            timeouts=_timeouts(reader, default.timeouts),
+            log_level=reader.choice(
+                "LOG_LEVEL", default.log_level, ("debug", "info", "warning", "error")
             ),
-            webhooks=reader.webhooks(),
-            timeouts=TimeoutPolicy(
-                min_timeout=low,
-                max_timeout=high,
-                default_timeout=default,
-                default_max_duration=number(
-                    "SESSION_MAX_DURATION_MINUTES",
-                    min(max(720, default), 2 * high),
-                    default,
-                    2 * high,
-                ),
-                default_warning=number("SESSION_WARNING_THRESHOLD_MINUTES", 5, above=0, high=high),
-            ),
-            log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
-            log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "json", "console")),
+            log_format=reader.choice("LOG_FORMAT", default.log_format, ("auto", "json", "console")),
             warnings=reader.unknown(),
         )
         if settings.redis_url is not None and read_url(settings.redis_url).kind == "memory":
-            # Each process would have sessions of its own, and there is nothing to wait for.
-            reader.needs("WEB_CONCURRENCY", settings.workers == 1, "1 with REDIS_URL=memory://")
-            reader.needs("WRITE_ACK", settings.write_ack == "none", "none with REDIS_URL=memory://")
-            reader.needs(
-                "REDIS_URL",
-                importlib.util.find_spec("fakeredis") is not None,
-                "another store; memory:// needs pip install 'session-service[memory]'",
-            )
+            _check_memory_store(reader, settings)
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings
+
+
+def _limits(reader: Reader, default: SessionLimits) -> SessionLimits:
+    whole = reader.whole
+    return SessionLimits(
+        per_user=whole("SESSION_MAX_PER_USER", default.per_user, 0, 1_000_000),
+        messages=whole("SESSION_MAX_MESSAGES", default.messages, 0, 10_000_000),
+        reply_bytes=whole("SESSION_REPLY_MAX_BYTES", default.reply_bytes, 1, BODY_BYTES),
+    )
+
+
+def _events(reader: Reader, default: EventPolicy) -> EventPolicy:
+    minutes = to_minutes(default.retention_ms)
+    return EventPolicy(
+        max_length=reader.whole(
+            "SESSION_EVENTS_MAX_LENGTH", default.max_length, 1000, 1_000_000_000
+        ),
+        retention_ms=to_ms(
+            reader.number("SESSION_EVENTS_RETENTION_MINUTES", minutes, above=0, high=10_080)
+        ),
+        content=reader.flag("SESSION_EVENTS_CONTENT"),
+    )
+
+
+def _timeouts(reader: Reader, default: TimeoutPolicy) -> TimeoutPolicy:
+    """Read the rules of timeouts; a default gives way to the limits that are set."""
+    number = reader.number
+    low = number("SESSION_MIN_TIMEOUT_MINUTES", default.min_timeout, above=0, high=TIMEOUT_MINUTES)
+    high = number(
+        "SESSION_MAX_TIMEOUT_MINUTES", max(default.max_timeout, low), low, TIMEOUT_MINUTES
+    )
+    timeout = number(
+        "SESSION_DEFAULT_TIMEOUT_MINUTES", min(max(default.default_timeout, low), high), low, high
+    )
+    return TimeoutPolicy(
+        min_timeout=low,
+        max_timeout=high,
+        default_timeout=timeout,
+        default_max_duration=number(
+            "SESSION_MAX_DURATION_MINUTES",
+            min(max(default.default_max_duration, timeout), 2 * high),
+            timeout,
+            2 * high,
+        ),
+        default_warning=number(
+            "SESSION_WARNING_THRESHOLD_MINUTES", default.default_warning, above=0, high=high
+        ),
+    )
+
+
+def _check_memory_store(reader: Reader, settings: Settings) -> None:
+    # Each process would have sessions of its own, and there is nothing to wait for.
+    reader.needs("WEB_CONCURRENCY", settings.workers == 1, "1 with REDIS_URL=memory://")
+    reader.needs("WRITE_ACK", settings.write_ack == "none", "none with REDIS_URL=memory://")
+    reader.needs(
+        "REDIS_URL",
+        importlib.util.find_spec("fakeredis") is not None,
+        "another store; memory:// needs pip install 'session-service[memory]'",
+    )

@@ -8,13 +8,15 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
 from redis.asyncio import Redis
 
+from session_service.composition import Store, open_store
 from session_service.domain.budgets import CONNECTIONS
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import SessionLimits
-from session_service.domain.timeouts import TimeoutPolicy
+from session_service.domain.timeouts import TimeoutPolicy, to_minutes
 from session_service.domain.webhooks import WebhookPolicy
+from session_service.settings import Settings
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.factory import connect, open_executor
+from session_service.store.client.factory import connect
 from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
@@ -30,7 +32,8 @@ from tests.support.tools import needs, report_missing
 
 STORE_TIMEOUT = 5.0
 RETENTION_MS = 60_000
-KEYS = Keys("test")
+PREFIX = "test"
+KEYS = Keys(PREFIX)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -89,34 +92,65 @@ def policy() -> TimeoutPolicy:
 
 
 @pytest.fixture
-async def executor(redis: Redis, store_url: str) -> AsyncIterator[ScriptExecutor]:
-    """The way to the store."""
-    executor = open_executor(store_url, redis, STORE_TIMEOUT)
-    yield executor
-    await executor.close()
-
-
-@pytest.fixture
 def limits() -> SessionLimits:
     """How much may be stored, here without an end; a test may override it."""
     return SessionLimits(per_user=0, messages=0)
 
 
 @pytest.fixture
-def repository(
-    executor: ScriptExecutor, retention_ms: int, history_ms: int, limits: SessionLimits
-) -> SessionRepository:
-    return SessionRepository(executor, KEYS, retention_ms, history_ms=history_ms, limits=limits)
+def webhook_policy() -> WebhookPolicy:
+    return WebhookPolicy()
 
 
 @pytest.fixture
-def deadlines(executor: ScriptExecutor, retention_ms: int, history_ms: int) -> Deadlines:
-    return Deadlines(executor, KEYS, retention_ms, history_ms)
+def settings(
+    *,
+    store_url: str,
+    retention_ms: int,
+    history_ms: int,
+    policy: TimeoutPolicy,
+    limits: SessionLimits,
+    webhook_policy: WebhookPolicy,
+) -> Settings:
+    """The settings from which the store and the service of a test are made."""
+    return Settings(
+        redis_url=store_url,
+        key_prefix=PREFIX,
+        store_timeout=STORE_TIMEOUT,
+        retention_minutes=to_minutes(retention_ms),
+        history_minutes=to_minutes(history_ms),
+        timeouts=policy,
+        limits=limits,
+        webhooks=webhook_policy,
+    )
 
 
 @pytest.fixture
-def outbox(executor: ScriptExecutor) -> Outbox:
-    return Outbox(executor, KEYS)
+async def store(redis: Redis, settings: Settings) -> AsyncIterator[Store]:
+    """All that works on the store, as the server has it."""
+    async with open_store(settings, redis) as store:
+        yield store
+
+
+@pytest.fixture
+def executor(store: Store) -> ScriptExecutor:
+    """The way to the store."""
+    return store.executor
+
+
+@pytest.fixture
+def repository(store: Store) -> SessionRepository:
+    return store.repository
+
+
+@pytest.fixture
+def deadlines(store: Store) -> Deadlines:
+    return store.deadlines
+
+
+@pytest.fixture
+def outbox(store: Store) -> Outbox:
+    return store.outbox
 
 
 @pytest.fixture
@@ -126,21 +160,14 @@ async def begun(outbox: Outbox) -> None:
 
 
 @pytest.fixture
-async def feed(outbox: Outbox) -> AsyncIterator[Feed]:
+def feed(store: Store) -> Feed:
     """What is told of the sessions of the repository."""
-    feed = Feed(outbox)
-    yield feed
-    feed.close()
+    return store.feed
 
 
 @pytest.fixture
-def webhook_policy() -> WebhookPolicy:
-    return WebhookPolicy()
-
-
-@pytest.fixture
-def webhooks(executor: ScriptExecutor, webhook_policy: WebhookPolicy) -> Webhooks:
-    return Webhooks(executor, KEYS, webhook_policy)
+def webhooks(store: Store) -> Webhooks:
+    return store.webhooks
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,13 @@ from contextlib import AsyncExitStack, suppress
 from typing import NamedTuple
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from session_service import __version__, logs
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
+from session_service.composition import Store, open_store
 from session_service.domain.errors import StoreUnavailable
-from session_service.domain.timeouts import MS_PER_MINUTE, to_ms
 from session_service.process.background import Background, cancelled, until_told_to_stop
 from session_service.process.listen import (
     BACKLOG,
@@ -30,23 +31,12 @@ from session_service.process.listen import (
 from session_service.process.reaper import reap_forever
 from session_service.process.workers import Notice, WorkerError, Workers
 from session_service.settings import Settings
-from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.embedded.program import EmbeddedServerError
 from session_service.store.embedded.server import EmbeddedServer
 from session_service.store.embedded.watch import StoreWatch
-from session_service.store.events.consumer import Consumer
-from session_service.store.events.feed import Feed
-from session_service.store.events.outbox import Outbox
-from session_service.store.inspection.dataset import DataSets, OldDataError, check_layout
+from session_service.store.inspection.dataset import OldDataError, check_layout
 from session_service.store.inspection.kinds import wrong_kind
-from session_service.store.inspection.monitor import StoreMonitor
-from session_service.store.keys import Keys
-from session_service.store.quarantine import Quarantine
-from session_service.store.sessions.deadlines import Deadlines
-from session_service.store.sessions.repository import SessionRepository
-from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
@@ -64,7 +54,7 @@ class StartError(Exception):
     """The service cannot start; the message is for the operator."""
 
 
-class _Store(NamedTuple):
+class _FoundStore(NamedTuple):
     url: str
     description: str
     notice: Notice
@@ -101,7 +91,7 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
             background.run(reap_forever())
         notice = Notice()
         stopping = background.run(until_told_to_stop(notice if listen_fds else None))
-        store = await _find_store(settings, stack, background, stopping, notice)
+        found = await _find_store(settings, stack, background, stopping, notice)
         if stopping.done():
             return
         if listen_fds:
@@ -111,63 +101,50 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
             _warn(settings, sockets)
         for each in sockets:
             stack.callback(each.close)
-        if not listen_fds and (problem := await wrong_kind(read_url(store.url))):
+        if not listen_fds and (problem := await wrong_kind(read_url(found.url))):
             raise StartError(problem)
         if settings.workers > 1:
-            await _inspect(store, settings)
-            await _serve_by_workers(settings, store, sockets, stack, background)
+            async with open_store(replace(settings, redis_url=found.url)) as store:
+                await _check_store(store, is_worker=False)
+            await _serve_by_workers(settings, found, sockets, stack, background)
         else:
             await _serve_here(
-                settings, store, sockets, stack, background, is_worker=bool(listen_fds)
+                settings, found, sockets, stack, background, is_worker=bool(listen_fds)
             )
 
 
 async def _serve_here(
     settings: Settings,
-    store: _Store,
+    found: _FoundStore,
     sockets: list[socket.socket],
     stack: AsyncExitStack,
     background: Background,
     *,
     is_worker: bool,
 ) -> None:
-    executor = _open(store, settings)
-    stack.push_async_callback(executor.close)
-    monitor = await _monitor(executor, store, settings, is_worker=is_worker)
-    keys = Keys(settings.key_prefix)
-    retention_ms = to_ms(settings.retention_minutes)
-    history_ms = round(settings.history_minutes * MS_PER_MINUTE)
-    quarantine = Quarantine()
-    repository = SessionRepository(
-        executor,
-        keys,
-        retention_ms,
-        settings.events,
-        history_ms,
-        limits=settings.limits,
-        quarantine=quarantine,
-    )
-    outbox = Outbox(executor, keys, quarantine)
-    webhooks = Webhooks(executor, keys, settings.webhooks, quarantine)
-    deadlines = Deadlines(executor, keys, retention_ms, history_ms, quarantine)
-    consumer = Consumer(executor, keys, quarantine=quarantine)
-    monitor.data_sets = data_sets = DataSets(executor, keys)
-    background.run(data_sets.watch_forever(quarantine))
-    background.run(sweep_forever(deadlines, outbox, settings.events, quarantine))
-    background.run(deliver_forever(webhooks, consumer))
+    settings = replace(settings, redis_url=found.url)
+    store = await stack.enter_async_context(open_store(settings))
+    await _check_store(store, is_worker=is_worker)
+    background.run(store.data_sets.watch_forever(store.quarantine))
+    background.run(sweep_forever(store.deadlines, store.outbox, settings.events, store.quarantine))
+    background.run(deliver_forever(store.webhooks, store.consumer))
     service = Service(
-        repository,
+        store.repository,
         settings.timeouts,
-        Feed(outbox),
-        webhooks,
+        store.feed,
+        store.webhooks,
         max_in_flight=settings.max_in_flight,
         browsers=BrowserPolicy(settings.origins, settings.hosts),
         creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
     )
-    service.health_reasons += [monitor.reasons, store.notice.reasons, quarantine.reasons]
-    if not store.url.startswith("memory:"):
-        background.run(monitor.run())
+    service.health_reasons += [
+        store.monitor.reasons,
+        found.notice.reasons,
+        store.quarantine.reasons,
+    ]
+    if store.url.kind != "memory":
+        background.run(store.monitor.run())
     server = Server(service, allow_files(settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
@@ -177,7 +154,7 @@ async def _serve_here(
         await site.start()
     if service.peers is not None:
         service.peers.receive(server)
-    _announce(sockets, store)
+    _announce(sockets, found)
     _collect_garbage_less()
     await background.until_one_ends()
     log.info("stopping", extra={"drain_seconds": settings.drain_seconds})
@@ -192,22 +169,22 @@ async def _serve_here(
 
 async def _serve_by_workers(
     settings: Settings,
-    store: _Store,
+    found: _FoundStore,
     sockets: list[socket.socket],
     stack: AsyncExitStack,
     background: Background,
 ) -> None:
     theirs = {"WEB_CONCURRENCY": "1"}
     if settings.redis_url is None:  # else they read it where this process did
-        theirs["REDIS_URL"] = store.url
+        theirs["REDIS_URL"] = found.url
     workers = Workers(settings.workers, sockets, theirs)
     stack.push_async_callback(workers.stop, settings.drain_seconds + _STOP_SECONDS)
     try:
         await workers.start()
-        workers.tell(store.notice.problem)
-        store.notice.when_changed = workers.tell
+        workers.tell(found.notice.problem)
+        found.notice.when_changed = workers.tell
         background.run(workers.keep_running())
-        _announce(sockets, store)
+        _announce(sockets, found)
         await background.until_one_ends()
     except* WorkerError as errors:
         raise StartError(str(errors.exceptions[0])) from None
@@ -230,7 +207,7 @@ async def _find_store(
     background: Background,
     stopping: asyncio.Task[None],
     notice: Notice,
-) -> _Store:
+) -> _FoundStore:
     """Return the store, once it has started if it is ours to start.
 
     Returns early where the service is to stop meanwhile: loading much data takes its time.
@@ -249,65 +226,48 @@ async def _find_store(
             background.run(embedded.supervise())
             if embedded.is_modern:
                 background.run(StoreWatch(embedded, notice.set).run())
-        return _Store(
+        return _FoundStore(
             embedded.url, f"{embedded.description}; durable, in {settings.data_dir}", notice
         )
     if url.startswith("memory:"):
         log.warning("REDIS_URL=memory:// keeps sessions in this process alone")
-        return _Store(url, "memory; NOT durable, for tests only", notice)
-    return _Store(url, f"{read_url(url).address}; as durable as that server is", notice)
+        return _FoundStore(url, "memory; NOT durable, for tests only", notice)
+    return _FoundStore(url, f"{read_url(url).address}; as durable as that server is", notice)
 
 
-def _open(store: _Store, settings: Settings) -> ScriptExecutor:
-    timeout = settings.store_timeout
-    return open_executor(store.url, connect(store.url, timeout), timeout, settings.write_ack)
-
-
-async def _inspect(store: _Store, settings: Settings) -> None:
-    """Inspect the store before workers are started; raises StartError as ``_monitor``."""
-    executor = _open(store, settings)
-    try:
-        await _monitor(executor, store, settings)
-    finally:
-        await executor.close()
-
-
-async def _monitor(
-    executor: ScriptExecutor, store: _Store, settings: Settings, *, is_worker: bool = False
-) -> StoreMonitor:
+async def _check_store(store: Store, *, is_worker: bool) -> None:
     """Inspect the store for the first time; one that is away may come later.
 
     Raises StartError if it can never be used as it is, but not in a worker: that would end, too,
     the workers that have started before.
     """
-    keys = Keys(settings.key_prefix)
-    monitor = StoreMonitor(executor, keys, read_url(store.url), settings.write_ack)
-    if not store.url.startswith("memory:"):
+    monitor = store.monitor
+    if store.url.kind != "memory":
         await monitor.look()
     if monitor.problem and not is_worker:
         raise StartError(monitor.problem)
     if monitor.latest and not is_worker:  # it was reached
-        await _check_layout(executor, settings)
-    return monitor
+        await _check_layout(store)
+    monitor.data_sets = store.data_sets  # reading them writes to the store: only from now on
 
 
-async def _check_layout(executor: ScriptExecutor, settings: Settings) -> None:
+async def _check_layout(store: Store) -> None:
     """Raise StartError if the store has sessions of a version that this one cannot read.
 
     If the store goes away, the service starts nevertheless, and answers 503 for them later.
     """
     try:
         with suppress(StoreUnavailable):
-            await check_layout(executor, settings.key_prefix)
+            await check_layout(store.executor, store.settings.key_prefix)
     except OldDataError as error:
         raise StartError(str(error)) from error
 
 
-def _announce(sockets: list[socket.socket], store: _Store) -> None:
+def _announce(sockets: list[socket.socket], found: _FoundStore) -> None:
     """Print one line that says where the service listens, and on which store it works."""
     urls = ", ".join(f"http://{address}" for address in addresses_of(sockets))
     sys.stdout.write(
-        f"session-service {__version__} listens on {urls}; store: {store.description}\n"
+        f"session-service {__version__} listens on {urls}; store: {found.description}\n"
     )
     sys.stdout.flush()
 

@@ -7,13 +7,13 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from session_service.composition import open_store
 from session_service.domain.errors import ServiceError
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.keys import Keys
+from session_service.store.client.factory import connect
 from session_service.store.sessions.repository import SessionRepository
-from tests.model.test_rules import CONFIGS, HELLO, RETENTION, Clock
+from tests.model.test_rules import CONFIGS, HELLO, MEMORY, SETTINGS, Clock
 
 WHO = str(UUID(int=7))
 
@@ -40,34 +40,44 @@ async def played(config: TimeoutConfig, operations: list[Any], *, repeat: bool) 
     """What was replied and what is left then, without the ids."""
     clock = Clock()
     with clock.installed():
-        client = connect("memory://", 5)
-        await client.flushall()
-        repository = SessionRepository(
-            open_executor("memory://", client, 5), Keys("twice"), RETENTION
-        )
-        shape = NewSession(WHO, WHO, config, b"{}")
-        sessions = [(await repository.create(shape)).id for _ in range(2)]
-        outcomes: list[Any] = []
-        repeats: list[tuple[str, str, str, Any]] = []
-        for n, (name, which, pause) in enumerate(operations):
-            call = (str(n), name, sessions[which])
-            outcome = await asked(repository, shape, *call, with_key=repeat)
-            repeats.append((*call, outcome))
-            outcomes.append(without_ids(outcome))
-            clock.ms += pause
-            if repeat:  # the last one, and all from time to time
-                for *asked_before, before in repeats[-1:] if n % 4 else repeats:
-                    again = await asked(repository, shape, *asked_before, with_key=True)
-                    # What was not done is asked anew, and its retention may be over meanwhile.
-                    has_gone = (before, again) == ("SessionExpired", "SessionNotFound")
-                    assert again == before or has_gone
-        left = [await asked(repository, shape, "", "get", session) for session in sessions]
-        page = await repository.list_page(limit=100)
-        told = sorted(
-            [fields[b"event"].split()[0] for key in await client.keys("*:events")
-             for _, fields in await client.xrange(key)]
-        )  # fmt: skip
-        await client.aclose()
+        client = connect(MEMORY, 5)
+        async with open_store(SETTINGS, client) as store:
+            return await played_in(
+                store.repository, client, clock, config, operations, repeat=repeat
+            )
+
+
+async def played_in(
+    repository: SessionRepository,
+    client: Any,
+    clock: Clock,
+    config: TimeoutConfig,
+    operations: list[Any],
+    *,
+    repeat: bool,
+) -> list[Any]:
+    shape = NewSession(WHO, WHO, config, b"{}")
+    sessions = [(await repository.create(shape)).id for _ in range(2)]
+    outcomes: list[Any] = []
+    repeats: list[tuple[str, str, str, Any]] = []
+    for n, (name, which, pause) in enumerate(operations):
+        call = (str(n), name, sessions[which])
+        outcome = await asked(repository, shape, *call, with_key=repeat)
+        repeats.append((*call, outcome))
+        outcomes.append(without_ids(outcome))
+        clock.ms += pause
+        if repeat:  # the last one, and all from time to time
+            for *asked_before, before in repeats[-1:] if n % 4 else repeats:
+                again = await asked(repository, shape, *asked_before, with_key=True)
+                # What was not done is asked anew, and its retention may be over meanwhile.
+                has_gone = (before, again) == ("SessionExpired", "SessionNotFound")
+                assert again == before or has_gone
+    left = [await asked(repository, shape, "", "get", session) for session in sessions]
+    page = await repository.list_page(limit=100)
+    told = sorted(
+        [fields[b"event"].split()[0] for key in await client.keys("*:events")
+         for _, fields in await client.xrange(key)]
+    )  # fmt: skip
     return [outcomes, [without_ids(each) for each in left], page.counts, told]
 
 

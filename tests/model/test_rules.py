@@ -11,6 +11,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from session_service.composition import Store, open_store
 from session_service.domain.errors import (
     RenewalFailed,
     SessionExpired,
@@ -19,14 +20,15 @@ from session_service.domain.errors import (
 )
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutChange, TimeoutConfig
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.keys import Keys
-from session_service.store.sessions.deadlines import Deadlines
+from session_service.domain.timeouts import TimeoutChange, TimeoutConfig, to_minutes
+from session_service.settings import Settings
+from session_service.store.client.factory import connect
 from session_service.store.sessions.repository import SessionRepository
 from tests.model.model import ModelSession
 
 RETENTION = 50_000
+MEMORY = "memory://"  # a store of its own for each client
+SETTINGS = Settings(redis_url=MEMORY, store_timeout=5, retention_minutes=to_minutes(RETENTION))
 WHO = str(UUID(int=7))
 DURATIONS = st.integers(1, 100_000)
 HELLO = NewMessage("Hello", None, b"{}", None)
@@ -67,11 +69,14 @@ def test_the_service_follows_the_model(config: TimeoutConfig, operations: list[A
 
 
 async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) -> None:
-    client = connect("memory://", 5)
-    await client.flushall()
-    calls, keys = open_executor("memory://", client, 5), Keys("rules")
-    repository = SessionRepository(calls, keys, RETENTION)
-    deadlines = Deadlines(calls, keys, RETENTION)
+    async with open_store(SETTINGS) as store:
+        await compare_in(store, clock, config, operations)
+
+
+async def compare_in(
+    store: Store, clock: Clock, config: TimeoutConfig, operations: list[Any]
+) -> None:
+    repository = store.repository
     created = await repository.create(NewSession(WHO, WHO, config, b"{}"))
     model = ModelSession(
         created=clock.ms,
@@ -87,7 +92,7 @@ async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) ->
             case "wait":
                 clock.ms += given
             case "sweep":
-                await deadlines.sweep()
+                await store.deadlines.sweep()
             case "end":
                 was_live = await outcome(repository.end(created.id)) == "live"
                 assert was_live == model.end(clock.ms)
@@ -112,7 +117,6 @@ async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) ->
         if model.state(clock.ms) == "live":
             compare_session(await repository.get(created.id), model)
     await compare_counts(repository, created, model, clock.ms)
-    await client.aclose()
 
 
 async def outcome(call: Coroutine[Any, Any, Any]) -> str:
@@ -161,16 +165,13 @@ def test_an_expiry_is_told_a_week_late() -> None:
 
 
 async def expired_late(clock: Clock, late: int) -> None:
-    client = connect("memory://", 5)
-    await client.flushall()
-    calls, keys = open_executor("memory://", client, 5), Keys("late")
-    repository = SessionRepository(calls, keys, RETENTION)
-    config = TimeoutConfig(30_000, True, 60_000, 1000)
-    created = await repository.create(NewSession(WHO, WHO, config, b"{}"))
-    await repository.send(created.id, HELLO)
-    clock.ms = created.expires_at + RETENTION + late
-    assert await outcome(repository.get(created.id)) == "missing"
-    acted = await Deadlines(calls, keys, RETENTION).sweep()
-    assert (acted.expired, acted.repaired) == (1, 0)
-    assert await client.keys("*:msg:*") == []
-    await client.aclose()
+    client = connect(MEMORY, 5)
+    async with open_store(SETTINGS, client) as store:
+        config = TimeoutConfig(30_000, True, 60_000, 1000)
+        created = await store.repository.create(NewSession(WHO, WHO, config, b"{}"))
+        await store.repository.send(created.id, HELLO)
+        clock.ms = created.expires_at + RETENTION + late
+        assert await outcome(store.repository.get(created.id)) == "missing"
+        acted = await store.deadlines.sweep()
+        assert (acted.expired, acted.repaired) == (1, 0)
+        assert await client.keys("*:msg:*") == []

@@ -1,0 +1,115 @@
+"""The parts that work on one store, made from the settings: the only place that puts them together.
+
+The server, the tests, the benchmarks and the fault harness open the store here, so none of them can
+be built with other keys, retentions or limits than the rest::
+
+    async with open_store(Settings(redis_url="redis://127.0.0.1:6379/0")) as store:
+        session = await store.repository.get(session_id)
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from session_service.settings import Settings
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.factory import connect, open_executor
+from session_service.store.client.urls import StoreUrl, read_url
+from session_service.store.events.consumer import Consumer
+from session_service.store.events.feed import Feed
+from session_service.store.events.outbox import Outbox
+from session_service.store.inspection.dataset import DataSets
+from session_service.store.inspection.monitor import StoreMonitor
+from session_service.store.keys import Keys
+from session_service.store.quarantine import Quarantine
+from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.registry import Webhooks
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """One store, and the parts that work on it through one executor and one quarantine."""
+
+    settings: Settings
+    url: StoreUrl
+    executor: ScriptExecutor
+    keys: Keys
+    quarantine: Quarantine
+    repository: SessionRepository
+    deadlines: Deadlines
+    outbox: Outbox
+    feed: Feed
+    consumer: Consumer  # of the group that delivers to webhooks
+    webhooks: Webhooks
+    data_sets: DataSets
+    monitor: StoreMonitor
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, client: Any = None) -> AsyncIterator[Store]:
+    """Open the store at ``settings.redis_url``; close its feed and its connections at the end.
+
+    Nothing is sent before the first call. ``client`` is redis-py's for the same URL, by default a
+    new one; it is closed, too. Raises ValueError if the settings name no store.
+    """
+    if settings.redis_url is None:
+        raise ValueError(
+            "the settings have no redis_url: start the embedded store, and use its URL"
+        )
+    url, timeout = settings.redis_url, settings.store_timeout
+    client = connect(url, timeout) if client is None else client
+    executor = open_executor(url, client, timeout, settings.write_ack)
+    try:
+        store = compose(executor, settings)
+        try:
+            yield store
+        finally:
+            store.feed.close()
+    finally:
+        await executor.close()
+
+
+def compose(
+    executor: ScriptExecutor, settings: Settings, quarantine: Quarantine | None = None
+) -> Store:
+    """Make the parts of a store on an executor, which the caller closes.
+
+    Several nodes can share an executor this way; each has a quarantine, a feed and caches of its
+    own. Raises ValueError if the settings name no store.
+    """
+    url = read_url(_url_of(settings))
+    quarantine = Quarantine() if quarantine is None else quarantine
+    keys = Keys(settings.key_prefix)
+    retention_ms, history_ms = settings.retention_ms, settings.history_ms
+    outbox = Outbox(executor, keys, quarantine)
+    return Store(
+        settings=settings,
+        url=url,
+        executor=executor,
+        keys=keys,
+        quarantine=quarantine,
+        repository=SessionRepository(
+            executor,
+            keys,
+            retention_ms,
+            settings.events,
+            history_ms,
+            limits=settings.limits,
+            quarantine=quarantine,
+        ),
+        deadlines=Deadlines(executor, keys, retention_ms, history_ms, quarantine),
+        outbox=outbox,
+        feed=Feed(outbox),
+        consumer=Consumer(executor, keys, quarantine=quarantine),
+        webhooks=Webhooks(executor, keys, settings.webhooks, quarantine),
+        data_sets=DataSets(executor, keys),
+        monitor=StoreMonitor(executor, keys, url, settings.write_ack),
+    )
+
+
+def _url_of(settings: Settings) -> str:
+    if settings.redis_url is None:
+        raise ValueError("the settings have no redis_url; that of an embedded store is known later")
+    return settings.redis_url
