@@ -1,168 +1,170 @@
-"""What can go wrong, as a caller of the service knows it.
+"""The errors of the service, as a caller sees them.
 
     ServiceError
     ├── ValidationFailed      a field is missing, has the wrong type or is out of range
-    ├── SessionNotFound       never existed, was ended, or its retention is over
-    ├── ConversationNotFound  none is kept: the session lives or never was, or its time is over
-    ├── SessionExpired        ran out, and is still within its retention
-    ├── RecordUnreadable      the stored record is damaged, or of a newer format
-    ├── TooManySessions       the user has as many live sessions as SESSION_MAX_PER_USER allows
-    ├── TooManyMessages       the session has as many messages as SESSION_MAX_MESSAGES allows
-    ├── RenewalFailed         nothing is left to gain: the maximum duration is reached
+    ├── SessionNotFound       it never existed, was ended, or its retention is over
+    ├── ConversationNotFound  none is retained: the session is live or unknown, or the time is over
+    ├── SessionExpired        it expired and is still within its retention
+    ├── RecordUnreadable      the stored record is damaged, or a newer version wrote it
+    ├── TooManySessions       the user has SESSION_MAX_PER_USER live sessions already
+    ├── TooManyMessages       the session has SESSION_MAX_MESSAGES messages already
+    ├── RenewalFailed         the session lasts until its maximum duration already
     ├── IdempotencyMismatch   the key was used for another request
-    ├── IdempotencyConflict   the request with this key is being worked on
-    ├── TooManyKeys           the session had as many Idempotency-Keys today as it may have
-    ├── WebhookNotFound       never registered, or removed
-    ├── TooManyWebhooks       as many are registered as there may be
+    ├── IdempotencyConflict   the first request with this key is still in progress
+    ├── TooManyKeys           the session used up its Idempotency-Keys of the day
+    ├── WebhookNotFound       it was never registered, or was removed
+    ├── TooManyWebhooks       the maximum number of webhooks is registered
     └── StoreUnavailable      the store did not answer in time; a change may have happened
 
-How each becomes an HTTP answer is decided in ``web/errors.py`` alone.
+``api/errors.py`` has the codes and statuses, ``web/http/errors.py`` the errors of HTTP itself and
+the table from error to code.
 """
 
 from session_service.domain.times import iso
 
 
 class ServiceError(Exception):
-    """The root of every error a caller is told about.
+    """Base class of the errors that are reported to the caller.
 
-    ``str(error)`` is for a person; ``details`` adds what helps to mend the call.
+    ``message`` (and ``str(error)``) says what went wrong, ``details`` what helps to correct the
+    request, e.g. "Session not found" and "It never existed, was ended, or ran out too long ago."
+    A subclass sets both as class attributes unless they depend on the request.
     """
 
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
+    message: str = ""
+    details: str = ""
+
+    def __init__(self, details: str | None = None, *, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        if details is not None:
+            self.details = details
+        super().__init__(self.message)
 
 
 class ValidationFailed(ServiceError):
-    """A field's value is not allowed; the message names the field and what is."""
+    """The value of a field is not allowed, e.g. "limit must be a whole number from 1 to 100"."""
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}", details=field)
+        super().__init__(field, message=f"{field} {problem}")
 
 
 class SessionNotFound(ServiceError):
-    """There is no such session, or none the caller may see: one answer, no oracle."""
+    """There is no such session, or the caller may not see it: the response must not differ."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Session not found",
-            "It never existed, was ended, or ran out too long ago.",
-        )
+    message = "Session not found"
+    details = "It never existed, was ended, or ran out too long ago."
 
 
 class ConversationNotFound(ServiceError):
-    """No conversation of the session is kept: one answer, no oracle."""
+    """No conversation of the session is retained; the response does not say why."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Conversation not found",
-            "It is kept here once its session is over, for as long as the service is set to.",
-        )
+    message = "Conversation not found"
+    details = "It is kept here once its session is over, for as long as the service is set to."
 
 
 class SessionExpired(ServiceError):
-    """The session expired; ``expires_at`` is its deadline in epoch milliseconds."""
+    """The session expired at ``expires_at`` (epoch milliseconds)."""
+
+    message = "Session has expired"
 
     def __init__(self, expires_at: int) -> None:
-        super().__init__(
-            "Session has expired",
-            f"Its expiresAt was {iso(expires_at)}. Create a new session to go on.",
-        )
+        super().__init__(f"Its expiresAt was {iso(expires_at)}. Create a new session to go on.")
         self.expires_at = expires_at
 
 
 class RecordUnreadable(ServiceError):
     """The stored record is damaged or was written by a newer version; it is left untouched."""
 
+    message = "The stored record cannot be read by this node"
+    details = "It is damaged, or a newer version of the service wrote it. It was left as it is."
+
     def __init__(self, reason: str = "") -> None:
-        super().__init__(
-            "The stored record cannot be read by this node",
-            "It is damaged, or a newer version of the service wrote it. It was left as it is.",
-        )
+        super().__init__()
         self.reason = reason  # for the log, never for the caller
 
 
 class TooManySessions(ServiceError):
-    """The user has as many live sessions as one user may have."""
+    """The user has the maximum number of live sessions."""
+
+    message = "Too many sessions"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            "Too many sessions",
-            f"A user can have at most {limit:,} live sessions. End one, or wait until one expires.",
+            f"A user can have at most {limit:,} live sessions. End one, or wait until one expires."
         )
 
 
 class TooManyMessages(ServiceError):
-    """The session has as many messages as one session may have."""
+    """The session has the maximum number of messages."""
+
+    message = "Too many messages"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            "Too many messages",
-            f"A session can have at most {limit:,} messages. Create a new session to go on.",
+            f"A session can have at most {limit:,} messages. Create a new session to go on."
         )
 
 
 class RenewalFailed(ServiceError):
     """The session already lasts until its maximum duration."""
 
+    message = "Session cannot be renewed: it has reached its maximum duration"
+
     def __init__(self, max_duration_minutes: float) -> None:
         super().__init__(
-            "Session cannot be renewed: it has reached its maximum duration",
             f"maxDurationMinutes is {max_duration_minutes:g}, counted from createdAt;"
-            " raise it, or create a new session.",
+            " raise it, or create a new session."
         )
 
 
 class IdempotencyMismatch(ServiceError):
     """The Idempotency-Key was used for another request."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The Idempotency-Key was used for another request",
-            "A key stands for one method, path, query and body for 24 hours. Use a new one.",
-        )
+    message = "The Idempotency-Key was used for another request"
+    details = "A key stands for one method, path, query and body for 24 hours. Use a new one."
 
 
 class IdempotencyConflict(ServiceError):
-    """The first request with this Idempotency-Key has not been answered yet."""
+    """The first request with this Idempotency-Key is still in progress."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The request with this Idempotency-Key is still being worked on",
-            "Try again shortly, to get its answer.",
-        )
+    message = "The request with this Idempotency-Key is still being worked on"
+    details = "Try again shortly, to get its answer."
 
 
 class TooManyKeys(ServiceError):
-    """The session had as many requests with an Idempotency-Key in a day as it may have."""
+    """The session has the maximum number of requests with an Idempotency-Key within a day."""
+
+    message = "Too many Idempotency-Keys for one session"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            "Too many Idempotency-Keys for one session",
-            f"Allowed: {limit:,} in 24 hours. Nothing was done. Send the request without a key.",
+            f"Allowed: {limit:,} in 24 hours. Nothing was done. Send the request without a key."
         )
 
 
 class WebhookNotFound(ServiceError):
     """There is no such webhook."""
 
-    def __init__(self) -> None:
-        super().__init__("Webhook not found", "It was never registered, or was removed.")
+    message = "Webhook not found"
+    details = "It was never registered, or was removed."
 
 
 class TooManyWebhooks(ServiceError):
-    """As many webhooks are registered as there may be."""
+    """The maximum number of webhooks is registered."""
+
+    message = "Too many webhooks"
 
     def __init__(self, limit: int) -> None:
-        super().__init__("Too many webhooks", f"At most {limit} can be registered; remove one.")
+        super().__init__(f"At most {limit} can be registered; remove one.")
 
 
 class StoreUnavailable(ServiceError):
-    """The store cannot be reached in time, or cannot take the command now."""
+    """The store cannot be reached in time, or cannot execute the command at present."""
+
+    message = "The session store is not available at the moment"
+    details = "Try again shortly. A change that was asked for may or may not have happened."
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(
-            "The session store is not available at the moment",
-            "Try again shortly. A change that was asked for may or may not have happened.",
-        )
+        super().__init__()
         self.reason = reason  # for the log, never for the caller

@@ -38,7 +38,7 @@ from session_service.web.http.errors import (
     PayloadTooLarge,
     RateLimited,
     RouteNotFound,
-    error_answer,
+    error_response,
 )
 from session_service.web.http.response import REQUEST_ID_HEADER, Answer
 from session_service.web.rest.idempotency import Bound, repeatable
@@ -155,8 +155,8 @@ class App:
         """Answer a request that failed: on a route that streams, a client may have to come back."""
         with suppress(ServiceError):
             if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
-                return stream_refusal(error) or error_answer(error)
-        answer = error_answer(error)
+                return stream_refusal(error) or error_response(error)
+        answer = error_response(error)
         if isinstance(error, _CLOSING):
             answer.keep_alive = False
         return answer

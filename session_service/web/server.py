@@ -36,12 +36,12 @@ from session_service.web.http.connections import (
     bound_kernel_buffer,
 )
 from session_service.web.http.errors import (
-    ANSWERS,
+    ERRORS,
     BadRequest,
     InternalError,
     Overloaded,
     RequestTimeout,
-    error_answer,
+    error_response,
 )
 from session_service.web.http.heads import BoundedHeads
 from session_service.web.http.malformed import error_of
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 def _packed(error: ServiceError) -> bytes:
     """Write the answer to a client whose request is not read; its connection closes."""
-    answer = error_answer(error)
+    answer = error_response(error)
     answer.request_id = secrets.token_hex(8)
     answer.keep_alive = False
     return answer.packed()
@@ -208,12 +208,12 @@ class _Protocol(BoundedHeads):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002
     ) -> Any:
-        if status == ANSWERS[BadRequest].status:
-            answer = error_answer(error_of(exc))
+        if status == ERRORS[BadRequest].status:
+            answer = error_response(error_of(exc))
         else:
             if not isinstance(exc, ConnectionError):  # else the client has gone
                 log.error("defect outside of a request", exc_info=exc)
-            answer = error_answer(InternalError())
+            answer = error_response(InternalError())
         answer.request_id = secrets.token_hex(8)
         answer.keep_alive = False
         return answer

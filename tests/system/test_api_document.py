@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from session_service.web.http.errors import ANSWERS
+from session_service.web.http.errors import ERRORS
 from session_service.web.rest.route import Route
 from session_service.web.rest.table import ROUTES
 from tests.support.processes import ROOT, ServiceProcess, Start
@@ -99,7 +99,7 @@ def schema_of(response: Json) -> Json:
 def test_every_operation_is_in_it(document: Json, route: Route) -> None:
     """Each with its success and every status of its errors, and no other."""
     operation = document["paths"][route.path][route.method.lower()]
-    statuses = {route.status} | {ANSWERS[error].status for error in route.all_errors}
+    statuses = {route.status} | {ERRORS[error].status for error in route.all_errors}
     assert set(operation["responses"]) == {str(status) for status in statuses}
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from session_service.domain.budgets import HANDOVER_BYTES, HANDOVER_SECONDS
-from session_service.web.http.errors import SocketRefused, error_answer
+from session_service.web.http.errors import SocketRefused, error_response
 from session_service.web.http.response import REQUEST_ID_HEADER, Answer
 
 VARIABLE = "WORKER_FDS"  # in a worker's environment: see ``variable_for``
@@ -128,7 +128,7 @@ class HandedOver(Answer):
         connection = request.transport.get_extra_info("socket").fileno()
         request.transport.pause_reading()  # the next request is for the other worker
         if not await self._peers.give(self._owner, connection, self._raw(request)):
-            refused = error_answer(SocketRefused())
+            refused = error_response(SocketRefused())
             self.status, self.body = refused.status, refused.body
             await super().write_eof()
 

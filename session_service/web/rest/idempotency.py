@@ -16,7 +16,7 @@ from aiohttp import web
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
 from session_service.web.http.admission import Admission
 from session_service.web.http.decoding import read_body
-from session_service.web.http.errors import error_answer
+from session_service.web.http.errors import error_response
 from session_service.web.http.response import Answer
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
 from session_service.web.service import Service
@@ -51,7 +51,7 @@ def repeatable(route: Route, service: Service, bind: Callable[[Service], Bound])
             try:
                 answer = cast("Answer", await bound(request, path_id))  # streams take no key
             except ServiceError as error:
-                answer = error_answer(error)
+                answer = error_response(error)
                 if answer.status >= 500:
                     raise
             kept = _packed(answer)

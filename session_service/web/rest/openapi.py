@@ -15,7 +15,7 @@ from session_service.api.messages import Attachment
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.decoding import headers_of
-from session_service.web.http.errors import ANSWERS, RateLimited
+from session_service.web.http.errors import ERRORS, RateLimited
 from session_service.web.http.response import REQUEST_ID_HEADER
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
 from session_service.web.rest.sessions import create_session, end_session, get_sessions_health
@@ -196,10 +196,10 @@ def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {str(route.status): success}
     by_status: dict[int, list[Any]] = defaultdict(list)
     for error in route.all_errors:
-        by_status[ANSWERS[error].status].append(ANSWERS[error])
+        by_status[ERRORS[error].status].append(ERRORS[error])
     for status, answers in sorted(by_status.items()):
         is_health = (
-            route.handler is get_sessions_health and status == ANSWERS[StoreUnavailable].status
+            route.handler is get_sessions_health and status == ERRORS[StoreUnavailable].status
         )
         response: dict[str, Any] = {
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
@@ -207,7 +207,7 @@ def _responses(route: Route) -> dict[str, Any]:
             else answers[0].description,
             "content": _json(Unhealthy, Error) if is_health else _json(Error),
         }
-        if answers[0].headers or status == ANSWERS[RateLimited].status:
+        if answers[0].headers or status == ERRORS[RateLimited].status:
             response["headers"] = {"Retry-After": _header("Seconds after which to try again")}
         responses[str(status)] = response
     return responses

@@ -29,7 +29,7 @@ from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
 from session_service.domain.times import iso
 from session_service.web.http.decoding import compact_metadata, lower
-from session_service.web.http.errors import error_answer
+from session_service.web.http.errors import error_response
 from session_service.web.http.response import Answer, encode
 from session_service.web.rest.route import MESSAGING, Route
 from session_service.web.service import Service
@@ -95,7 +95,7 @@ async def get_sessions_health(service: Service) -> Answer:
     try:
         counts = await service.repository.count()
     except StoreUnavailable as error:
-        return error_answer(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
+        return error_response(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
     reasons = [reason for source in service.health_reasons for reason in source()]
     if counts.sweep_lag_ms >= _LATE_MS:
         reasons.append(f"deadlines are acted on {counts.sweep_lag_ms / 1000:,.0f} s late")

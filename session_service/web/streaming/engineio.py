@@ -15,7 +15,7 @@ from session_service.domain.errors import ServiceError
 from session_service.web.http.admission import Admission
 from session_service.web.http.connections import bound_kernel_buffer, connection_of
 from session_service.web.http.decoding import read_bytes
-from session_service.web.http.errors import PayloadTooLarge, SocketRefused, error_answer
+from session_service.web.http.errors import PayloadTooLarge, SocketRefused, error_response
 from session_service.web.http.response import REQUEST_ID_HEADER, Answer
 from session_service.web.http.transfers import Transfers
 from session_service.web.streaming.incoming import Incoming
@@ -78,7 +78,7 @@ class SocketAnswer:
                 else:
                     answer = await self._serve_http(request)
             except ServiceError as error:
-                answer = error_answer(error)
+                answer = error_response(error)
         if answer is None:
             self.keep_alive = False
             return
@@ -105,7 +105,7 @@ class SocketAnswer:
                 await self._application(_scope(request, "http", len(self._body)), receive, send)
         except TimeoutError:
             status = 400
-        return error_answer(SocketRefused()) if status != 200 else TextAnswer(200, body)
+        return error_response(SocketRefused()) if status != 200 else TextAnswer(200, body)
 
     async def _serve_websocket(self, request: web.BaseRequest) -> Answer | None:
         """Serve it; returns an answer where it was refused."""
@@ -114,7 +114,7 @@ class SocketAnswer:
             timeout=_FAREWELL_SECONDS, compress=False, max_msg_size=SOCKET_PACKET_BYTES
         )
         if not websocket.can_prepare(request):
-            return error_answer(SocketRefused())
+            return error_response(SocketRefused())
         websocket.headers[REQUEST_ID_HEADER] = self.request_id
         has_begun = False
 
@@ -148,7 +148,7 @@ class SocketAnswer:
         finally:
             connection_of(request).when_received = None
             incoming.end()
-        return None if websocket.prepared else error_answer(SocketRefused())
+        return None if websocket.prepared else error_response(SocketRefused())
 
 
 class TextAnswer(Answer):

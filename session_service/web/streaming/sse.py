@@ -28,7 +28,7 @@ from session_service.domain.errors import ServiceError
 from session_service.domain.events import LAST_TYPES, Event
 from session_service.store.events.feed import FellBehindError, Reset, Subscription
 from session_service.web.http.connections import bound_kernel_buffer, connection_of
-from session_service.web.http.errors import ANSWERS, Overloaded, RateLimited
+from session_service.web.http.errors import ERRORS, Overloaded, RateLimited
 from session_service.web.http.response import REQUEST_ID_HEADER, encode, start_of
 
 CONTENT_TYPE = "text/event-stream"
@@ -154,7 +154,7 @@ class EndedStream:
 
 def is_final(error: type[ServiceError]) -> bool:
     """Whether a stream request that failed with this error can never succeed."""
-    return ANSWERS[error].status in _FINAL
+    return ERRORS[error].status in _FINAL
 
 
 def stream_refusal(error: ServiceError) -> EndedStream | None:
