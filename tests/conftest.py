@@ -23,8 +23,8 @@ from session_service.store.keys import Keys
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
+from session_service.web.http.state import AppState
 from session_service.web.server import Server
-from session_service.web.service import Service
 from tests.support.api import Client
 from tests.support.servers import store_server, valkey_binary
 from tests.support.tls import Certificate, make_certificate
@@ -178,7 +178,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 class ServiceUnderTest(BaseTestServer):
     """The server that runs in production, on a free port of 127.0.0.1."""
 
-    def __init__(self, service: Service, max_connections: int = CONNECTIONS) -> None:
+    def __init__(self, service: AppState, max_connections: int = CONNECTIONS) -> None:
         self.service = service
         self._max_connections = max_connections
         super().__init__(host="127.0.0.1")
@@ -190,12 +190,12 @@ class ServiceUnderTest(BaseTestServer):
 @pytest.fixture
 def service(
     repository: SessionRepository, policy: TimeoutPolicy, feed: Feed, webhooks: Webhooks
-) -> Service:
-    return Service(repository, policy, feed, webhooks)
+) -> AppState:
+    return AppState(repository, policy, feed, webhooks)
 
 
 @pytest.fixture
-async def client(service: Service, aiohttp_client: Callable[..., Any]) -> Client:
+async def client(service: AppState, aiohttp_client: Callable[..., Any]) -> Client:
     """An HTTP client of the service."""
     client: Client = await aiohttp_client(ServiceUnderTest(service))
     return client

@@ -40,8 +40,8 @@ from session_service.store.inspection.kinds import wrong_kind
 from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
+from session_service.web.http.state import AppState
 from session_service.web.server import Server
-from session_service.web.service import Service
 
 _ACCEPT_SECONDS = 0.05  # for connections that have come before the stop to be accepted
 _CUT_SECONDS = 0.1  # for what is left after the drain; aiohttp takes 0 for no bound
@@ -128,7 +128,7 @@ async def _serve_here(
     background.run(store.data_sets.watch_forever(store.quarantine))
     background.run(sweep_forever(store.deadlines, store.outbox, settings.events, store.quarantine))
     background.run(deliver_forever(store.webhooks, store.consumer))
-    service = Service(
+    service = AppState(
         store.repository,
         settings.timeouts,
         store.feed,

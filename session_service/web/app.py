@@ -41,11 +41,11 @@ from session_service.web.http.errors import (
     error_response,
 )
 from session_service.web.http.response import REQUEST_ID_HEADER, Answer
+from session_service.web.http.state import AppState
 from session_service.web.rest.idempotency import Bound, repeatable
 from session_service.web.rest.openapi import document
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
 from session_service.web.rest.table import ROUTES
-from session_service.web.service import Service
 from session_service.web.streaming.engineio import SocketAnswer
 from session_service.web.streaming.socketio import PATH, Sockets
 from session_service.web.streaming.sse import EndedStream, EventStream, stream_refusal
@@ -64,7 +64,7 @@ log = logging.getLogger("session_service.requests")
 class App:
     """From the route table to answers."""
 
-    def __init__(self, service: Service, max_sockets: int = 10_000) -> None:
+    def __init__(self, service: AppState, max_sockets: int = 10_000) -> None:
         self._service = service
         self._admission = service.admission
         self._browsers = service.browsers
@@ -253,7 +253,7 @@ class App:
         return serve_document
 
 
-def _bind(route: Route, decoder: RequestDecoder | None, service: Service) -> Bound:
+def _bind(route: Route, decoder: RequestDecoder | None, service: AppState) -> Bound:
     """Make a handler's call from a request: the id of the path, then the body or the query."""
     handler = route.handler
     has_id, has_body = bool(route.parameter), route.body is not None

@@ -45,7 +45,7 @@ from session_service.web.http.errors import (
 )
 from session_service.web.http.heads import BoundedHeads
 from session_service.web.http.malformed import error_of
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 
 _LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes to read the answer
 
@@ -227,7 +227,7 @@ class Server(web.Server):
     probes alone, and if there are enough of these it is answered 503 and closed.
     """
 
-    def __init__(self, service: Service, max_connections: int = CONNECTIONS) -> None:
+    def __init__(self, service: AppState, max_connections: int = CONNECTIONS) -> None:
         self.admission = service.admission
         self._max_connections = max_connections
         self._connected = ConnectionTable(max_connections, GRACE_SECONDS)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from session_service.web.http.browsers import BrowserPolicy
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client, assert_error, create, spoken
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -31,7 +31,7 @@ def origins() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def service(service: Service, origins: tuple[str, ...]) -> Service:
+def service(service: AppState, origins: tuple[str, ...]) -> AppState:
     """A service that lists an origin and a few hosts."""
     service.browsers = BrowserPolicy(origins, ("sessions.example", "*.pods.example"))
     return service

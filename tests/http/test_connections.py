@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from session_service.web import server
+from session_service.web.http.state import AppState
 from session_service.web.server import Server
-from session_service.web.service import Service
 from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, Client, create
 from tests.support.raw import GET, HALF, Raw
@@ -41,7 +41,7 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def port(service: Service, aiohttp_client: Callable[..., Any]) -> int:
+async def port(service: AppState, aiohttp_client: Callable[..., Any]) -> int:
     """Where a service listens that has few places."""
     client: Client = await aiohttp_client(ServiceUnderTest(service, MOST))
     assert client.port is not None
@@ -161,7 +161,7 @@ async def test_a_connection_without_a_request_is_closed(
 
 
 async def test_an_idle_connection_is_closed(
-    monkeypatch: pytest.MonkeyPatch, service: Service, aiohttp_client: Callable[..., Any]
+    monkeypatch: pytest.MonkeyPatch, service: AppState, aiohttp_client: Callable[..., Any]
 ) -> None:
     """After its last response."""
     monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.05)
@@ -222,7 +222,7 @@ async def test_a_head_that_comes_in_time_is_served(
         assert (await raw.answer())[0] == 200
 
 
-async def test_what_is_taken_from_aiohttp_is_there(service: Service) -> None:
+async def test_what_is_taken_from_aiohttp_is_there(service: AppState) -> None:
     """The server uses these names of aiohttp's; another release may call them differently."""
     protocol = Server(service)()
     for name in ("_waiter", "_messages", "_request_count", "_request_handler", "_force_close"):

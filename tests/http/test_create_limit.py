@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from session_service.domain.budgets import CREATE_ADDRESSES, CREATE_SECONDS
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.errors import RateLimited
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.factories import session_body
 
@@ -30,7 +30,7 @@ def limit() -> int:
 
 
 @pytest.fixture
-def service(service: Service, limit: int) -> Service:
+def service(service: AppState, limit: int) -> AppState:
     service.creations = CreateLimit(limit)
     return service
 

@@ -16,7 +16,7 @@ from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http import admission, decoding
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.conftest import KEYS, ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error, spoken
 from tests.support.sse import EVENTS, follow
@@ -176,7 +176,7 @@ class TestWithoutStore:
     async def lost(self, aiohttp_client: Callable[..., Any]) -> Any:
         url = "redis://127.0.0.1:1/0"
         executor = open_executor(url, connect(url, 1), 1)
-        service = Service(
+        service = AppState(
             SessionRepository(executor, KEYS, 1000),
             TimeoutPolicy(),
             Feed(Outbox(executor, KEYS)),

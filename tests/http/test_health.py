@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client
 from tests.support.factories import shard_key
 
@@ -18,7 +18,7 @@ async def test_a_service_in_order_is_healthy(client: Client) -> None:
     assert "reasons" not in body
 
 
-async def test_any_reason_makes_it_degraded(client: Client, service: Service) -> None:
+async def test_any_reason_makes_it_degraded(client: Client, service: AppState) -> None:
     """All of them are told, whoever gives them; it works all the same."""
     service.health_reasons += [lambda: ["the store is full"], list, lambda: ["a", "b"]]
     async with client.get(HEALTH) as answer:

@@ -16,7 +16,7 @@ from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
 from session_service.web import server
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.conftest import KEYS, ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.raw import GET, Raw
@@ -52,7 +52,7 @@ async def assert_logged(
 
 
 async def test_an_overload(
-    service: Service, client: Client, caplog: pytest.LogCaptureFixture
+    service: AppState, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Requests that are refused because too many are in flight."""
     for _ in range(2000):
@@ -64,7 +64,7 @@ async def test_an_overload(
 
 
 async def test_the_limit_of_connections(
-    service: Service,
+    service: AppState,
     aiohttp_client: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -88,7 +88,7 @@ async def test_a_store_that_is_away(
     """The line has the reason, which the response has not."""
     url = "redis://127.0.0.1:1/0"
     executor = open_executor(url, connect(url, 1), 1)
-    away = Service(
+    away = AppState(
         SessionRepository(executor, KEYS, 60_000),
         policy,
         Feed(Outbox(executor, KEYS)),

@@ -18,7 +18,7 @@ from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
 from session_service.web import server
 from session_service.web.http import admission, transfers
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.support.api import Client, create
 from tests.support.raw import GET, HALF, Raw
 from tests.support.waiting import wait_until
@@ -37,8 +37,8 @@ def store_url() -> str:
 @pytest.fixture
 def service(
     repository: SessionRepository, policy: TimeoutPolicy, feed: Feed, webhooks: Webhooks
-) -> Service:
-    return Service(repository, policy, feed, webhooks, max_in_flight=IN_FLIGHT)
+) -> AppState:
+    return AppState(repository, policy, feed, webhooks, max_in_flight=IN_FLIGHT)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ class TestBodies:
             assert status == 201, body
 
     async def test_it_is_in_flight_when_it_has_arrived(
-        self, service: Service, connect: Connect
+        self, service: AppState, connect: Connect
     ) -> None:
         """If too many others are in flight by then, nothing is done."""
         half = await connect()
@@ -110,7 +110,7 @@ class TestBodies:
         assert (await steady.answer())[0] == 201
 
     async def test_the_oldest_makes_room(
-        self, service: Service, monkeypatch: pytest.MonkeyPatch, connect: Connect
+        self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
         """Of bodies that together take too much memory; the others can be completed."""
         bodies = transfers.Transfers(3 * BODY_COST_BYTES)  # with what has arrived, two fit
@@ -136,7 +136,7 @@ class TestLostConnections:
 
     @pytest.mark.parametrize("sent", [b"", GET % b"/healthz", HALF])
     async def test_they_leave_no_garbage(
-        self, service: Service, connect: Connect, sent: bytes
+        self, service: AppState, connect: Connect, sent: bytes
     ) -> None:
         """Memory is free at once: collecting it would keep other clients waiting."""
         gc.collect()
@@ -165,7 +165,7 @@ class TestResponses:
     REQUESTS = GET % b"/openapi.json" * 30  # some megabytes of responses
 
     async def test_its_connection_is_reset(
-        self, service: Service, monkeypatch: pytest.MonkeyPatch, client: Client, connect: Connect
+        self, service: AppState, monkeypatch: pytest.MonkeyPatch, client: Client, connect: Connect
     ) -> None:
         """After a while in which nothing is read, and nothing is held for it any more."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.02)
@@ -178,7 +178,7 @@ class TestResponses:
         await create(client)
 
     async def test_the_oldest_makes_room(
-        self, service: Service, monkeypatch: pytest.MonkeyPatch, connect: Connect
+        self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
         """Of responses that together take too much memory; the other can still be read."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 1000)
@@ -193,7 +193,7 @@ class TestResponses:
         await wait_until(lambda: len(service.admission.unread) == 0)
 
     async def test_a_page_that_is_read_slowly_is_whole(
-        self, service: Service, monkeypatch: pytest.MonkeyPatch, connect: Connect
+        self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
         """Every look finds that something was read."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.01)

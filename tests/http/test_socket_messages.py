@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from session_service.web.streaming import engine, handshakes, rooms
 from session_service.web.streaming.messages import names_of
 from tests.support.api import SESSIONS, Client, create
@@ -370,7 +370,7 @@ class TestHandshakes:
         assert (await client.post(url, data="40")).status == 400
 
     async def test_a_poll_may_come_before_the_client_connects(
-        self, client: Client, service: Service
+        self, client: Client, service: AppState
     ) -> None:
         """As socket.io-client's does, on another connection."""
         url = await handshake(client)

@@ -13,8 +13,8 @@ from aiohttp import WSMsgType, web
 from session_service.web import server
 from session_service.web.http import transfers
 from session_service.web.http.browsers import BrowserPolicy
+from session_service.web.http.state import AppState
 from session_service.web.server import Server
-from session_service.web.service import Service
 from session_service.web.streaming import rooms
 from session_service.web.streaming.messages import names_of
 from tests.conftest import ServiceUnderTest
@@ -90,7 +90,7 @@ async def test_what_cannot_be_is_refused(
 
 
 async def test_who_leaves_is_told_no_more(
-    client: Client, connect: Connect, service: Service
+    client: Client, connect: Connect, service: AppState
 ) -> None:
     """The others are; when nobody is left, nobody reads the store for the session."""
     session_id = (await create(client))["sessionId"]
@@ -107,7 +107,7 @@ async def test_who_leaves_is_told_no_more(
 
 
 async def test_the_end_of_a_session_empties_its_room(
-    client: Client, connect: Connect, service: Service
+    client: Client, connect: Connect, service: AppState
 ) -> None:
     """Sockets stay open, for other sessions."""
     ended, going_on = [(await create(client))["sessionId"] for _ in range(2)]
@@ -162,7 +162,7 @@ async def test_a_socket_is_in_so_many_rooms_at_most(
 async def test_a_client_that_does_not_read_is_cut(
     client: Client,
     connect: Connect,
-    service: Service,
+    service: AppState,
     monkeypatch: pytest.MonkeyPatch,
     *,
     seconds: float,
@@ -275,7 +275,7 @@ class TestOrigins:
         return allowed
 
     @pytest.fixture
-    def service(self, service: Service, origins: tuple[str, ...]) -> Service:
+    def service(self, service: AppState, origins: tuple[str, ...]) -> AppState:
         service.browsers = BrowserPolicy(origins)
         return service
 
@@ -298,7 +298,7 @@ class TestOrigins:
 
 
 async def test_there_are_so_many_sockets_at_most(
-    service: Service, aiohttp_client: Callable[..., Any]
+    service: AppState, aiohttp_client: Callable[..., Any]
 ) -> None:
     """As connections; one that polls counts between its polls, too, a mere handshake does not."""
 
@@ -315,7 +315,7 @@ async def test_there_are_so_many_sockets_at_most(
 
 
 async def test_a_stopping_service_takes_no_sockets(
-    client: Client, connect: Connect, service: Service
+    client: Client, connect: Connect, service: AppState
 ) -> None:
     """Those that it has are closed."""
     socket = await connect()

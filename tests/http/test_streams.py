@@ -16,7 +16,7 @@ from session_service.store.sessions.repository import SessionRepository
 from session_service.web import server
 from session_service.web.http import transfers
 from session_service.web.http.errors import NotReady, Overloaded, RateLimited
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from session_service.web.streaming import sse as streams
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.factories import create_session, new_uuid
@@ -243,7 +243,7 @@ async def test_a_quiet_stream_has_heartbeats(
     assert await again.rest() == told[-1:]
 
 
-async def test_streams_end_when_the_service_stops(client: Client, service: Service) -> None:
+async def test_streams_end_when_the_service_stops(client: Client, service: AppState) -> None:
     """At once, with word to come back; nothing in flight has to wait for them."""
     _, source = await of_new_session(client)
     everything = await follow(client, EVENTS)
@@ -268,7 +268,7 @@ async def test_streams_end_when_the_service_stops(client: Client, service: Servi
 )
 async def test_what_may_succeed_later_is_no_error(
     client: Client,
-    service: Service,
+    service: AppState,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     retry_seconds: tuple[int, int],
@@ -286,7 +286,7 @@ async def test_what_may_succeed_later_is_no_error(
     assert source.comments[0].endswith("; reconnect with Last-Event-ID")
 
 
-async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: Service) -> None:
+async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: AppState) -> None:
     """One that would be its third waits until another has had its turn."""
     _, source = await of_new_session(client)
     await wait_until(lambda: source.answer.content.total_bytes)
@@ -298,7 +298,7 @@ async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: S
     assert (await late).answer.status == 200
 
 
-async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: Service) -> None:
+async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: AppState) -> None:
     """Before the request is looked at, and it has a position of no event."""
     for _ in range(2001):
         service.admission.request_begins()
@@ -326,7 +326,7 @@ async def test_every_block_has_data(client: Client, monkeypatch: pytest.MonkeyPa
         assert isinstance(json.loads(data), dict)
 
 
-async def test_a_client_that_goes_leaves_nothing(client: Client, service: Service) -> None:
+async def test_a_client_that_goes_leaves_nothing(client: Client, service: AppState) -> None:
     """Nobody reads the store for it any more."""
     for _ in range(3):
         _, source = await of_new_session(client)
@@ -339,7 +339,7 @@ async def test_a_client_that_goes_leaves_nothing(client: Client, service: Servic
 async def test_a_client_that_does_not_read_is_cut(
     client: Client,
     repository: SessionRepository,
-    service: Service,
+    service: AppState,
     monkeypatch: pytest.MonkeyPatch,
     reads_late: bool,
 ) -> None:

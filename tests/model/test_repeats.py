@@ -13,6 +13,7 @@ from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.client.factory import connect
 from session_service.store.sessions.repository import SessionRepository
+from session_service.store.sessions.scope import Scope
 from tests.model.test_rules import CONFIGS, HELLO, MEMORY, SETTINGS, Clock
 
 WHO = str(UUID(int=7))
@@ -93,7 +94,7 @@ async def asked(
     """What an operation returns, or the kind of its error."""
     if with_key:
         once = await repository.claims.once(key, f"{name} {session_id}")
-        repository = repository.through(once)
+        repository = repository.scoped(Scope(once, once.random))
     given = {"create": (shape,), "send": (session_id, HELLO)}.get(name, (session_id,))
     try:
         return await getattr(repository, name)(*given)

@@ -14,10 +14,15 @@ from session_service.domain.errors import (
     TooManyKeys,
 )
 from session_service.store import idempotency, scripts
-from session_service.store.idempotency import Claim
+from session_service.store.idempotency import Claim, Once
 from session_service.store.sessions.repository import SessionRepository
+from session_service.store.sessions.scope import Scope
 from tests.support.factories import HELLO, KEYS, create_session, new_session, own_key
 from tests.support.waiting import wait_until
+
+
+def _scoped(repository: SessionRepository, once: Once) -> SessionRepository:
+    return repository.scoped(Scope(once, once.random))
 
 
 async def test_a_claim_is_answered_once(repository: SessionRepository) -> None:
@@ -69,12 +74,12 @@ async def test_a_claim_without_an_effect_waits_for_nobody(repository: SessionRep
     for _ in range(3):
         once = await repository.claims.once("key", "request")
     sent = [
-        await repository.through(await repository.claims.once("key", "request")).send(
+        await _scoped(repository, await repository.claims.once("key", "request")).send(
             session.id, HELLO
         )
         for _ in range(2)
     ]
-    again = await repository.through(once).send(session.id, HELLO)
+    again = await _scoped(repository, once).send(session.id, HELLO)
     assert sent == [again, again]
     assert len((await repository.history(session.id, limit=10)).messages) == 1
 
@@ -84,7 +89,7 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
 ) -> None:
     """What a script remembers has the tag of the script's keys, and a TTL beyond the claim's."""
     once = await repository.claims.once("key", "request")
-    session = await repository.through(once).create(new_session())
+    session = await _scoped(repository, once).create(new_session())
     (claim,) = await redis.keys("*:claim:*")
     (outcome,) = await redis.keys("*:idem:*")
     assert f"{{{session.id[:2]}}}".encode() in outcome
@@ -96,7 +101,7 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
 async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: SessionRepository) -> None:
     """Different keys make different ids."""
     made = [
-        await repository.through(await repository.claims.once(str(n), "request")).create(
+        await _scoped(repository, await repository.claims.once(str(n), "request")).create(
             new_session()
         )
         for n in range(20)
@@ -109,7 +114,7 @@ async def kept_for(repository: SessionRepository, redis: Any, session_id: str, t
     """How many bytes the store keeps for that many heartbeats, each with a key of its own."""
     for n in range(times):
         once = await repository.claims.once(f"key {times} {n}", "request")
-        await repository.through(once).heartbeat(session_id)
+        await _scoped(repository, once).heartbeat(session_id)
     keys = [key async for key in redis.scan_iter() if b":claim:" in key or b":idem:" in key]
     keys += [key async for key in redis.scan_iter() if b":tails:" in key or b":used:" in key]
     return sum([await redis.memory_usage(key, samples=0) for key in keys])
@@ -141,7 +146,7 @@ async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
 
     async def asked(key: str, name: str, *given: Any) -> Any:
         once = await repository.claims.once(key, name)
-        return await getattr(repository.through(once), name)(session.id, *given)
+        return await getattr(_scoped(repository, once), name)(session.id, *given)
 
     calls: list[tuple[Any, ...]] = [("1", "heartbeat"), ("2", "send", HELLO), ("3", "renew")]
     first = [await asked(*call) for call in calls]
@@ -161,7 +166,7 @@ async def test_what_was_not_done_is_not_remembered(
     for name in ("heartbeat", "renew", "end"):
         once = await repository.claims.once(name, "request")
         with pytest.raises(SessionNotFound):
-            await getattr(repository.through(once), name)(session.id)
+            await getattr(_scoped(repository, once), name)(session.id)
     assert {key.split(b":")[2] for key in await redis.keys("*")} == {b"claim", b"events"}
 
 
@@ -169,17 +174,17 @@ async def test_a_session_has_so_many_keys_a_day(repository: SessionRepository, r
     """One more is refused and does nothing; a repeat and a request without a key are served."""
     session = await create_session(repository)
     first = await repository.claims.once("first", "request")
-    done = await repository.through(first).heartbeat(session.id)
+    done = await _scoped(repository, first).heartbeat(session.id)
     used = own_key("used", session.id)
     assert await redis.get(used) == b"1"
     await redis.set(used, KEYS_PER_SESSION, keepttl=True)
     for n in range(2):
         once = await repository.claims.once(f"more {n}", "request")
         with pytest.raises(TooManyKeys):
-            await repository.through(once).heartbeat(session.id)
+            await _scoped(repository, once).heartbeat(session.id)
     assert (await repository.get(session.id)).renewal_count == 1
     again = await repository.claims.once("first", "request")
-    assert await repository.through(again).heartbeat(session.id) == done
+    assert await _scoped(repository, again).heartbeat(session.id) == done
     await repository.heartbeat(session.id)
 
 
@@ -203,5 +208,5 @@ async def test_a_damaged_key_is_found_before_anything_is_done(
     await (redis.rpush(key, "x") if value is None else redis.set(key, value))
     await redis.expire(key, 60)
     with pytest.raises(RecordUnreadable):
-        await repository.through(once).heartbeat(session.id)
+        await _scoped(repository, once).heartbeat(session.id)
     assert (await repository.get(session.id)).renewal_count == 0

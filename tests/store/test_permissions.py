@@ -23,7 +23,7 @@ from session_service.store.keys import Keys
 from session_service.store.sessions.deadlines import BLOCKS, Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, assert_error
 from tests.support.factories import session_body
@@ -97,7 +97,7 @@ async def test_the_documented_permissions_are_enough(
         executor = open_executor(url, connect(url, 2), 2)
         outbox, webhooks = Outbox(executor, KEYS), Webhooks(executor, KEYS, WebhookPolicy())
         repository = SessionRepository(executor, KEYS, 60_000, history_ms=60_000)
-        service = Service(repository, TimeoutPolicy(), Feed(outbox), webhooks)
+        service = AppState(repository, TimeoutPolicy(), Feed(outbox), webhooks)
         client = await aiohttp_client(ServiceUnderTest(service))
         await use(client)
         await Deadlines(executor, KEYS, 60_000, 0).due(BLOCKS[0])
@@ -168,7 +168,7 @@ async def test_a_denied_command_is_503(
         executor = open_executor(url, connect(url, 2), 2)
         repository = SessionRepository(executor, KEYS, 60_000)
         feed, webhooks = Feed(Outbox(executor, KEYS)), Webhooks(executor, KEYS, WebhookPolicy())
-        service = Service(repository, TimeoutPolicy(), feed, webhooks)
+        service = AppState(repository, TimeoutPolicy(), feed, webhooks)
         client = await aiohttp_client(ServiceUnderTest(service))
         owner = session_body()
         async with client.post(SESSIONS, json=owner) as answer:

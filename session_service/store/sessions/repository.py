@@ -1,7 +1,6 @@
 """SessionRepository: one method, one operation, one script, one round trip."""
 
 import copy
-import os
 from typing import Any
 
 from msgspec.structs import replace
@@ -34,7 +33,7 @@ from session_service.domain.sessions import (
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store import scripts
 from session_service.store.client.executor import Argument, ScriptExecutor
-from session_service.store.idempotency import Claims, Once
+from session_service.store.idempotency import Claims
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import (
@@ -48,6 +47,7 @@ from session_service.store.sessions.bulk import BulkEnd
 from session_service.store.sessions.conversations import Range
 from session_service.store.sessions.counts import Counts
 from session_service.store.sessions.listing import Listing, Selection
+from session_service.store.sessions.scope import Scope
 from session_service.store.sessions.unreadable import Unreadable
 
 
@@ -73,7 +73,7 @@ class SessionRepository:
         quarantine: Quarantine | None = None,
     ) -> None:
         quarantine = Quarantine() if quarantine is None else quarantine
-        self._executor = executor
+        self.scope = Scope(executor)
         self._keys = keys
         self._limits = limits
         self._retention = retention_ms
@@ -84,7 +84,6 @@ class SessionRepository:
         self._end, self._end_all = (
             script.keeping if history_ms else script for script in (scripts.END, scripts.END_ALL)
         )
-        self._random = os.urandom
         self._unreadable = Unreadable(executor, keys)
         self._counts = Counts(executor, keys, self._retention_ms, quarantine)
         self._listing = Listing(
@@ -97,18 +96,21 @@ class SessionRepository:
         )
         self.claims = Claims(executor, keys)
 
-    def through(self, once: Once) -> "SessionRepository":
-        """Return a repository for one request, what is done through which happens once."""
-        theirs = copy.copy(self)
-        theirs._executor, theirs._random = once, once.random  # noqa: SLF001 - it is of this class
-        return theirs
+    def scoped(self, scope: Scope) -> "SessionRepository":
+        """Return a copy that runs its scripts in another scope and shares all else.
+
+        Counts and pages of sessions run outside of it: they change nothing.
+        """
+        scoped = copy.copy(self)
+        scoped.scope = scope
+        return scoped
 
     async def create(self, new: NewSession) -> Session:
         """Create a session; raises TooManySessions."""
         shard = shard_of_user(new.user_id)
-        session_id = new_id(shard, self._random)
+        session_id = new_id(shard, self.scope.random)
         timeout = new.timeout
-        now = await self._executor.run(
+        now = await self.scope.executor.run(
             scripts.CREATE,
             self._keys.of_session(scripts.CREATE.keys, shard, session_id),
             (
@@ -144,7 +146,7 @@ class SessionRepository:
         if shard is None:
             raise SessionNotFound
         try:
-            seconds, microseconds, record = await self._executor.run(
+            seconds, microseconds, record = await self.scope.executor.run(
                 scripts.GET, self._keys.of_session(scripts.GET.keys, shard, session_id), ()
             )
             if record is None:
@@ -171,7 +173,9 @@ class SessionRepository:
         """
         selected = Selection.of(user_id, agent_id)
         durations = (self._retention_ms, *self._history_ms)
-        return await bulk.end_all(self._executor, self._keys, self._end_all, durations, selected)
+        return await bulk.end_all(
+            self.scope.executor, self._keys, self._end_all, durations, selected
+        )
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
@@ -211,7 +215,7 @@ class SessionRepository:
 
         A caller that has to know the message's id before its event gives a new one.
         """
-        message_id = message_id or new_message_id(self._random)
+        message_id = message_id or new_message_id(self.scope.random)
         session, stored = await self._run(
             scripts.SEND,
             session_id,
@@ -267,11 +271,11 @@ class SessionRepository:
         Raises ConversationNotFound if none is kept.
         """
         wanted = Range(limit, before, after)
-        return await conversations.read(self._executor, self._keys, session_id, wanted)
+        return await conversations.read(self.scope.executor, self._keys, session_id, wanted)
 
     async def erase_history(self, session_id: str) -> None:
         """Erase a conversation whose session is over; raises ConversationNotFound."""
-        await conversations.erase(self._executor, self._keys, session_id)
+        await conversations.erase(self.scope.executor, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""
@@ -296,7 +300,7 @@ class SessionRepository:
 
     async def ping(self) -> None:
         """Return if the store answers."""
-        await self._executor.ping()
+        await self.scope.executor.ping()
 
     async def _call(self, script: Script, session_id: str, *arguments: Argument) -> Any:
         session_id = session_id.lower()
@@ -305,7 +309,7 @@ class SessionRepository:
             raise SessionNotFound
         keys = self._keys.of_session(script.keys, shard, session_id)
         try:
-            reply = await self._executor.run(
+            reply = await self.scope.executor.run(
                 script, keys, (self._retention_ms, session_id, *arguments)
             )
             if reply is None or isinstance(reply, bytes):

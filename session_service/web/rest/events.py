@@ -12,9 +12,9 @@ from session_service.domain.errors import (
 )
 from session_service.domain.events import EventFilter, EventId
 from session_service.web.http.decoding import lower
+from session_service.web.http.state import AppState
 from session_service.web.rest.route import MESSAGING, Route
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
-from session_service.web.service import Service
 from session_service.web.streaming.sse import EventStream
 
 _STREAM = (
@@ -26,7 +26,7 @@ _STREAM = (
 
 
 async def stream_session_events(
-    service: Service, session_id: str, given: StreamSessionEvents, caller: str
+    service: AppState, session_id: str, given: StreamSessionEvents, caller: str
 ) -> EventStream:
     """Follow what happens to a session; ``caller`` is the client's address.
 
@@ -46,7 +46,7 @@ async def stream_session_events(
     return EventStream(subscription)
 
 
-async def stream_events(service: Service, given: StreamEvents, caller: str) -> EventStream:
+async def stream_events(service: AppState, given: StreamEvents, caller: str) -> EventStream:
     """Follow what happens to all sessions, or those that match."""
     wanted = EventFilter(
         user_id=lower(given.user_id),

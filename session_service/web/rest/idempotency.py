@@ -14,12 +14,13 @@ import msgspec
 from aiohttp import web
 
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
+from session_service.store.sessions.scope import Scope
 from session_service.web.http.admission import Admission
 from session_service.web.http.decoding import read_body
 from session_service.web.http.errors import error_response
 from session_service.web.http.response import Answer
+from session_service.web.http.state import AppState
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
-from session_service.web.service import Service
 from session_service.web.streaming.engineio import SocketAnswer
 from session_service.web.streaming.sse import EventStream
 
@@ -29,7 +30,7 @@ Bound = Callable[[web.BaseRequest, str], Awaitable[Answer | EventStream | Socket
 _is_key = re.compile(r"[ -~]{1,255}").fullmatch
 
 
-def repeatable(route: Route, service: Service, bind: Callable[[Service], Bound]) -> Bound:
+def repeatable(route: Route, service: AppState, bind: Callable[[AppState], Bound]) -> Bound:
     """Make the call of a route's requests that have the header; ``bind`` makes that of others."""
     bound = bind(service)
     repository, claims = service.repository, service.repository.claims
@@ -38,7 +39,9 @@ def repeatable(route: Route, service: Service, bind: Callable[[Service], Bound])
         once = await claims.once(
             _key(request), await _fingerprint(route, request, service.admission)
         )
-        return await bind(service.through(repository.through(once)))(request, path_id)
+        return await bind(service.through(repository.scoped(Scope(once, once.random))))(
+            request, path_id
+        )
 
     async def in_steps(request: web.BaseRequest, path_id: str) -> Answer:
         claim = await claims.begin(

@@ -17,22 +17,22 @@ from session_service.domain.errors import (
 from session_service.web.http.decoding import moment
 from session_service.web.http.message_input import message_of
 from session_service.web.http.response import Answer, encode
+from session_service.web.http.state import AppState
 from session_service.web.rest.route import MESSAGING, Route
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
-from session_service.web.service import Service
 
 _CONVERSATION = MESSAGING + "/channels/{channelId}/messages"
 _ERASED = encode(ConversationErased("Conversation erased successfully"))
 
 
-async def send_session_message(service: Service, session_id: str, given: SendMessage) -> Answer:
+async def send_session_message(service: AppState, session_id: str, given: SendMessage) -> Answer:
     """Store a message, which counts as activity."""
     return Answer(
         201, encode(MessageSent.of(*await service.repository.send(session_id, message_of(given))))
     )
 
 
-async def get_session_messages(service: Service, session_id: str, given: ReadHistory) -> Answer:
+async def get_session_messages(service: AppState, session_id: str, given: ReadHistory) -> Answer:
     """Read a conversation, newest first."""
     history = await service.repository.history(
         session_id,
@@ -43,7 +43,7 @@ async def get_session_messages(service: Service, session_id: str, given: ReadHis
     return Answer(200, encode(MessagePage.of(history)))
 
 
-async def read_kept_history(service: Service, session_id: str, given: ReadHistory) -> Answer:
+async def read_kept_history(service: AppState, session_id: str, given: ReadHistory) -> Answer:
     """Read a conversation whose session is over, newest first."""
     history = await service.repository.kept_history(
         session_id,
@@ -54,7 +54,7 @@ async def read_kept_history(service: Service, session_id: str, given: ReadHistor
     return Answer(200, encode(MessagePage.of(history)))
 
 
-async def erase_history(service: Service, session_id: str) -> Answer:
+async def erase_history(service: AppState, session_id: str) -> Answer:
     """Erase a conversation whose session is over."""
     await service.repository.erase_history(session_id)
     return Answer(200, _ERASED)

@@ -4,16 +4,16 @@ from session_service.api.health import ProbeStatus
 from session_service.domain.errors import StoreUnavailable
 from session_service.web.http.errors import NotReady
 from session_service.web.http.response import Answer, encode
+from session_service.web.http.state import AppState
 from session_service.web.rest.route import Route
-from session_service.web.service import Service
 
 
-async def healthz(_: Service) -> Answer:
+async def healthz(_: AppState) -> Answer:
     """Tell that the process lives."""
     return Answer(200, encode(ProbeStatus("ok")))
 
 
-async def readyz(service: Service) -> Answer:
+async def readyz(service: AppState) -> Answer:
     """Tell whether requests can be served: the store answers, and the service is not stopping."""
     if service.draining:
         raise NotReady

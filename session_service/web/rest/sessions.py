@@ -31,8 +31,8 @@ from session_service.domain.times import iso
 from session_service.web.http.decoding import compact_metadata, lower
 from session_service.web.http.errors import error_response
 from session_service.web.http.response import Answer, encode
+from session_service.web.http.state import AppState
 from session_service.web.rest.route import MESSAGING, Route
-from session_service.web.service import Service
 
 SESSIONS = f"{MESSAGING}/sessions"
 SESSION = SESSIONS + "/{sessionId}"
@@ -42,13 +42,13 @@ _ENDED = encode(SessionEnded("Session ended successfully"))
 _LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
 
 
-async def end_session(service: Service, session_id: str) -> Answer:
+async def end_session(service: AppState, session_id: str) -> Answer:
     """End a session and delete its conversation."""
     await service.repository.end(session_id)
     return Answer(200, _ENDED)
 
 
-async def end_sessions(service: Service, given: EndSessions) -> Answer:
+async def end_sessions(service: AppState, given: EndSessions) -> Answer:
     """End the sessions of a user, of an agent, of both, or all."""
     user_id, agent_id = lower(given.user_id), lower(given.agent_id)
     of_some = user_id is not None or agent_id is not None
@@ -62,7 +62,7 @@ async def end_sessions(service: Service, given: EndSessions) -> Answer:
     return Answer(200, encode(SessionsEnded(ended, more)))
 
 
-async def create_session(service: Service, given: CreateSession) -> Answer:
+async def create_session(service: AppState, given: CreateSession) -> Answer:
     """Create a session for a user and an agent."""
     path = "timeoutConfig."
     change = _change(given.timeout_config or TimeoutSettings(), service.policy, path)
@@ -78,7 +78,7 @@ async def create_session(service: Service, given: CreateSession) -> Answer:
     return Answer(201, encode(SessionCreated.of(session)), (location,))
 
 
-async def list_sessions(service: Service, given: ListSessions) -> Answer:
+async def list_sessions(service: AppState, given: ListSessions) -> Answer:
     """List live sessions, page by page."""
     page = await service.repository.list_page(
         limit=given.limit,
@@ -89,7 +89,7 @@ async def list_sessions(service: Service, given: ListSessions) -> Answer:
     return Answer(200, encode(SessionList.of(page)))
 
 
-async def get_sessions_health(service: Service) -> Answer:
+async def get_sessions_health(service: AppState) -> Answer:
     """Report the health of the service and its store."""
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
@@ -115,23 +115,23 @@ async def get_sessions_health(service: Service) -> Answer:
     )
 
 
-async def get_session(service: Service, session_id: str) -> Answer:
+async def get_session(service: AppState, session_id: str) -> Answer:
     """Read a session."""
     return _info(await service.repository.get(session_id))
 
 
-async def renew_session(service: Service, session_id: str) -> Answer:
+async def renew_session(service: AppState, session_id: str) -> Answer:
     """Renew a session, whether or not it renews by itself."""
     return _info(await service.repository.renew(session_id))
 
 
-async def session_heartbeat(service: Service, session_id: str) -> Answer:
+async def session_heartbeat(service: AppState, session_id: str) -> Answer:
     """Keep a session alive."""
     return _info(await service.repository.heartbeat(session_id))
 
 
 async def update_session_timeout(
-    service: Service, session_id: str, given: TimeoutSettings
+    service: AppState, session_id: str, given: TimeoutSettings
 ) -> Answer:
     """Change the given timeout settings of a session."""
     change = _change(given, service.policy)

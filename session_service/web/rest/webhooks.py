@@ -32,8 +32,8 @@ from session_service.domain.webhooks import (
     read_secret,
 )
 from session_service.web.http.response import Answer, encode
+from session_service.web.http.state import AppState
 from session_service.web.rest.route import MESSAGING, Route
-from session_service.web.service import Service
 
 WEBHOOKS = f"{MESSAGING}/webhooks"
 _WEBHOOK = WEBHOOKS + "/{webhookId}"
@@ -44,7 +44,7 @@ MS_PER_HOUR = 3_600_000
 _REMOVED = encode(WebhookRemoved("Webhook removed"))
 
 
-async def create_webhook(service: Service, given: CreateWebhook) -> Answer:
+async def create_webhook(service: AppState, given: CreateWebhook) -> Answer:
     """Register an endpoint."""
     webhooks = service.webhooks
     check_url(given.url, webhooks.policy.allowed_networks)
@@ -60,7 +60,7 @@ async def create_webhook(service: Service, given: CreateWebhook) -> Answer:
     return Answer(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
 
 
-async def list_webhooks(service: Service) -> Answer:
+async def list_webhooks(service: AppState) -> Answer:
     """List the registered endpoints."""
     known = sorted((await service.webhooks.look()).values(), key=lambda each: each.created_at)
     sizes = await service.webhooks.sizes(webhook.id for webhook in known)
@@ -68,7 +68,7 @@ async def list_webhooks(service: Service) -> Answer:
     return Answer(200, encode(WebhookList(shown)))
 
 
-async def get_webhook(service: Service, webhook_id: str) -> Answer:
+async def get_webhook(service: AppState, webhook_id: str) -> Answer:
     """Read a webhook."""
     webhook = await service.webhooks.get(webhook_id.lower())
     (sizes,) = await service.webhooks.sizes([webhook.id])
@@ -77,13 +77,13 @@ async def get_webhook(service: Service, webhook_id: str) -> Answer:
     return Answer(200, encode(WebhookInfo.of(webhook, sizes)))
 
 
-async def delete_webhook(service: Service, webhook_id: str) -> Answer:
+async def delete_webhook(service: AppState, webhook_id: str) -> Answer:
     """Remove a webhook."""
     await service.webhooks.remove(webhook_id.lower())
     return Answer(200, _REMOVED)
 
 
-async def rotate_webhook_secret(service: Service, webhook_id: str, given: RotateSecret) -> Answer:
+async def rotate_webhook_secret(service: AppState, webhook_id: str, given: RotateSecret) -> Answer:
     """Replace the secret."""
     secret = new_secret() if given.secret is None else given.secret
     read_secret(secret)
@@ -93,7 +93,7 @@ async def rotate_webhook_secret(service: Service, webhook_id: str, given: Rotate
     return Answer(200, encode(SecretRotated.of(webhook)))
 
 
-async def list_dead_letters(service: Service, webhook_id: str, given: ListDeadLetters) -> Answer:
+async def list_dead_letters(service: AppState, webhook_id: str, given: ListDeadLetters) -> Answer:
     """List what was given up."""
     letters, total = await service.webhooks.dead(webhook_id.lower(), given.offset, given.limit)
     shown = [DeadLetterInfo.of(letter) for letter in letters]
@@ -101,7 +101,7 @@ async def list_dead_letters(service: Service, webhook_id: str, given: ListDeadLe
 
 
 async def replay_dead_letters(
-    service: Service, webhook_id: str, given: ReplayDeadLetters
+    service: AppState, webhook_id: str, given: ReplayDeadLetters
 ) -> Answer:
     """Deliver again what was given up."""
     replayed = await service.webhooks.replay(webhook_id.lower(), given.ids)

@@ -30,7 +30,7 @@ from session_service.domain.sessions import Session
 from session_service.store.availability import Availability
 from session_service.store.events.feed import FellBehindError, Subscription
 from session_service.web.http.decoding import moment
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from session_service.web.streaming.engine import Engine
 from session_service.web.streaming.messages import broadcast, names_of
 
@@ -66,7 +66,7 @@ class Rooms:
     were lost.
     """
 
-    def __init__(self, service: Service, engine: Engine) -> None:
+    def __init__(self, service: AppState, engine: Engine) -> None:
         self._service = service
         self._engine = engine
         self._store = Availability("sockets")

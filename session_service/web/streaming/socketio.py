@@ -26,7 +26,7 @@ from session_service.web.http.errors import (
 from session_service.web.http.handover import HandedOver
 from session_service.web.http.message_input import message_of
 from session_service.web.http.response import Answer
-from session_service.web.service import Service
+from session_service.web.http.state import AppState
 from session_service.web.streaming.engine import UNREADABLE, Engine
 from session_service.web.streaming.engineio import SocketAnswer, TextAnswer, read_packets
 from session_service.web.streaming.messages import (
@@ -56,7 +56,7 @@ _Acknowledgement = dict[str, Any]
 class Sockets:
     """The Socket.IO server of this process, with at most so many sockets."""
 
-    def __init__(self, service: Service, max_sockets: int) -> None:
+    def __init__(self, service: AppState, max_sockets: int) -> None:
         self._service = service
         self._admission = service.admission
         self._peers = service.peers

@@ -19,7 +19,7 @@ _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _LOOK_SECONDS = 0.02
 
 
-class Service:
+class AppState:
     """The repository, the webhooks, the rules, the feed of events, and the state of this process.
 
     ``admission`` takes ``max_in_flight`` requests at most. ``browsers`` says
@@ -54,11 +54,11 @@ class Service:
         self.health_reasons: list[Callable[[], Iterable[str]]] = []
         self._started = time.monotonic()
 
-    def through(self, repository: SessionRepository) -> "Service":
-        """Return a service for one request, which works through a repository of its own."""
-        theirs = copy.copy(self)
-        theirs.repository = repository
-        return theirs
+    def through(self, repository: SessionRepository) -> "AppState":
+        """Return the state for one request, which works through a repository of its own."""
+        scoped = copy.copy(self)
+        scoped.repository = repository
+        return scoped
 
     async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
         """Fail readiness, end streams and sockets, and wait up to ``seconds`` for requests.

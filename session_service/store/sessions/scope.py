@@ -1,0 +1,21 @@
+"""The scope of a repository: how, and on whose behalf, its scripts run."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from session_service.domain.callers import Caller
+from session_service.store.client.executor import ScriptExecutor
+
+
+class Scope(NamedTuple):
+    """What differs between requests that use the same repository.
+
+    ``executor`` runs the scripts: for a request with an Idempotency-Key it is one that replays
+    their replies. ``random`` returns that many bytes for new ids, as ``os.urandom`` does.
+    ``caller`` is the party on whose behalf the scripts run.
+    """
+
+    executor: ScriptExecutor
+    random: Callable[[int], bytes] = os.urandom
+    caller: Caller = Caller.ANONYMOUS
