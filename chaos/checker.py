@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from chaos.stores import Store
 from session_service.domain.errors import SessionExpired
-from session_service.domain.events import LAST_TYPES
+from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.keys import Keys

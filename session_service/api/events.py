@@ -6,7 +6,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from session_service.api.base import Request, ResponseBody, Timestamp, Uuid
-from session_service.domain.events import EVENT_ID_PATTERN, EVENT_TYPES
+from session_service.domain.event_types import EVENT_DETAILS, EVENT_TYPES, EpochMs, EventDetails
+from session_service.domain.events import EVENT_ID_PATTERN
 
 LastEventId = Annotated[
     str,
@@ -45,8 +46,30 @@ class StreamEvents(Request):
     last_event_id: LastEventId | UnsetType = UNSET
 
 
+def _data_of(details: type[EventDetails]) -> type[msgspec.Struct]:
+    """Return the type of ``data`` for a type of event: the ids, and the details as JSON has them.
+
+    It is named after the event in the API document, e.g. ``RenewedEventData``.
+    """
+    return msgspec.defstruct(
+        f"{details.type.title()}EventData",
+        [
+            *(("session_id", str), ("user_id", str), ("agent_id", str)),
+            *(
+                (field.name, Timestamp if field.type == EpochMs else field.type, field.default)
+                for field in msgspec.structs.fields(details)
+            ),
+        ],
+        bases=(ResponseBody,),
+        namespace={"__doc__": (details.__doc__ or "").partition("\n")[0]},
+    )
+
+
+EVENT_DATA = tuple(map(_data_of, EVENT_DETAILS.values()))
+
+
 class CloudEvent(ResponseBody):
-    """An event of a session, as CloudEvents 1.0 has it: the ``data`` of a server-sent event."""
+    """An event of a session in the form of CloudEvents 1.0: the ``data`` of a server-sent event."""
 
     specversion: Annotated[str, Meta(extra_json_schema={"const": "1.0"})]
     id: Annotated[
@@ -60,10 +83,9 @@ class CloudEvent(ResponseBody):
     data: Annotated[
         dict[str, Any],
         Meta(
-            description="sessionId, userId, agentId; and of created expiresAt; of message"
-            " messageId, authorId, isAgent, createdAt, and content where that is asked for by the"
-            " setting SESSION_EVENTS_CONTENT; of renewed expiresAt, renewalCount; of updated"
-            " expiresAt, timeoutConfig; of expiring expiresAt, minutesRemaining; of expired"
-            " expiredAt; of ended reason, where there is one"
+            description="the session, its user and its agent, and what the type adds",
+            extra_json_schema={
+                "anyOf": [{"$ref": f"#/components/schemas/{data.__name__}"} for data in EVENT_DATA]
+            },
         ),
     ]

@@ -1,6 +1,5 @@
 """Sessions: creating, listing and ending them, and their timeouts."""
 
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -8,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from session_service.api.base import Metadata, Request, ResponseBody, Timestamp, Uuid, raw_json
 from session_service.domain.sessions import Session, SessionPage
-from session_service.domain.timeouts import TimeoutConfig, to_minutes
+from session_service.domain.timeouts import TimeoutInfo
 from session_service.domain.times import iso
 
 TimeoutMinutes = Annotated[
@@ -86,26 +85,6 @@ class EndSessions(Request, forbid_unknown_fields=True):
     all_: Annotated[Literal["true"], Meta(description="true")] | UnsetType = msgspec.field(
         default=UNSET, name="all"
     )
-
-
-class TimeoutInfo(ResponseBody):
-    """How a session times out, all values filled in."""
-
-    timeout_minutes: float
-    auto_renew: bool
-    max_duration_minutes: float
-    warning_threshold_minutes: float
-
-    @classmethod
-    @lru_cache(maxsize=1024)  # sessions differ in much, rarely in this
-    def of(cls, config: TimeoutConfig) -> "TimeoutInfo":
-        """Show a configuration in minutes."""
-        return cls(
-            timeout_minutes=to_minutes(config.timeout_ms),
-            auto_renew=config.auto_renew,
-            max_duration_minutes=to_minutes(config.max_duration_ms),
-            warning_threshold_minutes=to_minutes(config.warning_ms),
-        )
 
 
 class SessionCreated(ResponseBody):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from session_service.api.base import Request, ResponseBody, Timestamp, Uuid
-from session_service.domain.events import EVENT_TYPES
+from session_service.domain.event_types import EVENT_TYPES
 from session_service.domain.times import iso
 from session_service.domain.webhooks import (
     MAX_URL_LENGTH,

@@ -1,16 +1,6 @@
-"""Events: what happened to a session, in which order, and how that is told to the outside.
+"""Events: what happened to a session, in which order, and the form in which clients receive it.
 
-=========  =======================================================================
-type       what it says in ``data``, beside the session, its user and its agent
-=========  =======================================================================
-created    expiresAt
-message    messageId, authorId, isAgent, createdAt; content, where that is asked for
-renewed    expiresAt, renewalCount
-updated    expiresAt, timeoutConfig
-expiring   expiresAt, minutesRemaining: whole minutes, begun ones counted
-expired    expiredAt
-ended      reason, where there is one
-=========  =======================================================================
+Each type of event is a struct in ``event_types.py``, which also lists the types.
 """
 
 import re
@@ -19,23 +9,23 @@ from typing import Any, NamedTuple
 import msgspec
 
 from session_service.domain.errors import ValidationFailed
+from session_service.domain.event_types import EventDetails
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
 from session_service.domain.times import iso
 
-EVENT_TYPES = ("created", "message", "renewed", "updated", "expiring", "expired", "ended")
-LAST_TYPES = frozenset(("expired", "ended"))  # after which a session has no more events
-MAX_RETENTION_MS = 7 * 24 * 3_600_000  # for how long events can be kept; LONGEST in lua/outbox.lua
+MAX_RETENTION_MS = 7 * 24 * 3_600_000  # the longest that events can be kept; SPARE, lua/session.lua
 
-LAST_NUMBER = 2**64 - 1  # that an event can have
+LAST_NUMBER = 2**64 - 1  # the highest number in an event id
 EVENT_ID_PATTERN = r"\A([0-9]{1,15})-([0-9a-fA-F]{2})-([0-9]{1,20})\Z"
 _is_id = re.compile(EVENT_ID_PATTERN).fullmatch
 
 
 class EventId(NamedTuple):
-    """What orders the events of all sessions: the store's time, then the shard, then a number.
+    """Orders the events of all sessions: by the store's time, then the shard, then a number.
 
-    Those of a session are in one shard, so theirs is the order in which they happened. Also a
-    position: the one after this event. ``str`` writes it as ``<ms>-<shard>-<number>``.
+    The events of one session are in one shard, so they are in the order in which they happened.
+    An id is also a position in the outbox: the one directly after its event. As text it is
+    ``<ms>-<shard>-<number>``, e.g. ``1764000000000-3f-0``.
     """
 
     ms: int  # epoch milliseconds
@@ -47,7 +37,10 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, field: str) -> "EventId":
-        """Read what ``str`` wrote, in either case; raises ValidationFailed for the field."""
+        """Read an id such as ``1764000000000-3f-0``, in either case.
+
+        Raises ValidationFailed, which names the field.
+        """
         found = _is_id(text)
         if not found or int(found[3]) > LAST_NUMBER:
             raise ValidationFailed(field, "must be the id of an event, such as 1764000000000-3f-0")
@@ -55,23 +48,23 @@ class EventId(NamedTuple):
 
     @classmethod
     def before(cls, ms: int) -> "EventId":
-        """Return the position before a millisecond."""
+        """Return the last position before a millisecond, e.g. ``999-ff-18446744073709551615``."""
         return cls(ms - 1, SHARDS[-1], LAST_NUMBER)
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened to a session. ``data`` has JSON's values and names."""
+    """Something that happened to a session."""
 
     position: EventId
-    type: str  # of EVENT_TYPES
+    type: str  # one of EVENT_TYPES
     session_id: str
     user_id: str
     agent_id: str
-    data: dict[str, Any]
+    details: EventDetails | None = None  # None: nothing but that it happened
 
     @property
     def id(self) -> str:
-        """The id, as the outside knows it."""
+        """The id that clients know it by, e.g. ``1764000000000-3f-0``."""
         return str(self.position)
 
     @property
@@ -79,11 +72,16 @@ class Event(msgspec.Struct, frozen=True):
         """When it happened: epoch milliseconds by the store's clock."""
         return self.position.ms
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its details, with the names and values of JSON, e.g. ``{"renewalCount": 3, …}``."""
+        return self.details.to_json() if self.details is not None else {}
+
     def __hash__(self) -> int:
         return hash(self.position)
 
     def cloud_event(self) -> dict[str, Any]:
-        """Return the event in the form of CloudEvents 1.0, ready for JSON."""
+        """Return the event in the form of CloudEvents 1.0, ready for JSON; docs/events.md."""
         return {
             "specversion": "1.0",
             "id": self.id,
@@ -102,7 +100,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Which events are wanted; None: whatever it is. Ids in lower case."""
+    """Selects events. Ids are in lower case; None selects every value."""
 
     session_id: str | None = None
     user_id: str | None = None
@@ -110,7 +108,7 @@ class EventFilter(msgspec.Struct, frozen=True):
     types: frozenset[str] | None = None
 
     def matches(self, event: Event) -> bool:
-        """Tell whether an event is wanted."""
+        """Return whether an event is selected."""
         return (
             (self.session_id is None or self.session_id == event.session_id)
             and (self.user_id is None or self.user_id == event.user_id)
@@ -120,14 +118,14 @@ class EventFilter(msgspec.Struct, frozen=True):
 
     @property
     def shards(self) -> tuple[str, ...]:
-        """The shards in which there can be events that match."""
+        """The shards that can have events which match."""
         if self.session_id is not None:
             return (shard_of_session(self.session_id) or SHARDS[0],)
         return SHARDS if self.user_id is None else (shard_of_user(self.user_id),)
 
 
 class EventPolicy(msgspec.Struct, frozen=True):
-    """What the outbox holds, and for how long."""
+    """How much the outbox holds, and for how long."""
 
     max_length: int = 500_000  # events in all, about; each takes some 150 bytes
     retention_ms: int = 3_600_000

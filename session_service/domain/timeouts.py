@@ -4,6 +4,8 @@ Source of every rule here: the contract, "Create" and "Renewal, heartbeat, timeo
 ``store/lua`` apply ``expires_at`` atomically; ``tests/model`` holds the two against each other.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from session_service.domain.errors import ValidationFailed
@@ -48,6 +50,26 @@ class TimeoutConfig(msgspec.Struct, frozen=True):
                 f"must be at most timeoutMinutes ({to_minutes(self.timeout_ms):.10g}),"
                 f" and is {to_minutes(self.warning_ms):.10g}",
             )
+
+
+class TimeoutInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """How a session times out, all values filled in."""
+
+    timeout_minutes: float
+    auto_renew: bool
+    max_duration_minutes: float
+    warning_threshold_minutes: float
+
+    @classmethod
+    @lru_cache(maxsize=1024)  # sessions differ in much, rarely in this
+    def of(cls, config: TimeoutConfig) -> "TimeoutInfo":
+        """Convert a configuration to minutes, as responses and events have it."""
+        return cls(
+            timeout_minutes=to_minutes(config.timeout_ms),
+            auto_renew=config.auto_renew,
+            max_duration_minutes=to_minutes(config.max_duration_ms),
+            warning_threshold_minutes=to_minutes(config.warning_ms),
+        )
 
 
 class TimeoutChange(msgspec.Struct, frozen=True):

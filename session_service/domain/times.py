@@ -1,11 +1,13 @@
-"""Moments, as they are written for the outside."""
+"""Times: epoch milliseconds inside the service, ISO 8601 outside of it."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
 
+LATEST = 253_402_300_799_999  # the last millisecond of the year 9999; LATEST in lua/session.lua
+
 
 def iso(ms: int) -> str:
-    """Write epoch milliseconds as ISO 8601 in UTC (contract, the head)."""
+    """Format epoch milliseconds, e.g. ``2026-01-15T10:30:45.123Z`` (contract, the head)."""
     seconds, milliseconds = divmod(ms, 1000)
     return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
 

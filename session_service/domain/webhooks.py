@@ -19,7 +19,8 @@ import msgspec
 from session_service.domain.addresses import EVERYWHERE, Network, is_allowed, is_allowed_host
 from session_service.domain.budgets import RETRY_AFTER_SECONDS
 from session_service.domain.errors import ValidationFailed
-from session_service.domain.events import EVENT_TYPES, Event, EventFilter
+from session_service.domain.event_types import EVENT_TYPES
+from session_service.domain.events import Event, EventFilter
 from session_service.domain.ids import is_uuid
 
 MAX_WEBHOOKS = 100

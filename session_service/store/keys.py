@@ -25,7 +25,7 @@ in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
     session that was not ended and whose expiry was not acted on
 ``session-service:{3f}:events``
     stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
-    (created, message, renewed, updated, expiring, expired, ended), session, agent, user, details
+    (domain/event_types.py), session, agent, user, details
 ``session-service:{3f}:trimmed``
     string: the past of the outbox: its epoch, when a node last saw it, what was taken from it to
     bound it, which positions are doubtful (lua/past.lua)

@@ -17,8 +17,6 @@ that announce it have it.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 from session_service.domain.errors import (
     RecordUnreadable,
@@ -26,15 +24,15 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
 )
-from session_service.domain.events import EVENT_TYPES, Event, EventId
+from session_service.domain.event_types import EVENT_DETAILS, Announcement
+from session_service.domain.events import Event, EventId
 from session_service.domain.ids import is_uuid
 from session_service.domain.messages import Message
 from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutConfig, to_minutes
-from session_service.domain.times import iso
+from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.times import LATEST
 
 FORMAT = 1  # of records; the scripts write it, too
-LATEST = 253_402_300_799_999  # the last millisecond of the year 9999; lua/session.lua
 
 _is_tombstone = re.compile(rb"1 expired (\d{1,15})\n").fullmatch
 _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
@@ -106,49 +104,13 @@ def unpack_event(position: EventId, event: bytes) -> Event:
     """Read an event of the outbox; raises RecordUnreadable."""
     try:
         kind, session_id, agent, user, *detail = event.decode().split(" ", 4)
-        data = dict(_data(kind, position.ms, agent, user, detail[0])) if detail else {}
-    except (ValueError, OverflowError, OSError) as error:
-        raise RecordUnreadable from error
-    if kind not in EVENT_TYPES or not is_uuid(session_id) or position.ms > LATEST:
-        raise RecordUnreadable("no event of this version")
-    return Event(
-        position=position,
-        type=kind,
-        session_id=session_id,
-        user_id=user,
-        agent_id=agent,
-        data=data,
-    )
-
-
-def _data(kind: str, at: int, agent: str, user: str, detail: str) -> Iterator[tuple[str, Any]]:
-    """Yield what an event says had changed."""
-    if kind == "message":
-        message_id, by, created, *content = detail.split(" ", 3)
-        yield "messageId", message_id
-        yield "authorId", agent if by == "agent" else user
-        yield "isAgent", by == "agent"
-        yield "createdAt", iso(int(created))
-        if content:
-            yield "content", content[0]
-        return
-    if kind == "ended":
-        yield "reason", detail
-        return
-    expires, *more = map(int, detail.split(" "))
-    yield "expiredAt" if kind == "expired" else "expiresAt", iso(expires)
-    if kind == "expiring":
-        yield "minutesRemaining", -((at - expires) // MS_PER_MINUTE)
-    elif kind == "renewed" and more:
-        yield "renewalCount", more[0]
-    elif kind == "updated" and more:
-        timeout, duration, warning, auto = more
-        yield (
-            "timeoutConfig",
-            {
-                "timeoutMinutes": to_minutes(timeout),
-                "autoRenew": bool(auto),
-                "maxDurationMinutes": to_minutes(duration),
-                "warningThresholdMinutes": to_minutes(warning),
-            },
+        if kind not in EVENT_DETAILS or not is_uuid(session_id) or position.ms > LATEST:
+            raise RecordUnreadable("no event of this version")
+        details = (
+            EVENT_DETAILS[kind].decode(Announcement(position.ms, user, agent, detail[0]))
+            if detail
+            else None
         )
+    except ValueError as error:
+        raise RecordUnreadable from error
+    return Event(position, kind, session_id, user, agent, details)

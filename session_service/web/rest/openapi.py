@@ -10,6 +10,7 @@ import msgspec
 from session_service import __version__
 from session_service.api.base import describe
 from session_service.api.errors import Error
+from session_service.api.events import EVENT_DATA
 from session_service.api.health import Unhealthy
 from session_service.api.messages import Attachment
 from session_service.domain.errors import StoreUnavailable
@@ -65,7 +66,7 @@ _KEY = {
 
 def document(policy: TimeoutPolicy) -> dict[str, Any]:
     """Write the document of a service with these timeout rules."""
-    components = _schemas_of([Error, Unhealthy, Attachment, *_body_types()], policy)
+    components = _schemas_of([Error, Unhealthy, Attachment, *EVENT_DATA, *_body_types()], policy)
     queries = _schemas_of([route.query for route in ROUTES if route.query], policy)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in ROUTES:

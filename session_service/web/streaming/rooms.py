@@ -23,13 +23,20 @@ from session_service.domain.errors import (
     StoreUnavailable,
     ValidationFailed,
 )
-from session_service.domain.events import LAST_TYPES, Event, EventFilter
+from session_service.domain.event_types import (
+    LAST_TYPES,
+    EndedDetails,
+    ExpiredDetails,
+    ExpiringDetails,
+    MessageDetails,
+    RenewedDetails,
+)
+from session_service.domain.events import Event, EventFilter
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import Message
 from session_service.domain.sessions import Session
 from session_service.store.availability import Availability
 from session_service.store.events.feed import FellBehindError, Subscription
-from session_service.web.http.decoding import moment
 from session_service.web.http.state import AppState
 from session_service.web.streaming.engine import Engine
 from session_service.web.streaming.messages import broadcast, names_of
@@ -37,12 +44,12 @@ from session_service.web.streaming.messages import broadcast, names_of
 _TOGETHER = 100  # messages read at a time
 _LONG_SECONDS = 3600.0
 
-# By the type of an event, the name under which a room receives it, and which of its data.
-_SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
-    "expiring": ("sessionExpirationWarning", ("minutesRemaining",)),
-    "expired": ("sessionExpired", ("expiredAt",)),
-    "renewed": ("sessionRenewed", ("expiresAt", "renewalCount")),
-    "ended": ("sessionEnded", ()),
+# The name under which rooms receive an event, and which members of its data they receive.
+_NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
+    ExpiringDetails.type: ("sessionExpirationWarning", ("minutesRemaining",)),
+    ExpiredDetails.type: ("sessionExpired", ("expiredAt",)),
+    RenewedDetails.type: ("sessionRenewed", ("expiresAt", "renewalCount")),
+    EndedDetails.type: ("sessionEnded", ()),
 }
 
 log = logging.getLogger(__name__)
@@ -180,31 +187,31 @@ class Rooms:
                 await self._engine.drop(members)
 
     async def _send_events(self, room: _Room, events: list[Event]) -> None:
-        left = sum(event.type == "message" for event in events)
+        left = sum(isinstance(event.details, MessageDetails) for event in events)
         page: dict[str, Message] | None = {}
         for event in events:
-            if event.type == "message":
-                if page is not None and event.data["messageId"] not in page:
-                    page = await self._page(room, event, left)
+            details = event.details
+            if isinstance(details, MessageDetails):
+                if page is not None and details.message_id not in page:
+                    page = await self._page(room, details.created_at, left)
                 left -= 1
-                message = None if page is None else page.pop(event.data["messageId"], None)
+                message = None if page is None else page.pop(details.message_id, None)
                 if message is not None:
                     await self._send_message(room, message)
-            elif event.type in _SHOWN:
-                name, fields = _SHOWN[event.type]
-                data = {field: event.data[field] for field in fields if field in event.data}
+            elif event.type in _NAMES:
+                name, members = _NAMES[event.type]
+                data = {member: value for member, value in event.data.items() if member in members}
                 await self._send(room, name, {**names_of(room.session_id), **data})
 
-    async def _page(self, room: _Room, event: Event, count: int) -> dict[str, Message] | None:
-        """Read the messages from an event on, as many as a page holds.
+    async def _page(self, room: _Room, since: int, count: int) -> dict[str, Message] | None:
+        """Read the messages from a time on (epoch ms), as many as a page holds.
 
         Returns None if they cannot be read: those of a session that is over have gone with it.
         """
-        created_at = moment(event.data["createdAt"], "createdAt", up=False) or 0
         while not room.subscription.is_closed:
             try:
                 history = await self._service.repository.history(
-                    room.session_id, limit=min(count, _TOGETHER), after=created_at - 1
+                    room.session_id, limit=min(count, _TOGETHER), after=since - 1
                 )
             except (SessionNotFound, SessionExpired):
                 break

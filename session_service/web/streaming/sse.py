@@ -25,7 +25,8 @@ from session_service.domain.budgets import (
     STREAM_RETRY_SECONDS,
 )
 from session_service.domain.errors import ServiceError
-from session_service.domain.events import LAST_TYPES, Event
+from session_service.domain.event_types import LAST_TYPES
+from session_service.domain.events import Event
 from session_service.store.events.feed import FellBehindError, Reset, Subscription
 from session_service.web.http.connections import bound_kernel_buffer, connection_of
 from session_service.web.http.errors import ERRORS, Overloaded, RateLimited
