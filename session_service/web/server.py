@@ -203,11 +203,12 @@ class _Protocol(BoundedHeads):
 
     def handle_error(
         self,
-        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature
+        request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
+        message: str | None = None,
     ) -> Any:
+        del request, message  # in aiohttp's signature, and not needed here
         if status == ERRORS[BadRequest].status:
             answer = error_response(error_of(exc))
         else:

@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 import pytest
-import socketio  # type: ignore[import-untyped]  # it has no types
+import socketio
 
 from session_service.domain.budgets import PAGE_BYTES
 from session_service.store.sessions import conversations, listing

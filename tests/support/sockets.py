@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import socketio  # type: ignore[import-untyped]  # it has no types
+import socketio
 
 GREETINGS = {"connection_established", "channel_joined", "room_joined"}
 

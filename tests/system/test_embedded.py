@@ -70,7 +70,7 @@ async def supervised(server: EmbeddedServer) -> AsyncIterator[asyncio.Task[None]
 
 async def ask(server: EmbeddedServer, *command: str) -> Any:
     async with Redis.from_url(server.url, decode_responses=True) as redis:
-        return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await redis.execute_command(*command)
 
 
 async def pid_of(server: EmbeddedServer) -> int:

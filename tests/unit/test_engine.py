@@ -5,10 +5,10 @@ An upgrade that changes one of them fails here with its name, and not as a socke
 
 import inspect
 
-import engineio  # type: ignore[import-untyped]  # it has no types
+import engineio
 import pytest
-import socketio  # type: ignore[import-untyped]  # it has no types
-from engineio.async_socket import AsyncSocket  # type: ignore[import-untyped]  # it has no types
+import socketio
+from engineio.async_socket import AsyncSocket
 
 from session_service.web.streaming.engine import Engine
 

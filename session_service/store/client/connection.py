@@ -148,18 +148,17 @@ class Wire:
         made = self._make()
         try:
             async with asyncio.timeout(min(self._timeout, _ATTEMPT_SECONDS)):
-                await made.connect()  # type: ignore[no-untyped-call]
-            if made._writer is None or made._writer.is_closing():  # noqa: SLF001
+                await made.connect()
+            # redis-py offers no way to hand a connection over, but this is all it takes.
+            writer, made._writer, made._reader = made._writer, None, None  # noqa: SLF001 - see above
+            if writer is None or writer.is_closing():
                 raise ConnectionResetError("connection lost")
-        # uvloop has a RuntimeError where the connection ends in the middle, and nothing is to end
-        # the attempts.
-        except Exception as error:  # noqa: BLE001
+        # uvloop raises RuntimeError if the connection ends during the handshake.
+        except Exception as error:  # noqa: BLE001 - no error may end the attempts
             self._break(f"cannot connect: {str(error) or type(error).__name__}")
             with suppress(Exception):
                 await made.disconnect(nowait=True)
             return None
-        # redis-py offers no way to hand a connection over, but this is all it takes.
-        writer, made._writer, made._reader = made._writer, None, None  # noqa: SLF001
         self._address = getattr(made, "host", ""), getattr(made, "port", 0)
         return writer
 
@@ -331,9 +330,9 @@ class DurableConnection(Wire):
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
         signals: Signals | None = None,
     ) -> None:
-        super().__init__(make, timeout, acknowledgement, redirect)
+        signals = signals or Signals()
+        super().__init__(make, timeout, acknowledgement, redirect, Signals(signals.refused))
         self._reads = Wire(make, timeout, None, redirect, signals)
-        self._signals.refused = self._reads._signals.refused  # noqa: SLF001 - it is of this class
 
     @property
     def is_broken(self) -> bool:

@@ -75,9 +75,10 @@ def failure(text: str) -> Exception:
 class Signals:
     """What the connections of a pipeline notice about their servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Counter[str] | None = None) -> None:
         self.connected = asyncio.Event()  # set whenever a connection was made; the reader clears it
-        self.refused: Counter[str] = Counter()  # calls, by the code of the server's error reply
+        # Calls, by the code of the server's error reply.
+        self.refused: Counter[str] = Counter() if refused is None else refused
 
 
 class ScriptExecutor(ABC):

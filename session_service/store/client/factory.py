@@ -48,7 +48,7 @@ def connect(url: str, timeout: float) -> Any:
     options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     if store.kind == "sentinel":
         look = min(timeout, _SENTINEL_SECONDS)
-        sentinels = Sentinel(  # type: ignore[no-untyped-call]
+        sentinels = Sentinel(
             store.hosts,
             sentinel_kwargs={
                 "socket_timeout": look,

@@ -56,7 +56,7 @@ class FakeRedisExecutor(ScriptExecutor):
     async def _try(self, words: tuple[Argument, ...]) -> Any:
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+                return await self._client.execute_command(*words)
         except (TimeoutError, redis_errors.RedisError, OSError) as error:
             return _as_ours(error)
 

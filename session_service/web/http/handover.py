@@ -37,7 +37,6 @@ class Peers:
         self._inbox = inbox
         self._outboxes = outboxes
         self._turns = [asyncio.Lock() for _ in outboxes]
-        self._make_protocol: Callable[[], asyncio.Protocol] | None = None
         self._adopting: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -61,8 +60,7 @@ class Peers:
 
     def receive(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
         """Take connections from now on, each with a protocol of the server."""
-        self._make_protocol = make_protocol
-        asyncio.get_running_loop().add_reader(self._inbox, self._received)
+        asyncio.get_running_loop().add_reader(self._inbox, self._received, make_protocol)
 
     def close(self) -> None:
         """Take no more; what waits is for the worker that comes in place of this one."""
@@ -84,24 +82,27 @@ class Peers:
             )
             return False
 
-    def _received(self) -> None:
+    def _received(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
         try:
             request, fds, _, _ = socket.recv_fds(self._inbox, HANDOVER_BYTES, 1)
         except BlockingIOError:
             return
         for fd in fds:
-            task = asyncio.create_task(self._adopt(socket.socket(fileno=fd), request))
+            connection = socket.socket(fileno=fd)
+            task = asyncio.create_task(self._adopt(connection, request, make_protocol))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
 
-    async def _adopt(self, connection: socket.socket, request: bytes) -> None:
+    async def _adopt(
+        self,
+        connection: socket.socket,
+        request: bytes,
+        make_protocol: Callable[[], asyncio.Protocol],
+    ) -> None:
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
-        assert self._make_protocol is not None  # noqa: S101 - ``receive`` has set it
         try:
-            transport, protocol = await loop.connect_accepted_socket(
-                self._make_protocol, connection
-            )
+            transport, protocol = await loop.connect_accepted_socket(make_protocol, connection)
         except OSError:  # its client has gone
             connection.close()
             return

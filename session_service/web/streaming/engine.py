@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import msgspec
-import socketio  # type: ignore[import-untyped]  # it has no types
+import socketio
 
 from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTES, UNREAD_BYTES
 from session_service.web.http.errors import Overloaded, SocketRefused

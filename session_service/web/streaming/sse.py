@@ -13,7 +13,6 @@ An EventSource gives up for good at any status but 200. So only a request that c
 refused; any other is answered by a stream that ends at once and says when to come back.
 """
 
-import random
 import time
 from functools import lru_cache
 
@@ -27,6 +26,7 @@ from session_service.domain.budgets import (
 from session_service.domain.errors import ServiceError
 from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.events import Event
+from session_service.domain.times import jitter
 from session_service.store.events.feed import FellBehindError, Reset, Subscription
 from session_service.web.http.connections import bound_kernel_buffer, connection_of
 from session_service.web.http.errors import ERRORS, Overloaded, RateLimited
@@ -192,7 +192,8 @@ def _opening(subscription: Subscription) -> bytes:
 
 
 def _retry_ms(seconds: tuple[float, float]) -> int:
-    return random.randint(*(int(1000 * bound) for bound in seconds))  # noqa: S311 - no secret
+    least, most = seconds
+    return round(1000 * (least + (most - least) * jitter()))
 
 
 def _id(subscription: Subscription) -> bytes:
