@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 
@@ -26,33 +26,6 @@ log = logging.getLogger(__name__)
 
 class WorkerError(Exception):
     """A worker does not start; the message is for the operator."""
-
-
-class Notice:
-    """What is wrong with the embedded store, or nothing: known to the process that owns the store.
-
-    That process tells its workers, each through the pipe that is its standard input.
-    """
-
-    def __init__(self) -> None:
-        self.problem = ""
-        self.when_changed: Callable[[str], None] = lambda _: None
-
-    def set(self, problem: str) -> None:
-        """Take what is wrong now; "" if it is well again."""
-        self.problem = problem
-        self.when_changed(problem)
-
-    def reasons(self) -> list[str]:
-        """Return why the service is degraded."""
-        return [self.problem] if self.problem else []
-
-    def read(self, stdin: int) -> bool:
-        """Take what the supervisor says, in a worker; returns False if it has gone."""
-        lines = os.read(stdin, 65536).decode().splitlines()
-        if lines:
-            self.set(lines[-1])
-        return bool(lines)
 
 
 class Workers:

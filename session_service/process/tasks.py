@@ -1,4 +1,4 @@
-"""The tasks of a process, and what ends them: a signal, or the end of one of them."""
+"""The background tasks of a process, and the signals that end it."""
 
 import asyncio
 import signal
@@ -7,41 +7,42 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from session_service.process.workers import Notice
+from session_service.process.notice import Notice
 
 
-class Background:
-    """Tasks that last as long as the service; a stack cancels them."""
+class Tasks:
+    """Tasks that run until the process stops; the exit stack cancels them, the newest first."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._tasks: list[asyncio.Task[None]] = []
 
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
-        self._stack.push_async_callback(cancelled, task)
+        self._stack.push_async_callback(cancel, task)
         return task
 
     async def until_one_ends(self) -> None:
-        """Wait for the first to end, and raise what it raised."""
+        """Wait until the first task ends; raise its exception if it failed."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
 
-async def cancelled(task: asyncio.Task[None]) -> None:
-    """Cancel a task, and wait for its end."""
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended."""
     task.cancel()
     await asyncio.wait([task])
 
 
-async def until_told_to_stop(supervisor: Notice | None) -> None:
-    """Wait for a signal; for a worker also until its supervisor has gone.
+async def until_stop_signal(supervisor: Notice | None) -> None:
+    """Wait for SIGTERM, SIGINT or SIGHUP; in a worker also for the end of its supervisor.
 
-    SIGHUP comes when the terminal is closed. If it is ignored from the start, as after ``nohup``,
-    it stays ignored.
+    SIGHUP comes when the terminal is closed. If the process was started with it ignored, as by
+    ``nohup``, it stays ignored. A worker passes the notice that its supervisor writes to its
+    standard input.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -58,6 +59,6 @@ async def until_told_to_stop(supervisor: Notice | None) -> None:
         loop.remove_reader(stdin)
 
 
-def _read_notice(supervisor: Notice, stdin: int, stop: asyncio.Event) -> None:
-    if not supervisor.read(stdin):
+def _read_notice(notice: Notice, stdin: int, stop: asyncio.Event) -> None:
+    if not notice.read(stdin):
         stop.set()
