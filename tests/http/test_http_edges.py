@@ -2,10 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from yarl import URL
 
+from session_service.api.sessions import SessionInfo
+from session_service.web.http.response import Answer, encode
+from session_service.web.http.state import AppState
+from session_service.web.rest.route import Access, Route, Tag
+from session_service.web.rest.table import ROUTES
+from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error, create, spoken
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -175,3 +183,31 @@ async def test_no_answer_is_cached_or_guessed(client: Client) -> None:
     stream = await client.get(f"{url}/events")
     assert stream.headers.getall("Cache-Control") == ["no-store, no-transform"]
     stream.close()
+
+
+async def test_a_path_may_have_two_ids(
+    service: AppState, aiohttp_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler takes both, in the order of the path and in lower case."""
+
+    async def read_message(_: AppState, session_id: str, message_id: str) -> Answer:
+        """Read a message."""
+        return Answer(200, encode({"ids": [session_id, message_id]}))
+
+    route = Route(
+        method="GET",
+        path=f"{SESSIONS}/{{sessionId}}/messages/{{messageId}}",
+        handler=read_message,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=SessionInfo,
+        success="The message",
+    )
+    monkeypatch.setattr("session_service.web.app.ROUTES", (*ROUTES, route))
+    client = await aiohttp_client(ServiceUnderTest(service))
+    answer = await client.get(f"{SESSIONS}/{ID.upper()}/messages/Ab")
+    assert await answer.json() == {"ids": [ID, "ab"]}
+    assert (await client.post(f"{SESSIONS}/{ID}/messages/ab")).headers["Allow"] == (
+        "GET, HEAD, OPTIONS"
+    )
+    assert (await client.get(f"{SESSIONS}/{ID}/messages")).status == 404

@@ -13,24 +13,21 @@ from session_service.domain.errors import (
 from session_service.domain.events import EventFilter, EventId
 from session_service.web.http.decoding import lower
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import MESSAGING, Route
+from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
 from session_service.web.streaming.sse import EventStream
-
-_STREAM = (
-    "Last-Event-ID resumes without a gap or a repeat; where the service does not hold all that"
-    " followed it any more, an event named reset says so, and what happens from then on follows."
-    " A stream that its client does not read, or that is cut by a stop of the service, is to be"
-    " resumed in the same way"
-)
 
 
 async def stream_session_events(
     service: AppState, session_id: str, given: StreamSessionEvents, caller: str
 ) -> EventStream:
-    """Follow what happens to a session; ``caller`` is the client's address.
+    """Stream the events of a session, in the order in which they happen.
 
-    A client that has seen the session is told of its end, too, if it missed that.
+    The format is server-sent events. The stream ends after the event that the session has ended or
+    expired. ``Last-Event-ID`` resumes it without a gap or a repeat. If the service no longer holds
+    every event since then, an event named ``reset`` says so, and the stream goes on with new
+    events. Resume in the same way if the service stops, or cuts a stream whose client does not
+    read it.
     """
     service.admission.check_held()
     after = _position(given.last_event_id)
@@ -39,6 +36,7 @@ async def stream_session_events(
     try:
         await service.repository.get(session_id)
     except ServiceError as error:
+        # A client that resumes may have missed the end of the session: it still receives that.
         has_gone = isinstance(error, SessionNotFound | SessionExpired)
         if not (has_gone and after and await subscription.has_missed()):
             subscription.close()
@@ -47,7 +45,13 @@ async def stream_session_events(
 
 
 async def stream_events(service: AppState, given: StreamEvents, caller: str) -> EventStream:
-    """Follow what happens to all sessions, or those that match."""
+    """Stream the events of all sessions, or of those that match, in one order.
+
+    The format is server-sent events. ``Last-Event-ID`` resumes the stream without a gap or a
+    repeat. If the service no longer holds every event since then, an event named ``reset`` says so,
+    and the stream goes on with new events. Resume in the same way if the service stops, or cuts a
+    stream whose client does not read it.
+    """
     wanted = EventFilter(
         user_id=lower(given.user_id),
         agent_id=lower(given.agent_id),
@@ -64,31 +68,27 @@ def _position(last_event_id: str | UnsetType) -> EventId | None:
 
 ROUTES = (
     Route(
-        "GET",
-        f"{SESSION}/events",
-        stream_session_events,
-        "Stream Session Events",
-        "Follow what happens to a session, as server-sent events in the order in which it happens;"
-        " ends after the event that the session has ended or expired. " + _STREAM,
-        200,
-        CloudEvent,
-        "A stream, until the session ends",
-        (ValidationFailed, *SESSION_ERRORS),
+        method="GET",
+        path=f"{SESSION}/events",
+        handler=stream_session_events,
+        tag=Tag.EVENTS,
+        access=Access.PUBLIC,
         query=StreamSessionEvents,
+        response=CloudEvent,
+        success="A stream, until the session ends",
+        errors=(ValidationFailed, *SESSION_ERRORS),
         streams=True,
     ),
     Route(
-        "GET",
-        f"{MESSAGING}/events",
-        stream_events,
-        "Stream Events",
-        "Follow what happens to all sessions, or those that match, as server-sent events in one"
-        " order. " + _STREAM,
-        200,
-        CloudEvent,
-        "A stream without end",
-        (ValidationFailed, StoreUnavailable),
+        method="GET",
+        path=f"{MESSAGING}/events",
+        handler=stream_events,
+        tag=Tag.EVENTS,
+        access=Access.PUBLIC,
         query=StreamEvents,
+        response=CloudEvent,
+        success="A stream without end",
+        errors=(ValidationFailed, StoreUnavailable),
         streams=True,
     ),
 )

@@ -6,7 +6,7 @@ the operation takes one.
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -20,30 +20,31 @@ from session_service.web.http.decoding import read_body
 from session_service.web.http.errors import error_response
 from session_service.web.http.response import Answer
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Endpoint, Route
 from session_service.web.streaming.engineio import SocketAnswer
 from session_service.web.streaming.sse import EventStream
-
-# From a request and the id in its path, if the route has one, to the answer.
-Bound = Callable[[web.BaseRequest, str], Awaitable[Answer | EventStream | SocketAnswer]]
 
 _is_key = re.compile(r"[ -~]{1,255}").fullmatch
 
 
-def repeatable(route: Route, service: AppState, bind: Callable[[AppState], Bound]) -> Bound:
-    """Make the call of a route's requests that have the header; ``bind`` makes that of others."""
-    bound = bind(service)
+def idempotent(
+    route: Route, service: AppState, make_endpoint: Callable[[AppState], Endpoint]
+) -> Endpoint:
+    """Return the endpoint for a route's requests with the header; ``make_endpoint`` ignores it."""
+    endpoint = make_endpoint(service)
     repository, claims = service.repository, service.repository.claims
 
-    async def atomic(request: web.BaseRequest, path_id: str) -> Answer | EventStream | SocketAnswer:
+    async def atomic(
+        request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Answer | EventStream | SocketAnswer:
         once = await claims.once(
             _key(request), await _fingerprint(route, request, service.admission)
         )
-        return await bind(service.through(repository.scoped(Scope(once, once.random))))(
-            request, path_id
+        return await make_endpoint(service.through(repository.scoped(Scope(once, once.random))))(
+            request, ids
         )
 
-    async def in_steps(request: web.BaseRequest, path_id: str) -> Answer:
+    async def in_steps(request: web.BaseRequest, ids: tuple[str, ...]) -> Answer:
         claim = await claims.begin(
             _key(request), await _fingerprint(route, request, service.admission)
         )
@@ -52,7 +53,7 @@ def repeatable(route: Route, service: AppState, bind: Callable[[AppState], Bound
         kept = b""
         try:
             try:
-                answer = cast("Answer", await bound(request, path_id))  # streams take no key
+                answer = cast("Answer", await endpoint(request, ids))  # streams take no key
             except ServiceError as error:
                 answer = error_response(error)
                 if answer.status >= 500:

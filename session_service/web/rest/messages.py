@@ -18,22 +18,30 @@ from session_service.web.http.decoding import moment
 from session_service.web.http.message_input import message_of
 from session_service.web.http.response import Answer, encode
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import MESSAGING, Route
+from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
 
 _CONVERSATION = MESSAGING + "/channels/{channelId}/messages"
+_CHANNEL_ID = {"channelId": "The session's ID: the two names mean the same"}
 _ERASED = encode(ConversationErased("Conversation erased successfully"))
 
 
 async def send_session_message(service: AppState, session_id: str, given: SendMessage) -> Answer:
-    """Store a message, which counts as activity."""
+    """Send a message to a session.
+
+    Counts as activity.
+    """
     return Answer(
         201, encode(MessageSent.of(*await service.repository.send(session_id, message_of(given))))
     )
 
 
 async def get_session_messages(service: AppState, session_id: str, given: ReadHistory) -> Answer:
-    """Read a conversation, newest first."""
+    """Read a conversation, newest message first.
+
+    ``before`` and ``after`` are exclusive and can be combined. With ``after`` alone, the page has
+    the messages that follow it directly.
+    """
     history = await service.repository.history(
         session_id,
         limit=given.limit,
@@ -44,7 +52,11 @@ async def get_session_messages(service: AppState, session_id: str, given: ReadHi
 
 
 async def read_kept_history(service: AppState, session_id: str, given: ReadHistory) -> Answer:
-    """Read a conversation whose session is over, newest first."""
+    """Read the conversation of a session that has ended or expired, newest message first.
+
+    It is available for as long as the service is set to retain it. While the session is live, read
+    its messages at ``/sessions/{sessionId}/messages``.
+    """
     history = await service.repository.kept_history(
         session_id,
         limit=given.limit,
@@ -55,61 +67,58 @@ async def read_kept_history(service: AppState, session_id: str, given: ReadHisto
 
 
 async def erase_history(service: AppState, session_id: str) -> Answer:
-    """Erase a conversation whose session is over."""
+    """Erase the conversation of a session that has ended or expired, at once."""
     await service.repository.erase_history(session_id)
     return Answer(200, _ERASED)
 
 
 ROUTES = (
     Route(
-        "POST",
-        f"{SESSION}/messages",
-        send_session_message,
-        "Send Message",
-        "Store a message, which counts as activity",
-        201,
-        MessageSent,
-        "The message, and the session after it",
-        (*SESSION_ERRORS, TooManyMessages),
+        method="POST",
+        path=f"{SESSION}/messages",
+        handler=send_session_message,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         body=SendMessage,
+        status=201,
+        response=MessageSent,
+        success="The message, and the session after it",
+        errors=(*SESSION_ERRORS, TooManyMessages),
         is_atomic=True,
     ),
     Route(
-        "GET",
-        f"{SESSION}/messages",
-        get_session_messages,
-        "Get Messages",
-        "Read a conversation, newest first. before and after are exclusive and can be combined;"
-        " after alone reads the messages that follow it directly",
-        200,
-        MessagePage,
-        "A page of messages",
-        (ValidationFailed, *SESSION_ERRORS),
+        method="GET",
+        path=f"{SESSION}/messages",
+        handler=get_session_messages,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         query=ReadHistory,
+        response=MessagePage,
+        success="A page of messages",
+        errors=(ValidationFailed, *SESSION_ERRORS),
     ),
     Route(
-        "GET",
-        _CONVERSATION,
-        read_kept_history,
-        "Get Kept Messages",
-        "Read the conversation of a session that has ended or run out, where and as long as the"
-        " service keeps it; of one that lives, the session has it",
-        200,
-        MessagePage,
-        "A page of messages",
-        (ValidationFailed, ConversationNotFound, RecordUnreadable, StoreUnavailable),
+        method="GET",
+        path=_CONVERSATION,
+        handler=read_kept_history,
+        id_descriptions=_CHANNEL_ID,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         query=ReadHistory,
+        response=MessagePage,
+        success="A page of messages",
+        errors=(ValidationFailed, ConversationNotFound, RecordUnreadable, StoreUnavailable),
     ),
     Route(
-        "DELETE",
-        _CONVERSATION,
-        erase_history,
-        "Erase Messages",
-        "Erase the conversation of a session that has ended or run out, at once",
-        200,
-        ConversationErased,
-        "Conversation erased",
-        (ConversationNotFound, StoreUnavailable),
+        method="DELETE",
+        path=_CONVERSATION,
+        handler=erase_history,
+        id_descriptions=_CHANNEL_ID,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=ConversationErased,
+        success="Conversation erased",
+        errors=(ConversationNotFound, StoreUnavailable),
         is_atomic=True,
     ),
 )

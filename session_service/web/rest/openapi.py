@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,23 +11,16 @@ from session_service import __version__
 from session_service.api.base import describe
 from session_service.api.errors import Error
 from session_service.api.events import EVENT_DATA
-from session_service.api.health import Unhealthy
 from session_service.api.messages import Attachment
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.decoding import headers_of
 from session_service.web.http.errors import ERRORS, RateLimited
 from session_service.web.http.response import REQUEST_ID_HEADER
-from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
-from session_service.web.rest.sessions import create_session, end_session, get_sessions_health
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Route, Tag
 from session_service.web.rest.table import ROUTES
-from session_service.web.rest.webhooks import WEBHOOKS, create_webhook
 from session_service.web.streaming.sse import CONTENT_TYPE as STREAM_TYPE
 
-_CREATED: dict[Any, tuple[str, ...]] = {  # the ids in what is created, its own first
-    create_session: ("sessionId", "channelId"),
-    create_webhook: ("webhookId",),
-}
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
 Conversation sessions: created for a user and an agent, kept alive by activity, expired, or ended.
@@ -44,12 +37,6 @@ gets the same answer for 24 hours.
 - `X-Request-ID` is taken from the request, or made, and returned.
 """
 
-
-_IDS = {
-    "sessionId": "ID of the session",
-    "channelId": "The session's ID: the two names mean the same",
-    "webhookId": "ID of the webhook",
-}
 _KEY = {
     "name": IDEMPOTENCY_KEY,
     "in": "header",
@@ -64,13 +51,15 @@ _KEY = {
 }
 
 
-def document(policy: TimeoutPolicy) -> dict[str, Any]:
-    """Write the document of a service with these timeout rules."""
-    components = _schemas_of([Error, Unhealthy, Attachment, *EVENT_DATA, *_body_types()], policy)
-    queries = _schemas_of([route.query for route in ROUTES if route.query], policy)
+def document(policy: TimeoutPolicy, routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
+    """Return the document of a service with these timeout rules."""
+    components = _schemas_of([Error, Attachment, *EVENT_DATA, *_body_types(routes)], policy)
+    queries = _schemas_of([route.query for route in routes if route.query], policy)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
-    for route in ROUTES:
-        paths[route.path][route.method.lower()] = _operation(route, queries)
+    for route in routes:
+        operation = _operation(route, queries)
+        operation["responses"] = _responses(route, routes)
+        paths[route.path][route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,15 +69,15 @@ def document(policy: TimeoutPolicy) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
-        "tags": [{"name": n} for n in ("messaging", "events", "webhooks", "probes")],
+        "tags": [{"name": tag} for tag in Tag],
         "paths": dict(paths),
         "components": {"schemas": components},
     }
 
 
-def _body_types() -> Iterator[Any]:
-    for route in ROUTES:
-        yield from filter(None, (route.response, route.body))
+def _body_types(routes: Sequence[Route]) -> Iterator[Any]:
+    for route in routes:
+        yield from filter(None, (route.response, route.body, route.unhealthy_body))
 
 
 def _schemas_of(types: list[Any], policy: TimeoutPolicy) -> dict[str, Any]:
@@ -122,24 +111,22 @@ def _filled(node: Any, policy: TimeoutPolicy) -> Any:
 
 def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": _camel(route.handler.__name__),
-        "summary": route.summary,
+        "operationId": route.operation_id,
+        "summary": route.title,
         "description": route.description,
-        "tags": [_tag(route)],
+        "tags": [route.tag],
         "security": [],
     }
-    parameters: list[dict[str, Any]] = []
-    if route.parameter:
-        parameters.append(
-            {
-                "name": route.parameter,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string"},
-                "description": _IDS[route.parameter]
-                + (" to end" if route.handler is end_session else ""),
-            }
-        )
+    parameters: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": route.id_descriptions.get(name, f"ID of the {_noun(name)}"),
+        }
+        for name in route.ids
+    ]
     if route.query:
         schema = queries[route.query.__name__]
         parameters += [
@@ -160,53 +147,45 @@ def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
             }
             for name, header in headers_of(route.query).items()
         ]
-    if route.takes_key:
+    if route.takes_idempotency_key:
         parameters.append(_KEY)
     if parameters:
         operation["parameters"] = parameters
     if route.body:
         operation["requestBody"] = {"required": True, "content": _json(route.body)}
-    operation["responses"] = _responses(route)
     return operation
 
 
-def _tag(route: Route) -> str:
-    if route.streams:
-        return "events"
-    if route.path.startswith(WEBHOOKS):
-        return "webhooks"
-    return "messaging" if route.path.startswith("/api/") else "probes"
-
-
-def _responses(route: Route) -> dict[str, Any]:
+def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
     success: dict[str, Any] = {
-        "description": route.answer,
+        "description": route.success,
         "headers": {REQUEST_ID_HEADER: _header("The id of the request, as in the log")},
         "content": _stream(route.response) if route.streams else _json(route.response),
     }
-    if ids := _CREATED.get(route.handler):
-        success["headers"]["Location"] = _header(f"The address of the {ids[0].removesuffix('Id')}")
+    if route.created:
+        location = _header(f"The address of the {_noun(route.created[0])}")
+        success["headers"]["Location"] = location
         success["links"] = {
-            _camel(other.handler.__name__): {
-                "operationId": _camel(other.handler.__name__),
-                "parameters": {other.parameter: f"$response.body#/{other.parameter}"},
+            other.operation_id: {
+                "operationId": other.operation_id,
+                "parameters": {name: f"$response.body#/{name}" for name in other.ids},
             }
-            for other in ROUTES
-            if other.parameter in ids
+            for other in routes
+            if other.ids and set(other.ids) <= set(route.created)
         }
     responses: dict[str, Any] = {str(route.status): success}
     by_status: dict[int, list[Any]] = defaultdict(list)
     for error in route.all_errors:
         by_status[ERRORS[error].status].append(ERRORS[error])
     for status, answers in sorted(by_status.items()):
-        is_health = (
-            route.handler is get_sessions_health and status == ERRORS[StoreUnavailable].status
-        )
+        bodies: tuple[type[msgspec.Struct], ...] = (Error,)
+        if route.unhealthy_body and status == ERRORS[StoreUnavailable].status:
+            bodies = (route.unhealthy_body, Error)
         response: dict[str, Any] = {
             "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
             if len(answers) > 1
             else answers[0].description,
-            "content": _json(Unhealthy, Error) if is_health else _json(Error),
+            "content": _json(*bodies),
         }
         if answers[0].headers or status == ERRORS[RateLimited].status:
             response["headers"] = {"Retry-After": _header("Seconds after which to try again")}
@@ -232,6 +211,6 @@ def _header(description: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}}
 
 
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.title() for word in rest)
+def _noun(id_name: str) -> str:
+    """Return the kind of resource that an id names: ``webhookId`` is the id of a webhook."""
+    return id_name.removesuffix("Id")

@@ -5,16 +5,19 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.web.http.errors import NotReady
 from session_service.web.http.response import Answer, encode
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import Route
+from session_service.web.rest.route import Access, Route, Tag
 
 
 async def healthz(_: AppState) -> Answer:
-    """Tell that the process lives."""
+    """Report that the process is alive."""
     return Answer(200, encode(ProbeStatus("ok")))
 
 
 async def readyz(service: AppState) -> Answer:
-    """Tell whether requests can be served: the store answers, and the service is not stopping."""
+    """Report whether the service can handle requests.
+
+    It can if its store answers and it is not stopping.
+    """
     if service.draining:
         raise NotReady
     await service.repository.ping()
@@ -23,24 +26,22 @@ async def readyz(service: AppState) -> Answer:
 
 ROUTES = (
     Route(
-        "GET",
-        "/healthz",
-        healthz,
-        "Liveness",
-        "Tell that the process lives",
-        200,
-        ProbeStatus,
-        "It does",
+        method="GET",
+        path="/healthz",
+        handler=healthz,
+        tag=Tag.PROBES,
+        access=Access.PUBLIC,
+        response=ProbeStatus,
+        success="It does",
     ),
     Route(
-        "GET",
-        "/readyz",
-        readyz,
-        "Readiness",
-        "Tell whether requests can be served",
-        200,
-        ProbeStatus,
-        "They can",
-        (StoreUnavailable, NotReady),
+        method="GET",
+        path="/readyz",
+        handler=readyz,
+        tag=Tag.PROBES,
+        access=Access.PUBLIC,
+        response=ProbeStatus,
+        success="They can",
+        errors=(StoreUnavailable, NotReady),
     ),
 )

@@ -4,7 +4,7 @@ import time
 
 from msgspec import UNSET
 
-from session_service.api.health import SessionsHealth
+from session_service.api.health import SessionsHealth, Unhealthy
 from session_service.api.sessions import (
     CreateSession,
     EndSessions,
@@ -32,7 +32,7 @@ from session_service.web.http.decoding import compact_metadata, lower
 from session_service.web.http.errors import error_response
 from session_service.web.http.response import Answer, encode
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import MESSAGING, Route
+from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 
 SESSIONS = f"{MESSAGING}/sessions"
 SESSION = SESSIONS + "/{sessionId}"
@@ -43,13 +43,18 @@ _LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep 
 
 
 async def end_session(service: AppState, session_id: str) -> Answer:
-    """End a session and delete its conversation."""
+    """Explicitly end and delete a conversation session."""
     await service.repository.end(session_id)
     return Answer(200, _ENDED)
 
 
 async def end_sessions(service: AppState, given: EndSessions) -> Answer:
-    """End the sessions of a user, of an agent, of both, or all."""
+    """End the sessions of a user, of an agent, of both, or all with ``all=true``.
+
+    Their conversations are deleted. One request works for two seconds at most: repeat it while
+    ``more`` is true. Then all matching sessions created before the first request have ended, and
+    those created later are left alone.
+    """
     user_id, agent_id = lower(given.user_id), lower(given.agent_id)
     of_some = user_id is not None or agent_id is not None
     if given.all_ is UNSET and not of_some:
@@ -79,7 +84,11 @@ async def create_session(service: AppState, given: CreateSession) -> Answer:
 
 
 async def list_sessions(service: AppState, given: ListSessions) -> Answer:
-    """List live sessions, page by page."""
+    """List live sessions, page by page.
+
+    The order is stable but otherwise unspecified: a session that lives throughout a listing is
+    returned exactly once.
+    """
     page = await service.repository.list_page(
         limit=given.limit,
         user_id=lower(given.user_id),
@@ -90,7 +99,10 @@ async def list_sessions(service: AppState, given: ListSessions) -> Answer:
 
 
 async def get_sessions_health(service: AppState) -> Answer:
-    """Report the health of the service and its store."""
+    """Report the health of the service and its store.
+
+    The status is ``healthy``, ``degraded`` with its reasons, or ``unhealthy`` with a 503.
+    """
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
         counts = await service.repository.count()
@@ -121,19 +133,28 @@ async def get_session(service: AppState, session_id: str) -> Answer:
 
 
 async def renew_session(service: AppState, session_id: str) -> Answer:
-    """Renew a session, whether or not it renews by itself."""
+    """Renew a session, even if ``autoRenew`` is not set.
+
+    Counts as activity.
+    """
     return _info(await service.repository.renew(session_id))
 
 
 async def session_heartbeat(service: AppState, session_id: str) -> Answer:
-    """Keep a session alive."""
+    """Keep a session alive.
+
+    Counts as activity, and renews the session if ``autoRenew`` is set.
+    """
     return _info(await service.repository.heartbeat(session_id))
 
 
 async def update_session_timeout(
     service: AppState, session_id: str, given: TimeoutSettings
 ) -> Answer:
-    """Change the given timeout settings of a session."""
+    """Change some timeout settings of a session and keep the others.
+
+    The deadline is computed anew from the last renewal.
+    """
     change = _change(given, service.policy)
     return _info(await service.repository.change_timeout(session_id, change))
 
@@ -154,115 +175,107 @@ def _change(given: TimeoutSettings, policy: TimeoutPolicy, path: str = "") -> Ti
 
 ROUTES = (
     Route(
-        "DELETE",
-        SESSION,
-        end_session,
-        "End Session",
-        "Explicitly end and delete a conversation session",
-        200,
-        SessionEnded,
-        "Session ended successfully",
-        (SessionNotFound, RecordUnreadable, StoreUnavailable),
+        method="DELETE",
+        path=SESSION,
+        handler=end_session,
+        summary="End Session",  # as published, like the description
+        id_descriptions={"sessionId": "ID of the session to end"},
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=SessionEnded,
+        success="Session ended successfully",
+        errors=(SessionNotFound, RecordUnreadable, StoreUnavailable),
         is_atomic=True,
     ),
     Route(
-        "DELETE",
-        SESSIONS,
-        end_sessions,
-        "End Sessions",
-        "End the sessions of a user, of an agent, of both, or all=true of them, and delete their"
-        " conversations. Works for two seconds at most: repeat it while more is true. Sessions"
-        " created before the call do not survive it then, those created since are left alone",
-        200,
-        SessionsEnded,
-        "Sessions ended",
-        (ValidationFailed, StoreUnavailable),
+        method="DELETE",
+        path=SESSIONS,
+        handler=end_sessions,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         query=EndSessions,
+        response=SessionsEnded,
+        success="Sessions ended",
+        errors=(ValidationFailed, StoreUnavailable),
     ),
     Route(
-        "POST",
-        SESSIONS,
-        create_session,
-        "Create Session",
-        "Create a conversation session for a user and an agent",
-        201,
-        SessionCreated,
-        "Session created; Location is its address",
-        (TooManySessions, StoreUnavailable),
+        method="POST",
+        path=SESSIONS,
+        handler=create_session,
+        created=("sessionId", "channelId"),
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         body=CreateSession,
+        status=201,
+        response=SessionCreated,
+        success="Session created; Location is its address",
+        errors=(TooManySessions, StoreUnavailable),
         is_atomic=True,
         is_limited=True,
     ),
     Route(
-        "GET",
-        SESSIONS,
-        list_sessions,
-        "List Sessions",
-        "List live sessions, page by page. The order is stable and otherwise unspecified: a session"
-        " that lives throughout a paging is met exactly once",
-        200,
-        SessionList,
-        "A page of sessions",
-        (ValidationFailed, StoreUnavailable),
+        method="GET",
+        path=SESSIONS,
+        handler=list_sessions,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         query=ListSessions,
+        response=SessionList,
+        success="A page of sessions",
+        errors=(ValidationFailed, StoreUnavailable),
     ),
     Route(
-        "GET",
-        f"{SESSIONS}/health",
-        get_sessions_health,
-        "Sessions Health",
-        "Tell how the service and its store are; 503 is unhealthy",
-        200,
-        SessionsHealth,
-        "The service works",
-        (StoreUnavailable,),
+        method="GET",
+        path=f"{SESSIONS}/health",
+        handler=get_sessions_health,
+        unhealthy_body=Unhealthy,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=SessionsHealth,
+        success="The service works",
+        errors=(StoreUnavailable,),
     ),
     Route(
-        "GET",
-        SESSION,
-        get_session,
-        "Get Session",
-        "Read a session",
-        200,
-        SessionInfo,
-        "The session",
-        SESSION_ERRORS,
+        method="GET",
+        path=SESSION,
+        handler=get_session,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=SessionInfo,
+        success="The session",
+        errors=SESSION_ERRORS,
     ),
     Route(
-        "POST",
-        f"{SESSION}/renew",
-        renew_session,
-        "Renew Session",
-        "Renew a session, whether or not it renews by itself. Counts as activity",
-        200,
-        SessionInfo,
-        "The session, renewed",
-        (*SESSION_ERRORS, RenewalFailed),
+        method="POST",
+        path=f"{SESSION}/renew",
+        handler=renew_session,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=SessionInfo,
+        success="The session, renewed",
+        errors=(*SESSION_ERRORS, RenewalFailed),
         is_atomic=True,
     ),
     Route(
-        "POST",
-        f"{SESSION}/heartbeat",
-        session_heartbeat,
-        "Session Heartbeat",
-        "Keep a session alive: counts as activity, and renews it if autoRenew is set",
-        200,
-        SessionInfo,
-        "The session",
-        SESSION_ERRORS,
+        method="POST",
+        path=f"{SESSION}/heartbeat",
+        handler=session_heartbeat,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        response=SessionInfo,
+        success="The session",
+        errors=SESSION_ERRORS,
         is_atomic=True,
     ),
     Route(
-        "PATCH",
-        f"{SESSION}/timeout",
-        update_session_timeout,
-        "Update Session Timeout",
-        "Change the given timeout settings and leave the others as they are; the deadline is worked"
-        " out anew from the last renewal",
-        200,
-        SessionInfo,
-        "The session, changed",
-        SESSION_ERRORS,
+        method="PATCH",
+        path=f"{SESSION}/timeout",
+        handler=update_session_timeout,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
         body=TimeoutSettings,
+        response=SessionInfo,
+        success="The session, changed",
+        errors=SESSION_ERRORS,
     ),
 )

@@ -33,7 +33,7 @@ from session_service.domain.webhooks import (
 )
 from session_service.web.http.response import Answer, encode
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import MESSAGING, Route
+from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 
 WEBHOOKS = f"{MESSAGING}/webhooks"
 _WEBHOOK = WEBHOOKS + "/{webhookId}"
@@ -45,7 +45,10 @@ _REMOVED = encode(WebhookRemoved("Webhook removed"))
 
 
 async def create_webhook(service: AppState, given: CreateWebhook) -> Answer:
-    """Register an endpoint."""
+    """Register an endpoint that receives events from now on.
+
+    The secret is returned only in this response.
+    """
     webhooks = service.webhooks
     check_url(given.url, webhooks.policy.allowed_networks)
     secret = new_secret() if given.secret is None else given.secret
@@ -61,7 +64,7 @@ async def create_webhook(service: AppState, given: CreateWebhook) -> Answer:
 
 
 async def list_webhooks(service: AppState) -> Answer:
-    """List the registered endpoints."""
+    """List all webhooks, also those from the settings, without their secrets."""
     known = sorted((await service.webhooks.look()).values(), key=lambda each: each.created_at)
     sizes = await service.webhooks.sizes(webhook.id for webhook in known)
     shown = [WebhookInfo.of(*each) for each in zip(known, sizes, strict=True)]
@@ -69,7 +72,7 @@ async def list_webhooks(service: AppState) -> Answer:
 
 
 async def get_webhook(service: AppState, webhook_id: str) -> Answer:
-    """Read a webhook."""
+    """Read a webhook and the sizes of its queue."""
     webhook = await service.webhooks.get(webhook_id.lower())
     (sizes,) = await service.webhooks.sizes([webhook.id])
     if sizes is None:
@@ -78,13 +81,17 @@ async def get_webhook(service: AppState, webhook_id: str) -> Answer:
 
 
 async def delete_webhook(service: AppState, webhook_id: str) -> Answer:
-    """Remove a webhook."""
+    """Remove a webhook and its undelivered events."""
     await service.webhooks.remove(webhook_id.lower())
     return Answer(200, _REMOVED)
 
 
 async def rotate_webhook_secret(service: AppState, webhook_id: str, given: RotateSecret) -> Answer:
-    """Replace the secret."""
+    """Replace the secret of a webhook.
+
+    For ``overlapHours``, deliveries have two signatures, one by the new secret and one by the
+    previous secret, so that receivers can change over.
+    """
     secret = new_secret() if given.secret is None else given.secret
     read_secret(secret)
     hours = OVERLAP_HOURS[1] if given.overlap_hours is None else given.overlap_hours
@@ -94,7 +101,7 @@ async def rotate_webhook_secret(service: AppState, webhook_id: str, given: Rotat
 
 
 async def list_dead_letters(service: AppState, webhook_id: str, given: ListDeadLetters) -> Answer:
-    """List what was given up."""
+    """List the failed deliveries to a webhook, oldest first."""
     letters, total = await service.webhooks.dead(webhook_id.lower(), given.offset, given.limit)
     shown = [DeadLetterInfo.of(letter) for letter in letters]
     return Answer(200, encode(DeadLetterList(shown, total)))
@@ -103,93 +110,89 @@ async def list_dead_letters(service: AppState, webhook_id: str, given: ListDeadL
 async def replay_dead_letters(
     service: AppState, webhook_id: str, given: ReplayDeadLetters
 ) -> Answer:
-    """Deliver again what was given up."""
+    """Deliver failed events again, all of them or those named.
+
+    Also switches a webhook on that was switched off because its deliveries failed.
+    """
     replayed = await service.webhooks.replay(webhook_id.lower(), given.ids)
     return Answer(200, encode(Replayed(replayed)))
 
 
 ROUTES = (
     Route(
-        "POST",
-        WEBHOOKS,
-        create_webhook,
-        "Create Webhook",
-        "Register an endpoint that is told of events from now on. The secret is shown this once",
-        201,
-        WebhookCreated,
-        "Webhook registered; Location is its address",
-        (TooManyWebhooks, StoreUnavailable),
+        method="POST",
+        path=WEBHOOKS,
+        handler=create_webhook,
+        created=("webhookId",),
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
         body=CreateWebhook,
+        status=201,
+        response=WebhookCreated,
+        success="Webhook registered; Location is its address",
+        errors=(TooManyWebhooks, StoreUnavailable),
     ),
     Route(
-        "GET",
-        WEBHOOKS,
-        list_webhooks,
-        "List Webhooks",
-        "List the registered endpoints, those of the settings among them, without their secrets",
-        200,
-        WebhookList,
-        "The webhooks",
-        (StoreUnavailable,),
+        method="GET",
+        path=WEBHOOKS,
+        handler=list_webhooks,
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
+        response=WebhookList,
+        success="The webhooks",
+        errors=(StoreUnavailable,),
     ),
     Route(
-        "GET",
-        _WEBHOOK,
-        get_webhook,
-        "Get Webhook",
-        "Read a webhook, and how much waits for it",
-        200,
-        WebhookInfo,
-        "The webhook",
-        _WEBHOOK_ERRORS,
+        method="GET",
+        path=_WEBHOOK,
+        handler=get_webhook,
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
+        response=WebhookInfo,
+        success="The webhook",
+        errors=_WEBHOOK_ERRORS,
     ),
     Route(
-        "DELETE",
-        _WEBHOOK,
-        delete_webhook,
-        "Delete Webhook",
-        "Remove a webhook, and all that waits for it",
-        200,
-        WebhookRemoved,
-        "Webhook removed",
-        _WEBHOOK_ERRORS,
+        method="DELETE",
+        path=_WEBHOOK,
+        handler=delete_webhook,
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
+        response=WebhookRemoved,
+        success="Webhook removed",
+        errors=_WEBHOOK_ERRORS,
     ),
     Route(
-        "POST",
-        f"{_WEBHOOK}/rotate",
-        rotate_webhook_secret,
-        "Rotate Webhook Secret",
-        "Replace the secret of a webhook. For overlapHours, deliveries have two signatures, by the"
-        " new secret and by the last one, so that receivers can change over",
-        200,
-        SecretRotated,
-        "The new secret",
-        (ValidationFailed, *_WEBHOOK_ERRORS),
+        method="POST",
+        path=f"{_WEBHOOK}/rotate",
+        handler=rotate_webhook_secret,
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
         body=RotateSecret,
+        response=SecretRotated,
+        success="The new secret",
+        errors=(ValidationFailed, *_WEBHOOK_ERRORS),
     ),
     Route(
-        "GET",
-        f"{_WEBHOOK}/dead",
-        list_dead_letters,
-        "List Dead Letters",
-        "List the deliveries to a webhook that were given up, oldest first",
-        200,
-        DeadLetterList,
-        "A page of dead letters",
-        (ValidationFailed, *_WEBHOOK_ERRORS),
+        method="GET",
+        path=f"{_WEBHOOK}/dead",
+        handler=list_dead_letters,
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
         query=ListDeadLetters,
+        response=DeadLetterList,
+        success="A page of dead letters",
+        errors=(ValidationFailed, *_WEBHOOK_ERRORS),
     ),
     Route(
-        "POST",
-        f"{_WEBHOOK}/dead/replay",
-        replay_dead_letters,
-        "Replay Dead Letters",
-        "Deliver again what was given up: all of it, or the events named. A webhook that was"
-        " switched off is switched on",
-        200,
-        Replayed,
-        "They are delivered again",
-        _WEBHOOK_ERRORS,
+        method="POST",
+        path=f"{_WEBHOOK}/dead/replay",
+        handler=replay_dead_letters,
+        tag=Tag.WEBHOOKS,
+        access=Access.PUBLIC,
         body=ReplayDeadLetters,
+        response=Replayed,
+        success="They are delivered again",
+        errors=_WEBHOOK_ERRORS,
     ),
 )

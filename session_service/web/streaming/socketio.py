@@ -79,7 +79,7 @@ class Sockets:
             server.on(name, partial(self._answered, handler))
         service.when_draining.append(self._stop)
 
-    async def handle(self, request: web.BaseRequest, _: str) -> SocketAnswer | Answer:
+    async def handle(self, request: web.BaseRequest, _: tuple[str, ...]) -> SocketAnswer | Answer:
         """Take a request of one of the transports; raises ServiceError.
 
         A GET opens a socket or reads from it, so it is checked as a change is.
