@@ -10,7 +10,7 @@ COPY docs/package.md docs/
 COPY session_service session_service
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/venv/bin/pip install --no-deps /dist/*.whl
-# Reads every Lua script, so that a wheel without them does not become an image.
+# Import all Lua scripts, so that a wheel without them fails the build.
 RUN cd / && /opt/venv/bin/python -c "import session_service.store.scripts"
 
 FROM python:3.13-slim
@@ -19,7 +19,7 @@ RUN groupadd --gid 10001 sessions \
  && install --directory --owner sessions --group sessions --mode 700 /data
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 SESSION_DATA_DIR=/data HOST=0.0.0.0
-# A number: Kubernetes cannot tell from a name that it is not root (runAsNonRoot).
+# A number, because Kubernetes cannot check a name for runAsNonRoot.
 USER 10001:10001
 VOLUME /data
 EXPOSE 3000

@@ -1,6 +1,6 @@
-# `make run` and `make test` need Python >= 3.11 and make (GNU, from 3.81), nothing else.
+# `make run` and `make test` need only Python >= 3.11 and GNU make >= 3.81.
 
-# The first that is new enough and can make a virtual environment is taken.
+# The first one that is new enough and can create a virtual environment is used.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check
@@ -8,7 +8,7 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 	--generate-hashes --only-binary :all: --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
 
-# Empty when .venv is whole: venv writes `activate` last, and an upgrade of the system may have taken the interpreter.
+# Empty if .venv is complete: venv writes `activate` last, and a system upgrade may have removed the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
 .PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against profile chaos lock clean venv
@@ -16,46 +16,46 @@ venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo v
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
-run: .venv/installed-run ## serve on $PORT (3000), keeping the data in ./data unless REDIS_URL is set
+run: .venv/installed-run ## serve on $PORT (3000), with the data in ./data unless REDIS_URL is set
 	@exec .venv/bin/python -m session_service serve
 
-test: lint ## lint, check types, run the tests; PYTEST_ARGS goes to pytest
+test: lint ## lint, check types, run the tests; PYTEST_ARGS is passed to pytest
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
-proof: .venv/installed-test ## run the long proofs, such as 100,000 interleavings of all scripts
+proof: .venv/installed-test ## run the long tests, such as 100,000 interleavings of all scripts
 	.venv/bin/python -m pytest -m proof --timeout 1200 $(PYTEST_ARGS)
 
-lint: .venv/installed-test ## ruff and mypy
+lint: .venv/installed-test ## run ruff and mypy
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
 	.venv/bin/python -m mypy
 
-format: .venv/installed-test ## put the code in ruff's format, with what it can fix
+format: .venv/installed-test ## format the code, and apply ruff's fixes
 	.venv/bin/python -m ruff check --fix
 	.venv/bin/python -m ruff format
 
-bench: .venv/installed-run ## measure beside a ceiling and peers, about 10 minutes; BENCH_ARGS goes to it
+bench: .venv/installed-run ## compare with a ceiling and other servers, about 10 minutes; BENCH_ARGS is passed on
 	.venv/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
-bench-scale: .venv/installed-run ## time and memory at 1,000,000 sessions beside 1,000
+bench-scale: .venv/installed-run ## compare time and memory at 1,000,000 sessions with 1,000
 	.venv/bin/python -m benchmarks.scale $(BENCH_ARGS)
 
-bench-deadlines: .venv/installed-run ## a million sessions run out in a minute while a node is killed; 3 minutes
+bench-deadlines: .venv/installed-run ## expire a million sessions in a minute while a node is killed; 3 minutes
 	.venv/bin/python -m benchmarks.deadlines $(BENCH_ARGS)
 
-bench-streams: .venv/installed-run ## 5,000 streams on one node, 500 of which are not read
+bench-streams: .venv/installed-run ## serve 5,000 streams on one node, 500 of them without a reader
 	.venv/bin/python -m benchmarks.streams $(BENCH_ARGS)
 
-chaos: .venv/installed-test ## break the store and the nodes under load, often; two hours, CHAOS_ARGS="--scale 0.1" for less
+chaos: .venv/installed-test ## break the store and the nodes under load; two hours, CHAOS_ARGS="--scale 0.1" for less
 	.venv/bin/python -m chaos.chaos $(CHAOS_ARGS)
 
-bench-against: .venv/installed-run ## CPU time a request beside that of another commit; make bench-against REF=v0.1.0
+bench-against: .venv/installed-run ## compare CPU time per request with another commit; make bench-against REF=v0.1.0
 	.venv/bin/python -m benchmarks.against $(REF) $(BENCH_ARGS)
 
-profile: .venv/installed-run ## where a request's time goes
+profile: .venv/installed-run ## profile a request
 	.venv/bin/python -m benchmarks.profile $(BENCH_ARGS)
 
-lock: $(venv) ## resolve requirements/*.txt anew from pyproject.toml
+lock: $(venv) ## lock requirements/*.txt again from pyproject.toml
 	.venv/bin/python -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml -o requirements/run.txt
@@ -63,7 +63,7 @@ lock: $(venv) ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/bin/python -c 'import tomllib as t; print(*t.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - -o requirements/build.txt
 
-clean: ## remove all that was made, except data/
+clean: ## remove everything that was built, except data/
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
