@@ -1,4 +1,8 @@
-"""The API document, OpenAPI 3.1: made from the route table and the types, so it cannot drift."""
+"""The API document, OpenAPI 3.1, served at ``/openapi.json``.
+
+It is generated from the route table and the types of ``api/``, so it cannot drift from the code. A
+new route, path id or tag needs no change here.
+"""
 
 import re
 from collections import defaultdict
@@ -8,7 +12,7 @@ from typing import Any
 import msgspec
 
 from session_service import __version__
-from session_service.api.base import describe
+from session_service.api.base import Request, describe
 from session_service.api.errors import Error
 from session_service.api.events import EVENT_DATA
 from session_service.api.messages import Attachment
@@ -23,21 +27,23 @@ from session_service.web.streaming.sse import CONTENT_TYPE as STREAM_TYPE
 
 _REF = "#/components/schemas/{name}"
 _INTRODUCTION = """\
-Conversation sessions: created for a user and an agent, kept alive by activity, expired, or ended.
+Conversation sessions, each between a user and an agent. Activity keeps a session alive; without \
+activity it expires. It can also be ended.
 
-- Every error has one shape; `details` is always a string.
-- Times are ISO 8601 in UTC with milliseconds, by the store's clock. Durations are kept to the \
+- All errors have the same shape; `details` is always a string.
+- Times are ISO 8601 in UTC with milliseconds, by the store's clock. Durations are exact to the \
 millisecond.
-- UUIDs are taken in either case and given in lower case. Members of a body that are not known are \
-passed over.
-- An expired session answers 410 until its retention ends, then 404. An ended one answers 404.
-- A renewal, and every message, counts as activity: it sets `lastActivity`.
-- With an `Idempotency-Key`, what is asked for happens once: the same request with the same key \
-gets the same answer for 24 hours.
-- `X-Request-ID` is taken from the request, or made, and returned.
+- UUIDs are accepted in either case and returned in lower case. Unknown members of a body are \
+ignored.
+- Requests for an expired session get 410 until its retention ends, then 404. Those for an ended \
+session get 404.
+- Renewals, heartbeats and messages count as activity: they set `lastActivity`.
+- A request with an `Idempotency-Key` is executed once: the same request with the same key gets \
+the same response for 24 hours.
+- `X-Request-ID` is copied from the request, or generated, and returned.
 """
 
-_KEY = {
+_KEY_PARAMETER = {
     "name": IDEMPOTENCY_KEY,
     "in": "header",
     "required": False,
@@ -47,7 +53,7 @@ _KEY = {
         "maxLength": 255,
         "pattern": "^[!-~]([ -~]*[!-~])?$",
     },
-    "description": "Any text, such as a UUID, that no other request has",
+    "description": "Any text that is unique to the request, such as a UUID",
 }
 
 
@@ -81,19 +87,23 @@ def _body_types(routes: Sequence[Route]) -> Iterator[Any]:
 
 
 def _schemas_of(types: list[Any], policy: TimeoutPolicy) -> dict[str, Any]:
-    """Return the JSON Schema of each type, and of the types in it, by name.
+    """Return the JSON Schemas of the types and of all types in them, by name.
 
-    Those of queries stay out of the document's components: an operation lists their properties
-    as parameters, and code generators would write every enum of theirs twice.
+    The document's components leave out the schemas of queries: operations list their properties as
+    parameters, and code generators would write each of their enums twice.
     """
     _, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     return {name: _filled(schema, policy) for name, schema in schemas.items()}
 
 
 def _filled(node: Any, policy: TimeoutPolicy) -> Any:
-    """Fill what depends on the settings: braces in descriptions and bounds."""
+    """Return a schema with the limits of the policy in place of names in braces.
+
+    ``{"minimum": "{min_timeout}"}`` becomes ``{"minimum": 5}``. Also writes patterns in the
+    syntax of JavaScript, as JSON Schema requires.
+    """
     match node:
-        case {"oneOf": list(), "type": str(), **rest}:  # the alternatives have types of their own
+        case {"oneOf": list(), "type": str(), **rest}:  # each alternative has its own type
             return _filled(rest | {"oneOf": node["oneOf"]}, policy)
         case {"description": str(description), **rest}:
             return {"description": describe(description, policy), **_filled(rest, policy)}
@@ -101,7 +111,7 @@ def _filled(node: Any, policy: TimeoutPolicy) -> Any:
             return {key: _filled(value, policy) for key, value in node.items()}
         case list():
             return [_filled(value, policy) for value in node]
-        case str() if node.startswith(r"\A"):  # a pattern, which JSON Schema writes with ^ and $
+        case str() if node.startswith(r"\A"):
             return f"^{node.removeprefix(chr(92) + 'A').removesuffix(chr(92) + 'Z')}$"
         case str() if re.fullmatch(r"\{\w+\}", node):
             return getattr(policy, node[1:-1])
@@ -115,9 +125,22 @@ def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
         "summary": route.title,
         "description": route.description,
         "tags": [route.tag],
-        "security": [],
+        "security": [],  # all routes are Access.PUBLIC
     }
-    parameters: list[dict[str, Any]] = [
+    parameters = _path_parameters(route)
+    if route.query:
+        parameters += _query_parameters(route.query, queries[route.query.__name__])
+    if route.takes_idempotency_key:
+        parameters.append(_KEY_PARAMETER)
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": _json(route.body)}
+    return operation
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
         {
             "name": name,
             "in": "path",
@@ -127,39 +150,57 @@ def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
         }
         for name in route.ids
     ]
-    if route.query:
-        schema = queries[route.query.__name__]
-        parameters += [
-            {
-                "name": name,
-                "in": "query",
-                "required": name in schema.get("required", ()),
-                "schema": property_schema,
-            }
-            for name, property_schema in schema["properties"].items()
-        ]
-        parameters += [
-            {
-                "name": header,
-                "in": "header",
-                "schema": schema["properties"][name],
-                "description": f"stands for {name}, and goes before it",
-            }
-            for name, header in headers_of(route.query).items()
-        ]
-    if route.takes_idempotency_key:
-        parameters.append(_KEY)
-    if parameters:
-        operation["parameters"] = parameters
-    if route.body:
-        operation["requestBody"] = {"required": True, "content": _json(route.body)}
-    return operation
+
+
+def _query_parameters(query: type[Request], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters of a query: its fields, and the headers that can replace them."""
+    fields: dict[str, Any] = schema["properties"]
+    in_query = [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": field_schema,
+        }
+        for name, field_schema in fields.items()
+    ]
+    in_header = [
+        {
+            "name": header,
+            "in": "header",
+            "schema": fields[name],
+            "description": f"Replaces the parameter {name}, and takes precedence over it",
+        }
+        for name, header in headers_of(query).items()
+    ]
+    return in_query + in_header
 
 
 def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+    responses = {str(route.status): _success(route, routes)}
+    errors_by_status: dict[int, list[Any]] = defaultdict(list)
+    for error in route.all_errors:
+        errors_by_status[ERRORS[error].status].append(ERRORS[error])
+    for status, errors in sorted(errors_by_status.items()):
+        response: dict[str, Any] = {
+            "description": "; ".join(f"{each.description} (`{each.code}`)" for each in errors)
+            if len(errors) > 1
+            else errors[0].description,
+            "content": _json(Error),
+        }
+        if route.unhealthy_body and status == ERRORS[StoreUnavailable].status:
+            response["content"] = _json(route.unhealthy_body, Error)
+        if errors[0].headers or status == ERRORS[RateLimited].status:
+            response["headers"] = {"Retry-After": _header("Seconds to wait before trying again")}
+        responses[str(status)] = response
+    return responses
+
+
+def _success(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+    """Return the response of a success, with links to the operations on what it created."""
     success: dict[str, Any] = {
         "description": route.success,
-        "headers": {REQUEST_ID_HEADER: _header("The id of the request, as in the log")},
+        "headers": {REQUEST_ID_HEADER: _header("The request's ID, which its log lines have, too")},
         "content": _stream(route.response) if route.streams else _json(route.response),
     }
     if route.created:
@@ -173,38 +214,23 @@ def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
             for other in routes
             if other.ids and set(other.ids) <= set(route.created)
         }
-    responses: dict[str, Any] = {str(route.status): success}
-    by_status: dict[int, list[Any]] = defaultdict(list)
-    for error in route.all_errors:
-        by_status[ERRORS[error].status].append(ERRORS[error])
-    for status, answers in sorted(by_status.items()):
-        bodies: tuple[type[msgspec.Struct], ...] = (Error,)
-        if route.unhealthy_body and status == ERRORS[StoreUnavailable].status:
-            bodies = (route.unhealthy_body, Error)
-        response: dict[str, Any] = {
-            "description": "; ".join(f"{a.description} (`{a.code}`)" for a in answers)
-            if len(answers) > 1
-            else answers[0].description,
-            "content": _json(*bodies),
-        }
-        if answers[0].headers or status == ERRORS[RateLimited].status:
-            response["headers"] = {"Retry-After": _header("Seconds after which to try again")}
-        responses[str(status)] = response
-    return responses
+    return success
 
 
-def _json(*of: type[msgspec.Struct]) -> dict[str, Any]:
-    schemas_of = [{"$ref": _REF.format(name=each.__name__)} for each in of]
-    schema: dict[str, Any] = {"anyOf": schemas_of} if len(of) > 1 else schemas_of[0]
+def _json(*types: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the content of a JSON body that has one of the types."""
+    schemas = [{"$ref": _REF.format(name=each.__name__)} for each in types]
+    schema: dict[str, Any] = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
     return {"application/json": {"schema": schema}}
 
 
-def _stream(of: type[msgspec.Struct]) -> dict[str, Any]:
-    """Describe a stream by the schema of its events' data.
+def _stream(data: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the content of a stream: the schema of each event's data.
 
-    OpenAPI 3.1 describes no sequence: ``itemSchema`` is of 3.2, which generators do not read yet.
+    OpenAPI 3.1 cannot describe a sequence. ``itemSchema`` of 3.2 can, but generators do not read it
+    yet.
     """
-    return {STREAM_TYPE: {"schema": {"$ref": _REF.format(name=of.__name__)}}}
+    return {STREAM_TYPE: {"schema": {"$ref": _REF.format(name=data.__name__)}}}
 
 
 def _header(description: str) -> dict[str, Any]:
@@ -212,5 +238,5 @@ def _header(description: str) -> dict[str, Any]:
 
 
 def _noun(id_name: str) -> str:
-    """Return the kind of resource that an id names: ``webhookId`` is the id of a webhook."""
+    """Return the resource that an id identifies, e.g. ``webhook`` for ``webhookId``."""
     return id_name.removesuffix("Id")
