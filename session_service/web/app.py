@@ -17,6 +17,7 @@ from aiohttp import web
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
 from session_service.web.http.browsers import ORIGIN
+from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.decoding import (
     CONTENT_ENCODING,
     TRANSFER_ENCODING,
@@ -32,16 +33,15 @@ from session_service.web.http.errors import (
     RateLimited,
     error_response,
 )
-from session_service.web.http.response import REQUEST_ID_HEADER, Answer
+from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, Response
 from session_service.web.http.state import AppState
 from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
-from session_service.web.rest.route import Endpoint, is_api_path
+from session_service.web.rest.route import is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
 from session_service.web.rest.table import ROUTES
-from session_service.web.streaming.engineio import SocketAnswer
 from session_service.web.streaming.socketio import PATH, Sockets
-from session_service.web.streaming.sse import EndedStream, EventStream, stream_refusal
+from session_service.web.streaming.sse import stream_refusal
 
 _PROBES = {"/healthz", "/readyz"}
 
@@ -54,20 +54,21 @@ log = logging.getLogger("session_service.requests")
 
 
 class App:
-    """From the route table to answers."""
+    """Finds the endpoint of a request and starts the response."""
 
-    def __init__(self, service: AppState, max_sockets: int = 10_000) -> None:
-        self._service = service
-        self._admission = service.admission
-        self._browsers = service.browsers
-        self._fields = service.browsers.fields(None)  # of most requests
+    def __init__(self, state: AppState, max_sockets: int = 10_000) -> None:
+        self._state = state
+        self._sessions = state.repository
+        self._admission = state.admission
+        self._browsers = state.browsers
+        self._fields = state.browsers.fields(None)  # of most requests
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._router = Router[Endpoint]()
         self._find = self._router.find
         self._streams: set[Endpoint] = set()
         for route in ROUTES:
-            endpoint = make_endpoint(route, service)
+            endpoint = make_endpoint(route, state)
             self._router.add(route.method, route.path, endpoint)
             if route.streams:
                 self._streams.add(endpoint)
@@ -75,7 +76,7 @@ class App:
         for methods in self._router.every_path():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
-        sockets = Sockets(service, max_sockets)
+        sockets = Sockets(state, max_sockets)
         for path in (PATH, PATH.removesuffix("/")):
             for method in ("GET", "POST"):
                 self._router.add(method, path, sockets.handle)
@@ -85,16 +86,15 @@ class App:
         for path in WHOLE_SERVER:
             self._router.add("OPTIONS", path, self._options(every))
 
-    async def handle(
-        self, request: web.BaseRequest
-    ) -> Answer | EventStream | EndedStream | SocketAnswer:
-        """Answer a request, whatever happens."""
-        answer: Answer | EventStream | EndedStream | SocketAnswer
+    async def handle(self, request: web.BaseRequest, *, close: bool = False) -> Response:
+        """Respond to a request, whatever happens; ``close`` closes the connection afterwards."""
+        response: Response
         started = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else 0.0
         headers = request.headers
         method = request.method
-        given = headers.get(REQUEST_ID_HEADER)
-        request_id = given if given and _is_sane_id(given) else self._new_request_id()
+        request_id = headers.get(REQUEST_ID_HEADER)
+        if not request_id or not _is_sane_id(request_id):
+            request_id = self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
         self._admission.request_begins()
         try:
@@ -110,56 +110,49 @@ class App:
             if self._admission.is_full and is_api_path(path) and method != "OPTIONS":
                 raise Overloaded
             endpoint, ids = self._find(method, path)
-            answer = await endpoint(request, ids)
+            context = RequestContext(self._state, request_id, request.remote or "", self._sessions)
+            response = await endpoint(context, request, ids)
         except ServiceError as error:
-            answer = self._refusal(request, error)
+            response = self._refusal(request, error)
+            close = close or isinstance(error, _CLOSING)
             self._note_refusal(error)
         except ConnectionError:
-            raise  # the client has gone; there is nobody to answer
+            raise  # the client has gone; nobody waits for a response
         except Exception:  # a defect is answered like any error: no trace to the caller
             log.exception("defect", extra={"method": method, "path": request.path})
-            answer = self._refusal(request, InternalError())
+            response = self._refusal(request, InternalError())
         finally:
             self._admission.request_ends()
-        answer.request_id = request_id
         origin = headers.get(ORIGIN)
-        answer.browser_fields = self._fields if origin is None else self._browsers.fields(origin)
-        if self._service.draining:
-            answer.keep_alive = False
+        fields = self._fields if origin is None else self._browsers.fields(origin)
+        response.start(request, request_id, fields, close=close or self._state.draining)
         if started:
             log.debug(
                 "request",
                 extra={
                     "method": method,
                     "path": request.path,
-                    "status": answer.status,
+                    "status": response.status,
                     "ms": round((time.perf_counter() - started) * 1000, 2),
                 },
             )
-        return answer
+        return response
 
-    def _refusal(self, request: web.BaseRequest, error: ServiceError) -> Answer | EndedStream:
-        """Answer a request that failed: on a route that streams, a client may have to come back."""
+    async def handle_probe(self, request: web.BaseRequest) -> Response:
+        """Respond to a probe and refuse all else: the connection is one above the limit."""
+        if request.rel_url.raw_path in _PROBES:
+            return await self.handle(request, close=True)
+        response = self._refusal(request, Overloaded())
+        fields = self._browsers.fields(request.headers.get(ORIGIN))
+        response.start(request, self._new_request_id(), fields, close=True)
+        return response
+
+    def _refusal(self, request: web.BaseRequest, error: ServiceError) -> Response:
+        """Return the response to a request that failed; one for a stream may have to come back."""
         with suppress(ServiceError):
             if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
                 return stream_refusal(error) or error_response(error)
-        answer = error_response(error)
-        if isinstance(error, _CLOSING):
-            answer.keep_alive = False
-        return answer
-
-    async def handle_probe(
-        self, request: web.BaseRequest
-    ) -> Answer | EventStream | EndedStream | SocketAnswer:
-        """Answer a probe and refuse everything else: the connection is one above the limit."""
-        if request.rel_url.raw_path in _PROBES:
-            answer = await self.handle(request)
-        else:
-            answer = self._refusal(request, Overloaded())
-            answer.request_id = self._new_request_id()
-            answer.browser_fields = self._browsers.fields(request.headers.get(ORIGIN))
-        answer.keep_alive = False
-        return answer
+        return error_response(error)
 
     def _note_refusal(self, error: ServiceError) -> None:
         """Log what an operator has to know of: an overload, or a store that is away."""
@@ -179,16 +172,18 @@ class App:
         """Make the call that answers OPTIONS, preflights among them, for a path's methods."""
         allowed = ", ".join(sorted(methods))
 
-        async def answer_options(request: web.BaseRequest, _: tuple[str, ...]) -> Answer:
+        async def answer_options(
+            _: RequestContext, request: web.BaseRequest, __: object
+        ) -> Response:
             more = self._browsers.preflight(request.headers, allowed)
-            return Answer(204, b"", (("Allow", allowed), *more))
+            return JsonResponse(204, b"", (("Allow", allowed), *more))
 
         return answer_options
 
     def _serve_document(self) -> Endpoint:
-        body = json.dumps(document(self._service.policy)).encode()
+        body = json.dumps(document(self._state.policy)).encode()
 
-        async def serve_document(_: web.BaseRequest, __: tuple[str, ...]) -> Answer:
-            return Answer(200, body)
+        async def serve_document(*_: object) -> Response:
+            return JsonResponse(200, body)
 
         return serve_document

@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -31,6 +31,7 @@ from session_service.domain.errors import ServiceError
 from session_service.web.app import App
 from session_service.web.http.connections import (
     FAREWELL_SECONDS,
+    Connection,
     ConnectionTable,
     abort,
     bound_kernel_buffer,
@@ -55,11 +56,8 @@ log = logging.getLogger(__name__)
 
 
 def _packed(error: ServiceError) -> bytes:
-    """Write the answer to a client whose request is not read; its connection closes."""
-    answer = error_response(error)
-    answer.request_id = secrets.token_hex(8)
-    answer.keep_alive = False
-    return answer.packed()
+    """Return the response to a client whose request is not read; its connection closes."""
+    return error_response(error).packed(secrets.token_hex(8))
 
 
 class _Protocol(BoundedHeads):
@@ -201,6 +199,11 @@ class _Protocol(BoundedHeads):
         else:
             abort(to_client)
 
+    def abort(self) -> None:
+        """Close the connection at once, and drop what it has not sent."""
+        if self._to_client is not None:
+            abort(self._to_client)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -208,16 +211,19 @@ class _Protocol(BoundedHeads):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> Any:
-        del request, message  # in aiohttp's signature, and not needed here
+        del message  # in aiohttp's signature, and not needed here
         if status == ERRORS[BadRequest].status:
-            answer = error_response(error_of(exc))
+            response = error_response(error_of(exc))
         else:
             if not isinstance(exc, ConnectionError):  # else the client has gone
                 log.error("defect outside of a request", exc_info=exc)
-            answer = error_response(InternalError())
-        answer.request_id = secrets.token_hex(8)
-        answer.keep_alive = False
-        return answer
+            response = error_response(InternalError())
+        response.start(request, secrets.token_hex(8), close=True)
+        return response
+
+
+if TYPE_CHECKING:  # mypy sees here that the cast in connection_of is right
+    _connection: type[Connection] = _Protocol
 
 
 class Server(web.Server):

@@ -9,7 +9,8 @@ import pytest
 from yarl import URL
 
 from session_service.api.sessions import SessionInfo
-from session_service.web.http.response import Answer, encode
+from session_service.web.http.context import RequestContext
+from session_service.web.http.response import JsonResponse, encode
 from session_service.web.http.state import AppState
 from session_service.web.rest.route import Access, Route, Tag
 from session_service.web.rest.table import ROUTES
@@ -190,9 +191,9 @@ async def test_a_path_may_have_two_ids(
 ) -> None:
     """The handler takes both, in the order of the path and in lower case."""
 
-    async def read_message(_: AppState, session_id: str, message_id: str) -> Answer:
+    async def read_message(_: RequestContext, session_id: str, message_id: str) -> JsonResponse:
         """Read a message."""
-        return Answer(200, encode({"ids": [session_id, message_id]}))
+        return JsonResponse(200, encode({"ids": [session_id, message_id]}))
 
     route = Route(
         method="GET",

@@ -4,9 +4,9 @@ import pytest
 
 from session_service.api.sessions import SessionInfo
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import MethodNotAllowed, RouteNotFound
-from session_service.web.http.response import Answer
-from session_service.web.http.state import AppState
+from session_service.web.http.response import JsonResponse
 from session_service.web.rest.openapi import document
 from session_service.web.rest.route import Access, Route, Tag
 from session_service.web.rest.router import Router
@@ -32,7 +32,7 @@ def router(*paths: str) -> Router[str]:
     return made
 
 
-async def react(service: AppState, session_id: str, message_id: str) -> Answer:
+async def react(context: RequestContext, session_id: str, message_id: str) -> JsonResponse:
     """React to a message.
 
     The second id is that of the message, see ``messageId``.

@@ -3,34 +3,53 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from operator import itemgetter
 from typing import Protocol, cast
 
 from aiohttp import web
 
-FAREWELL_SECONDS = 1.0  # for the last words to a client that has not read
+FAREWELL_SECONDS = 1.0  # for a client that has not read to read the last write, or to close
 _LOOK_SECONDS = 1e-5  # a connection, at most once in which idle ones are looked for
 
 
 class Connection(Protocol):
-    """A connection as those see it who write to it for long."""
+    """The connection of a request, as long-lived responses see it."""
 
-    when_received: Callable[[int], None] | None  # called with the number of bytes that came
+    when_received: Callable[[int], None] | None  # called with the number of bytes received
     when_lost: Callable[[], None] | None  # called as soon as the client has gone
-    farewell: bytes  # for a client that is cut off: it may come to read after all
+    farewell: bytes  # written to a client that is cut off, which may read it after all
 
     def cut(self) -> None:
         """Close the connection of a client that does not read."""
+
+    def abort(self) -> None:
+        """Close the connection at once, and drop what it has not sent."""
 
     def holding(self) -> AbstractContextManager[None]:
         """Count the connection as held by a stream or a socket within the block."""
 
 
 def connection_of(request: web.BaseRequest) -> Connection:
-    """Return the connection that a request has come on."""
+    """Return the connection that a request came on."""
     return cast("Connection", request.protocol)
+
+
+@contextmanager
+def held_open(request: web.BaseRequest, kernel_bytes: int = 0) -> Iterator[Connection]:
+    """Hold the connection of a request for a stream or a socket within the block.
+
+    The kernel buffers at most ``kernel_bytes`` for the client from now on, unless it is 0. Raises
+    ConnectionResetError if the client has gone.
+    """
+    if request.transport is None:
+        raise ConnectionResetError
+    if kernel_bytes:
+        bound_kernel_buffer(request.transport, kernel_bytes)
+    connection = connection_of(request)
+    with connection.holding():
+        yield connection
 
 
 def bound_kernel_buffer(transport: asyncio.BaseTransport, size: int) -> None:

@@ -25,7 +25,7 @@ from session_service.domain.errors import (
     ValidationFailed,
     WebhookNotFound,
 )
-from session_service.web.http.response import Answer, encode
+from session_service.web.http.response import JsonResponse, encode
 
 
 class BadRequest(ServiceError):
@@ -261,7 +261,7 @@ def error_body(error: ServiceError) -> dict[str, Any]:
     }
 
 
-def error_response(error: ServiceError, **extra: Any) -> Answer:
+def error_response(error: ServiceError, **extra: Any) -> JsonResponse:
     """Return the response that reports an error; ``extra`` adds members to its body."""
     spec = ERRORS[type(error)]
     own: tuple[tuple[str, str], ...] = ()
@@ -269,4 +269,4 @@ def error_response(error: ServiceError, **extra: Any) -> Answer:
         own = (("Allow", error.allowed),)
     elif isinstance(error, RateLimited):
         own = (("Retry-After", str(error.retry_after)),)
-    return Answer(spec.status, encode({**error_body(error), **extra}), (*spec.headers, *own))
+    return JsonResponse(spec.status, encode({**error_body(error), **extra}), (*spec.headers, *own))

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from session_service.domain.budgets import HANDOVER_BYTES, HANDOVER_SECONDS
 from session_service.web.http.errors import SocketRefused, error_response
-from session_service.web.http.response import REQUEST_ID_HEADER, Answer
+from session_service.web.http.response import REQUEST_ID_HEADER, BaseResponse, TextResponse
 
 VARIABLE = "WORKER_FDS"  # in a worker's environment: see ``variable_for``
 
@@ -110,28 +110,31 @@ class Peers:
             protocol.data_received(request)
 
 
-class HandedOver(Answer):
-    """The answer to a request with this body that another worker answers."""
+class HandedOverResponse(BaseResponse):
+    """The response to a request that another worker answers: it hands over the connection."""
 
-    __slots__ = ("_owner", "_peers")
+    __slots__ = ("_body", "_owner", "_peers")
+
+    status = 200
+    content_type = TextResponse.content_type
 
     def __init__(self, peers: Peers, owner: int, body: bytes) -> None:
-        super().__init__(200, body)
         self._peers = peers
         self._owner = owner
+        self._body = body
 
-    async def write_eof(self) -> None:
-        """Hand over the connection; write an error if it was not taken."""
-        request = self._request
+    async def write(self) -> None:
+        """Hand over the connection; write an error if the other worker does not take it."""
+        request = self.request
         self.keep_alive = False  # for this worker
-        if request is None or request.transport is None:
+        if request.transport is None:
             raise ConnectionResetError
         connection = request.transport.get_extra_info("socket").fileno()
         request.transport.pause_reading()  # the next request is for the other worker
         if not await self._peers.give(self._owner, connection, self._raw(request)):
-            refused = error_response(SocketRefused())
-            self.status, self.body = refused.status, refused.body
-            await super().write_eof()
+            response = error_response(SocketRefused())
+            response.start(request, self.request_id, self.browser_fields, close=True)
+            await response.write()
 
     def _raw(self, request: web.BaseRequest) -> bytes:
         """Write the request as it came, with the id that it has got."""
@@ -145,9 +148,9 @@ class HandedOver(Answer):
             ),
             f"{REQUEST_ID_HEADER}: {self.request_id}".encode(),
         ]
-        if self.body:
-            lines.append(b"Content-Length: %d" % len(self.body))
-        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
+        if self._body:
+            lines.append(b"Content-Length: %d" % len(self._body))
+        return b"\r\n".join(lines) + b"\r\n\r\n" + self._body
 
 
 def pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:

@@ -1,14 +1,16 @@
-"""Answers, written as bytes.
+"""Responses, written as bytes.
 
-aiohttp's own ``Response`` builds its headers in a multidict and serialises them for every answer,
-which takes longer than all else the service does for it. Here what seldom changes is written once,
-and the rest is put behind it. aiohttp's protocol asks of an answer just what ``Answer`` has.
+aiohttp's own ``Response`` builds its headers in a multidict and serialises them for every response,
+which takes longer than all else the service does for it. Here the lines that seldom change are
+written once, and the others are appended.
 """
 
 import time
+from collections.abc import Awaitable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -20,68 +22,138 @@ _NO_CONTENT = 204
 encode = msgspec.json.Encoder().encode
 
 
-class Answer:
-    """A JSON body with its status, and headers beyond those that every answer has."""
+class Response(Protocol):
+    """The response to one request: ``start`` binds it to the request, ``write`` sends it.
 
-    __slots__ = (
-        "_request",
-        "body",
-        "browser_fields",
-        "headers",
-        "keep_alive",
-        "request_id",
-        "status",
-    )
+    ``keep_alive`` says whether the connection stays open afterwards. It is set by ``start``, and
+    ``write`` may clear it.
+    """
+
+    __slots__ = ()
+
+    status: int
+    content_type: str  # such as "application/json"
+    keep_alive: bool
+
+    def start(
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        browser_fields: str = "",
+        *,
+        close: bool = False,
+    ) -> None:
+        """Bind the response to its request, and add header fields that depend on the request.
+
+        ``browser_fields`` are whole header lines, see ``BrowserPolicy.fields``. ``close`` closes
+        the connection after the response, even if the client would keep it.
+        """
+
+    async def write(self) -> None:
+        """Send the response; raises ConnectionResetError if the client has gone."""
+
+
+class BaseResponse(Response):
+    """A response with the two methods that aiohttp's protocol calls on it."""
+
+    __slots__ = ("browser_fields", "keep_alive", "request", "request_id")
+
+    def start(
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        browser_fields: str = "",
+        *,
+        close: bool = False,
+    ) -> None:
+        """Bind the response to its request, and add header fields that depend on the request."""
+        self.request = request
+        self.request_id = request_id
+        self.browser_fields = browser_fields
+        self.keep_alive = not close and request.keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Do nothing: the response has been started, and its head is sent with its body."""
+
+    def write_eof(self) -> Awaitable[None]:
+        """Send the response."""
+        return self.write()
+
+
+class BytesResponse(BaseResponse):
+    """A response with a body that is known in full, and header fields of its own."""
+
+    __slots__ = ("body", "headers", "status")
 
     def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.status = status
         self.body = body
         self.headers = headers
-        self.request_id = ""
-        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
-        self.keep_alive: bool | None = None  # None: as the request wants it
-        self._request: web.BaseRequest | None = None
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Take the request that is answered."""
-        self._request = request
-        if self.keep_alive is None:
-            self.keep_alive = request.keep_alive
-
-    async def write_eof(self) -> None:
-        """Write the answer, and wait until it has left; a client that does not read is cut off."""
-        request = self._request
-        if request is None or request.transport is None:
-            raise ConnectionResetError
-        request.transport.write(
-            self.packed(is_http_1_0=request.version.minor == 0, is_head=request.method == "HEAD")
+    async def write(self) -> None:
+        """Send the response, and wait until it has left; a client that does not read is cut off."""
+        request = self.request
+        data = self.packed(
+            self.request_id,
+            self.browser_fields,
+            keep_alive=self.keep_alive,
+            is_http_1_0=request.version.minor == 0,
+            is_head=request.method == "HEAD",
         )
-        if request.protocol.writing_paused:
-            self.body = b""  # the transport has it, too
-            await request.writer.drain()
+        sending = send(request, data)
+        self.body = data = b""  # as much as PAGE_BYTES, which the transport may hold for a while
+        await sending
 
-    def packed(self, *, is_http_1_0: bool = False, is_head: bool = False) -> bytes:
-        """Write the answer as bytes."""
+    def packed(
+        self,
+        request_id: str,
+        browser_fields: str = "",
+        *,
+        keep_alive: bool = False,
+        is_http_1_0: bool = False,
+        is_head: bool = False,
+    ) -> bytes:
+        """Return the response as bytes."""
         body = self.body
         length = f"Content-Length: {len(body)}\r\n" if self.status != _NO_CONTENT else ""
-        head = f"{length}{REQUEST_ID_HEADER}: {self.request_id}\r\n{self.browser_fields}"
+        head = f"{length}{REQUEST_ID_HEADER}: {request_id}\r\n{browser_fields}"
         for name, value in self.headers:
             head += f"{name}: {value}\r\n"
-        if not self.keep_alive:
+        if not keep_alive:
             head += "Connection: close\r\n"
         elif is_http_1_0:
             head += "Connection: keep-alive\r\n"
-        start = start_of(self.status, int(time.time()))
-        return b"".join((start, head.encode("latin-1"), b"\r\n", b"" if is_head else body))
+        shared = shared_head(self.status, int(time.time()), self.content_type)
+        return b"".join((shared, head.encode("latin-1"), b"\r\n", b"" if is_head else body))
+
+
+class JsonResponse(BytesResponse):
+    """A response whose body is JSON."""
+
+    __slots__ = ()
+
+    content_type = "application/json"
+
+
+class TextResponse(BytesResponse):
+    """A response whose body is plain text in UTF-8."""
+
+    __slots__ = ()
+
+    content_type = "text/plain; charset=UTF-8"
 
 
 @lru_cache(maxsize=64)
-def start_of(
-    status: int, second: int, content_type: str = "application/json", caching: str = "no-store"
-) -> bytes:
-    """Write the status and the headers that an answer shares with others of its second.
+def shared_head(status: int, second: int, content_type: str, caching: str = "no-store") -> bytes:
+    """Return the status line and the fields that responses of the same second share.
 
-    A cache must not keep any of them: a session that has ended would live on in it.
+    No cache may keep a response: a session that has ended would live on in it. Such as::
+
+        HTTP/1.1 200 OK
+        Content-Type: application/json
+        Cache-Control: no-store
+        X-Content-Type-Options: nosniff
+        Date: Thu, 15 Jan 2026 10:30:45 GMT
     """
     phrase = HTTPStatus(status).phrase
     kind = f"Content-Type: {content_type}\r\n" if status != _NO_CONTENT else ""
@@ -91,3 +163,18 @@ def start_of(
         "X-Content-Type-Options: nosniff\r\n"
         f"Date: {formatdate(second, usegmt=True)}\r\n"
     ).encode("latin-1")
+
+
+async def send(request: web.BaseRequest, data: bytes) -> None:
+    """Send bytes of a response, and wait until the transport has room for more.
+
+    A client that does not read is cut off meanwhile. Raises ConnectionResetError if the client has
+    gone.
+    """
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError
+    transport.write(data)
+    del data  # a transport that is full has it, too
+    if request.protocol.writing_paused:
+        await request.writer.drain()

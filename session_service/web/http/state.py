@@ -1,7 +1,6 @@
 """What the handlers work with."""
 
 import asyncio
-import copy
 import time
 from collections.abc import Callable, Iterable
 
@@ -53,12 +52,6 @@ class AppState:
         # at each request for health, so they give what is known already.
         self.health_reasons: list[Callable[[], Iterable[str]]] = []
         self._started = time.monotonic()
-
-    def through(self, repository: SessionRepository) -> "AppState":
-        """Return the state for one request, which works through a repository of its own."""
-        scoped = copy.copy(self)
-        scoped.repository = repository
-        return scoped
 
     async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
         """Fail readiness, end streams and sockets, and wait up to ``seconds`` for requests.

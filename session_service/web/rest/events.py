@@ -11,16 +11,16 @@ from session_service.domain.errors import (
     ValidationFailed,
 )
 from session_service.domain.events import EventFilter, EventId
+from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import lower
-from session_service.web.http.state import AppState
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
-from session_service.web.streaming.sse import EventStream
+from session_service.web.streaming.sse import EventStreamResponse
 
 
 async def stream_session_events(
-    service: AppState, session_id: str, given: StreamSessionEvents, caller: str
-) -> EventStream:
+    context: RequestContext, session_id: str, given: StreamSessionEvents
+) -> EventStreamResponse:
     """Stream the events of a session, in the order in which they happen.
 
     The format is server-sent events. The stream ends after the event that the session has ended or
@@ -29,22 +29,22 @@ async def stream_session_events(
     events. Resume in the same way if the service stops, or cuts a stream whose client does not
     read it.
     """
-    service.admission.check_held()
+    context.state.admission.check_held()
     after = _position(given.last_event_id)
     wanted = EventFilter(session_id=session_id)
-    subscription = await service.feed.subscribe(wanted, after, caller)
+    subscription = await context.state.feed.subscribe(wanted, after, context.address)
     try:
-        await service.repository.get(session_id)
+        await context.sessions.get(session_id)
     except ServiceError as error:
         # A client that resumes may have missed the end of the session: it still receives that.
         has_gone = isinstance(error, SessionNotFound | SessionExpired)
         if not (has_gone and after and await subscription.has_missed()):
             subscription.close()
             raise
-    return EventStream(subscription)
+    return EventStreamResponse(subscription)
 
 
-async def stream_events(service: AppState, given: StreamEvents, caller: str) -> EventStream:
+async def stream_events(context: RequestContext, given: StreamEvents) -> EventStreamResponse:
     """Stream the events of all sessions, or of those that match, in one order.
 
     The format is server-sent events. ``Last-Event-ID`` resumes the stream without a gap or a
@@ -57,9 +57,9 @@ async def stream_events(service: AppState, given: StreamEvents, caller: str) -> 
         agent_id=lower(given.agent_id),
         types=frozenset(each.removeprefix("session.") for each in given.type) or None,
     )
-    service.admission.check_held()
+    context.state.admission.check_held()
     after = _position(given.last_event_id)
-    return EventStream(await service.feed.subscribe(wanted, after, caller))
+    return EventStreamResponse(await context.state.feed.subscribe(wanted, after, context.address))
 
 
 def _position(last_event_id: str | UnsetType) -> EventId | None:

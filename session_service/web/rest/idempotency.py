@@ -6,65 +6,71 @@ the operation takes one.
 
 import hashlib
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
 from session_service.store.sessions.scope import Scope
-from session_service.web.http.admission import Admission
+from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.decoding import read_body
 from session_service.web.http.errors import error_response
-from session_service.web.http.response import Answer
-from session_service.web.http.state import AppState
-from session_service.web.rest.route import IDEMPOTENCY_KEY, Endpoint, Route
-from session_service.web.streaming.engineio import SocketAnswer
-from session_service.web.streaming.sse import EventStream
+from session_service.web.http.response import JsonResponse, Response
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
 
 _is_key = re.compile(r"[ -~]{1,255}").fullmatch
 
 
-def idempotent(
-    route: Route, service: AppState, make_endpoint: Callable[[AppState], Endpoint]
-) -> Endpoint:
-    """Return the endpoint for a route's requests with the header; ``make_endpoint`` ignores it."""
-    endpoint = make_endpoint(service)
-    repository, claims = service.repository, service.repository.claims
+def idempotent(route: Route, endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint for a route's requests with the header, from the one for all others."""
+    return _replaying(route, endpoint) if route.is_atomic else _recording(route, endpoint)
 
-    async def atomic(
-        request: web.BaseRequest, ids: tuple[str, ...]
-    ) -> Answer | EventStream | SocketAnswer:
-        once = await claims.once(
-            _key(request), await _fingerprint(route, request, service.admission)
-        )
-        return await make_endpoint(service.through(repository.scoped(Scope(once, once.random))))(
-            request, ids
-        )
 
-    async def in_steps(request: web.BaseRequest, ids: tuple[str, ...]) -> Answer:
-        claim = await claims.begin(
-            _key(request), await _fingerprint(route, request, service.admission)
+def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint whose one script runs once: the store replays its reply."""
+
+    async def replay(
+        context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Response:
+        sessions = context.sessions
+        once = await sessions.claims.once(
+            _key(request), await _fingerprint(route, context, request)
         )
+        scope = Scope(once, once.random, context.caller)
+        return await endpoint(replace(context, sessions=sessions.scoped(scope)), request, ids)
+
+    return replay
+
+
+def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that works in several steps, and whose response is recorded."""
+
+    async def record(
+        context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Response:
+        claims = context.sessions.claims
+        claim = await claims.begin(_key(request), await _fingerprint(route, context, request))
         if claim.answer is not None:
             return _unpacked(claim.answer)
-        kept = b""
+        recorded = b""
         try:
             try:
-                answer = cast("Answer", await endpoint(request, ids))  # streams take no key
+                # Streams do not take the header.
+                response = cast("JsonResponse", await endpoint(context, request, ids))
             except ServiceError as error:
-                answer = error_response(error)
-                if answer.status >= 500:
+                response = error_response(error)
+                if response.status >= 500:
                     raise
-            kept = _packed(answer)
+            recorded = _packed(response)
         finally:
             with suppress(StoreUnavailable):  # it has happened, and the caller is to know
-                await claims.finish(claim, kept)
-        return answer
+                await claims.finish(claim, recorded)
+        return response
 
-    return atomic if route.is_atomic else in_steps
+    return record
 
 
 def _key(request: web.BaseRequest) -> str:
@@ -74,17 +80,17 @@ def _key(request: web.BaseRequest) -> str:
     return key
 
 
-async def _fingerprint(route: Route, request: web.BaseRequest, admission: Admission) -> str:
-    body = await read_body(request, admission) if route.body else b""
+async def _fingerprint(route: Route, context: RequestContext, request: web.BaseRequest) -> str:
+    body = await read_body(request, context.state.admission) if route.body else b""
     line = f"{request.method} {request.raw_path}\n".encode("utf-8", "surrogateescape")
     return hashlib.sha256(line + body).hexdigest()
 
 
-def _packed(answer: Answer) -> bytes:
-    return msgspec.json.encode((answer.status, answer.headers)) + b"\n" + answer.body
+def _packed(response: JsonResponse) -> bytes:
+    return msgspec.json.encode((response.status, response.headers)) + b"\n" + response.body
 
 
-def _unpacked(packed: bytes) -> Answer:
+def _unpacked(packed: bytes) -> JsonResponse:
     head, _, body = packed.partition(b"\n")
     status, headers = msgspec.json.decode(head, type=tuple[int, tuple[tuple[str, str], ...]])
-    return Answer(status, body, headers)
+    return JsonResponse(status, body, headers)

@@ -14,10 +14,10 @@ from session_service.domain.errors import (
     TooManyMessages,
     ValidationFailed,
 )
+from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import moment
 from session_service.web.http.message_input import message_of
-from session_service.web.http.response import Answer, encode
-from session_service.web.http.state import AppState
+from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
 
@@ -26,50 +26,56 @@ _CHANNEL_ID = {"channelId": "The session's ID: the two names mean the same"}
 _ERASED = encode(ConversationErased("Conversation erased successfully"))
 
 
-async def send_session_message(service: AppState, session_id: str, given: SendMessage) -> Answer:
+async def send_session_message(
+    context: RequestContext, session_id: str, given: SendMessage
+) -> JsonResponse:
     """Send a message to a session.
 
     Counts as activity.
     """
-    return Answer(
-        201, encode(MessageSent.of(*await service.repository.send(session_id, message_of(given))))
+    return JsonResponse(
+        201, encode(MessageSent.of(*await context.sessions.send(session_id, message_of(given))))
     )
 
 
-async def get_session_messages(service: AppState, session_id: str, given: ReadHistory) -> Answer:
+async def get_session_messages(
+    context: RequestContext, session_id: str, given: ReadHistory
+) -> JsonResponse:
     """Read a conversation, newest message first.
 
     ``before`` and ``after`` are exclusive and can be combined. With ``after`` alone, the page has
     the messages that follow it directly.
     """
-    history = await service.repository.history(
+    history = await context.sessions.history(
         session_id,
         limit=given.limit,
         before=moment(given.before, "before", up=True),
         after=moment(given.after, "after", up=False),
     )
-    return Answer(200, encode(MessagePage.of(history)))
+    return JsonResponse(200, encode(MessagePage.of(history)))
 
 
-async def read_kept_history(service: AppState, session_id: str, given: ReadHistory) -> Answer:
+async def read_kept_history(
+    context: RequestContext, session_id: str, given: ReadHistory
+) -> JsonResponse:
     """Read the conversation of a session that has ended or expired, newest message first.
 
     It is available for as long as the service is set to retain it. While the session is live, read
     its messages at ``/sessions/{sessionId}/messages``.
     """
-    history = await service.repository.kept_history(
+    history = await context.sessions.kept_history(
         session_id,
         limit=given.limit,
         before=moment(given.before, "before", up=True),
         after=moment(given.after, "after", up=False),
     )
-    return Answer(200, encode(MessagePage.of(history)))
+    return JsonResponse(200, encode(MessagePage.of(history)))
 
 
-async def erase_history(service: AppState, session_id: str) -> Answer:
+async def erase_history(context: RequestContext, session_id: str) -> JsonResponse:
     """Erase the conversation of a session that has ended or expired, at once."""
-    await service.repository.erase_history(session_id)
-    return Answer(200, _ERASED)
+    await context.sessions.erase_history(session_id)
+    return JsonResponse(200, _ERASED)
 
 
 ROUTES = (

@@ -2,26 +2,26 @@
 
 from session_service.api.health import ProbeStatus
 from session_service.domain.errors import StoreUnavailable
+from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import NotReady
-from session_service.web.http.response import Answer, encode
-from session_service.web.http.state import AppState
+from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import Access, Route, Tag
 
 
-async def healthz(_: AppState) -> Answer:
+async def healthz(_: RequestContext) -> JsonResponse:
     """Report that the process is alive."""
-    return Answer(200, encode(ProbeStatus("ok")))
+    return JsonResponse(200, encode(ProbeStatus("ok")))
 
 
-async def readyz(service: AppState) -> Answer:
+async def readyz(context: RequestContext) -> JsonResponse:
     """Report whether the service can handle requests.
 
     It can if its store answers and it is not stopping.
     """
-    if service.draining:
+    if context.state.draining:
         raise NotReady
-    await service.repository.ping()
-    return Answer(200, encode(ProbeStatus("ready")))
+    await context.sessions.ping()
+    return JsonResponse(200, encode(ProbeStatus("ready")))
 
 
 ROUTES = (

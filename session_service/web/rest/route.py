@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from aiohttp import web
-
 from session_service.api.base import Request, ResponseBody
 from session_service.domain.errors import (
     IdempotencyConflict,
@@ -27,17 +25,12 @@ from session_service.web.http.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from session_service.web.http.response import Answer
+from session_service.web.http.response import Response
 from session_service.web.rest.router import ids_of
-from session_service.web.streaming.engineio import SocketAnswer
-from session_service.web.streaming.sse import EventStream, is_final
+from session_service.web.streaming.sse import is_final
 
-# Takes the service, then each id of the path, then the body or query if the route has one.
-Handler = Callable[..., Awaitable[Answer | EventStream]]
-# Takes a request and the ids of its path.
-Endpoint = Callable[
-    [web.BaseRequest, tuple[str, ...]], Awaitable[Answer | EventStream | SocketAnswer]
-]
+# Takes the context, then each id of the path, then the body or query if the route has one.
+Handler = Callable[..., Awaitable[Response]]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 MESSAGING = "/api/messaging"

@@ -28,10 +28,10 @@ from session_service.domain.errors import (
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
 from session_service.domain.times import iso
+from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import compact_metadata, lower
 from session_service.web.http.errors import error_response
-from session_service.web.http.response import Answer, encode
-from session_service.web.http.state import AppState
+from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 
 SESSIONS = f"{MESSAGING}/sessions"
@@ -42,13 +42,13 @@ _ENDED = encode(SessionEnded("Session ended successfully"))
 _LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
 
 
-async def end_session(service: AppState, session_id: str) -> Answer:
+async def end_session(context: RequestContext, session_id: str) -> JsonResponse:
     """Explicitly end and delete a conversation session."""
-    await service.repository.end(session_id)
-    return Answer(200, _ENDED)
+    await context.sessions.end(session_id)
+    return JsonResponse(200, _ENDED)
 
 
-async def end_sessions(service: AppState, given: EndSessions) -> Answer:
+async def end_sessions(context: RequestContext, given: EndSessions) -> JsonResponse:
     """End the sessions of a user, of an agent, of both, or all with ``all=true``.
 
     Their conversations are deleted. One request works for two seconds at most: repeat it while
@@ -63,55 +63,57 @@ async def end_sessions(service: AppState, given: EndSessions) -> Answer:
         )
     if given.all_ is not UNSET and of_some:
         raise ValidationFailed("all", "must be left out where userId or agentId is given")
-    ended, more = await service.repository.end_all(user_id=user_id, agent_id=agent_id)
-    return Answer(200, encode(SessionsEnded(ended, more)))
+    ended, more = await context.sessions.end_all(user_id=user_id, agent_id=agent_id)
+    return JsonResponse(200, encode(SessionsEnded(ended, more)))
 
 
-async def create_session(service: AppState, given: CreateSession) -> Answer:
+async def create_session(context: RequestContext, given: CreateSession) -> JsonResponse:
     """Create a session for a user and an agent."""
     path = "timeoutConfig."
-    change = _change(given.timeout_config or TimeoutSettings(), service.policy, path)
-    session = await service.repository.create(
+    change = _change(given.timeout_config or TimeoutSettings(), context.state.policy, path)
+    session = await context.sessions.create(
         NewSession(
             agent_id=given.agent_id.lower(),
             user_id=given.user_id.lower(),
-            timeout=service.policy.resolve(change, path),
+            timeout=context.state.policy.resolve(change, path),
             metadata=compact_metadata(given.metadata),
         )
     )
     location = ("Location", f"sessions/{session.id}")  # relative: a proxy may add a prefix
-    return Answer(201, encode(SessionCreated.of(session)), (location,))
+    return JsonResponse(201, encode(SessionCreated.of(session)), (location,))
 
 
-async def list_sessions(service: AppState, given: ListSessions) -> Answer:
+async def list_sessions(context: RequestContext, given: ListSessions) -> JsonResponse:
     """List live sessions, page by page.
 
     The order is stable but otherwise unspecified: a session that lives throughout a listing is
     returned exactly once.
     """
-    page = await service.repository.list_page(
+    page = await context.sessions.list_page(
         limit=given.limit,
         user_id=lower(given.user_id),
         agent_id=lower(given.agent_id),
         position=None if given.cursor is UNSET else given.cursor,
     )
-    return Answer(200, encode(SessionList.of(page)))
+    return JsonResponse(200, encode(SessionList.of(page)))
 
 
-async def get_sessions_health(service: AppState) -> Answer:
+async def get_sessions_health(context: RequestContext) -> JsonResponse:
     """Report the health of the service and its store.
 
     The status is ``healthy``, ``degraded`` with its reasons, or ``unhealthy`` with a 503.
     """
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
-        counts = await service.repository.count()
+        counts = await context.sessions.count()
     except StoreUnavailable as error:
-        return error_response(error, status="unhealthy", timestamp=timestamp, uptime=service.uptime)
-    reasons = [reason for source in service.health_reasons for reason in source()]
+        return error_response(
+            error, status="unhealthy", timestamp=timestamp, uptime=context.state.uptime
+        )
+    reasons = [reason for source in context.state.health_reasons for reason in source()]
     if counts.sweep_lag_ms >= _LATE_MS:
         reasons.append(f"deadlines are acted on {counts.sweep_lag_ms / 1000:,.0f} s late")
-    return Answer(
+    return JsonResponse(
         200,
         encode(
             SessionsHealth(
@@ -120,47 +122,47 @@ async def get_sessions_health(service: AppState) -> Answer:
                 active_sessions=counts.active,
                 expiring_soon=counts.near_expiration,
                 timestamp=timestamp,
-                uptime=service.uptime,
+                uptime=context.state.uptime,
                 invalid_sessions=counts.unreadable or UNSET,
             )
         ),
     )
 
 
-async def get_session(service: AppState, session_id: str) -> Answer:
+async def get_session(context: RequestContext, session_id: str) -> JsonResponse:
     """Read a session."""
-    return _info(await service.repository.get(session_id))
+    return _info(await context.sessions.get(session_id))
 
 
-async def renew_session(service: AppState, session_id: str) -> Answer:
+async def renew_session(context: RequestContext, session_id: str) -> JsonResponse:
     """Renew a session, even if ``autoRenew`` is not set.
 
     Counts as activity.
     """
-    return _info(await service.repository.renew(session_id))
+    return _info(await context.sessions.renew(session_id))
 
 
-async def session_heartbeat(service: AppState, session_id: str) -> Answer:
+async def session_heartbeat(context: RequestContext, session_id: str) -> JsonResponse:
     """Keep a session alive.
 
     Counts as activity, and renews the session if ``autoRenew`` is set.
     """
-    return _info(await service.repository.heartbeat(session_id))
+    return _info(await context.sessions.heartbeat(session_id))
 
 
 async def update_session_timeout(
-    service: AppState, session_id: str, given: TimeoutSettings
-) -> Answer:
+    context: RequestContext, session_id: str, given: TimeoutSettings
+) -> JsonResponse:
     """Change some timeout settings of a session and keep the others.
 
     The deadline is computed anew from the last renewal.
     """
-    change = _change(given, service.policy)
-    return _info(await service.repository.change_timeout(session_id, change))
+    change = _change(given, context.state.policy)
+    return _info(await context.sessions.change_timeout(session_id, change))
 
 
-def _info(session: Session) -> Answer:
-    return Answer(200, encode(SessionInfo.of(session)))
+def _info(session: Session) -> JsonResponse:
+    return JsonResponse(200, encode(SessionInfo.of(session)))
 
 
 def _change(given: TimeoutSettings, policy: TimeoutPolicy, path: str = "") -> TimeoutChange:

@@ -31,8 +31,8 @@ from session_service.domain.webhooks import (
     new_secret,
     read_secret,
 )
-from session_service.web.http.response import Answer, encode
-from session_service.web.http.state import AppState
+from session_service.web.http.context import RequestContext
+from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 
 WEBHOOKS = f"{MESSAGING}/webhooks"
@@ -44,12 +44,12 @@ MS_PER_HOUR = 3_600_000
 _REMOVED = encode(WebhookRemoved("Webhook removed"))
 
 
-async def create_webhook(service: AppState, given: CreateWebhook) -> Answer:
+async def create_webhook(context: RequestContext, given: CreateWebhook) -> JsonResponse:
     """Register an endpoint that receives events from now on.
 
     The secret is returned only in this response.
     """
-    webhooks = service.webhooks
+    webhooks = context.state.webhooks
     check_url(given.url, webhooks.policy.allowed_networks)
     secret = new_secret() if given.secret is None else given.secret
     read_secret(secret)
@@ -60,33 +60,35 @@ async def create_webhook(service: AppState, given: CreateWebhook) -> Answer:
     )
     webhook = await webhooks.add(Target(given.url, secret, wanted))
     location = ("Location", f"webhooks/{webhook.id}")  # relative: a proxy may add a prefix
-    return Answer(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
+    return JsonResponse(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
 
 
-async def list_webhooks(service: AppState) -> Answer:
+async def list_webhooks(context: RequestContext) -> JsonResponse:
     """List all webhooks, also those from the settings, without their secrets."""
-    known = sorted((await service.webhooks.look()).values(), key=lambda each: each.created_at)
-    sizes = await service.webhooks.sizes(webhook.id for webhook in known)
+    known = sorted((await context.state.webhooks.look()).values(), key=lambda each: each.created_at)
+    sizes = await context.state.webhooks.sizes(webhook.id for webhook in known)
     shown = [WebhookInfo.of(*each) for each in zip(known, sizes, strict=True)]
-    return Answer(200, encode(WebhookList(shown)))
+    return JsonResponse(200, encode(WebhookList(shown)))
 
 
-async def get_webhook(service: AppState, webhook_id: str) -> Answer:
+async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Read a webhook and the sizes of its queue."""
-    webhook = await service.webhooks.get(webhook_id.lower())
-    (sizes,) = await service.webhooks.sizes([webhook.id])
+    webhook = await context.state.webhooks.get(webhook_id.lower())
+    (sizes,) = await context.state.webhooks.sizes([webhook.id])
     if sizes is None:
         raise RecordUnreadable("the queue of a webhook cannot be read")
-    return Answer(200, encode(WebhookInfo.of(webhook, sizes)))
+    return JsonResponse(200, encode(WebhookInfo.of(webhook, sizes)))
 
 
-async def delete_webhook(service: AppState, webhook_id: str) -> Answer:
+async def delete_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Remove a webhook and its undelivered events."""
-    await service.webhooks.remove(webhook_id.lower())
-    return Answer(200, _REMOVED)
+    await context.state.webhooks.remove(webhook_id.lower())
+    return JsonResponse(200, _REMOVED)
 
 
-async def rotate_webhook_secret(service: AppState, webhook_id: str, given: RotateSecret) -> Answer:
+async def rotate_webhook_secret(
+    context: RequestContext, webhook_id: str, given: RotateSecret
+) -> JsonResponse:
     """Replace the secret of a webhook.
 
     For ``overlapHours``, deliveries have two signatures, one by the new secret and one by the
@@ -96,26 +98,30 @@ async def rotate_webhook_secret(service: AppState, webhook_id: str, given: Rotat
     read_secret(secret)
     hours = OVERLAP_HOURS[1] if given.overlap_hours is None else given.overlap_hours
     overlap_ms = round(hours * MS_PER_HOUR)
-    webhook = await service.webhooks.rotate(webhook_id.lower(), secret, overlap_ms)
-    return Answer(200, encode(SecretRotated.of(webhook)))
+    webhook = await context.state.webhooks.rotate(webhook_id.lower(), secret, overlap_ms)
+    return JsonResponse(200, encode(SecretRotated.of(webhook)))
 
 
-async def list_dead_letters(service: AppState, webhook_id: str, given: ListDeadLetters) -> Answer:
+async def list_dead_letters(
+    context: RequestContext, webhook_id: str, given: ListDeadLetters
+) -> JsonResponse:
     """List the failed deliveries to a webhook, oldest first."""
-    letters, total = await service.webhooks.dead(webhook_id.lower(), given.offset, given.limit)
+    letters, total = await context.state.webhooks.dead(
+        webhook_id.lower(), given.offset, given.limit
+    )
     shown = [DeadLetterInfo.of(letter) for letter in letters]
-    return Answer(200, encode(DeadLetterList(shown, total)))
+    return JsonResponse(200, encode(DeadLetterList(shown, total)))
 
 
 async def replay_dead_letters(
-    service: AppState, webhook_id: str, given: ReplayDeadLetters
-) -> Answer:
+    context: RequestContext, webhook_id: str, given: ReplayDeadLetters
+) -> JsonResponse:
     """Deliver failed events again, all of them or those named.
 
     Also switches a webhook on that was switched off because its deliveries failed.
     """
-    replayed = await service.webhooks.replay(webhook_id.lower(), given.ids)
-    return Answer(200, encode(Replayed(replayed)))
+    replayed = await context.state.webhooks.replay(webhook_id.lower(), given.ids)
+    return JsonResponse(200, encode(Replayed(replayed)))
 
 
 ROUTES = (

@@ -13,15 +13,19 @@ from aiohttp import WSMsgType, web
 from session_service.domain.budgets import SOCKET_PACKET_BYTES, STREAM_KERNEL_BYTES
 from session_service.domain.errors import ServiceError
 from session_service.web.http.admission import Admission
-from session_service.web.http.connections import bound_kernel_buffer, connection_of
+from session_service.web.http.connections import FAREWELL_SECONDS, held_open
+from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import read_bytes
 from session_service.web.http.errors import PayloadTooLarge, SocketRefused, error_response
-from session_service.web.http.response import REQUEST_ID_HEADER, Answer
-from session_service.web.http.transfers import Transfers
+from session_service.web.http.response import (
+    REQUEST_ID_HEADER,
+    BaseResponse,
+    BytesResponse,
+    TextResponse,
+)
 from session_service.web.streaming.incoming import Incoming
 
-_FAREWELL_SECONDS = 1.0  # for a client to answer that the connection is closed
-_POSTED_SECONDS = 10.0  # for all that comes with one POST to be done
+_POST_SECONDS = 10.0  # until the packets of one POST have been handled
 
 # Packets that are binary or announce it. The library would gather as many as a client announces.
 _BINARY = ("b", "45", "46")
@@ -29,67 +33,47 @@ _ONLY_TEXT = "Allowed: packets of text in UTF-8; no binary data."
 _SEPARATOR = "\x1e"  # between the packets of a POST
 
 _Event = dict[str, Any]
-# An ASGI application: takes a scope, and how to receive and send.
-Application = Callable[
-    [_Event, Callable[[], Awaitable[_Event]], Callable[[_Event], Awaitable[None]]], Awaitable[Any]
-]
+Receive = Callable[[], Awaitable[_Event]]
+Send = Callable[[_Event], Awaitable[None]]
+Application = Callable[[_Event, Receive, Send], Awaitable[Any]]  # of ASGI; the first is its scope
 
 
-class SocketAnswer:
-    """What the application does with a request, for as long as it takes; it is none in flight.
+class EngineIoResponse(BaseResponse):
+    """The response of an ASGI application to a poll, a POST or a WebSocket.
 
-    A poll waits until there is something to tell; a WebSocket is open until it is closed.
+    A poll waits until there is something to send; a WebSocket stays open until it is closed. While
+    it is written, the request is not in flight.
     """
 
-    __slots__ = (
-        "_application",
-        "_body",
-        "_request",
-        "_transfers",
-        "browser_fields",
-        "keep_alive",
-        "request_id",
-        "status",
-    )
+    __slots__ = ("_application", "_body", "_context")
 
-    def __init__(self, application: Application, body: bytes, transfers: Transfers) -> None:
-        self.status = 200
-        self.request_id = ""
-        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
-        self.keep_alive: bool | None = None
+    status = 200
+    content_type = TextResponse.content_type
+
+    def __init__(self, context: RequestContext, application: Application, body: bytes) -> None:
+        self._context = context
         self._application = application
         self._body = body
-        self._transfers = transfers
-        self._request: web.BaseRequest | None = None
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Take the request that is answered."""
-        self._request = request
-
-    async def write_eof(self) -> None:
+    async def write(self) -> None:
         """Serve the request to its end."""
-        request = self._request
-        if request is None or request.transport is None:
-            raise ConnectionResetError
-        with connection_of(request).holding():
-            try:
-                if request.headers.get("Upgrade", "").lower() == "websocket":
-                    answer = await self._serve_websocket(request)
-                else:
-                    answer = await self._serve_http(request)
-            except ServiceError as error:
-                answer = error_response(error)
-        if answer is None:
+        request = self.request
+        response: BytesResponse | None
+        try:
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                response = await self._serve_websocket()
+            else:
+                response = await self._serve_http()
+        except ServiceError as error:
+            response = error_response(error)
+        if response is None:
             self.keep_alive = False
             return
-        answer.request_id = self.request_id
-        answer.browser_fields = self.browser_fields
-        answer.keep_alive = self.keep_alive
-        await answer.prepare(request)
-        self.keep_alive = answer.keep_alive
-        await answer.write_eof()
+        response.start(request, self.request_id, self.browser_fields, close=not self.keep_alive)
+        await response.write()
 
-    async def _serve_http(self, request: web.BaseRequest) -> Answer:
+    async def _serve_http(self) -> BytesResponse:
+        request = self.request
         status, body = 400, b""
 
         async def receive() -> _Event:
@@ -99,64 +83,73 @@ class SocketAnswer:
             nonlocal status, body
             status, body = event.get("status", status), event.get("body", body)
 
-        # A poll ends by itself, as a ping is due; a POST may wait for a poll that never comes.
+        # A poll ends by itself when a ping is due; a POST may wait for a poll that never comes.
+        seconds = _POST_SECONDS if request.method == "POST" else None
+        scope = _scope(self._context, request, "http", len(self._body))
         try:
-            async with asyncio.timeout(_POSTED_SECONDS if request.method == "POST" else None):
-                await self._application(_scope(request, "http", len(self._body)), receive, send)
+            with held_open(request):
+                async with asyncio.timeout(seconds):
+                    await self._application(scope, receive, send)
         except TimeoutError:
             status = 400
-        return error_response(SocketRefused()) if status != 200 else TextAnswer(200, body)
+        return error_response(SocketRefused()) if status != 200 else TextResponse(200, body)
 
-    async def _serve_websocket(self, request: web.BaseRequest) -> Answer | None:
-        """Serve it; returns an answer where it was refused."""
+    async def _serve_websocket(self) -> BytesResponse | None:
+        """Serve a WebSocket until it is closed; return a response if it was refused."""
+        request = self.request
         # Compression would take some 300 KB a client.
         websocket = web.WebSocketResponse(
-            timeout=_FAREWELL_SECONDS, compress=False, max_msg_size=SOCKET_PACKET_BYTES
+            timeout=FAREWELL_SECONDS, compress=False, max_msg_size=SOCKET_PACKET_BYTES
         )
         if not websocket.can_prepare(request):
             return error_response(SocketRefused())
         websocket.headers[REQUEST_ID_HEADER] = self.request_id
-        has_begun = False
-
-        async def receive() -> _Event:
-            nonlocal has_begun
-            if not has_begun:
-                has_begun = True
-                return {"type": "websocket.connect"}
-            message = await websocket.receive()
-            incoming.end()
-            if message.type is WSMsgType.TEXT and not message.data.startswith(_BINARY):
-                return {"type": "websocket.receive", "text": message.data}
-            return {"type": "websocket.disconnect"}
-
-        async def send(event: _Event) -> None:
-            if event["type"] == "websocket.accept":
-                await websocket.prepare(request)
-            elif websocket.prepared:
-                if event["type"] == "websocket.send":
-                    await websocket.send_str(event["text"])
-                else:
-                    await websocket.close()
-
-        if request.transport is None:
-            raise ConnectionResetError
-        bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
-        incoming = Incoming(request.transport, self._transfers)
-        connection_of(request).when_received = incoming.arrived
-        try:
-            await self._application(_scope(request, "websocket"), receive, send)
-        finally:
-            connection_of(request).when_received = None
-            incoming.end()
+        with held_open(request, STREAM_KERNEL_BYTES) as connection:
+            incoming = Incoming(connection, self._context.state.admission.bodies)
+            connection.when_received = incoming.arrived
+            try:
+                await self._application(
+                    _scope(self._context, request, "websocket"),
+                    _receiver(websocket, incoming),
+                    _sender(websocket, request),
+                )
+            finally:
+                connection.when_received = None
+                incoming.end()
         return None if websocket.prepared else error_response(SocketRefused())
 
 
-class TextAnswer(Answer):
-    """An answer of the polling transport."""
+def _receiver(websocket: web.WebSocketResponse, incoming: Incoming) -> Receive:
+    """Return the ASGI ``receive`` of a WebSocket: it connects, sends text, and disconnects."""
+    has_begun = False
 
-    def packed(self, **how: bool) -> bytes:
-        """Write the answer as bytes."""
-        return super().packed(**how).replace(b"application/json", b"text/plain; charset=UTF-8", 1)
+    async def receive() -> _Event:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
+            return {"type": "websocket.connect"}
+        message = await websocket.receive()
+        incoming.end()
+        if message.type is WSMsgType.TEXT and not message.data.startswith(_BINARY):
+            return {"type": "websocket.receive", "text": message.data}
+        return {"type": "websocket.disconnect"}
+
+    return receive
+
+
+def _sender(websocket: web.WebSocketResponse, request: web.BaseRequest) -> Send:
+    """Return the ASGI ``send`` of a WebSocket."""
+
+    async def send(event: _Event) -> None:
+        if event["type"] == "websocket.accept":
+            await websocket.prepare(request)
+        elif websocket.prepared:
+            if event["type"] == "websocket.send":
+                await websocket.send_str(event["text"])
+            else:
+                await websocket.close()
+
+    return send
 
 
 async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
@@ -173,10 +166,12 @@ async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
     return body
 
 
-def _scope(request: web.BaseRequest, kind: str, length: int = 0) -> _Event:
+def _scope(context: RequestContext, request: web.BaseRequest, kind: str, length: int = 0) -> _Event:
+    """Return the ASGI scope of a request, with two members of ours: ``context`` and ``sid``."""
     headers = [pair for pair in request.raw_headers if pair[0].lower() != b"content-length"]
     return {
         "type": kind,
+        "context": context,
         "method": request.method,
         "path": request.rel_url.path,
         "query_string": request.rel_url.raw_query_string.encode(),

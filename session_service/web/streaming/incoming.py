@@ -3,6 +3,7 @@
 import asyncio
 
 from session_service.domain.budgets import BODY_SECONDS, SOCKET_WATCHED_BYTES
+from session_service.web.http.connections import Connection
 from session_service.web.http.transfers import Transfers
 
 
@@ -12,8 +13,8 @@ class Incoming:
     It is a Transfer once that is more than a small message: the others cost no bookkeeping.
     """
 
-    def __init__(self, transport: asyncio.Transport, transfers: Transfers) -> None:
-        self._transport = transport
+    def __init__(self, connection: Connection, transfers: Transfers) -> None:
+        self._connection = connection
         self._transfers = transfers
         self._bytes = 0
         self._since: float | None = None  # the event loop's time from which it is watched
@@ -42,4 +43,4 @@ class Incoming:
 
     def cut(self) -> None:
         """Close the connection."""
-        self._transport.abort()
+        self._connection.abort()

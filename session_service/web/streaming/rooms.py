@@ -37,6 +37,7 @@ from session_service.domain.messages import Message
 from session_service.domain.sessions import Session
 from session_service.store.availability import Availability
 from session_service.store.events.feed import FellBehindError, Subscription
+from session_service.web.http.context import RequestContext
 from session_service.web.http.state import AppState
 from session_service.web.streaming.engine import Engine
 from session_service.web.streaming.messages import broadcast, names_of
@@ -73,8 +74,8 @@ class Rooms:
     were lost.
     """
 
-    def __init__(self, service: AppState, engine: Engine) -> None:
-        self._service = service
+    def __init__(self, state: AppState, engine: Engine) -> None:
+        self._state = state
         self._engine = engine
         self._store = Availability("sockets")
         self._rooms: dict[str, _Room] = {}
@@ -117,7 +118,7 @@ class Rooms:
         if room is not None:
             room.sent_from.pop(message_id, None)
 
-    async def join(self, socket: str, session_id: str) -> Session:
+    async def join(self, context: RequestContext, socket: str, session_id: str) -> Session:
         """Put a socket into a session's room; raises ServiceError."""
         if shard_of_session(session_id) is None:
             raise SessionNotFound
@@ -128,7 +129,7 @@ class Rooms:
             )
         # The subscription starts before the session is read, so nothing falls between the two.
         if session_id not in self._rooms:
-            subscription = await self._service.feed.subscribe(EventFilter(session_id=session_id))
+            subscription = await self._state.feed.subscribe(EventFilter(session_id=session_id))
             if session_id in self._rooms:  # another was quicker
                 subscription.close()
             else:
@@ -137,7 +138,7 @@ class Rooms:
         room.members.add(socket)
         joined.add(session_id)
         try:
-            session = await self._service.repository.get(session_id)
+            session = await context.sessions.get(session_id)
         except ServiceError:
             joined.discard(session_id)
             self._leave(socket, session_id)
@@ -210,7 +211,7 @@ class Rooms:
         """
         while not room.subscription.is_closed:
             try:
-                history = await self._service.repository.history(
+                history = await self._state.repository.history(
                     room.session_id, limit=min(count, _TOGETHER), after=since - 1
                 )
             except (SessionNotFound, SessionExpired):

@@ -28,15 +28,22 @@ from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.events import Event
 from session_service.domain.times import jitter
 from session_service.store.events.feed import FellBehindError, Reset, Subscription
-from session_service.web.http.connections import bound_kernel_buffer, connection_of
+from session_service.web.http.connections import connection_of, held_open
 from session_service.web.http.errors import ERRORS, Overloaded, RateLimited
-from session_service.web.http.response import REQUEST_ID_HEADER, encode, start_of
+from session_service.web.http.response import (
+    REQUEST_ID_HEADER,
+    BaseResponse,
+    encode,
+    send,
+    shared_head,
+)
 
 CONTENT_TYPE = "text/event-stream"
 
 HEARTBEAT_SECONDS = 15.0
 _TOGETHER = 32  # events in one write, about 20 KB
 
+_CACHING = "no-store, no-transform"  # else proxies that compress hold events back
 _RESET = encode(
     {"message": "Events before this one were missed and are not held any more; read anew"}
 )
@@ -47,52 +54,35 @@ _STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
 _FINAL = frozenset((400, 401, 403, 404, 405, 410, 413, 414, 415, 417, 431, 501, 505))
 
 
-class EventStream:
-    """What a subscription brings, written as it comes, until a session's last event if it is one's.
+class EventStreamResponse(BaseResponse):
+    """The events of a subscription, each written as it comes.
 
-    A client that does not read is told so and cut; it holds no more than what it was written last,
-    and references to 1,000 events that all who subscribe share.
+    The stream of a session ends after the session's last event. A client that does not read is told
+    so and cut off; for it the service holds no more than the last write, and references to 1,000
+    events that all subscribers share.
     """
 
-    __slots__ = (
-        "_request",
-        "_subscription",
-        "browser_fields",
-        "keep_alive",
-        "request_id",
-        "status",
-    )
+    __slots__ = ("_subscription",)
+
+    status = 200
+    content_type = CONTENT_TYPE
 
     def __init__(self, subscription: Subscription) -> None:
-        self.status = 200
-        self.request_id = ""
-        self.browser_fields = ""  # header lines, see BrowserPolicy.fields
-        self.keep_alive: bool | None = False
         self._subscription = subscription
-        self._request: web.BaseRequest | None = None
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Take the request that is answered."""
-        self._request = request
-
-    async def write_eof(self) -> None:
-        """Write until the stream ends, the client goes, or it is cut."""
-        request, subscription = self._request, self._subscription
-        self.keep_alive = False  # where it ends the connection ends
+    async def write(self) -> None:
+        """Write until the stream ends, the client goes, or it is cut off."""
+        request, subscription = self.request, self._subscription
+        self.keep_alive = False  # the end of the connection is the end of the stream
         try:
-            if request is None or request.transport is None:
-                raise ConnectionResetError
             if request.method == "HEAD":
-                return request.transport.write(_head(self))
-            connection = connection_of(request)
-            connection.when_lost, connection.farewell = subscription.close, _SLOW
-            bound_kernel_buffer(request.transport, STREAM_KERNEL_BYTES)
-            with connection.holding():
-                await _write(request, _head(self) + _opening(subscription))
+                return await send(request, _head(self))
+            with held_open(request, STREAM_KERNEL_BYTES) as connection:
+                connection.when_lost, connection.farewell = subscription.close, _SLOW
+                await send(request, _head(self) + _opening(subscription))
                 await self._write_events(request)
         except FellBehindError:
-            if request is not None:
-                connection_of(request).cut()
+            connection_of(request).cut()
         finally:
             subscription.close()
 
@@ -102,55 +92,38 @@ class EventStream:
         while True:
             items = await subscription.take(HEARTBEAT_SECONDS)
             for n in range(0, len(items), _TOGETHER):
-                await _write(request, b"".join(map(_frame, items[n : n + _TOGETHER])))
+                await send(request, b"".join(map(_frame, items[n : n + _TOGETHER])))
             if not items and subscription.is_closed:
-                return await _write(request, _STOPPING)
+                return await send(request, _STOPPING)
             if not items:
-                await _write(request, b"id: %b\n%b\n" % (_id(subscription), _POSITION))
+                await send(request, b"id: %b\n%b\n" % (_id(subscription), _POSITION))
             elif subscription.wanted.session_id is not None and _is_last(items[-1], has_begun):
                 return None
             has_begun = True
 
 
-class EndedStream:
-    """A stream that ends at once: it says why, and when to come back.
+class EndedStreamResponse(BaseResponse):
+    """A stream that ends at once: it gives the reason, and when to come back.
 
-    It answers what a later request may be spared, such as ``StoreUnavailable``; ``seconds`` is
-    from when until when clients come back, drawn at random so that they do not come all at once.
+    It answers a request that failed with an error that may pass, such as ``StoreUnavailable``.
+    Clients come back after a time drawn at random from the range ``seconds``, so that they do not
+    come all at once.
     """
 
-    __slots__ = (
-        "_reason",
-        "_request",
-        "_retry_ms",
-        "browser_fields",
-        "keep_alive",
-        "request_id",
-        "status",
-    )
+    __slots__ = ("_reason", "_retry_ms")
+
+    status = 200
+    content_type = CONTENT_TYPE
 
     def __init__(self, reason: str, seconds: tuple[float, float]) -> None:
-        self.status = 200
-        self.request_id = ""
-        self.keep_alive: bool | None = False
-        self.browser_fields = ""
         self._reason = reason
         self._retry_ms = _retry_ms(seconds)
-        self._request: web.BaseRequest | None = None
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Take the request that is answered."""
-        self._request = request
-
-    async def write_eof(self) -> None:
-        """Write it; raises ConnectionResetError if the client has gone."""
-        request = self._request
+    async def write(self) -> None:
+        """Write the stream; raises ConnectionResetError if the client has gone."""
         self.keep_alive = False
-        if request is None or request.transport is None:
-            raise ConnectionResetError
         body = b"retry: %d\n%b: %b\n\n" % (self._retry_ms, _POSITION, self._reason.encode())
-        head = _head(self)
-        request.transport.write(head if request.method == "HEAD" else head + body)
+        await send(self.request, _head(self) + (b"" if self.request.method == "HEAD" else body))
 
 
 def is_final(error: type[ServiceError]) -> bool:
@@ -158,7 +131,7 @@ def is_final(error: type[ServiceError]) -> bool:
     return ERRORS[error].status in _FINAL
 
 
-def stream_refusal(error: ServiceError) -> EndedStream | None:
+def stream_refusal(error: ServiceError) -> EndedStreamResponse | None:
     """Return what answers a stream request that failed, or None if the error is final."""
     if is_final(type(error)):
         return None
@@ -167,12 +140,12 @@ def stream_refusal(error: ServiceError) -> EndedStream | None:
         seconds = (error.retry_after, error.retry_after + seconds[1])
     elif isinstance(error, Overloaded):
         seconds = STREAM_OVERLOADED_SECONDS
-    return EndedStream(f"{error}; reconnect with Last-Event-ID", seconds)
+    return EndedStreamResponse(f"{error}; reconnect with Last-Event-ID", seconds)
 
 
-def _head(stream: EventStream | EndedStream) -> bytes:
-    """Write the head of a stream. Without no-transform, proxies that compress hold events back."""
-    start = start_of(200, int(time.time()), CONTENT_TYPE, "no-store, no-transform")
+def _head(stream: BaseResponse) -> bytes:
+    """Return the head of a stream."""
+    start = shared_head(stream.status, int(time.time()), stream.content_type, _CACHING)
     ends = (
         f"X-Accel-Buffering: no\r\n{REQUEST_ID_HEADER}: {stream.request_id}\r\n"
         f"{stream.browser_fields}Connection: close\r\n\r\n"
@@ -210,12 +183,3 @@ def _frame(item: Event | Reset) -> bytes:
 def _event_frame(event: Event) -> bytes:
     head = f"id: {event.id}\nevent: session.{event.type}\ndata: ".encode()
     return head + encode(event.cloud_event()) + b"\n\n"
-
-
-async def _write(request: web.BaseRequest, data: bytes) -> None:
-    """Write and wait until it has left; raises ConnectionResetError if the client has gone."""
-    if request.transport is None:
-        raise ConnectionResetError
-    request.transport.write(data)
-    if request.protocol.writing_paused:
-        await request.writer.drain()
