@@ -1,16 +1,106 @@
-"""The structure of the product: which package may import which, and what every error has."""
+"""The structure of the product: which package imports which, sizes, and exceptions to the rules."""
 
+import ast
 import importlib
+import io
 import pkgutil
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tokenize
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 
 import session_service
 from session_service import api
 from session_service.api.errors import ErrorCode
 from session_service.domain.errors import ServiceError
 from session_service.web.http.errors import ERRORS
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ROOT / "session_service"
+MAX_LINT_EXCEPTIONS = 19
+
+
+@cache
+def modules() -> Mapping[str, Path]:
+    """The files of the product by the name of their module, e.g. "store.keys"; "" is the root."""
+    found = {}
+    for path in PRODUCT.rglob("*.py"):
+        parts = path.relative_to(PRODUCT).with_suffix("").parts
+        found[".".join(parts).removesuffix("__init__").removesuffix(".")] = path
+    return found
+
+
+@cache
+def imports() -> Mapping[str, frozenset[str]]:
+    """The modules of the product that each module imports, at its top or in a function."""
+    return {name: frozenset(_imports_of(path) - {name}) for name, path in modules().items()}
+
+
+def _imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, path
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                is_module = name.removeprefix("session_service.") in modules()
+                found.add(name if is_module else node.module)
+    ours = {name for name in found if name.partition(".")[0] == "session_service"}
+    return {name.removeprefix("session_service").removeprefix(".") for name in ours}
+
+
+def test_the_client_of_the_store_knows_keys_and_scripts_only() -> None:
+    """Executors run any script: they import nothing about sessions, events or webhooks."""
+    known = {
+        each.split(".")[1]
+        for name, imported in imports().items()
+        for each in imported
+        if name.startswith("store.client.") and each.startswith("store.")
+    }
+    assert known <= {"client", "keys", "scripts"}
+
+
+def test_lint_exceptions_are_few_and_say_why() -> None:
+    """Inline and by file together, e.g. ``# noqa: BLE001 - the others go on``."""
+    inline = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in PRODUCT.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"# *(noqa|type: *ignore|ruff:|mypy:|pragma:)", line)
+    ]
+    reason = r"# noqa: [A-Z]+\d+(, [A-Z]+\d+)* - \w.*|# type: ignore\[[a-z-]+\]  # \w.*"
+    assert [line for line in inline if not re.search(reason, line)] == []
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    by_file = [
+        code
+        for pattern, codes in ruff["per-file-ignores"].items()
+        for code in codes
+        if pattern.startswith(("session_service", "*"))
+    ]
+    assert len(inline) + len(by_file) <= MAX_LINT_EXCEPTIONS, "\n".join([*inline, *by_file])
+
+
+def comments_of(path: Path) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield token.string
+
+
+def test_packages_are_called_packages() -> None:
+    """Rooms are those of Socket.IO, which sockets join."""
+    word = re.compile(r"\b(this|each|every|three|inner|only|own) rooms?\b|\bhouse\b", re.IGNORECASE)
+    assert [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in PRODUCT.rglob("*.py")
+        for text in comments_of(path)
+        if word.search(text)
+    ] == []
 
 
 def modules_of(package: str, path: list[str]) -> list[str]:
