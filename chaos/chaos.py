@@ -1,8 +1,21 @@
-"""The long form: every fault as often as promised, and a table of what was seen.
+"""Break the store and the nodes under load, and check that the service keeps its promises.
 
-``python -m chaos.chaos [--only NAME] [--scale X] [--soak SECONDS]``; ``make chaos``.
-All on loopback and bounded in time; the table goes to build/chaos.md, all that was measured to
-build/chaos.json.
+    python -m chaos.chaos [--only NAME] [--scale X] [--soak SECONDS]
+
+``make chaos`` runs it. Each scenario causes one fault, as often as ``docs/reliability.md`` promises
+(``--scale 0.1`` for a tenth of that; all of it takes two hours), while clients check every
+response, and then compares all sessions with the changes that were acknowledged. Everything runs on
+loopback and is bounded in time. The report goes to build/chaos.md and all measurements to
+build/chaos.json. ``tests/system/test_faults.py`` runs each scenario a few times.
+
+- The faults: ``scenarios`` (nodes, one server, its connection), ``failovers`` (Sentinel, Cluster),
+  ``refusals`` (evictions, denied commands), ``poison`` (damaged keys), ``followers`` (streams while
+  data or clocks change), ``absence`` (consumers that are away), ``loads`` (cancelled requests, an
+  hour of load), ``floods`` and ``flooders`` (clients that cost as much as they can).
+- The tools: ``stores`` (servers, Sentinel groups, clusters), ``network`` and ``proxy`` (links that
+  can be cut), ``fleet`` (service nodes).
+- The judges: ``workload`` and ``client`` (clients that check responses), ``observations`` (the
+  acknowledged state), ``checker`` (the keys in the store), ``trials`` (repeats and the report).
 """
 
 import argparse
@@ -36,7 +49,7 @@ Scenario = Callable[[int], Coroutine[Any, Any, Row]]
 
 BUILD = Path(__file__).parents[1] / "build"
 
-# The name, how often, and what to do; a word of their names asks for all that have it.
+# Scenarios by name, each with its number of repeats.
 SCENARIOS: dict[str, tuple[int, Scenario]] = {
     "node-killed": (100, scenarios.node_killed),
     "store-killed-always": (50, partial(scenarios.store_killed, fsync="always")),
@@ -47,7 +60,7 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
             partial(failovers.master_lost, kind=kind, how=how, write_ack=ack),
         )
         for kind in ("Sentinel", "Cluster")
-        for how in ("killed", "stopped", "parted")
+        for how in ("killed", "suspended", "isolated")
         for ack in ("none", "replica")
     },
     "sentinel-links": (30, partial(failovers.links_cut, kind="Sentinel")),
@@ -85,7 +98,7 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
 
 
 def table(rows: list[Row]) -> str:
-    """Write the rows in Markdown."""
+    """Format the rows as a Markdown table."""
     lines = ["| fault | repeats | seen | bound | holds |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.fault} | {row.repeats:,} | {row.seen} | {row.bound} |"
@@ -96,22 +109,28 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    """Run what was asked for; 1 where a bound does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help=f"of {', '.join(SCENARIOS)}: those it is in")
-    parser.add_argument("--scale", type=float, default=1, help="of how often each is repeated")
-    parser.add_argument("--soak", type=int, default=3600, help="seconds of the soak")
+    """Run the chosen scenarios; return 1 if a bound does not hold."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        help=f"run the scenarios whose name contains this, of {', '.join(SCENARIOS)}",
+    )
+    parser.add_argument("--scale", type=float, default=1, help="factor for the number of repeats")
+    parser.add_argument("--soak", type=int, default=3600, help="duration of the soak in seconds")
     options = parser.parse_args()
-    chosen = {name: found for name, found in SCENARIOS.items() if options.only in name}
+    chosen = {name: each for name, each in SCENARIOS.items() if options.only in name}
     if not chosen:
-        parser.error(f"--only {options.only} is none of {', '.join(SCENARIOS)}")
+        parser.error(f"--only {options.only} matches none of {', '.join(SCENARIOS)}")
     rows = []
     for name, (repeats, scenario) in chosen.items():
         started = time.monotonic()
         count = options.soak if name == "soak" else max(1, round(repeats * options.scale))
         try:
             row = uvloop.run(scenario(count))
-        except Exception as error:  # noqa: BLE001 - the other rows are to be seen too
+        except Exception as error:  # noqa: BLE001 - the other scenarios still run
             traceback.print_exc()
             row = Row(name, 0, "", "", [f"{type(error).__name__}: {error}"])
         rows.append(row)

@@ -1,4 +1,4 @@
-"""What must be true of the keys in the store, whatever went on before; read with redis-py."""
+"""Check that all keys in the store belong together, after any fault; reads with redis-py."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from chaos.stores import Store
+from chaos.stores.base import Store
 from session_service.domain.errors import SessionExpired
 from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.sessions import Session
@@ -16,16 +16,16 @@ from session_service.store.keys import Keys
 from session_service.store.records import unpack_session
 from session_service.store.sessions.deadlines import Deadlines
 
-_RETENTION_MS = 600_000  # as the nodes are told
+_RETENTION_MS = 600_000  # as in the settings of the nodes (workload.py)
 
 
 async def orphans(store: Store) -> list[str]:
-    """Sweep once, then tell what is left in the store that belongs to nothing.
+    """Sweep, then return a problem for each key or entry that belongs to no live session.
 
-    Every key has a TTL. Each live session is in ``warn`` or ``expire``, and twice in ``listing``;
-    those name no other, and messages belong to live sessions alone. The end or the expiry of a
-    session is announced once. A session may run out between
-    the reading of two keys; so what is wrong counts when it is so the next time, too.
+    Every key has a TTL. Each live session has one entry in ``warn`` or ``expire`` and two in
+    ``listing``; these have no other entries, and only live sessions have messages. The end or
+    expiry of a session is announced once. A session may expire between the reading of two keys, so
+    a problem counts only if a second reading has it too.
     """
     executor = open_executor(store.url, connect(store.url, 5), 5)
     try:
@@ -34,14 +34,14 @@ async def orphans(store: Store) -> list[str]:
             pass
     finally:
         await executor.close()
-    problems = await _look(store)
+    problems = await _find_problems(store)
     if problems:
-        again = await _look(store)
+        again = await _find_problems(store)
         problems = [problem for problem in problems if problem in again]
     return problems
 
 
-async def _look(store: Store) -> list[str]:
+async def _find_problems(store: Store) -> list[str]:
     return [
         problem
         for master in await store.masters()
@@ -50,7 +50,7 @@ async def _look(store: Store) -> list[str]:
 
 
 async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
-    """All keys of a server: the TTL, and the value where it matters."""
+    """Return all keys of a server with their TTL, and the value if ``_problems`` needs it."""
     keys = [key async for key in redis.scan_iter(count=1000)]
     pipe = redis.pipeline(transaction=False)
     for key in keys:
@@ -68,7 +68,7 @@ async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
     return {
         key: (ttl, value)
         for key, ttl, value in zip(keys, replies[::2], replies[1::2], strict=True)
-        if ttl != -2  # gone meanwhile
+        if ttl != -2  # deleted meanwhile
     }
 
 
@@ -110,8 +110,8 @@ def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
 
 def _announced_twice(entries: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
     """Yield each session whose end or expiry is in the outbox more than once."""
-    words = (fields["event"].split(" ", 2) for _, fields in entries)
-    over = Counter(session_id for kind, session_id, *_ in words if kind in LAST_TYPES)
+    events = (fields["event"].split(" ", 2) for _, fields in entries)
+    over = Counter(session_id for kind, session_id, *_ in events if kind in LAST_TYPES)
     for session_id, times in over.items():
         if times > 1:
             yield f"{session_id} is announced to be over {times} times"

@@ -1,4 +1,4 @@
-"""Service nodes on one store, of which some come and go."""
+"""Service nodes on one store, which a fault can add, stop and kill."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ STORE_TIMEOUT = 2.0  # seconds, the service's default
 
 
 class Fleet:
-    """Service nodes; ``ports`` is where requests may go now."""
+    """Service nodes that share a store."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self._folder = folder
@@ -25,15 +25,16 @@ class Fleet:
 
     @property
     def ports(self) -> list[int]:
+        """The ports that accept requests now."""
         return [node.port for node in self.nodes]
 
     async def add(self) -> ServiceProcess:
-        """Start one more node, and give it requests once it is ready."""
+        """Start one more node, and add it to the ports once it is ready."""
         folder = self._folder / f"service-{next(self._numbers)}"
         node = ServiceProcess(folder, **self._settings)
         try:
-            await wait_until(lambda: "\n" in node.stdout, 30, every=0.02)
-            await wait_until(lambda: is_ready(node.port), 30, every=0.02)
+            await wait_until(lambda: "\n" in node.stdout, 30, every=0.02, description="it listens")
+            await wait_until(lambda: is_ready(node.port), 30, every=0.02, description="it is ready")
         except BaseException:
             node.kill()
             raise
@@ -41,18 +42,21 @@ class Fleet:
         return node
 
     def kill(self, node: ServiceProcess) -> None:
-        """End a node as ``kill -9`` does; its clients have to notice."""
+        """End a node as ``kill -9`` does; its clients notice by their connections."""
         node.kill()
         self.nodes.remove(node)
 
     async def stop(self, node: ServiceProcess) -> int:
-        """Stop a node as an orchestrator does: no new requests, SIGTERM; its exit code."""
+        """Stop a node as an orchestrator does: no new requests, then SIGTERM. Return its exit code.
+
+        Requests that are under way are to be answered.
+        """
         self.nodes.remove(node)
         node.signal(SIGTERM)
         return await asyncio.to_thread(node.wait)
 
     def defects(self) -> list[str]:
-        """What the nodes have logged as errors, except what they say of the store."""
+        """Return the errors that nodes have logged, other than those about the store's state."""
         return [
             f"{path.parent.name}: {line[:500]}"
             for path in sorted(self._folder.glob("service-*/stderr"))
@@ -67,7 +71,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(folder: Path, url: str, count: int = 1, **settings: str) -> AsyncIterator[Fleet]:
-    """Start nodes with a store's URL and more settings; they are gone after the block."""
+    """Run nodes on a store's URL for the block, with further settings."""
     nodes = Fleet(folder, {"REDIS_URL": url, "LOG_FORMAT": "json", **settings})
     try:
         await asyncio.gather(*(nodes.add() for _ in range(count)))
@@ -78,14 +82,14 @@ async def fleet(folder: Path, url: str, count: int = 1, **settings: str) -> Asyn
 
 
 async def is_ready(port: int) -> bool:
-    """Whether a node says that it can serve."""
+    """Return whether ``GET /readyz`` of a node succeeds."""
     try:
         connection = await Connection.to(port)
         try:
             async with asyncio.timeout(5):
-                answer = await connection.ask(request("GET", "/readyz", "probe"))
+                response = await connection.fetch(request("GET", "/readyz", "probe"))
         finally:
             connection.close()
     except (NotSent, Unanswered, TimeoutError):
         return False
-    return answer.status == 200
+    return response.status == 200

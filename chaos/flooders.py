@@ -1,7 +1,9 @@
-"""Clients that cost as much as they can. Each runs in a process of its own, and only for a while.
+"""Clients that cost the service as much as they can. Each runs in a process of its own.
 
-``python -m chaos.flooders KIND PORT SECONDS PATH``. It prints one line of JSON: how
-many of what it did. All connect to 127.0.0.1.
+    python -m chaos.flooders KIND PORT SECONDS PATH
+
+It connects to 127.0.0.1, ends after the seconds, and prints its counts as one line of JSON, such as
+``{"opened": 2500, "not opened": 3}``.
 """
 
 import asyncio
@@ -26,13 +28,13 @@ CONNECTIONS = 2000  # more than the table has
 _HEAD = "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 _POST = _HEAD.format("POST", SESSIONS) + "Content-Type: application/json\r\n"
 _HALF = f'{_POST}Content-Length: 100000\r\n\r\n{{"agentId": '.encode()
-_REOPENED = 500  # connections a second, so that a flood costs the machine a bounded amount
+_OPENED_PER_SECOND = 500  # connections, so that a flood costs the machine a bounded amount
 
 Flooder = Callable[[int, str, Counter[str]], Awaitable[None]]
 
 
 class _Silent(asyncio.Protocol):
-    """A connection on which one thing is sent, and nothing more."""
+    """A connection that sends some data and then nothing more."""
 
     def __init__(self, data: bytes, lost: asyncio.Queue[None]) -> None:
         self._data = data
@@ -46,14 +48,14 @@ class _Silent(asyncio.Protocol):
         self._lost.put_nowait(None)
 
 
-async def _held(port: int, count: int, data: bytes, done: Counter[str]) -> None:
-    """Hold connections on which the same was sent, and open a new one for each that is closed."""
+async def _hold(port: int, count: int, data: bytes, done: Counter[str]) -> None:
+    """Hold connections that each sent the data, and replace each one that is closed."""
     loop = asyncio.get_running_loop()
     lost: asyncio.Queue[None] = asyncio.Queue()
     for _ in range(count):
         lost.put_nowait(None)
     while True:
-        for _ in range(_REOPENED // 50):
+        for _ in range(_OPENED_PER_SECOND // 50):
             await lost.get()
             try:
                 await loop.create_connection(lambda: _Silent(data, lost), "127.0.0.1", port)
@@ -66,37 +68,37 @@ async def _held(port: int, count: int, data: bytes, done: Counter[str]) -> None:
 
 async def half_bodies(port: int, _: str, done: Counter[str]) -> None:
     """Send half of each body."""
-    await _held(port, BODIES, _HALF, done)
+    await _hold(port, BODIES, _HALF, done)
 
 
 async def idle(port: int, _: str, done: Counter[str]) -> None:
-    """Connect and say nothing."""
-    await _held(port, CONNECTIONS, b"", done)
+    """Connect and send nothing."""
+    await _hold(port, CONNECTIONS, b"", done)
 
 
 async def half_heads(port: int, _: str, done: Counter[str]) -> None:
     """Connect and send half of a head."""
-    await _held(port, CONNECTIONS, _HEAD.format("GET", "/healthz").encode(), done)
+    await _hold(port, CONNECTIONS, _HEAD.format("GET", "/healthz").encode(), done)
 
 
 async def streams(port: int, path: str, done: Counter[str]) -> None:
-    """Follow the events of a session, in which nothing happens, on every connection there is."""
+    """Follow the events of a quiet session on every connection that the service accepts."""
     events = path.partition("/messages")[0] + "/events"
-    await _held(port, CONNECTIONS, f"{_HEAD.format('GET', events)}\r\n".encode(), done)
+    await _hold(port, CONNECTIONS, f"{_HEAD.format('GET', events)}\r\n".encode(), done)
 
 
 async def unread(port: int, path: str, done: Counter[str]) -> None:
-    """Ask for a page and never read it; again when the connection is cut."""
+    """Request a page and never read it; reconnect when the connection is closed."""
     request = f"{_HEAD.format('GET', path)}\r\n".encode()
     readers = [await _reader(port, request) for _ in range(READERS)]
-    done["asked"] += READERS
+    done["requested"] += READERS
     while True:
         await asyncio.sleep(0.2)
         for n, each in enumerate(readers):
             if each.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 each.close()
                 readers[n] = await _reader(port, request)
-                done["cut, and asked again"] += 1
+                done["cut, and requested again"] += 1
 
 
 async def _reader(port: int, request: bytes) -> socket.socket:
@@ -110,7 +112,7 @@ async def _reader(port: int, request: bytes) -> socket.socket:
 
 
 async def handshakes(port: int, _path: str, done: Counter[str]) -> None:
-    """Begin to poll over and over on one connection, and never go on."""
+    """Open one polling session after the other on one connection, and use none of them."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     path = "/socket.io/?EIO=4&transport=polling"
     request = f"{_HEAD.format('GET', path)}\r\n".encode()
@@ -122,7 +124,7 @@ async def handshakes(port: int, _path: str, done: Counter[str]) -> None:
 
 
 async def bombs(port: int, _: str, done: Counter[str]) -> None:
-    """Send bodies that are small until they are decompressed, each on a connection of its own."""
+    """Send bodies that are small until decompressed, each on a connection of its own."""
     body = gzip.compress(b" " * (200 << 20), 9)  # 204 KB
     head = f"{_POST}Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
@@ -139,7 +141,7 @@ async def bombs(port: int, _: str, done: Counter[str]) -> None:
 
 
 async def _status(reader: asyncio.StreamReader) -> str:
-    """Read an answer that has a Content-Length; its status."""
+    """Read a response that has a Content-Length; return its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
     await reader.readexactly(length)
@@ -168,7 +170,7 @@ async def _flood(kind: str, port: int, seconds: float, path: str) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(10)  # what it takes of the machine is not what the service is measured for
+    os.nice(10)  # its own CPU time is not to slow the service down
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(_flood(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))

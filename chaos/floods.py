@@ -1,9 +1,9 @@
-"""Floods: clients that cost as much as they can, and what others notice of them.
+"""Floods: clients that cost the service as much as they can, and their effect on other clients.
 
 A flood runs in a process of its own (flooders.py) while probes are sent on new connections, the
-``healthcheck`` command runs, and a few other clients work as always. Pauses, floods of another
-node and floods of this node alternate. The others' p99 may double: a flood of the other node shows
-how much of that is due to the machine, whose cores they all share.
+``healthcheck`` command runs, and a few well-behaved clients work as always. Pauses, floods of
+another node and floods of this node alternate. The other clients' p99 may double: a flood of the
+other node shows how much of that is due to the machine, whose cores all processes share.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from pathlib import Path
 from chaos.fleet import fleet
 from chaos.flooders import CONNECTIONS
 from chaos.http import Connection, NotSent, Unanswered, request
-from chaos.stores import one_server
+from chaos.stores.base import single_server
 from chaos.trials import Row, now
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
 from tests.support.processes import ROOT, ServiceProcess, environment
 
-_OTHERS = 4  # clients, each on a connection of its own
-_PAUSE = 0.02  # seconds, between two requests of one
+_CLIENTS = 4  # well-behaved ones, each on a connection of its own
+_PAUSE = 0.02  # seconds between two requests of a client, on average
 _LARGE = [{"type": "file", "url": "x" * 6000}] * 10
-MEMORY_MB = 60  # that forty clients which do not read may take
-_NOISE_MS = 5  # a p99 below that is the machine's, not the service's
-_TIMEOUT = 10.0  # for an answer
+MEMORY_MB = 60  # that forty clients that do not read may cost
+_NOISE_MS = 5  # a p99 below this is due to the machine, not the service
+_TIMEOUT = 10.0  # seconds for a response
 
 _FAULTS = {
     "unread": "40 clients never read a page of large messages, and come again when they are cut",
@@ -47,7 +47,7 @@ _FILLS_TABLE = {"idle", "half-heads", "streams"}
 
 
 class Onlookers:
-    """Clients that do nothing bad, probes and ``healthcheck``: what they get, and how fast."""
+    """Well-behaved clients, probes and ``healthcheck``: their responses and latencies."""
 
     def __init__(self, node: ServiceProcess, other_node: ServiceProcess, folder: Path) -> None:
         self._node = node
@@ -60,29 +60,29 @@ class Onlookers:
         self.probes = 0
         self.checks = 0
         self._flooded = "none"  # a key of latencies
-        self.memory = 0.0  # MB, the most in a flood
+        self.memory = 0.0  # MB, the maximum during a flood
         self.log_lines = 0
         self._page = ""
         self.problems: list[str] = []
 
     async def prepare(self) -> None:
-        """Create sessions, one with a page of large messages."""
+        """Create sessions, one of them with a page of large messages."""
         connection = await Connection.to(self._node.port)
         for n in range(20):
             body = session_body()
-            answer = await connection.ask(request("POST", SESSIONS, f"setup-{n}", body))
-            self._ids.append(answer.body["sessionId"])
+            response = await connection.fetch(request("POST", SESSIONS, f"setup-{n}", body))
+            self._ids.append(response.body["sessionId"])
         path = f"{SESSIONS}/{self._ids[0]}/messages"
         for _ in range(40):
             message = {"content": "x", "attachments": _LARGE}
-            assert (await connection.ask(request("POST", path, "setup", message))).status == 201
+            assert (await connection.fetch(request("POST", path, "setup", message))).status == 201
         connection.close()
         self._page = f"{path}?limit=100"
 
     async def watch(self) -> None:
-        """Go on until ``stop``."""
+        """Work until ``stop``."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(_OTHERS):
+            for _ in range(_CLIENTS):
                 group.create_task(self._work())
             group.create_task(self._probe())
             group.create_task(self._check_health())
@@ -92,12 +92,12 @@ class Onlookers:
         self._is_over = True
 
     def memory_now(self) -> float:
-        """MB of the node that are in memory."""
+        """Return the resident memory of the node in MB."""
         pages = int(Path(f"/proc/{self._node.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     async def flood(self, kind: str, seconds: float) -> Counter[str]:
-        """Have the node flooded; what the flood did."""
+        """Flood the node; return the counts of the flood."""
         self.memory = 0.0
         self._flooded = "own"
         seen = await _flood(kind, self._node.port, seconds, self._page)
@@ -105,7 +105,7 @@ class Onlookers:
         return seen
 
     async def flood_other(self, kind: str, seconds: float) -> None:
-        """Have the other node flooded."""
+        """Flood the other node."""
         self._flooded = "other"
         await _flood(kind, self._other_node.port, seconds, self._page)
         self._flooded = "none"
@@ -123,17 +123,19 @@ class Onlookers:
                 if connection is None or not connection.is_open:
                     connection = await Connection.to(self._node.port)
                 async with asyncio.timeout(_TIMEOUT):
-                    answer = await connection.ask(request(method, path, "other"))
+                    response = await connection.fetch(request(method, path, "other"))
             except (NotSent, Unanswered, TimeoutError) as error:
                 self.statuses[type(error).__name__] += 1
                 self.problems.append(f"{method} {path}: {type(error).__name__}")
                 connection = None
                 continue
-            self.statuses[str(answer.status)] += 1
-            if answer.status == 200:
+            self.statuses[str(response.status)] += 1
+            if response.status == 200:
                 self.latencies[flooded].append(now() - started)
             else:
-                self.problems.append(f"{method} {path}: {answer.status} {answer.content[:100]!r}")
+                self.problems.append(
+                    f"{method} {path}: {response.status} {response.content[:100]!r}"
+                )
         if connection is not None:
             connection.close()
 
@@ -143,7 +145,7 @@ class Onlookers:
                 try:
                     async with asyncio.timeout(_TIMEOUT):
                         connection = await Connection.to(self._node.port)
-                        status = (await connection.ask(request("GET", path, "probe"))).status
+                        status = (await connection.fetch(request("GET", path, "probe"))).status
                     connection.close()
                 except (NotSent, Unanswered, TimeoutError) as error:
                     self.problems.append(f"{path}: {type(error).__name__}")
@@ -154,7 +156,7 @@ class Onlookers:
             await asyncio.sleep(0.05)
 
     async def _check_health(self) -> None:
-        """Run the command as an orchestrator does."""
+        """Run the ``healthcheck`` command every two seconds, as an orchestrator does."""
         variables = {**environment(self._folder), "PORT": str(self._node.port)}
         while not self._is_over:
             process = await asyncio.create_subprocess_exec(
@@ -163,10 +165,10 @@ class Onlookers:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
-            _, said = await process.communicate()
+            _, stderr = await process.communicate()
             self.checks += 1
             if process.returncode != 0:
-                self.problems.append(f"healthcheck: {process.returncode} {said.decode()[:200]}")
+                self.problems.append(f"healthcheck: {process.returncode} {stderr.decode()[:200]}")
             await asyncio.sleep(2)
 
     async def _measure(self) -> None:
@@ -177,26 +179,26 @@ class Onlookers:
 
 @asynccontextmanager
 async def onlookers(max_connections: int) -> AsyncIterator[Onlookers]:
-    """Two nodes, and onlookers that watch the first within the block."""
+    """Run two nodes, with onlookers of the first."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         async with (
-            one_server(folder) as store,
+            single_server(folder) as store,
             fleet(folder, store.url, 2, SESSION_MAX_CONNECTIONS=str(max_connections)) as nodes,
         ):
             node, other_node = nodes.nodes
-            found = Onlookers(node, other_node, folder)
-            await found.prepare()
-            watching = asyncio.create_task(found.watch())
-            yield found
-            found.stop()
+            watchers = Onlookers(node, other_node, folder)
+            await watchers.prepare()
+            watching = asyncio.create_task(watchers.watch())
+            yield watchers
+            watchers.stop()
             await watching
-            found.problems += nodes.defects()
-            found.log_lines = len(node.stderr.splitlines())
+            watchers.problems += nodes.defects()
+            watchers.log_lines = len(node.stderr.splitlines())
 
 
 async def flooded(rounds: int, kind: str, seconds: float = 12.0) -> Row:
-    """Pause, flood another node, and flood this one: each for so many seconds, so many times."""
+    """In each round pause, flood another node, and flood this one, each for ``seconds``."""
     seen: Counter[str] = Counter()
     took = 0.0
     async with onlookers(CONNECTIONS // 2 if kind in _FILLS_TABLE else 10_000) as others:
@@ -216,7 +218,7 @@ async def flooded(rounds: int, kind: str, seconds: float = 12.0) -> Row:
     return Row(
         _FAULTS[kind],
         rounds,
-        f"flood: {_told(seen)}; others: {_told(others.statuses)}, p99 {own:.1f} ms,"
+        f"flood: {_format(seen)}; others: {_format(others.statuses)}, p99 {own:.1f} ms,"
         f" without it {calm:.1f} ms, with it on another node {other:.1f} ms;"
         f" {others.probes:,} probes and {others.checks} health checks; memory {took:+.0f} MB;"
         f" {len(problems)} problems",
@@ -229,7 +231,7 @@ async def flooded(rounds: int, kind: str, seconds: float = 12.0) -> Row:
 
 
 async def _flood(kind: str, port: int, seconds: float, path: str) -> Counter[str]:
-    """Run a flood to its end; what it did."""
+    """Run a flood to its end; return its counts."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "chaos.flooders"),
         *(kind, str(port), str(seconds), path),
@@ -238,15 +240,15 @@ async def _flood(kind: str, port: int, seconds: float, path: str) -> Counter[str
     )
     try:
         async with asyncio.timeout(seconds + 20):
-            said, _ = await process.communicate()
+            stdout, _ = await process.communicate()
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-    return Counter(json.loads(said))
+    return Counter(json.loads(stdout))
 
 
-def _told(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} × {what}" for what, count in sorted(counts.items()))
+def _format(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} × {name}" for name, count in sorted(counts.items()))
 
 
 def _p99(values: list[float]) -> float:

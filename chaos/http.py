@@ -1,4 +1,7 @@
-"""A client of one connection that tells an answer from none, and whose answer it is."""
+"""An HTTP client on one connection, which tells a request that was not sent from one not answered.
+
+A request that was not sent did not happen, and one that was sent and not answered may have.
+"""
 
 import asyncio
 import json
@@ -8,28 +11,28 @@ from typing import Any, NamedTuple, cast
 
 
 class Unanswered(Exception):
-    """The request was sent, and the connection ended before an answer came."""
+    """The request was sent, and the connection ended before a response came."""
 
 
 class NotSent(Exception):
     """There was no connection to send the request on."""
 
 
-class Answer(NamedTuple):
-    """An answer as it came."""
+class Response(NamedTuple):
+    """A response as received."""
 
     status: int
-    headers: dict[str, str]  # names in lower case
+    headers: dict[str, str]  # by names in lower case
     content: bytes
 
     @property
     def body(self) -> Any:
-        """What the content says."""
+        """The content, decoded from JSON."""
         return json.loads(self.content)
 
 
 def request(method: str, path: str, request_id: str, body: Any = None) -> bytes:
-    """Write a request."""
+    """Encode a request, with an ``X-Request-ID`` and, unless it is None, a JSON body."""
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Request-ID: {request_id}\r\n"
     if body is None:
         return f"{head}\r\n".encode()
@@ -39,17 +42,17 @@ def request(method: str, path: str, request_id: str, body: Any = None) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time unless ``send`` is used by itself."""
+    """One connection; ``fetch`` sends one request at a time, ``send`` pipelines."""
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._waiting: list[asyncio.Future[Answer]] = []
+        self._waiting: list[asyncio.Future[Response]] = []
         self._transport: asyncio.Transport | None = None
         self.is_open = False
 
     @classmethod
     async def to(cls, port: int) -> "Connection":
-        """Connect; raises NotSent."""
+        """Connect to a port of 127.0.0.1; raise NotSent if it refuses."""
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(cls, "127.0.0.1", port)
@@ -57,18 +60,18 @@ class Connection(asyncio.Protocol):
             raise NotSent from error
         return connection
 
-    async def ask(self, data: bytes) -> Answer:
-        """Send a request and wait for its answer; raises Unanswered, NotSent."""
+    async def fetch(self, data: bytes) -> Response:
+        """Send a request and return its response; raise Unanswered or NotSent."""
         return await self.send(data)
 
-    def send(self, data: bytes) -> "asyncio.Future[Answer]":
-        """Send a request; answers come in the order of the requests. Raises NotSent."""
+    def send(self, data: bytes) -> "asyncio.Future[Response]":
+        """Send a request; responses come in the order of the requests. Raise NotSent."""
         if not self.is_open or self._transport is None:
             raise NotSent
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
+        response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiting.append(response)
         self._transport.write(data)
-        return answer
+        return response
 
     def send_more(self, data: bytes) -> None:
         """Send the rest of a request whose first part went by ``send``."""
@@ -76,12 +79,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Close it as a client does that is done."""
+        """Close the connection in order."""
         if self._transport is not None:
             self._transport.close()
 
-    def cut(self) -> None:
-        """Close it in the middle of whatever goes on, with a reset."""
+    def reset(self) -> None:
+        """Reset the connection, in the middle of a request or response."""
         if self._transport is not None and not self._transport.is_closing():
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -106,15 +109,15 @@ class Connection(asyncio.Protocol):
             if len(rest) < length:
                 return
             self._buffer = rest[length:]
-            answer = self._waiting.pop(0)
-            if not answer.done():
-                answer.set_result(Answer(int(first[9:12]), headers, rest[:length]))
+            response = self._waiting.pop(0)
+            if not response.done():
+                response.set_result(Response(int(first[9:12]), headers, rest[:length]))
             if headers.get("connection") == "close":
                 self.is_open = False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.is_open = False
         waiting, self._waiting = self._waiting, []
-        for answer in waiting:
-            if not answer.done():
-                answer.set_exception(Unanswered())
+        for response in waiting:
+            if not response.done():
+                response.set_exception(Unanswered())

@@ -1,4 +1,4 @@
-"""What many requests do: those whose clients go away in the middle, and those of an hour."""
+"""Requests whose clients disconnect in the middle, and an hour of requests at a constant rate."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ from typing import Any
 from chaos.checker import orphans
 from chaos.fleet import fleet, is_ready
 from chaos.http import Connection, Unanswered, request
-from chaos.stores import one_server
+from chaos.stores.base import single_server
 from chaos.trials import Row
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
@@ -29,18 +29,18 @@ _CANCELLERS = 24
 _STEADY = 4
 _CONNECTIONS = 50  # of the soak
 _SAMPLE_SECONDS = 5.0
-_SETTLED_MB = 3.0  # more memory in the last quarter than in the one before is a slope
+_SETTLED_MB = 3.0  # by which the memory of the last quarter may exceed that of the one before
 
 
 class _Cancels:
-    """Clients that go away, and some that stay and look whose answers they get."""
+    """Clients that disconnect, and some that stay and check that each response is theirs."""
 
     def __init__(self, port: int, count: int) -> None:
         self._port = port
         self._left = count
         self._numbers = itertools.count(1)
         self._ids: list[str] = []
-        self._renewals: Counter[str] = Counter()  # asked for
+        self._renewals: Counter[str] = Counter()  # requested, by session
         self.cancelled = 0
         self.checked = 0
         self.problems: list[str] = []
@@ -49,22 +49,22 @@ class _Cancels:
         connection = await Connection.to(self._port)
         for _ in range(_SESSIONS):
             body = session_body()
-            answer = await connection.ask(request("POST", SESSIONS, "setup", body))
-            self._ids.append(answer.body["sessionId"])
+            response = await connection.fetch(request("POST", SESSIONS, "setup", body))
+            self._ids.append(response.body["sessionId"])
         steady = [asyncio.create_task(self._stay()) for _ in range(_STEADY)]
         await asyncio.gather(*(self._cancel() for _ in range(_CANCELLERS)))
         await asyncio.gather(*steady)
         for session_id in self._ids:
-            answer = await connection.ask(request("GET", f"{SESSIONS}/{session_id}", "end"))
-            if answer.body["renewalCount"] > self._renewals[session_id]:
+            response = await connection.fetch(request("GET", f"{SESSIONS}/{session_id}", "end"))
+            if response.body["renewalCount"] > self._renewals[session_id]:
                 self.problems.append(
-                    f"renewed {answer.body['renewalCount']} times, asked"
+                    f"renewed {response.body['renewalCount']} times, requested"
                     f" {self._renewals[session_id]} times"
                 )
         connection.close()
 
-    def _request(self) -> tuple[str, str, bytes]:
-        """A request with an id of its own: that, the session's, and the bytes."""
+    def _random_request(self) -> tuple[str, str, bytes]:
+        """Return a random request: its id, the session's id, and the bytes."""
         request_id, session_id = f"r{next(self._numbers)}", random.choice(self._ids)
         path = f"{SESSIONS}/{session_id}"
         match random.randrange(4):
@@ -85,7 +85,7 @@ class _Cancels:
             connection = await Connection.to(self._port)
             sent = []
             for _ in range(random.randrange(1, 5)):
-                request_id, session_id, data = self._request()
+                request_id, session_id, data = self._random_request()
                 is_cut_off = random.random() < 0.1
                 if is_cut_off:
                     data = data[: random.randrange(1, len(data))]
@@ -93,7 +93,7 @@ class _Cancels:
                 if is_cut_off:
                     break
             await asyncio.sleep(random.choice((0, 0, 0.0005, 0.001, 0.002, 0.004)))
-            (connection.cut if random.random() < 0.7 else connection.close)()
+            (connection.reset if random.random() < 0.7 else connection.close)()
             for request_id, session_id, reply in sent:
                 try:
                     self._check(request_id, session_id, await reply)
@@ -104,24 +104,26 @@ class _Cancels:
     async def _stay(self) -> None:
         connection = await Connection.to(self._port)
         while self._left > 0:
-            request_id, session_id, data = self._request()
-            self._check(request_id, session_id, await connection.ask(data))
+            request_id, session_id, data = self._random_request()
+            self._check(request_id, session_id, await connection.fetch(data))
         connection.close()
 
-    def _check(self, request_id: str, session_id: str, answer: Any) -> None:
+    def _check(self, request_id: str, session_id: str, response: Any) -> None:
         self.checked += 1
-        if answer.headers.get("x-request-id") != request_id:
-            self.problems.append(f"{request_id} got {answer.headers.get('x-request-id')}'s answer")
-        elif answer.status == 200 and answer.body["sessionId"] != session_id:
-            self.problems.append(f"{session_id} got {answer.body['sessionId']}")
-        elif answer.status != 200:
-            self.problems.append(f"answered {answer.status}: {answer.content!r}")
+        if response.headers.get("x-request-id") != request_id:
+            self.problems.append(
+                f"{request_id} got {response.headers.get('x-request-id')}'s response"
+            )
+        elif response.status == 200 and response.body["sessionId"] != session_id:
+            self.problems.append(f"{session_id} got {response.body['sessionId']}")
+        elif response.status != 200:
+            self.problems.append(f"answered {response.status}: {response.content!r}")
 
 
 async def cancelled(count: int) -> Row:
-    """Clients go away while their requests are under way."""
+    """Have clients disconnect while their requests are under way."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with one_server(Path(folder)) as store, fleet(Path(folder), store.url) as nodes:
+        async with single_server(Path(folder)) as store, fleet(Path(folder), store.url) as nodes:
             (node,) = nodes.nodes
             sockets = _sockets(node)
             cancels = _Cancels(node.port, count)
@@ -143,7 +145,7 @@ async def cancelled(count: int) -> Row:
 
 
 class _Soak:
-    """Requests at a rate, and what the service takes for them."""
+    """Requests at a constant rate, and the memory and time that the service takes for them."""
 
     def __init__(self, node: ServiceProcess, rate: float, seconds: float) -> None:
         self._node = node
@@ -152,7 +154,7 @@ class _Soak:
         self.statuses: Counter[int] = Counter()
         self.latencies = array("d")  # seconds; an hour has millions
         self.problems: list[str] = []
-        self.memory: list[float] = []  # MB, of the service
+        self.memory: list[float] = []  # MB, of the service's process
 
     async def run(self) -> None:
         sampling = asyncio.create_task(self._sample())
@@ -166,22 +168,21 @@ class _Soak:
         while time.monotonic() < self._until:
             session_id = ""
             for method, path, body in _LIFE:
-                wanted = f"{number}-{next_at}"
+                request_id = f"{number}-{next_at}"
                 await asyncio.sleep(next_at - time.monotonic())
-                parties = session_body()
-                content = parties if body is _NEW else body
+                content = session_body() if body is _NEW else body
                 started = time.monotonic()
-                data = request(method, f"{SESSIONS}{path.format(session_id)}", wanted, content)
-                answer = await connection.ask(data)
+                data = request(method, f"{SESSIONS}{path.format(session_id)}", request_id, content)
+                response = await connection.fetch(data)
                 self.latencies.append(time.monotonic() - started)
-                self.statuses[answer.status] += 1
-                if answer.headers["x-request-id"] != wanted:
+                self.statuses[response.status] += 1
+                if response.headers["x-request-id"] != request_id:
                     self.problems.append("a reply to the wrong caller")
-                if not 200 <= answer.status < 300:
-                    self.problems.append(f"{method} {path}: {answer.status} {answer.content!r}")
+                if not 200 <= response.status < 300:
+                    self.problems.append(f"{method} {path}: {response.status} {response.content!r}")
                     break
                 if method == "POST" and not path:
-                    session_id = answer.body["sessionId"]
+                    session_id = response.body["sessionId"]
                 next_at = max(next_at + self._pause, time.monotonic() - 1)
         connection.close()
 
@@ -206,9 +207,9 @@ _LIFE: list[tuple[str, str, Any]] = [
 
 
 async def soaked(seconds: int, rate: float = 5000) -> Row:
-    """Requests at a constant rate; then what is left of them."""
+    """Make requests at a constant rate; then look for leaks of tasks, sockets and keys."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with one_server(Path(folder)) as store:
+        async with single_server(Path(folder)) as store:
             file = Path(folder) / "tasks"
             node = ServiceProcess(
                 Path(folder) / "service",
@@ -230,7 +231,7 @@ async def soaked(seconds: int, rate: float = 5000) -> Row:
                 if (left := await _tasks(node, file)) > tasks:
                     problems.append(f"{left} tasks, {tasks} before")
                 problems += await orphans(store)
-                keys = [key async for key in store.node.redis.scan_iter(count=1000)]
+                keys = [key async for key in store.server.redis.scan_iter(count=1000)]
                 of_sessions = sum(":id:" in key or ":msg:" in key for key in keys)
                 if of_sessions:
                     problems.append(f"{of_sessions} keys of sessions that were ended")
@@ -262,7 +263,7 @@ def _growth(memory: list[float]) -> float:
 
 
 def _slope(memory: list[float]) -> float:
-    """MB an hour, over the second half."""
+    """Return the slope in MB an hour, over the second half."""
     half = memory[len(memory) // 2 :]
     if len(half) < 3:
         return 0.0
@@ -271,7 +272,7 @@ def _slope(memory: list[float]) -> float:
 
 
 def _memory(node: ServiceProcess) -> float:
-    """MB of a process that are in memory."""
+    """Return the resident memory of a process in MB."""
     pages = int(Path(f"/proc/{node.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -289,7 +290,7 @@ def _open_files(node: ServiceProcess) -> Iterator[str]:
 
 
 async def _tasks(node: ServiceProcess, file: Path) -> int:
-    """How many tasks the service has; the fewest of a few looks, for some come and go."""
+    """Return the service's number of tasks: the least of five counts, as some are short-lived."""
     counts = []
     for _ in range(5):
         file.write_text("")  # noqa: ASYNC240 - it is short

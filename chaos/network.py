@@ -1,7 +1,7 @@
-"""A network of which each link can be cut: between two servers, or from the clients to a server.
+"""A network whose links a fault can cut: between two servers, or from the clients to a server.
 
-Every server names a proxy's port as its own, and connects from an address of its own, by which the
-proxies know it: 127.0.0.2 and on, which Linux has without being asked, and macOS has not.
+Every server announces the port of a proxy as its own, and connects from an IP address of its own,
+by which the proxies recognise it: 127.0.0.2 and up, which Linux has by default and macOS has not.
 """
 
 import itertools
@@ -16,7 +16,7 @@ CLIENTS = "127.0.0.1"
 
 
 def is_possible() -> bool:
-    """Whether this machine has the addresses."""
+    """Return whether this machine has the addresses."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.2", 0))
@@ -26,43 +26,43 @@ def is_possible() -> bool:
 
 
 class Network:
-    """Servers by their addresses, and the links between them."""
+    """Servers by their IP addresses, and the links between them."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._numbers = itertools.count(2)
-        self._ways: dict[str, list[Proxy]] = defaultdict(list)  # by the address they lead to
+        self._proxies: dict[str, list[Proxy]] = defaultdict(list)  # by the server they lead to
 
-    def address(self) -> str:
-        """Return an address for one more server."""
+    def next_ip(self) -> str:
+        """Return the IP address for one more server, such as ``127.0.0.2``."""
         return f"127.0.0.{next(self._numbers)}"
 
-    async def way_to(self, address: str, port: int) -> int:
-        """Return a port that leads to this port of the server at an address."""
+    async def add_proxy(self, ip: str, port: int) -> int:
+        """Start a proxy to a port of a server; return the proxy's port."""
         proxy = await self._stack.enter_async_context(proxy_to(port))
-        self._ways[address].append(proxy)
+        self._proxies[ip].append(proxy)
         return proxy.port
 
     def cut(self, one: str, other: str) -> None:
-        """Cut the link between two, in both directions."""
+        """Cut the link between two servers, in both directions."""
         for source, target in ((one, other), (other, one)):
-            for proxy in self._ways[target]:
+            for proxy in self._proxies[target]:
                 proxy.cut(source)
 
-    def part(self, one: str, others: Iterable[str]) -> None:
-        """Cut the links between one and others."""
+    def isolate(self, one: str, others: Iterable[str]) -> None:
+        """Cut the links between one server and others."""
         for other in others:
             self.cut(one, other)
 
-    def mend(self) -> None:
-        """Make all links good again; what was kept back arrives."""
-        for proxies in self._ways.values():
+    def restore(self) -> None:
+        """Restore all links; data that was held back arrives now."""
+        for proxies in self._proxies.values():
             for proxy in proxies:
-                proxy.mend()
+                proxy.restore()
 
 
 @asynccontextmanager
 async def network() -> AsyncIterator[Network]:
-    """A network, gone after the block."""
+    """Run a network for the block."""
     async with AsyncExitStack() as stack:
         yield Network(stack)

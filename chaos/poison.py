@@ -1,8 +1,8 @@
-"""Keys of the wrong type and garbage in records: no process ends, and nothing else is affected.
+"""Keys of the wrong type and garbage in records: no node ends, and nothing else is affected.
 
-Three nodes serve one store. One key at a time is poisoned, in a shard that has a session which runs
-out, or of a webhook. Meanwhile sessions of other shards expire, are listed and announced to another
-webhook, on every node.
+Three nodes serve one store. One key at a time is poisoned: of a shard that has a session which is
+about to expire, or of a webhook. Meanwhile sessions of other shards expire, are listed, and are
+announced to another webhook, on every node.
 """
 
 import signal
@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 from redis import Redis
 
 from chaos.fleet import fleet
-from chaos.stores import one_server
+from chaos.stores.base import single_server
 from chaos.trials import Row
 from session_service.domain.ids import shard_of_user
 from session_service.store import keys as schema
@@ -39,17 +39,17 @@ SETTINGS = {
 }
 BRIEF = {"timeoutMinutes": 0.005, "warningThresholdMinutes": 0.001, "autoRenew": False}
 
-Write = Callable[[Redis, "Place"], Any]
+Write = Callable[[Redis, "Target"], Any]
 
 
-class Place(NamedTuple):
-    """Where the poison goes: a session that runs out soon, and a webhook of another shard."""
+class Target(NamedTuple):
+    """The owners of the poisoned key: a session that expires soon, a webhook of another shard."""
 
     session: str
     webhook: str
 
     def key(self, part: str) -> str:
-        """Name a key of the session, of its shard, or of the webhook."""
+        """Return the key of the session, its shard or the webhook that a schema name stands for."""
         name = schema._PARTS[part]  # noqa: SLF001 - every kind of key has to be covered
         of_webhook = name.startswith("webhook")
         owner = self.webhook if of_webhook else self.session
@@ -58,17 +58,17 @@ class Place(NamedTuple):
 
 
 class Poison(NamedTuple):
-    """What is written, and whose failure the log tells: of a shard, a session, a webhook."""
+    """A damage, and the subject that the log then names, such as ``shard``."""
 
     write: Write
-    subject: str = ""  # empty: nothing in the background reads it
+    subject: str = ""  # empty if no background task reads the key
 
 
 def wrong(part: str) -> Write:
-    """Give a key another type than ours."""
+    """Return a damage that gives a key another type than the schema's."""
 
-    def write(redis: Redis, place: Place) -> None:
-        key = place.key(part)
+    def write(redis: Redis, target: Target) -> None:
+        key = target.key(part)
         kind = redis.type(key)
         redis.delete(key)
         if kind in (b"string", b"none"):
@@ -81,22 +81,22 @@ def wrong(part: str) -> Write:
 
 
 def as_record(value: bytes) -> Write:
-    return lambda redis, place: redis.set(place.key("session"), value, ex=600)
+    return lambda redis, target: redis.set(target.key("session"), value, ex=600)
 
 
 def member(part: str, name: str, score: float = 1) -> Write:
-    return lambda redis, place: redis.zadd(place.key(part), {name: score})
+    return lambda redis, target: redis.zadd(target.key(part), {name: score})
 
 
 def other_event(name: str, value: str) -> Write:
-    return lambda redis, place: redis.xadd(place.key("events"), {name: value})
+    return lambda redis, target: redis.xadd(target.key("events"), {name: value})
 
 
 def field(part: str, name: str, value: str) -> Write:
-    def write(redis: Redis, place: Place) -> None:
-        redis.hset(place.key(part), name, value)
+    def write(redis: Redis, target: Target) -> None:
+        redis.hset(target.key(part), name, value)
         if part == "webhooks":
-            redis.hset(place.key(part), "version", new_uuid())
+            redis.hset(target.key(part), "version", new_uuid())
 
     return write
 
@@ -131,18 +131,18 @@ POISONS = {
 
 
 async def poisoned(repeats: int) -> Row:
-    """One key after the other is poisoned, of every kind."""
+    """Poison one key after the other, of every kind."""
     return await poison_each(list(POISONS)[:repeats])
 
 
 async def poison_each(names: Sequence[str]) -> Row:
-    """Poison the keys that are named in POISONS, one at a time."""
+    """Poison the named keys of POISONS, one at a time."""
     problems: list[str] = []
     lines = 0
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            store = await enter(one_server(Path(folder)))
+            store = await enter(single_server(Path(folder)))
             nodes = (await enter(fleet(Path(folder), store.url, 3, **SETTINGS))).nodes
             clients = [await enter(node.client()) for node in nodes]
             trial = _Trial(nodes, clients, Receiver())
@@ -171,7 +171,7 @@ async def poison_each(names: Sequence[str]) -> Row:
 
 
 class _Trial:
-    """Three nodes, a client of each, and an endpoint."""
+    """Three nodes, a client of each, and the endpoint of a webhook."""
 
     def __init__(
         self, nodes: list[ServiceProcess], clients: list[ClientSession], receiver: Receiver
@@ -179,7 +179,7 @@ class _Trial:
         self.nodes = nodes
         self.clients = clients
         self.receiver = receiver
-        self.seen = [0] * len(nodes)  # log lines of earlier trials
+        self.logged_before = [0] * len(nodes)  # log lines of earlier trials
 
     async def register(self, path: str) -> str:
         url = self.receiver.url.replace("/hook", path)
@@ -188,7 +188,7 @@ class _Trial:
         return webhook_id
 
     async def create(self, client: ClientSession, not_in: str = "", **config: Any) -> str:
-        """Create a session of another shard than the one named."""
+        """Create a session in another shard than ``not_in``."""
         user = new_uuid()
         while shard_of_user(user) == not_in:
             user = new_uuid()
@@ -197,32 +197,32 @@ class _Trial:
         return session_id
 
     async def run(self, name: str, poison: Poison, redis: Redis) -> None:
-        """Poison a key, see that all else works and that each node logs it at most once."""
-        self.seen = [len(node.log) for node in self.nodes]
-        webhook = await self.register("/other")  # which answers 200 as well
+        """Poison a key; check that all else works and that each node logs it at most once."""
+        self.logged_before = [len(node.log) for node in self.nodes]
+        webhook = await self.register("/other")  # the receiver answers any path
         session = await self.create(self.clients[0], "00", **BRIEF)
-        place = Place(session, webhook)
+        target = Target(session, webhook)
         before = {key: redis.dump(key) for key in redis.scan_iter("t:*")}
-        poison.write(redis, place)
+        poison.write(redis, target)
         try:
-            await self._others_work(name, session[:2])
-            await self._is_logged(name, poison.subject, place)
+            await self._check_others(name, session[:2])
+            await self._check_log(name, poison.subject, target)
         finally:
-            self._mend(redis, before, place)
+            self._repair(redis, before, target)
             async with self.clients[0].delete(f"{WEBHOOKS}/{webhook}") as answer:
                 assert answer.status in {200, 503}, (name, await answer.text())
 
-    async def _others_work(self, name: str, bad: str) -> None:
+    async def _check_others(self, name: str, bad: str) -> None:
         streams = [await follow(client, EVENTS) for client in self.clients]
         lasting = [await self.create(client, bad, timeoutMinutes=60) for client in self.clients]
         brief = [await self.create(client, bad, **BRIEF) for client in self.clients]
 
-        def all_are_told() -> bool:
+        def are_announced() -> bool:
             return all(self.receiver.types(each)[-1:] == ["expired"] for each in brief)
 
-        await wait_until(all_are_told, 30, description=f"{name}: expiries are told")
+        await wait_until(are_announced, 30, description=f"{name}: expiries are delivered")
         for stream in streams:
-            await _until_expired(stream, set(brief), name)
+            await _read_until_expired(stream, set(brief), name)
         for node, client in zip(self.nodes, self.clients, strict=True):
             assert not node.has_ended, (name, node.stderr)
             async with client.get(SESSIONS, params={"limit": "1000"}) as answer:
@@ -237,45 +237,48 @@ class _Trial:
             async with self.clients[0].delete(f"{SESSIONS}/{session_id}") as answer:
                 assert answer.status == 200, (name, await answer.text())
 
-    async def _is_logged(self, name: str, subject: str, place: Place) -> None:
-        """Each node logs it at most once; at least one does, if it concerns the background."""
+    async def _check_log(self, name: str, subject: str, target: Target) -> None:
+        """Check that each node logs it at most once, and one does if the background reads it."""
         if subject == "session":
             for client in self.clients:
-                async with client.get(f"{SESSIONS}/{place.session}") as answer:
+                async with client.get(f"{SESSIONS}/{target.session}") as answer:
                     body = await answer.json()
                     assert (answer.status, body["error"]["code"]) == (503, "RECORD_UNREADABLE")
                     assert "Retry-After" not in answer.headers
-        if subject == "event":  # it does not block what follows it in its shard
-            await wait_until(lambda: self.receiver.types(place.session)[-1:] == ["expired"])
+        if subject == "event":  # it does not hold up the later events of its shard
+            await wait_until(
+                lambda: self.receiver.types(target.session)[-1:] == ["expired"],
+                description=f"{name}: the expiry of its shard is delivered",
+            )
         subjects = {
-            "shard": f"shard {place.session[:2]}",
-            "session": place.session,
-            "webhook": f"webhook {place.webhook}",
+            "shard": f"shard {target.session[:2]}",
+            "session": target.session,
+            "webhook": f"webhook {target.webhook}",
             "registry": "webhook registry",
             "meta": "the key meta",
-            "event": f"-{place.session[:2]}-",
+            "event": f"-{target.session[:2]}-",
             "any webhook": "webhook ",
         }
 
         def lines() -> list[Counter[str]]:
-            """Of each node, how often it logged what failed."""
+            """Return for each node how often it logged each subject."""
             return [
                 Counter(
                     str(line.get("subject") or line.get("session"))
-                    for line in node.log[seen:]
+                    for line in node.log[before:]
                     if "cannot be" in line["event"]
                 )
-                for node, seen in zip(self.nodes, self.seen, strict=True)
+                for node, before in zip(self.nodes, self.logged_before, strict=True)
             ]
 
-        wanted = subjects.get(subject, "-")
+        expected = subjects.get(subject, "-")
 
         def is_logged() -> bool:
-            return any(_has(counted, wanted) for counted in lines())
+            return any(_has(counted, expected) for counted in lines())
 
         if subject:
             await wait_until(is_logged, 30, description=f"{name} is logged")
-            (n, *_) = [n for n, counted in enumerate(lines()) if _has(counted, wanted)]
+            (n, *_) = [n for n, counted in enumerate(lines()) if _has(counted, expected)]
             async with self.clients[n].get(f"{SESSIONS}/health") as answer:
                 health = await answer.json()
             if subject == "session":
@@ -285,34 +288,34 @@ class _Trial:
                 assert any("cannot be processed" in reason for reason in health["reasons"])
         for counted in lines():
             assert set(counted.values()) <= {1}, (name, counted)
-        others = [s for counted in lines() for s in counted if wanted not in s]
+        others = [s for counted in lines() for s in counted if expected not in s]
         assert others == [], (name, others)
 
     @staticmethod
-    def _mend(redis: Redis, before: dict[bytes, bytes | None], place: Place) -> None:
-        """Put back what the webhooks had; of the shard nothing is left."""
-        for key in redis.scan_iter(f"t:{{{place.session[:2]}}}:*"):
+    def _repair(redis: Redis, before: dict[bytes, bytes | None], target: Target) -> None:
+        """Delete all keys of the shard and restore those of the webhooks."""
+        for key in redis.scan_iter(f"t:{{{target.session[:2]}}}:*"):
             redis.delete(key)
         for part in ("webhooks", "meta"):
-            key = place.key(part).encode()
+            key = target.key(part).encode()
             if redis.type(key) != b"hash" and (value := before.get(key)):
                 redis.restore(key, 3_600_000, value, replace=True)
         for part in ("queue", "bodies", "due", "leased", "dead", "state"):
-            redis.delete(place.key(part))
-        for webhook, record in redis.hgetall(place.key("webhooks")).items():
+            redis.delete(target.key(part))
+        for webhook, record in redis.hgetall(target.key("webhooks")).items():
             if record == b"garbage":
-                redis.hdel(place.key("webhooks"), webhook)
+                redis.hdel(target.key("webhooks"), webhook)
 
 
-async def _until_expired(stream: Source, sessions: set[str], name: str) -> None:
-    """Read a stream until it has told that the sessions have expired, and close it."""
+async def _read_until_expired(stream: Source, sessions: set[str], name: str) -> None:
+    """Read a stream until the sessions have expired, and close it."""
     while sessions:
-        told = await stream.next()
-        assert told is not None, f"{name}: a stream has ended"
-        if told.name == "session.expired":
-            sessions.discard(told.subject)
-    stream.answer.close()
+        event = await stream.next()
+        assert event is not None, f"{name}: a stream has ended"
+        if event.name == "session.expired":
+            sessions.discard(event.subject)
+    stream.response.close()
 
 
-def _has(counted: Counter[str], wanted: str) -> bool:
-    return any(wanted in each for each in counted)
+def _has(counted: Counter[str], subject: str) -> bool:
+    return any(subject in each for each in counted)

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be made to suffer while they run."""
+"""A TCP proxy that a fault can make delay, reset, close, hold or split the data it passes on."""
 
 import asyncio
 import socket
@@ -13,23 +13,23 @@ _PIECE = 65536
 
 
 class Proxy:
-    """A proxy to a port; ``mode`` holds for all connections, those that are there too.
+    """A proxy to a port. ``mode`` applies to all connections, open and new.
 
-    pass        bytes go on as they come
-    delay       they go on 200 ms later, in both directions
-    reset       every connection is reset, and so is every new one
-    half-close  the client is told that nothing more will come, while what it sends still arrives
-    blackhole   bytes are kept back, of new connections too; they go on where that outlasts it
+    pass        data is passed on as it comes
+    delay       data is passed on 200 ms later, in both directions
+    reset       every connection is reset
+    half-close  the connection to the client is closed for writing; its requests still arrive
+    blackhole   data is held back, and passed on when the mode ends
     one byte    each byte is a write of its own
 
-    What comes from an address that is ``cut`` suffers the blackhole, whatever the mode.
+    Connections from an IP address that is ``cut`` are in mode blackhole, whatever the mode.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target  # the port to which new connections go
         self._mode = "pass"
         self._cut: set[str] = set()
-        self._passing: dict[str, asyncio.Event] = {}  # by the address a connection comes from
+        self._passing: dict[str, asyncio.Event] = {}  # by the IP address of the client
         self._open: set[asyncio.StreamWriter] = set()  # both sides of all connections
         self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,7 +42,7 @@ class Proxy:
     @mode.setter
     def mode(self, mode: str) -> None:
         self._mode = mode
-        self._let_pass()
+        self._update_passing()
         if mode == "reset":
             for writer in list(self._open):
                 _reset(writer)
@@ -52,22 +52,22 @@ class Proxy:
                     writer.write_eof()
 
     def cut(self, address: str) -> None:
-        """Keep back what comes from an address, and what goes there in reply."""
+        """Hold back the data of connections from an IP address, in both directions."""
         self._cut.add(address)
-        self._let_pass()
+        self._update_passing()
 
-    def mend(self) -> None:
-        """Let everything go on that was cut."""
+    def restore(self) -> None:
+        """Pass on the data of all connections that were cut."""
         self._cut.clear()
-        self._let_pass()
+        self._update_passing()
 
-    def _let_pass(self) -> None:
+    def _update_passing(self) -> None:
         for address, passing in self._passing.items():
             is_held = self._mode == "blackhole" or address in self._cut
             (passing.clear if is_held else passing.set)()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection."""
+        """Pass on the data of one connection until it ends."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -76,7 +76,7 @@ class Proxy:
         other: asyncio.StreamWriter | None = None
         address = writer.get_extra_info("peername")[0]
         passing = self._passing.setdefault(address, asyncio.Event())
-        self._let_pass()
+        self._update_passing()
         try:
             if self._mode == "reset":
                 _reset(writer)
@@ -86,10 +86,10 @@ class Proxy:
             if self._mode == "half-close":
                 writer.write_eof()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry(reader, other, passing))
-                group.create_task(self._carry(from_server, writer, passing))
+                group.create_task(self._pass_on(reader, other, passing))
+                group.create_task(self._pass_on(from_server, writer, passing))
         except (OSError, ExceptionGroup, asyncio.CancelledError):
-            pass  # it has ended, in whatever manner
+            pass  # one of the two sides has ended
         finally:
             self._tasks.discard(task)
             for side in (writer, other):
@@ -98,7 +98,7 @@ class Proxy:
                     self._clients.discard(side)
                     side.transport.abort()
 
-    async def _carry(
+    async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ class Proxy:
                 if n % 64 == 0:
                     await writer.drain()
         elif self._mode == "half-close" and writer in self._clients:
-            return  # nothing goes that way any more
+            return  # closed for writing
         elif data:
             writer.write(data)
             await writer.drain()
@@ -142,7 +142,7 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with a reset, whatever is under way."""
+    """Close a connection with a reset."""
     sock = writer.get_extra_info("socket")
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -151,7 +151,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def proxy_to(port: int) -> AsyncIterator[Proxy]:
-    """A proxy on a free port, gone after the block."""
+    """Run a proxy on a free port for the block."""
     proxy = Proxy(port)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Stores that throw keys away, or refuse commands to the service's user."""
+"""Stores that evict keys, or deny commands to the service's user."""
 
 import asyncio
 import tempfile
@@ -11,26 +11,27 @@ from typing import Any
 from aiohttp import ClientSession
 
 from chaos.fleet import fleet
-from chaos.stores import StoreNode, one_server
+from chaos.stores.base import single_server
+from chaos.stores.server import StoreServer
 from chaos.trials import Row, Tally, arena, now
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
 from tests.support.waiting import wait_until
 
 POLICIES = (
-    *(f"volatile-{what}" for what in ("lru", "lfu", "ttl", "random")),
-    *(f"allkeys-{what}" for what in ("lru", "lfu", "random")),
+    *(f"volatile-{kind}" for kind in ("lru", "lfu", "ttl", "random")),
+    *(f"allkeys-{kind}" for kind in ("lru", "lfu", "random")),
 )
 COMMANDS = ("time", "get", "set", "xadd", "xrange", "zadd", "zrem", "unlink", "evalsha")
 
 _MIB = 4  # maxmemory: a few hundred sessions with metadata
 _SESSIONS = 600
 _DEGRADED_SECONDS = 5.0
-_HELD_SECONDS = 0.8  # for which a command is denied
+_DENIED_SECONDS = 0.8  # for which a command is denied
 
 
 async def evicted(repeats: int) -> Row:
-    """The store is filled until it evicts, under one policy after the other."""
+    """Fill the store until it evicts, with one ``maxmemory-policy`` after the other."""
     problems: list[str] = []
     late: list[str] = []
     lost = created = 0
@@ -39,10 +40,10 @@ async def evicted(repeats: int) -> Row:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             async with AsyncExitStack() as stack:
                 settings = (f"maxmemory {_MIB}mb", f"maxmemory-policy {policy}")
-                store = StoreNode(Path(folder) / "server", *settings)
+                store = StoreServer(Path(folder) / "server", *settings)
                 stack.push_async_callback(store.close)
                 await store.start()
-                url = f"redis://{store.name}/0"
+                url = f"redis://{store.address}/0"
                 nodes = await stack.enter_async_context(fleet(Path(folder) / "nodes", url))
                 client = await stack.enter_async_context(nodes.nodes[0].client())
                 ids = [await _create(client) for _ in range(_SESSIONS)]
@@ -82,7 +83,7 @@ async def _status(client: ClientSession, session_id: str) -> int:
 
 
 async def _until_degraded(client: ClientSession) -> float:
-    """Wait until health is degraded; return the seconds that took."""
+    """Wait until health is degraded because of evictions; return the seconds that took."""
     since = time.monotonic()
 
     async def is_degraded() -> bool:
@@ -95,22 +96,22 @@ async def _until_degraded(client: ClientSession) -> float:
 
 
 async def denied(repeats: int) -> Row:
-    """Under load, the service's user may not run one command after the other for a while."""
+    """Deny the service's user one command after the other for a while, under load."""
     tally = Tally()
     commands = cycle(COMMANDS)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with one_server(Path(folder)) as store, arena(store, clients=8) as a:
-            await store.node.do("ACL", "SETUSER", "admin", "on", "nopass", "~*", "+@all")
+        async with single_server(Path(folder)) as store, arena(store, clients=8) as a:
+            await store.server.command("ACL", "SETUSER", "admin", "on", "nopass", "~*", "+@all")
 
             async def deny() -> float:
                 command = next(commands)
-                await _permit(store.node, f"-{command}")
-                await asyncio.sleep(_HELD_SECONDS)
-                await _permit(store.node, f"+{command}")
+                await _permit(store.server, f"-{command}")
+                await asyncio.sleep(_DENIED_SECONDS)
+                await _permit(store.server, f"+{command}")
                 return now()
 
             for _ in range(repeats):
-                # A script that is stopped halfway leaves entries, which go when they are due.
+                # A script that is stopped halfway leaves entries until they are due.
                 await a.repeat(deny, tally, may_leave_orphans=True)
     return tally.row(
         "a command denied by ACL for 0.8 s, one after the other",
@@ -121,10 +122,10 @@ async def denied(repeats: int) -> Row:
     )
 
 
-async def _permit(node: StoreNode, rule: str) -> None:
-    """Change what the default user may do, as another user."""
-    async with node.redis.client() as connection:
-        ask: Any = connection.execute_command
-        await ask("AUTH", "admin", "")
-        await ask("ACL", "SETUSER", "default", rule)
-        await ask("RESET")
+async def _permit(server: StoreServer, rule: str) -> None:
+    """Change the permissions of the default user, as another user."""
+    async with server.redis.client() as connection:
+        execute: Any = connection.execute_command
+        await execute("AUTH", "admin", "")
+        await execute("ACL", "SETUSER", "default", rule)
+        await execute("RESET")

@@ -1,6 +1,6 @@
-"""Faults of nodes, of one server and of the way to it.
+"""Faults of nodes, of a single store server, and of the connection to it.
 
-Each is a function that takes how often to cause it, and gives the table's line.
+Each is a function that causes the fault a number of times and returns the row of the report.
 """
 
 import asyncio
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from chaos.http import Connection, Unanswered, request
 from chaos.proxy import proxy_to
-from chaos.stores import one_server
+from chaos.stores.base import single_server
 from chaos.trials import Row, Tally, arena, now
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
 
 
 async def node_killed(repeats: int) -> Row:
-    """One of three nodes ends without a word, and another takes its place."""
+    """Kill one of three nodes, and start another in its place."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         async with (
-            one_server(Path(folder)) as store,
+            single_server(Path(folder)) as store,
             arena(store, nodes=3, nodes_die=True) as a,
         ):
 
@@ -39,15 +39,15 @@ async def node_killed(repeats: int) -> Row:
 
 
 async def store_killed(repeats: int, fsync: str) -> Row:
-    """The server ends without a word, and is started again on its file."""
+    """Kill the store's server, and start it again on its append-only file."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with one_server(Path(folder), fsync) as store, arena(store) as a:
+        async with single_server(Path(folder), fsync) as store, arena(store) as a:
 
             async def kill() -> float:
-                store.node.kill()
+                store.server.kill()
                 await asyncio.sleep(random.uniform(0, 0.3))
-                await store.node.start()
+                await store.server.start()
                 return now()
 
             for _ in range(repeats):
@@ -59,28 +59,28 @@ async def store_killed(repeats: int, fsync: str) -> Row:
     )
 
 
-_BODY_SECONDS = 0.6  # for the body of a request that is under way when a node is stopped
+_BODY_SECONDS = 0.6  # over which the body of a request is sent while its node is stopped
 _HOLD = {"delay": 1.0, "reset": 0.7, "half-close": 0.7, "blackhole": 6.0, "one byte": 1.0}
 
 
 async def proxied(repeats: int, mode: str) -> Row:
-    """The way to the store suffers for a while."""
+    """Disturb the connection to the store for a while."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         async with (
-            one_server(Path(folder)) as store,
-            proxy_to(store.node.port) as proxy,
+            single_server(Path(folder)) as store,
+            proxy_to(store.server.port) as proxy,
             arena(store, clients=12, url=f"redis://127.0.0.1:{proxy.port}/0") as a,
         ):
 
-            async def suffer() -> float:
+            async def disturb() -> float:
                 proxy.mode = mode
                 await asyncio.sleep(_HOLD[mode])
                 proxy.mode = "pass"
                 return now()
 
             for _ in range(repeats):
-                await a.repeat(suffer, tally)
+                await a.repeat(disturb, tally)
     return tally.row(
         f"way to the store: {mode}",
         "each answered within 3 s; 0 × 500, 0 false 404/410, 0 lost; healthy again ≤ 2 s",
@@ -89,17 +89,17 @@ async def proxied(repeats: int, mode: str) -> Row:
 
 
 async def _create_slowly(port: int) -> str:
-    """Create a session with a pause in the middle of the body; return what was wrong, if anything.
+    """Create a session with a pause in the middle of the body; return the problem, or "".
 
-    A stop that does not wait for requests under way cuts it off.
+    A stop that does not wait for requests under way would cut it off.
     """
     data = request("POST", SESSIONS, "slow", session_body())
     connection = await Connection.to(port)
     try:
-        answer = connection.send(data[:-10])
+        response = connection.send(data[:-10])
         await asyncio.sleep(_BODY_SECONDS)
         connection.send_more(data[-10:])
-        status = (await asyncio.wait_for(answer, 10)).status
+        status = (await asyncio.wait_for(response, 10)).status
     except (Unanswered, TimeoutError):
         return "a request under way at SIGTERM was not answered"
     finally:
@@ -108,10 +108,10 @@ async def _create_slowly(port: int) -> str:
 
 
 async def node_stopped(repeats: int) -> Row:
-    """One of three nodes is replaced as in a rolling restart; its clients go on asking it."""
+    """Replace one of three nodes as in a rolling restart, while its clients keep working."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with one_server(Path(folder)) as store, arena(store, nodes=3) as a:
+        async with single_server(Path(folder)) as store, arena(store, nodes=3) as a:
 
             async def replace() -> float:
                 await a.nodes.add()

@@ -1,4 +1,4 @@
-"""A fault, again and again, under load; and what was seen of it."""
+"""Cause a fault repeatedly under load, and tally what the clients observed."""
 
 import statistics
 import tempfile
@@ -13,26 +13,26 @@ from typing import Any
 
 from chaos.checker import orphans
 from chaos.fleet import Fleet, fleet
-from chaos.stores import Store
+from chaos.stores.base import Store
 from chaos.workload import SETTINGS, Workload
 
-# Breaks something; returns the moment (monotonic) from which recovery counts.
+# Causes a fault; returns the moment (monotonic) from which the recovery time counts.
 Fault = Callable[[], Awaitable[float]]
-# Puts it right again, after the load.
-Mend = Callable[[], Awaitable[object]]
+# Repairs the store after the load.
+Repair = Callable[[], Awaitable[object]]
 
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One row of the report."""
 
     fault: str
     repeats: int
     seen: str
     bound: str
-    problems: list[str]  # where the bound does not hold
+    problems: list[str]  # violations of the bound
     facts: dict[str, Any] = field(default_factory=dict)
-    late: list[str] = field(default_factory=list)  # what took too long, which a busy machine may do
+    late: list[str] = field(default_factory=list)  # too slow, which a busy machine may cause
 
     @property
     def holds(self) -> bool:
@@ -40,7 +40,7 @@ class Row:
 
 
 class Tally:
-    """What all repeats of a fault have shown."""
+    """The observations of all repeats of a fault."""
 
     def __init__(self) -> None:
         self.repeats = 0
@@ -62,10 +62,14 @@ class Tally:
         p95: bool = False,
         may_lose: bool = False,
     ) -> Row:
-        """Make the table's line; ``recovery`` is the bound in seconds, at its 95th percentile."""
+        """Return the row of the report.
+
+        ``recovery`` bounds the recovery time in seconds: its 95th percentile if ``p95``, else the
+        longest.
+        """
         problems, late = list(self.problems), list(self.late)
         if self.lost and not may_lose:
-            problems += [f"lost: {what}" for what in self.lost]
+            problems += [f"lost: {each}" for each in self.lost]
         longest = max(self.recoveries, default=0.0)
         typical = statistics.median(self.recoveries) if self.recoveries else 0.0
         high = _p95(self.recoveries)
@@ -92,7 +96,7 @@ def _p95(values: list[float]) -> float:
 
 
 class Arena:
-    """A store, nodes that serve it, and clients."""
+    """A store, nodes that use it, and clients of the nodes."""
 
     def __init__(self, store: Store, nodes: Fleet, workload: Workload) -> None:
         self.store = store
@@ -103,38 +107,38 @@ class Arena:
         self,
         fault: Fault,
         tally: Tally,
-        mend: Mend | None = None,
+        repair: Repair | None = None,
         *,
         may_leave_orphans: bool = False,
     ) -> None:
-        """Break something under load, wait until all is well, and compare.
+        """Cause a fault under load, wait for the recovery, and audit all sessions.
 
-        Whatever is seen goes to the tally; so does a service that does not recover.
+        The observations go to the tally, and so does a service that does not recover.
         """
         workload = self.workload
-        workload.record.reset()
+        workload.observations.reset()
         lost_before = len(tally.lost)
         try:
             async with workload.running():
                 await sleep(0.3)
                 since = await fault()
-                tally.recoveries.append(await workload.calm(since))
-            if mend is not None:
-                await mend()
-            await workload.settle()
+                tally.recoveries.append(await workload.wait_for_recovery(since))
+            if repair is not None:
+                await repair()
+            await workload.audit()
             if not may_leave_orphans:
                 tally.problems += await orphans(self.store)
         except AssertionError as error:
             tally.problems.append(f"repeat {tally.repeats + 1}: {error}")
             workload.sessions.clear()
-        record = workload.record
+        observations = workload.observations
         tally.repeats += 1
-        tally.statuses += record.statuses
-        tally.lost += record.lost
+        tally.statuses += observations.statuses
+        tally.lost += observations.lost
         tally.repeats_with_loss += len(tally.lost) > lost_before
-        tally.problems += record.violations
-        tally.late += record.late
-        tally.slowest = max(tally.slowest, record.slowest)
+        tally.problems += observations.violations
+        tally.late += observations.late
+        tally.slowest = max(tally.slowest, observations.slowest)
 
 
 @asynccontextmanager
@@ -147,7 +151,7 @@ async def arena(
     nodes_die: bool = False,
     **settings: str,
 ) -> AsyncIterator[Arena]:
-    """Nodes on a store, and clients of them. ``url`` where the nodes reach the store otherwise."""
+    """Run nodes on a store, with clients. ``url`` is the store's URL for the nodes, if another."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         async with fleet(Path(folder), url or store.url, nodes, **SETTINGS, **settings) as service:
             workload = Workload(service, clients, nodes_die=nodes_die)

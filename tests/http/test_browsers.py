@@ -9,7 +9,7 @@ from aiohttp import ClientResponse
 
 from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.http.state import AppState
-from tests.support.api import SESSIONS, Client, assert_error, create, spoken
+from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 LISTED, OTHER = "https://app.example", "https://evil.example"
@@ -208,7 +208,7 @@ async def test_a_preflight_is_answered(client: Client, path: str, methods: str) 
 @pytest.mark.parametrize("path", ["*", "/"])
 async def test_health_checkers_may_ask_with_options(client: Client, path: str) -> None:
     """204 with Allow, while there is still nothing to GET at the root."""
-    answer = await spoken(
+    answer = await send_raw(
         client, f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
     assert answer.startswith(b"HTTP/1.1 204 ")

@@ -219,7 +219,7 @@ async def test_a_head_that_comes_in_time_is_served(
         for byte in GET % b"/healthz":
             raw.send(bytes((byte,)))
             await asyncio.sleep(0)
-        assert (await raw.answer())[0] == 200
+        assert (await raw.read_response())[0] == 200
 
 
 async def test_what_is_taken_from_aiohttp_is_there(service: AppState) -> None:

@@ -18,7 +18,7 @@ from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http import admission, decoding
 from session_service.web.http.state import AppState
 from tests.conftest import KEYS, ServiceUnderTest
-from tests.support.api import SESSIONS, Client, assert_error, spoken
+from tests.support.api import SESSIONS, Client, assert_error, send_raw
 from tests.support.sse import EVENTS, follow
 from tests.support.waiting import wait_until
 
@@ -84,7 +84,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     """After a bound the request is answered."""
     monkeypatch.setattr(admission, "BODY_SECONDS", 0.05)
-    answer = await spoken(
+    answer = await send_raw(
         client,
         f"POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
         "Content-Type: application/json\r\nConnection: close\r\n\r\n{",
@@ -134,7 +134,7 @@ async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
 )
 async def test_what_is_no_http_gets_an_error_too(client: Client, request_text: str) -> None:
     """The one shape, and nothing of what was sent."""
-    answer = await spoken(client, request_text)
+    answer = await send_raw(client, request_text)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"code":"BAD_REQUEST"' in answer
     assert b"xxxx" not in answer
@@ -156,16 +156,16 @@ async def test_the_request_id_is_the_callers(client: Client) -> None:
 
 async def test_connections_are_kept_as_the_client_wants(client: Client) -> None:
     """HTTP/1.0 without keep-alive and ``Connection: close`` end with the answer."""
-    assert b"Connection: close\r\n" in await spoken(client, "GET /healthz HTTP/1.0\r\n\r\n")
+    assert b"Connection: close\r\n" in await send_raw(client, "GET /healthz HTTP/1.0\r\n\r\n")
     request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    assert (await spoken(client, request)).endswith(b'{"status":"ok"}')
+    assert (await send_raw(client, request)).endswith(b'{"status":"ok"}')
 
 
 async def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     """Several requests in one write."""
     request = "GET /{} HTTP/1.1\r\nHost: x\r\n\r\n"
     last = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = await spoken(client, request.format("healthz") + request.format("nope") + last)
+    answer = await send_raw(client, request.format("healthz") + request.format("nope") + last)
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
 
 

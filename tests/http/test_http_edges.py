@@ -15,7 +15,7 @@ from session_service.web.http.state import AppState
 from session_service.web.rest.route import Access, Route, Tag
 from session_service.web.rest.table import ROUTES
 from tests.conftest import ServiceUnderTest
-from tests.support.api import SESSIONS, Client, assert_error, create, spoken
+from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 JSON = {"Content-Type": "application/json"}
@@ -61,7 +61,7 @@ async def test_a_request_that_is_not_taken_gets_its_own_status(
         501: "NOT_IMPLEMENTED",
         505: "HTTP_VERSION_NOT_SUPPORTED",
     }
-    answer = await spoken(
+    answer = await send_raw(
         client, f"{head}\r\n\r\n0\r\n\r\n" if status == 501 else f"{head}\r\n\r\n"
     )
     first, _, told = answer.partition(b"\r\n\r\n")
@@ -75,7 +75,7 @@ async def test_a_request_that_is_not_taken_gets_its_own_status(
 async def test_headers_of_32_kib_are_taken(client: Client, size: int) -> None:
     """In one cookie, as browsers send them, or in many."""
     for cookies in (f"Cookie: {'x' * size}\r\n", f"Cookie: {'x' * (size // 50 - 10)}\r\n" * 50):
-        answer = await spoken(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
+        answer = await send_raw(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -179,7 +179,7 @@ async def test_no_answer_is_cached_or_guessed(client: Client) -> None:
         answer = await client.get(path)
         assert answer.headers.getall("Cache-Control") == ["no-store"]
         assert answer.headers.getall("X-Content-Type-Options") == ["nosniff"]
-    refused = await spoken(client, "nonsense\r\n\r\n")
+    refused = await send_raw(client, "nonsense\r\n\r\n")
     assert b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n" in refused
     stream = await client.get(f"{url}/events")
     assert stream.headers.getall("Cache-Control") == ["no-store, no-transform"]

@@ -66,7 +66,7 @@ class TestBodies:
             await create(client)
         for half in halves:
             half.send(REST)
-            status, _, body = await half.answer()
+            status, _, body = await half.read_response()
             assert status == 201, body
 
     async def test_it_is_in_flight_when_it_has_arrived(
@@ -79,7 +79,7 @@ class TestBodies:
         for _ in range(IN_FLIGHT):
             service.admission.request_begins()
         half.send(REST)
-        status, _, body = await half.answer()
+        status, _, body = await half.read_response()
         assert (status, b"OVERLOADED" in body) == (503, True)
 
     async def test_it_has_to_come_at_a_rate(
@@ -91,7 +91,7 @@ class TestBodies:
         monkeypatch.setattr(admission, "BODY_SECONDS", 1000)
         half = await connect()
         half.send(HALF)
-        status, head, body = await half.answer()
+        status, head, body = await half.read_response()
         assert (status, b"Connection: close" in head) == (408, False)
         assert json.loads(body)["error"]["code"] == "REQUEST_TIMEOUT"
         assert await half.rest() == b""
@@ -107,7 +107,7 @@ class TestBodies:
         for n in range(0, len(REST), 2000):
             steady.send(REST[n : n + 2000])
             await asyncio.sleep(0)
-        assert (await steady.answer())[0] == 201
+        assert (await steady.read_response())[0] == 201
 
     async def test_the_oldest_makes_room(
         self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
@@ -121,10 +121,10 @@ class TestBodies:
             halves.append(await connect())
             halves[-1].send(HALF)
             await wait_until(partial(has, bodies, arrived))
-        assert (await halves[0].answer())[0] == 408
+        assert (await halves[0].read_response())[0] == 408
         for half in halves[1:]:
             half.send(REST)
-            assert (await half.answer())[0] == 201
+            assert (await half.read_response())[0] == 201
 
 
 def has(found: transfers.Transfers, count: int) -> bool:
@@ -174,7 +174,7 @@ class TestResponses:
         raw.send(self.REQUESTS)
         await wait_until(lambda: len(service.admission.unread) == 1)
         await wait_until(lambda: len(service.admission.unread) == 0)
-        await raw.is_reset()
+        await raw.expect_reset()
         await create(client)
 
     async def test_the_oldest_makes_room(
@@ -187,9 +187,9 @@ class TestResponses:
         first.send(self.REQUESTS)
         await wait_until(lambda: len(service.admission.unread) == 1)
         second.send(self.REQUESTS)
-        await first.is_reset()
+        await first.expect_reset()
         for _ in range(30):
-            assert (await second.answer())[0] == 200
+            assert (await second.read_response())[0] == 200
         await wait_until(lambda: len(service.admission.unread) == 0)
 
     async def test_a_page_that_is_read_slowly_is_whole(
@@ -202,5 +202,5 @@ class TestResponses:
         raw.send(self.REQUESTS)
         await wait_until(lambda: len(service.admission.unread) == 1)
         for _ in range(30):
-            assert (await raw.answer())[0] == 200
+            assert (await raw.read_response())[0] == 200
             await asyncio.sleep(0.01)

@@ -154,7 +154,7 @@ async def test_a_message_is_checked_as_one_by_http(
     session, (socket,) = await joined(client, connect)
     refused = await socket.emit("message", sending(session, **fields))
     assert refused["error"]["message"].startswith(problem), refused
-    assert socket.told == [
+    assert socket.received == [
         ("error", refused),
         ("messageError", {"error": refused["error"]["message"]}),
     ]

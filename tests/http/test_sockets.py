@@ -82,7 +82,7 @@ async def test_what_cannot_be_is_refused(
     refused = await socket.emit(name, *given)
     assert (refused["success"], refused["error"]["code"]) == (False, code)
     assert set(refused["error"]) == {"code", "message", "details"}
-    assert socket.told == [
+    assert socket.received == [
         ("error", refused),
         ("messageError", {"error": refused["error"]["message"]}),
     ]
@@ -101,7 +101,7 @@ async def test_who_leaves_is_told_no_more(
     assert (await one.emit("leave", {"roomId": session_id}))["success"]
     await client.post(f"{SESSIONS}/{session_id}/messages", json={"content": "Hi"})
     await wait_until(lambda: "messageBroadcast" in other.names())
-    assert one.told == []
+    assert one.received == []
     await other.client.disconnect()
     await wait_until(lambda: service.feed.subscribers == 0)
 
@@ -115,8 +115,8 @@ async def test_the_end_of_a_session_empties_its_room(
     for session_id in (ended, going_on):
         await socket.emit("join", {"roomId": session_id})
     await client.delete(f"{SESSIONS}/{ended}")
-    await wait_until(lambda: service.feed.subscribers == 1 and socket.told)
-    assert socket.told == [("sessionEnded", names_of(ended))]
+    await wait_until(lambda: service.feed.subscribers == 1 and socket.received)
+    assert socket.received == [("sessionEnded", names_of(ended))]
     await client.post(f"{SESSIONS}/{going_on}/renew")
     await wait_until(lambda: "sessionRenewed" in socket.names())
 
@@ -134,7 +134,7 @@ async def test_messages_come_in_order_and_once(client: Client, connect: Connect)
     sent = {(await answer.json())["id"] for answer in answers}
     await wait_until(lambda: all(x.names().count("messageBroadcast") == 250 for x in both))
     for each in both:
-        told = [said for name, said in each.told if name == "messageBroadcast"]
+        told = [said for name, said in each.received if name == "messageBroadcast"]
         assert {said["id"] for said in told} == sent
         assert [said["createdAt"] for said in told] == sorted({said["createdAt"] for said in told})
 

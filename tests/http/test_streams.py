@@ -87,12 +87,12 @@ async def test_a_session_is_followed_to_its_end(client: Client) -> None:
 async def test_a_stream_says_what_it_is(client: Client) -> None:
     """Not to be kept by anyone on the way; when to come back; and from where."""
     _, source = await of_new_session(client)
-    headers = source.answer.headers
+    headers = source.response.headers
     assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
     assert "X-Request-ID" in headers
-    await wait_until(lambda: source.answer.content.total_bytes)
-    head = (await source.answer.content.readuntil(b"\n\n")).decode()
+    await wait_until(lambda: source.response.content.total_bytes)
+    head = (await source.response.content.readuntil(b"\n\n")).decode()
     assert re.fullmatch(r"retry: [123]\d{3}\nid: \d+-ff-\d+\nevent: position\ndata: {}\n\n", head)
     answer = await client.head(EVENTS)
     assert (answer.status, await answer.read()) == (200, b"")
@@ -132,7 +132,7 @@ async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) ->
         else:
             again = await follow(client, f"{url}/events", lastEventId=each.id)
         assert await again.take(len(told) - n - 1) == told[n + 1 :]
-        again.answer.close()
+        again.response.close()
 
 
 async def test_who_was_away_hears_of_the_end(client: Client) -> None:
@@ -140,7 +140,7 @@ async def test_who_was_away_hears_of_the_end(client: Client) -> None:
     url, source = await of_new_session(client)
     await client.post(f"{url}/renew")
     (seen,) = await source.take(1)
-    source.answer.close()
+    source.response.close()
     await client.delete(url)
     again = await follow(client, f"{url}/events", seen.id)
     (ended,) = await again.rest()
@@ -289,13 +289,13 @@ async def test_what_may_succeed_later_is_no_error(
 async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: AppState) -> None:
     """One that would be its third waits until another has had its turn."""
     _, source = await of_new_session(client)
-    await wait_until(lambda: source.answer.content.total_bytes)
+    await wait_until(lambda: source.response.content.total_bytes)
     turns = service.feed.turns.of("127.0.0.1")
     async with turns, service.feed.turns.of("127.0.0.1"):
         late = asyncio.create_task(follow(client, EVENTS))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(late), 0.1)
-    assert (await late).answer.status == 200
+    assert (await late).response.status == 200
 
 
 async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: AppState) -> None:
@@ -330,7 +330,7 @@ async def test_a_client_that_goes_leaves_nothing(client: Client, service: AppSta
     """Nobody reads the store for it any more."""
     for _ in range(3):
         _, source = await of_new_session(client)
-        source.answer.close()
+        source.response.close()
     await wait_until(lambda: service.feed.subscribers == 0)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api import SESSIONS, Client, assert_error, create, spoken
+from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 IDS = f'"agentId": "{ID}", "userId": "{ID}"'
@@ -35,7 +35,7 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
     body = f'{{{IDS}, "url": "https://hooks.example/", "content": "x"}}'
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
     lines += [f"Content-Type: {kind}"] * (kind is not None)
-    answer = await spoken(client, "\r\n".join([*lines, "Connection: close", "", body]))
+    answer = await send_raw(client, "\r\n".join([*lines, "Connection: close", "", body]))
     assert answer.startswith(b"HTTP/1.1 415 ")
     assert b'"code":"UNSUPPORTED_MEDIA_TYPE"' in answer
     assert await (await client.get("/api/messaging/webhooks")).json() == {"webhooks": []}
@@ -80,7 +80,7 @@ async def test_a_compressed_body_is_refused(
     headers = {**JSON, "Content-Encoding": coding, "Transfer-Encoding": "chunked"}
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     head = [f"{method} {path} HTTP/1.1", "Host: x", *map(": ".join, headers.items())]
-    answer = await spoken(client, "\r\n".join([*head, "Connection: close", "", ""]), chunked)
+    answer = await send_raw(client, "\r\n".join([*head, "Connection: close", "", ""]), chunked)
     assert answer.startswith(b"HTTP/1.1 415 ")
     assert b"Accept-Encoding: identity\r\n" in answer
     assert [record for record in caplog.records if record.exc_info] == []

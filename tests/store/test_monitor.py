@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from chaos.stores import free_port
+from chaos.stores.server import free_port
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.inspection.dataset import DataSets
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.clocks import SettableClock
+from tests.support.clocks import SettableClock, library
 from tests.support.factories import KEYS, create_session
 from tests.support.servers import store_server, valkey_binary
-from tests.support.tools import needs
+from tests.support.tools import needs, skip_without
 from tests.support.waiting import wait_until
 
 SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-server"))]
@@ -197,6 +197,8 @@ async def test_a_clock_that_is_set_is_noticed(
     seconds: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By how much, compared with the last reading."""
+    if library() is None:
+        skip_without("libfaketime")
     clock = SettableClock(tmp_path)
     with store_server(valkey_binary(), environment=clock.environment) as url:
         async with watched(url) as (monitor, _):

@@ -1,4 +1,4 @@
-"""The API from a client's side, for the suites that speak HTTP."""
+"""Requests to the API that many tests make."""
 
 import asyncio
 from typing import Any
@@ -14,37 +14,36 @@ SESSIONS = "/api/messaging/sessions"
 
 
 async def post(client: Client | ClientSession, path: str, body: Any = None) -> dict[str, Any]:
-    """Make a request that succeeds; its body."""
-    async with client.post(path, json=body) as answer:
-        assert answer.status in (200, 201), await answer.text()
-        result: dict[str, Any] = await answer.json()
+    """Make a POST that has to succeed; return the body of the response."""
+    async with client.post(path, json=body) as response:
+        assert response.status in (200, 201), await response.text()
+        result: dict[str, Any] = await response.json()
         return result
 
 
 async def create(client: Client | ClientSession, **fields: Any) -> dict[str, Any]:
-    """Create a session, of a new user and agent unless told otherwise; the body of the 201."""
-    body = session_body(**fields)
-    answer = await client.post(SESSIONS, json=body)
-    assert answer.status == 201, await answer.text()
-    session: dict[str, Any] = await answer.json()
-    return session
+    """Create a session, by default of a new user and agent; return the body of the 201."""
+    async with client.post(SESSIONS, json=session_body(**fields)) as response:
+        assert response.status == 201, await response.text()
+        session: dict[str, Any] = await response.json()
+        return session
 
 
-async def assert_error(answer: ClientResponse, status: int, code: str) -> dict[str, str]:
-    """Check that an answer is an error in the one shape (contract, "One error shape")."""
-    body = await answer.json()
-    assert (answer.status, body["error"]["code"]) == (status, code), body
+async def assert_error(response: ClientResponse, status: int, code: str) -> dict[str, str]:
+    """Check that a response is an error in the one shape (contract, "One error shape")."""
+    body = await response.json()
+    assert (response.status, body["error"]["code"]) == (status, code), body
     assert body["success"] is False
     assert set(body) == {"success", "error"}
     error: dict[str, str] = body["error"]
     assert set(error) == {"code", "message", "details"}
     assert all(isinstance(text, str) for text in error.values())
-    assert "X-Request-ID" in answer.headers
+    assert "X-Request-ID" in response.headers
     return error
 
 
-async def spoken(client: Client, text: str, body: bytes = b"") -> bytes:
-    """Send text and a body on a connection of its own; all that comes back."""
+async def send_raw(client: Client, text: str, body: bytes = b"") -> bytes:
+    """Send text and a body on a new connection; return everything that comes back within 10 s."""
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(text.encode() + body)
     try:

@@ -1,4 +1,4 @@
-"""The service with a defect: reading a session fails as nothing expects."""
+"""The service with a defect: reading a session raises an exception that no code expects."""
 
 import sys
 from typing import NoReturn

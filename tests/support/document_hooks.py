@@ -1,4 +1,4 @@
-"""What schemathesis has to know beyond the document (``SCHEMATHESIS_HOOKS``)."""
+"""Hooks of schemathesis for rules that the OpenAPI document cannot state (SCHEMATHESIS_HOOKS)."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from session_service.domain.webhooks import MAX_URL_LENGTH
 
-# Rules between a value and another, or the state of a session. JSON Schema cannot state them; the
-# document tells them in words, and the service in these.
+# Rules that relate a value to another value, or to the state of a session. JSON Schema cannot state
+# them; the document describes them, and the service's error messages contain these texts.
 RULES = (
     "all must be left out where userId or agentId is given",
     "userId, agentId or all is required",
@@ -26,7 +26,7 @@ RULES = (
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:  # noqa: ARG001
-    """Have webhooks registered for a host that nobody can have, if their URL fits the document."""
+    """Register webhooks only for a host that cannot exist, if their URL fits the document."""
     url = str(body.get("url")) if isinstance(body, dict) else ""
     if url.startswith(("http://", "https://")) and len(url) <= MAX_URL_LENGTH:
         return {**body, "url": "https://nobody.invalid/"}
@@ -40,7 +40,7 @@ def filter_failure(
     case: schemathesis.Case[Any],  # noqa: ARG001
     response: schemathesis.Response,
 ) -> bool:
-    """Let a rejection of data that fit the document pass where it is for one of the rules."""
+    """Accept the rejection of data that fits the document if one of the rules is the reason."""
     if not isinstance(failure, RejectedPositiveData):
         return True
     return not any(rule in response.json()["error"]["message"] for rule in RULES)

@@ -1,4 +1,4 @@
-"""Times of the API as numbers."""
+"""Timestamps of the API as numbers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,5 +6,5 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def ms(text: str) -> int:
-    """Read a time of the API as epoch milliseconds."""
+    """Return a timestamp, such as ``2026-01-15T10:30:45.123Z``, in epoch milliseconds."""
     return (datetime.fromisoformat(text) - EPOCH) // timedelta(milliseconds=1)

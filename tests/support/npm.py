@@ -1,4 +1,4 @@
-"""Packages from npm for tests, as a lock file beside them has them; installed once."""
+"""Packages from npm that tests need, installed once from lock files under ``js/``."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ JS = Path(__file__).parent / "js"
 
 
 def installed(config: pytest.Config, name: str) -> Path:
-    """Return a folder with ``node_modules`` as ``js/<name>/package-lock.json`` locks them.
+    """Return a folder whose ``node_modules`` are those of ``js/<name>/package-lock.json``.
 
     Skips the test if Node is missing or npm cannot fetch the packages.
     """

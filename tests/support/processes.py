@@ -1,4 +1,4 @@
-"""The service as a process: started, signalled and always reaped, by its process id."""
+"""The service as a process, which is started, signalled and always reaped by its process id."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ from aiohttp import ClientSession, ClientTimeout
 
 ROOT = Path(__file__).parents[2]
 
-_SECONDS = 30.0  # for what a process does in far less; a loaded machine is no defect
+_SECONDS = 30.0  # bound for a start or stop, which takes far less; a busy machine is no defect
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """Make an environment that has these settings, and none of those who run the tests."""
+    """Return an environment with these settings, and without those of the shell that runs us."""
     passed_on = ("PATH", "HOME", "TMPDIR", "LANG")
     return {
         **{name: os.environ[name] for name in passed_on if name in os.environ},
@@ -34,7 +34,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 
 
 def run(folder: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the service to its end."""
+    """Run a command of the service, such as ``run(folder, "healthcheck")``, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "session_service", *command],
         env=environment(folder, **settings),
@@ -47,7 +47,7 @@ def run(folder: Path, *command: str, **settings: str) -> subprocess.CompletedPro
 
 
 async def is_closed(port: int) -> bool:
-    """Tell whether a connection is refused."""
+    """Return whether a port of 127.0.0.1 refuses connections."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
@@ -58,9 +58,9 @@ async def is_closed(port: int) -> bool:
 
 
 class ServiceProcess:
-    """A service of its own on a free port, which ends with the ``with`` block.
+    """A service on a free port, which ends with the ``with`` block.
 
-    What it writes goes to files in ``folder``, so that it never waits for a reader.
+    Its output goes to files in ``folder``, so that it never waits for a reader.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ServiceProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop it, by force where it does not."""
+        """Stop it, by force if SIGTERM does not end it in time."""
         self._process.terminate()
         try:
             self._process.wait(_SECONDS)
@@ -111,12 +111,12 @@ class ServiceProcess:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """What it has logged, each line a JSON object."""
+        """The lines of its log, each a JSON object."""
         return [json.loads(line) for line in self.stderr.splitlines()]
 
     @property
     def start_line(self) -> str:
-        """The line that says where it listens; waits for it."""
+        """Wait for the line that says on which address it listens, and return it."""
         give_up = time.monotonic() + _SECONDS
         while "\n" not in self.stdout:
             assert self._process.poll() is None, f"it ended: {self.stderr}"
@@ -126,18 +126,18 @@ class ServiceProcess:
 
     @property
     def port(self) -> int:
-        """Where it listens: one port, whatever the addresses."""
+        """The port on which it listens, the same for all addresses."""
         found = re.search(r"listens on http://\S+?:(\d+)[,;]", self.start_line)
         assert found, self.start_line
         return int(found[1])
 
     def client(self) -> ClientSession:
-        """Make an HTTP client of it; every request has a bound."""
+        """Return an HTTP client of it, whose requests time out after 30 s."""
         return ClientSession(f"http://127.0.0.1:{self.port}", timeout=ClientTimeout(total=_SECONDS))
 
     @property
     def store_pid(self) -> int:
-        """The process id of its embedded store, as that store's log has it."""
+        """The process id of its embedded store, from the log of the store."""
         *_, last = re.findall(
             r"^(\d+):M ", (self._data_dir / "store.log").read_text(), re.MULTILINE
         )
@@ -149,7 +149,7 @@ class ServiceProcess:
 
     @property
     def store_socket(self) -> str:
-        """The path of its embedded store's socket, as the process list has it."""
+        """The path of its embedded store's socket, from the command line of the store."""
         command = Path(f"/proc/{self.store_pid}/cmdline").read_bytes().decode()
         found = re.search(r"unixsocket:(\S+)|(/\S*/store\.sock)", command.replace("\0", " "))
         assert found, command
@@ -159,7 +159,7 @@ class ServiceProcess:
         self._process.send_signal(signum)
 
     def wait(self) -> int:
-        """Wait until it has ended; its exit code."""
+        """Wait until it has ended; return its exit code."""
         return self._process.wait(_SECONDS)
 
     def kill(self) -> None:
@@ -168,5 +168,5 @@ class ServiceProcess:
         self._process.wait()
 
 
-# Starts a service with the settings given, to be gone when the test is over.
+# Starts a service with settings; it ends with the test.
 Start = Callable[..., ServiceProcess]

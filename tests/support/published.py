@@ -1,4 +1,4 @@
-"""Files of published packages from npm, fetched once and the same bytes each time."""
+"""Files of packages published on npm, fetched once and checked by their hash."""
 
 import base64
 import hashlib
@@ -12,9 +12,10 @@ from tests.support.tools import need, skip_without
 
 
 def published(config: pytest.Config, package: str, sha512: str, *names: str) -> list[bytes]:
-    """Return files of a package, such as ``@elizaos/client@1.7.2``, by their names in it.
+    """Return the contents of files of a package, such as ``@elizaos/client@1.7.2``.
 
-    ``sha512`` is the archive's, in npm's form. Skips the test if npm cannot fetch the package.
+    ``names`` are paths in the package, and ``sha512`` is the hash of its archive in Base64, as in
+    npm's lock files. Skips the test if npm cannot fetch the package.
     """
     need("npm")
     folder = config.cache.mkdir("published")

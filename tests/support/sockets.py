@@ -1,4 +1,4 @@
-"""Sockets for the suites: the Python client, and the events that it received."""
+"""Socket.IO connections of the Python client, with the events that they received."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,27 +9,28 @@ GREETINGS = {"connection_established", "channel_joined", "room_joined"}
 
 
 class Socket:
-    """A socket, and the events that it received: greetings apart from the others."""
+    """A connection and its received events, of which the greetings are kept apart."""
 
     def __init__(self) -> None:
         self.client = socketio.AsyncClient(reconnection=False)
         self.greetings: list[tuple[str, Any]] = []
-        self.told: list[tuple[str, Any]] = []
-        self.client.on("*", self._heard)
+        self.received: list[tuple[str, Any]] = []
+        self.client.on("*", self._receive)
 
-    async def _heard(self, name: str, *given: Any) -> None:
-        (self.greetings if name in GREETINGS else self.told).append((name, *given))
+    async def _receive(self, name: str, *arguments: Any) -> None:
+        (self.greetings if name in GREETINGS else self.received).append((name, *arguments))
 
-    async def emit(self, name: str, *given: Any) -> Any:
-        """Emit; returns the acknowledgement."""
-        return await self.client.call(name, given or None)
+    async def emit(self, name: str, *arguments: Any) -> Any:
+        """Emit an event; return its acknowledgement."""
+        return await self.client.call(name, arguments or None)
 
     def names(self) -> list[str]:
-        return [name for name, *_ in self.told]
+        """Return the names of the received events, in order."""
+        return [name for name, *_ in self.received]
 
     def of(self, name: str) -> list[Any]:
-        """Return what came with the events of a name."""
-        return [given[0] for each, *given in self.told if each == name]
+        """Return the first argument of each received event of a name."""
+        return [arguments[0] for each, *arguments in self.received if each == name]
 
 
 Connect = Callable[..., Awaitable[Socket]]

@@ -1,4 +1,4 @@
-"""A client's side of server-sent events, by the specification's rules."""
+"""A client of server-sent events that follows the rules of the specification."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ EVENTS = "/api/messaging/events"
 
 
 @dataclass
-class Told:
-    """An event as it was dispatched."""
+class ReceivedEvent:
+    """An event as an EventSource would dispatch it."""
 
     id: str
     name: str
@@ -25,20 +25,20 @@ class Told:
 
 
 class Source:
-    """A stream; like an EventSource, but that it does not reconnect by itself."""
+    """A stream, like an EventSource that does not reconnect by itself."""
 
-    def __init__(self, answer: ClientResponse) -> None:
-        self.answer = answer
+    def __init__(self, response: ClientResponse) -> None:
+        self.response = response
         self.last_id = ""
         self.retry = 0
         self.comments: list[str] = []
         self.positions = 0  # openings and heartbeats
 
-    async def next(self, seconds: float = 10) -> Told | None:
-        """The next event; None at the end of the stream."""
+    async def next(self, seconds: float = 10) -> ReceivedEvent | None:
+        """Return the next event, or None at the end of the stream; fail after ``seconds``."""
         async with asyncio.timeout(seconds):
             name, data = "", ""
-            while line := (await self.answer.content.readline()).decode():
+            while line := (await self.response.content.readline()).decode():
                 assert line.endswith("\n")
                 field, _, value = line[:-1].partition(":")
                 value = value.removeprefix(" ")
@@ -59,30 +59,30 @@ class Source:
                             self.positions += 1
                             name, data = "", ""
                         elif data:
-                            return Told(self.last_id, name, json.loads(data))
+                            return ReceivedEvent(self.last_id, name, json.loads(data))
                         name = ""
         return None
 
-    async def take(self, count: int) -> list[Told]:
-        """The next events, so many."""
-        told = [await self.next() for _ in range(count)]
-        assert None not in told, f"it ended: {told}"
-        return [each for each in told if each]
+    async def take(self, count: int) -> list[ReceivedEvent]:
+        """Return the next ``count`` events; fail if the stream ends before that."""
+        events = [await self.next() for _ in range(count)]
+        assert None not in events, f"the stream ended: {events}"
+        return [event for event in events if event]
 
-    async def rest(self) -> list[Told]:
-        """All events until the stream ends."""
-        told = []
-        while each := await self.next():
-            told.append(each)
-        return told
+    async def rest(self) -> list[ReceivedEvent]:
+        """Return all events until the stream ends."""
+        events = []
+        while event := await self.next():
+            events.append(event)
+        return events
 
 
 async def follow(
     client: ClientSession | TestClient[Any, Any], path: str, last_id: str = "", **query: Any
 ) -> Source:
-    """Open a stream."""
+    """Open a stream, after the event ``last_id`` if it is not empty."""
     headers = {"Last-Event-ID": last_id} if last_id else {}
-    answer = await client.get(path, params=query, headers=headers)
-    assert answer.status == 200, await answer.text()
-    assert answer.headers["Content-Type"] == "text/event-stream"
-    return Source(answer)
+    response = await client.get(path, params=query, headers=headers)
+    assert response.status == 200, await response.text()
+    assert response.headers["Content-Type"] == "text/event-stream"
+    return Source(response)

@@ -1,4 +1,4 @@
-"""A certificate for the tests, made once by openssl."""
+"""A certificate for the tests, made once with openssl."""
 
 import subprocess
 from pathlib import Path
@@ -8,14 +8,14 @@ from tests.support.tools import need
 
 
 class Certificate(NamedTuple):
-    """One for 127.0.0.1, signed by itself."""
+    """The files of a self-signed certificate for 127.0.0.1 and of its key."""
 
     certificate: Path
     key: Path
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Make one in a folder; skips the test if there is no openssl."""
+    """Make a certificate in a folder; skip the test if openssl is missing."""
     need("openssl")
     made = Certificate(folder / "certificate.pem", folder / "key.pem")
     subprocess.run(

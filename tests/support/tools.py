@@ -1,4 +1,4 @@
-"""Tools that some tests need and a machine may lack; the summary counts what was skipped for which.
+"""Tools that some tests need and a machine may lack; the summary counts the skipped tests.
 
 A fixture calls ``need("node")``; a test is marked ``@needs("redis-server")``.
 """
@@ -29,7 +29,7 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 
 def report_missing(reporter: pytest.TerminalReporter) -> None:
-    """Print how many tests were skipped for which missing tool."""
+    """Print how many tests were skipped for each missing tool."""
     skipped = Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in reporter.stats.get("skipped", ())

@@ -35,7 +35,7 @@ async def wait_until(
 
 
 def _line_of(condition: Callable[[], Any]) -> str:
-    """Return the source line that has the condition, or what it is."""
+    """Return the source of the condition, or its repr if that cannot be read."""
     try:
         return inspect.getsource(condition).strip()
     except (OSError, TypeError):
@@ -43,6 +43,6 @@ def _line_of(condition: Callable[[], Any]) -> str:
 
 
 async def a_moment_later(ms: float = 1) -> None:
-    """Let the clock go on by more than that: stores under test have the one of this machine."""
+    """Wait until the clock has advanced by more than ``ms``, for stores on this machine."""
     until = time.time() + ms / 1000
-    await wait_until(lambda: time.time() > until, every=0.001)
+    await wait_until(lambda: time.time() > until, every=0.001, description=f"{ms:g} ms have passed")

@@ -1,4 +1,4 @@
-"""An endpoint of a webhook."""
+"""A webhook endpoint for the tests."""
 
 import asyncio
 import json
@@ -10,26 +10,26 @@ from aiohttp import web
 from session_service.domain.webhooks import read_secret, signature
 
 WEBHOOKS = "/api/messaging/webhooks"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - an example of the specification
 
 
 class Receiver:
-    """An endpoint on 127.0.0.1, which keeps what it accepted by the session, in order."""
+    """An endpoint on 127.0.0.1 that checks signatures and keeps the accepted events by session."""
 
     def __init__(self) -> None:
-        self.status = 204  # what it answers
-        self.adds: dict[str, str] = {}  # headers of its answers
+        self.status = 204  # of its responses
+        self.extra_headers: dict[str, str] = {}  # of its responses
         self.is_hanging = False
-        self.asked = 0
-        self.strayed = 0  # how often it was followed to where it redirected
-        self.told: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.requests = 0
+        self.redirects_followed = 0
+        self.received: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.headers: list[Any] = []
         self.url = ""
         self._port = 0
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
-        """Listen, again on the same port where it was stopped."""
+        """Listen on a free port, or again on the same port after ``stop``."""
         self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
@@ -37,15 +37,15 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._port}/hook"
 
     async def stop(self) -> None:
-        """Be not there any more."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != "/hook":
-            self.strayed += 1
+            self.redirects_followed += 1
             return web.Response()
-        self.asked += 1
+        self.requests += 1
         body = await request.read()
         headers = request.headers
         signed = signature(
@@ -57,11 +57,13 @@ class Receiver:
         if self.status < 300:
             event = json.loads(body)
             assert event["id"] == headers["webhook-id"]
-            self.told[event["subject"]].append(event)
+            self.received[event["subject"]].append(event)
             self.headers.append(headers)
-        return web.Response(status=self.status, headers={"Location": "/elsewhere", **self.adds})
+        return web.Response(
+            status=self.status, headers={"Location": "/elsewhere", **self.extra_headers}
+        )
 
     def types(self, session_id: str) -> list[str]:
-        """What was told of a session, each event once, where it came first."""
-        events = {event["id"]: event["type"] for event in self.told[session_id]}
+        """Return the types of a session's events, such as ``created``, each event once."""
+        events = {event["id"]: event["type"] for event in self.received[session_id]}
         return [name.removeprefix("session.") for name in events.values()]

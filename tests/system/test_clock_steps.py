@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from chaos.clocks import SettableClock, library
 from chaos.fleet import fleet
-from chaos.stores import one_server
+from chaos.stores.base import single_server
 from tests.support.api import SESSIONS
+from tests.support.clocks import SettableClock, library
 from tests.support.factories import new_uuid
 from tests.support.sse import EVENTS, follow
 from tests.support.tools import skip_without
@@ -46,7 +46,7 @@ class Client:
                         else:
                             self.told.append(told.subject)
             self.last_id = source.last_id or self.last_id
-            source.answer.close()
+            source.response.close()
             self.began_at = self.began_at or time.monotonic()
 
     def lacks(self, made: dict[str, tuple[float, float]]) -> list[str]:
@@ -79,7 +79,7 @@ async def test_nothing_is_missing_without_a_reset(tmp_path: Path) -> None:
     clock = SettableClock(tmp_path)
     made: dict[str, tuple[float, float]] = {}
     async with (
-        one_server(tmp_path / "store", clock=clock) as store,
+        single_server(tmp_path / "store", clock=clock) as store,
         fleet(tmp_path / "nodes", store.url, 2) as nodes,
         ClientSession(f"http://127.0.0.1:{nodes.ports[0]}", timeout=ClientTimeout()) as first,
         ClientSession(f"http://127.0.0.1:{nodes.ports[1]}", timeout=ClientTimeout()) as second,

@@ -9,23 +9,23 @@ import pytest
 import uvloop
 
 from chaos.chaos import SCENARIOS
-from chaos.clocks import library
 from chaos.loads import soaked
 from chaos.network import is_possible
-from chaos.stores import OneServer, one_server
+from chaos.stores.base import SingleServer, single_server
 from chaos.trials import Tally, arena, now
+from tests.support.clocks import library
 
 OFTEN = {
     "node-killed": 2,
     "store-killed-always": 2,
     "store-killed-everysec": 2,
     "sentinel-killed-replica": 1,
-    "sentinel-stopped-none": 2,
-    "sentinel-parted-none": 2,
-    "sentinel-parted-replica": 1,
+    "sentinel-suspended-none": 2,
+    "sentinel-isolated-none": 2,
+    "sentinel-isolated-replica": 1,
     "cluster-killed-none": 1,
-    "cluster-stopped-replica": 1,
-    "cluster-parted-none": 1,
+    "cluster-suspended-replica": 1,
+    "cluster-isolated-none": 1,
     "cluster-failover": 2,
     "cluster-migrated-replica": 2,
     "proxy-delay": 1,
@@ -54,7 +54,8 @@ HAS_PROC = Path("/proc/self/fd").exists()
 def _possible(name: str) -> Any:
     """A scenario, to be left out where the machine has not what it takes."""
     lacks = {
-        "missing tool: loopback addresses beside 127.0.0.1": "parted" in name and not is_possible(),
+        "missing tool: loopback addresses beside 127.0.0.1": "isolated" in name
+        and not is_possible(),
         "missing tool: libfaketime": name.startswith("clock-") and library() is None,
         "missing tool: /proc": name == "cancels" and not HAS_PROC,
     }
@@ -82,8 +83,8 @@ class TestTheHarness:
     async def test_lost_sessions_are_seen(self, tmp_path: Path) -> None:
         """All of them are, and by whom they are missed."""
 
-        async def lose(store: OneServer) -> None:
-            await store.node.do("FLUSHALL")
+        async def lose(store: SingleServer) -> None:
+            await store.server.command("FLUSHALL")
 
         tally = await _tally_of(lose, tmp_path)
         assert any("live, now 404" in what or "404 (" in what for what in tally.lost)
@@ -91,9 +92,9 @@ class TestTheHarness:
     async def test_untrue_indexes_are_seen(self, tmp_path: Path) -> None:
         """Sessions that live and are not listed."""
 
-        async def lose(store: OneServer) -> None:
-            keys = [key async for key in store.node.redis.scan_iter("*:listing")]
-            await store.node.do("DEL", *keys)
+        async def lose(store: SingleServer) -> None:
+            keys = [key async for key in store.server.redis.scan_iter("*:listing")]
+            await store.server.command("DEL", *keys)
 
         tally = await _tally_of(lose, tmp_path)
         assert any("listing" in what for what in (*tally.lost, *tally.problems))
@@ -108,17 +109,17 @@ class TestTheHarness:
         end
         """
 
-        async def renew(store: OneServer) -> None:
-            await store.node.do("EVAL", more, 0)
+        async def renew(store: SingleServer) -> None:
+            await store.server.command("EVAL", more, 0)
 
         tally = await _tally_of(renew, tmp_path)
         assert any("WRONG: renewed" in problem for problem in tally.problems)
 
 
-async def _tally_of(damage: Callable[[OneServer], Awaitable[None]], folder: Path) -> Tally:
+async def _tally_of(damage: Callable[[SingleServer], Awaitable[None]], folder: Path) -> Tally:
     """What is seen of damage that no service does."""
     tally = Tally()
-    async with one_server(folder) as store, arena(store, clients=8) as a:
+    async with single_server(folder) as store, arena(store, clients=8) as a:
 
         async def do() -> float:
             await damage(store)

@@ -1,4 +1,4 @@
-"""Poisoned keys (faults/poison.py): a few of them each time, all of them as a proof."""
+"""Poisoned keys (chaos/poison.py): a few of them in every run, all of them with `make proof`."""
 
 import pytest
 
@@ -14,17 +14,17 @@ FEW = (
 
 
 def test_every_kind_of_key_is_poisoned() -> None:
-    """A kind of key that is added to keys.py has to be added here."""
+    """Every kind of key in store/keys.py is poisoned."""
     assert set(WRONG_TYPES) == set(schema._PARTS)  # noqa: SLF001 - the list of all kinds
     assert len(POISONS) >= 30
 
 
 async def test_a_few_poisoned_keys_affect_nothing_else() -> None:
-    """One of each kind of failure."""
+    """One key of each kind of failure affects nothing else."""
     assert (await poison_each(FEW)).problems == []
 
 
 @pytest.mark.proof
 async def test_all_poisoned_keys_affect_nothing_else() -> None:
-    """Every kind of key with a wrong type, and records with garbage."""
+    """No key of a wrong type and no garbage in a record affects anything else."""
     assert (await poisoned(len(POISONS))).problems == []

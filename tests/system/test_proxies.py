@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from chaos.stores import free_port
+from chaos.stores.server import free_port
 from tests.support.api import SESSIONS, assert_error, create
 from tests.support.processes import ROOT, ServiceProcess, Start
 from tests.support.tls import make_certificate

@@ -9,7 +9,7 @@ from uuid import uuid4
 from aiohttp import ClientSession
 from redis import Redis
 
-from chaos.stores import StoreNode
+from chaos.stores.server import StoreServer
 from tests.support.api import SESSIONS, assert_error
 from tests.support.factories import session_body
 from tests.support.processes import Start, run
@@ -73,8 +73,8 @@ async def test_a_store_that_denies_a_command_does_not_end_the_service(start: Sta
 
 
 @asynccontextmanager
-async def node(folder: Path, *settings: str, **options: Any) -> AsyncIterator[StoreNode]:
-    node = StoreNode(folder / "node", *settings, **options)
+async def node(folder: Path, *settings: str, **options: Any) -> AsyncIterator[StoreServer]:
+    node = StoreServer(folder / "node", *settings, **options)
     try:
         await node.start()
         yield node
@@ -98,16 +98,16 @@ class TestAnotherKind:
     async def test_one_server(self, tmp_path: Path) -> None:
         """It is no cluster, and no sentinel."""
         async with node(tmp_path) as server:
-            where = f"{server.name} is a single server: use redis://host:port/db"
-            assert_one_line(tmp_path, f"redis+cluster://{server.name}", where)
-            assert_one_line(tmp_path, f"redis+sentinel://127.0.0.1:1,{server.name}/main", where)
+            where = f"{server.address} is a single server: use redis://host:port/db"
+            assert_one_line(tmp_path, f"redis+cluster://{server.address}", where)
+            assert_one_line(tmp_path, f"redis+sentinel://127.0.0.1:1,{server.address}/main", where)
 
     async def test_a_node_of_a_cluster(self, tmp_path: Path) -> None:
         """With a password, which is not shown; without slots, too."""
         async with node(tmp_path, "cluster-enabled yes", password=ASKED_FOR) as server:
             for url in (
-                f"redis://:hunter2@{server.name}/0",
-                f"redis+sentinel://{server.name}/main?sentinel_password=hunter2",
+                f"redis://:hunter2@{server.address}/0",
+                f"redis+sentinel://{server.address}/main?sentinel_password=hunter2",
             ):
                 assert_one_line(tmp_path, url, "a node of a Redis Cluster: use redis+cluster://")
 
@@ -118,7 +118,7 @@ class TestAnotherKind:
             for scheme in ("redis", "redis+cluster"):
                 assert_one_line(
                     tmp_path,
-                    f"{scheme}://{sentinel.name}",
+                    f"{scheme}://{sentinel.address}",
                     "is a Sentinel: use redis+sentinel://host,host/service/db",
                 )
 
@@ -126,7 +126,7 @@ class TestAnotherKind:
 async def test_a_database_that_the_store_does_not_have(tmp_path: Path) -> None:
     """It would otherwise be waited for without an end."""
     async with node(tmp_path) as server:
-        done = run(tmp_path, "serve", REDIS_URL=f"redis://{server.name}/99")
+        done = run(tmp_path, "serve", REDIS_URL=f"redis://{server.address}/99")
     assert done.returncode == 1
     assert "REDIS_URL names a database that the store does not have" in done.stderr
     assert "Traceback" not in done.stderr
@@ -148,13 +148,13 @@ class TestAClusterThatIsNotThere:
         """Its only node has no slots, and asks for a password that is not given at first."""
         async with node(tmp_path, "cluster-enabled yes") as server:
             service = start(
-                REDIS_URL=f"redis+cluster://:hunter2@{server.name}",
+                REDIS_URL=f"redis+cluster://:hunter2@{server.address}",
                 SESSION_STORE_TIMEOUT_SECONDS="0.5",
             )
             async with service.client() as client:
                 assert await create(client) == 503
-                await server.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-                await server.do("CONFIG", "SET", "requirepass", "hunter2")
+                await server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                await server.command("CONFIG", "SET", "requirepass", "hunter2")
 
                 async def is_served() -> bool:
                     return await create(client) == 201

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from chaos.stores import StoreNode
+from chaos.stores.server import StoreServer
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
 from tests.support.npm import JS, installed
@@ -78,8 +78,8 @@ async def test_an_event_source_survives_a_store_outage(
     tmp_path: Path, start: Start, run: Run
 ) -> None:
     """It comes back until the store does, at the start and later, and is then told what happens."""
-    store = StoreNode(tmp_path / "store", "appendonly yes")
-    service = start(REDIS_URL=f"redis://{store.name}/0", SESSION_STORE_TIMEOUT_SECONDS="0.5")
+    store = StoreServer(tmp_path / "store", "appendonly yes")
+    service = start(REDIS_URL=f"redis://{store.address}/0", SESSION_STORE_TIMEOUT_SECONDS="0.5")
     try:
         url = f"http://127.0.0.1:{service.port}{EVENTS}"
         async with run("follow.mjs", "eventsource", url) as client:
@@ -133,8 +133,8 @@ async def test_a_proxy_that_compresses_holds_nothing_back(
         (port,) = await told(proxy)
         async with ClientSession(f"http://127.0.0.1:{port}") as client:
             source = await asyncio.wait_for(follow(client, EVENTS), 10)
-            assert "Content-Encoding" not in source.answer.headers
+            assert "Content-Encoding" not in source.response.headers
             session_id = await create(service)
             (event,) = await source.take(1)
             assert event.subject == session_id
-            source.answer.close()
+            source.response.close()

@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 
 from tests.support.api import SESSIONS, create
 from tests.support.processes import Start
-from tests.support.sse import EVENTS, Told, follow
+from tests.support.sse import EVENTS, ReceivedEvent, follow
 
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 
@@ -27,7 +27,7 @@ async def live(client: ClientSession) -> str:
 LIFE = ["session.created", *["session.renewed"] * 3, "session.ended"]
 
 
-def by_session(told: list[Told]) -> dict[str, list[str]]:
+def by_session(told: list[ReceivedEvent]) -> dict[str, list[str]]:
     lives = defaultdict(list)
     for each in told:
         lives[each.subject].append(each.name)
@@ -47,7 +47,7 @@ async def test_who_was_away_misses_nothing(start: Start, store_url: str) -> None
             *(live(client) for client in (first, second) for _ in range(20))
         )
         seen = await source.take(77)  # in the middle of many lives
-        source.answer.close()
+        source.response.close()
         lives += await asyncio.gather(
             *(live(client) for client in (first, second) for _ in range(300))
         )

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from chaos.stores import free_port
+from chaos.stores.server import free_port
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect, open_executor

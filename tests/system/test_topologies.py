@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from chaos.proxy import proxy_to
-from chaos.stores import DOWN_AFTER_MS, StoreNode, cluster_group, one_server, sentinel_group
+from chaos.stores.base import DOWN_AFTER_MS, single_server
+from chaos.stores.cluster import cluster_group
+from chaos.stores.sentinel import sentinel_group
+from chaos.stores.server import StoreServer
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect, open_executor
@@ -61,7 +64,7 @@ class TestSentinel:
         """One of the others is dead, one hangs, and they are first in the URL."""
         async with sentinel_group(tmp_path) as group:
             group.sentinels[0].kill()
-            group.sentinels[1].stop()
+            group.sentinels[1].suspend()
             async with sessions_of(group.url) as repository:
                 await wait_until(lambda: created(repository), 3)
 
@@ -73,11 +76,11 @@ class TestSentinel:
         ):
             await create_session(repository)
             former = await group.master()
-            former.stop()
+            former.suspend()
             await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
             for sentinel in group.sentinels:  # so that it is not told soon
-                await sentinel.do("SENTINEL", "DEBUG", "publish-period", 60_000)
-            former.go_on()
+                await sentinel.command("SENTINEL", "DEBUG", "publish-period", 60_000)
+            former.resume()
 
             async def is_left() -> bool:
                 session = await created(repository)
@@ -97,19 +100,21 @@ class TestSentinel:
         ):
             session = await create_session(repository)
             for sentinel in group.sentinels[1:]:  # the one that is left cannot replace it
-                sentinel.stop()
-            master = await group.sentinels[0].do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
-            silent = next(node for node in group.nodes if node.known_port == int(master[1]))
-            silent.stop()
+                sentinel.suspend()
+            master = await group.sentinels[0].command(
+                "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions"
+            )
+            silent = next(node for node in group.servers if node.announced_port == int(master[1]))
+            silent.suspend()
             asked = asyncio.create_task(repository.get(session.id))
             await asyncio.sleep(1.5 * DOWN_AFTER_MS / 1000)  # a silence, which is what is tested
             assert not asked.done()
-            silent.go_on()
+            silent.resume()
             with pytest.raises(StoreUnavailable):
                 await asked
             await wait_until(partial(found, repository, session))
             for sentinel in group.sentinels[1:]:
-                sentinel.go_on()
+                sentinel.resume()
 
     async def test_a_new_master_is_left_alone_for_a_moment(self, tmp_path: Path) -> None:
         """Until other nodes have had time to leave the former one, which may still answer them."""
@@ -140,27 +145,27 @@ class TestCluster:
     async def test_one_that_is_away_is_looked_for(self, tmp_path: Path) -> None:
         """Before it was ever seen, and after that."""
         async with cluster_group(tmp_path) as cluster:
-            for node in cluster.nodes:
+            for node in cluster.servers:
                 node.kill()
             async with sessions_of(cluster.url) as repository:
                 for _ in range(2):
                     for _ in range(5):
                         assert await created(repository) is None
                         await asyncio.sleep(0.1)
-                    await asyncio.gather(*(node.start() for node in cluster.nodes))
+                    await asyncio.gather(*(node.start() for node in cluster.servers))
                     session = await wait_until(lambda: created(repository))
                     await wait_until(partial(found, repository, session))
-                    for node in cluster.nodes:
+                    for node in cluster.servers:
                         node.kill()
                     await wait_until(lambda: lost(repository))
 
     async def test_one_that_has_moved_is_found_by_its_url(self, tmp_path: Path) -> None:
         """All nodes have new addresses, which only the host of the URL tells."""
-        nodes = [StoreNode(tmp_path / f"node-{n}", "cluster-enabled yes") for n in range(2)]
+        nodes = [StoreServer(tmp_path / f"node-{n}", "cluster-enabled yes") for n in range(2)]
         try:
             for node in nodes:
                 await node.start()
-                await node.do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                await node.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             async with (
                 proxy_to(nodes[0].port) as host,
                 sessions_of(f"redis+cluster://127.0.0.1:{host.port}") as repository,
@@ -224,9 +229,9 @@ class TestAcknowledgement:
         ):
             await wait_until(lambda: created(repository))
             master = await group.master()
-            for node in group.nodes:
+            for node in group.servers:
                 if node is not master:
-                    node.stop()
+                    node.suspend()
             loop = asyncio.get_running_loop()
 
             async def refused_after(delay: float) -> float:
@@ -247,9 +252,9 @@ class TestAcknowledgement:
         ):
             session = await wait_until(lambda: created(repository))
             master = await group.master()
-            for node in group.nodes:
+            for node in group.servers:
                 if node is not master:
-                    node.stop()
+                    node.suspend()
             waiting = asyncio.create_task(created(repository))
             async with asyncio.timeout(2):
                 for _ in range(20):
@@ -261,10 +266,10 @@ class TestAcknowledgement:
     async def test_a_server_that_cannot_acknowledge_is_no_defect(self, tmp_path: Path) -> None:
         """Writes wait for a file that the server does not write: each is refused."""
         async with (
-            one_server(tmp_path) as store,
+            single_server(tmp_path) as store,
             sessions_of(store.url, "fsync") as repository,
         ):
             await create_session(repository)
-            await store.node.do("CONFIG", "SET", "appendonly", "no")
+            await store.server.command("CONFIG", "SET", "appendonly", "no")
             with pytest.raises(StoreUnavailable):
                 await create_session(repository)

@@ -73,7 +73,7 @@ def free_port() -> int:
 
 
 def has_been_asked(receiver: Receiver, times: int) -> Callable[[], bool]:
-    return lambda: receiver.asked >= times
+    return lambda: receiver.requests >= times
 
 
 async def test_events_are_delivered_signed_and_in_order(
@@ -88,8 +88,8 @@ async def test_events_are_delivered_signed_and_in_order(
         sessions = await asyncio.gather(*(live(client) for _ in range(20)))
         await wait_until(has_all(everything, sessions))
         await wait_until(lambda: all(ends.types(each) == ["ended"] for each in sessions))
-    assert everything.asked == 80
-    assert ends.asked == 20
+    assert everything.requests == 80
+    assert ends.requests == 20
     assert everything.headers[0]["Content-Type"] == "application/cloudevents+json"
     assert SECRET not in service.stderr
 
@@ -111,7 +111,7 @@ async def test_an_endpoint_of_the_settings_is_told(
         await wait_until(is_registered)
         sessions = await asyncio.gather(*(live(client) for _ in range(20)))
         await wait_until(has_all(receiver, sessions))
-    assert receiver.asked == 80
+    assert receiver.requests == 80
 
 
 async def test_a_consumer_that_was_away_gets_everything(
@@ -125,12 +125,12 @@ async def test_a_consumer_that_was_away_gets_everything(
         sessions = []
         for status, is_hanging in ((500, False), (204, True), (307, False)):
             receiver.status, receiver.is_hanging = status, is_hanging
-            before = receiver.asked
+            before = receiver.requests
             sessions += await asyncio.gather(*(live(client) for _ in range(5)))
             await wait_until(has_been_asked(receiver, before + 2))
         receiver.status, receiver.is_hanging = 204, False
         await wait_until(has_all(receiver, sessions), 30)
-    assert receiver.strayed == 0
+    assert receiver.redirects_followed == 0
     messages = [line["event"] for line in service.log]
     assert "webhook: endpoint fails" in messages
     assert "webhook: endpoint is back" in messages
@@ -148,8 +148,8 @@ async def test_a_slow_endpoint_delays_no_other(
         await register(client, fast)
         sessions = await asyncio.gather(*(live(client) for _ in range(50)))
         await wait_until(has_all(fast, sessions))
-    assert slow.told == {}
-    assert slow.asked <= 16
+    assert slow.received == {}
+    assert slow.requests <= 16
 
 
 async def test_a_cluster_serves_too(start: Start, receive: Receive) -> None:
@@ -188,7 +188,7 @@ async def test_a_node_that_dies_loses_nothing(
         await wait_until(has_been_asked(receiver, 20))
         receiver.is_hanging = True
         # A node has at most 16 requests under way, so more than one has some.
-        await wait_until(has_been_asked(receiver, receiver.asked + 20))
+        await wait_until(has_been_asked(receiver, receiver.requests + 20))
         nodes[1].kill()
         nodes[2].kill()
         receiver.is_hanging = False
@@ -228,7 +228,7 @@ async def test_an_endpoint_that_asks_for_a_pause_gets_it(
     """Retry-After holds back all of its deliveries, and those of no other endpoint."""
     service = start(REDIS_URL=store_url, **BRISK)
     busy, other = await receive(), await receive()
-    busy.status, busy.adds = 429, {"Retry-After": "3000"}
+    busy.status, busy.extra_headers = 429, {"Retry-After": "3000"}
     async with service.client() as client:
         await register(client, busy)
         await register(client, other)
@@ -236,7 +236,7 @@ async def test_an_endpoint_that_asks_for_a_pause_gets_it(
         await wait_until(has_been_asked(busy, 1))
         sessions = await asyncio.gather(*(live(client) for _ in range(20)))
         await wait_until(has_all(other, sessions))
-    assert busy.asked == 1
+    assert busy.requests == 1
 
 
 async def test_deliveries_are_signed_by_both_secrets_during_a_rotation(
@@ -284,7 +284,7 @@ async def test_a_paused_node_queues_and_delivers_nothing(
             return await queued() == 12
 
         await wait_until(are_queued)
-        assert receiver.asked == 0
+        assert receiver.requests == 0
         start(REDIS_URL=store_url, SESSION_WEBHOOKS=endpoints, **BRISK)
         await wait_until(has_all(receiver, sessions))
 
@@ -372,7 +372,7 @@ async def test_a_private_address_is_not_connected_to(
                 return letters[0]["lastFailure"] if letters else ""
 
         assert await wait_until(failure) == "ADDRESS_NOT_ALLOWED"
-    assert receiver.asked == 0
+    assert receiver.requests == 0
 
 
 def test_a_bad_endpoint_stops_the_start(start: Start) -> None:
