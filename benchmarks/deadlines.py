@@ -34,12 +34,11 @@ from benchmarks.report import say
 from session_service.domain.events import Event
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store import scripts
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.events.outbox import Outbox
 from session_service.store.keys import Keys
-from session_service.store.scripts import Script
 from session_service.store.sessions.repository import SessionRepository
+from tests.support.scripts import every_script
 
 LIVE = 2000
 CREATED_PER_SECOND = 12_000  # what is reckoned with
@@ -212,7 +211,7 @@ class Run:
                 )
             )
         report.print_table(("", "told", "missed", "double", "late p50", "p99", "at most"), rows)
-        names = {each.sha: each.name for each in vars(scripts).values() if isinstance(each, Script)}
+        names = {each.sha: repr(each) for each in every_script()}
         slow = [
             (entry["duration"] / 1000, names[entry["command"].split()[1]])
             for entry in self._slow

@@ -18,11 +18,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from session_service.domain.budgets import KEYS_PER_SESSION
-from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch, TooManyKeys
-from session_service.store import scripts
-from session_service.store.client.executor import Argument, Arguments, ScriptExecutor
-from session_service.store.keys import Keys, KeySet
-from session_service.store.scripts import Script
+from session_service.domain.errors import TooManyKeys
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.script import A, R, Script
+from session_service.store.keys import Keys
+from session_service.store.scripts.idempotency import (
+    ANSWER,
+    CLAIM,
+    AnswerArguments,
+    ClaimArguments,
+    Claimed,
+)
+from session_service.store.scripts.variants import recording_reply
 
 _LEASE_MS = 60_000  # a request in several steps takes far less; a dead node's keeps others waiting
 _NAME_BYTES = 16  # of the seed; the others are for ids
@@ -45,11 +53,12 @@ class Once(ScriptExecutor):
         self._numbers = itertools.count()
         self.random = io.BytesIO(seed[_NAME_BYTES:]).read
 
-    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
         """Run a script soon, or look up what it replied."""
         name = f"{self.name}:{next(self._numbers)}"
-        outcome = self._keys.and_more(keys, outcome=name, tails="", used="")
-        remembered = self._executor.submit(script.remembering, outcome, arguments)
+        session_id = getattr(arguments, "session_id", "")
+        keys = self._keys.and_more(keys, outcome=name, tails=session_id, used=session_id)
+        remembered = self._executor.submit(recording_reply(script), keys, arguments)
         return asyncio.get_running_loop().create_task(_read(remembered))
 
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
@@ -101,8 +110,8 @@ class Claims:
 
     async def once(self, key: str, request: str) -> Once:
         """Claim a key; return the pipeline for the request, whose every script is atomic."""
-        _, (seed,) = await self._claim(key, request, b"")
-        return Once(self._executor, self._keys, base64.b64decode(seed))
+        _, claimed = await self._claim(key, request)
+        return Once(self._executor, self._keys, base64.b64decode(claimed.seed))
 
     async def begin(self, key: str, request: str) -> Claim:
         """Claim a key for a request in several steps.
@@ -110,20 +119,19 @@ class Claims:
         Raises IdempotencyConflict while the same request is being made. What gets no answer must
         be ended with ``finish``; if that never comes, another try may begin after a minute.
         """
-        keys, (seed, *answer) = await self._claim(key, request, b"%d" % _LEASE_MS)
-        return Claim(keys, seed, answer[0] if answer else None)
+        keys, claimed = await self._claim(key, request, _LEASE_MS)
+        return Claim(keys, claimed.seed, claimed.response)
 
     async def finish(self, claim: Claim, answer: bytes = b"") -> None:
         """Keep the answer to a request; without one it may be made anew."""
-        await self._executor.run(scripts.ANSWER, claim.keys, (claim.seed, answer))
+        await self._executor.run(ANSWER, claim.keys, AnswerArguments(claim.seed, answer))
 
-    async def _claim(self, key: str, request: str, lease: bytes) -> tuple[KeySet, list[bytes]]:
+    async def _claim(
+        self, key: str, request: str, lease_ms: int | None = None
+    ) -> tuple[KeySet, Claimed]:
         name = hashlib.sha256(key.encode()).hexdigest()
         keys = self._keys.one("claim", name[:2], name)
         seed = base64.b64encode(os.urandom(_SEED_BYTES))
-        reply = await self._executor.run(scripts.CLAIM, keys, (request, seed, lease))
-        if reply == b"mismatch":
-            raise IdempotencyMismatch
-        if reply == b"in flight":
-            raise IdempotencyConflict
-        return keys, reply
+        arguments = ClaimArguments(request, seed, lease_ms)
+        claimed = await self._executor.run(CLAIM, keys, arguments)
+        return keys, claimed

@@ -71,7 +71,9 @@ of a shard are kept a day longer than the last of their entries can matter.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from session_service.store.client.protocol import KeySet, bulk
+from session_service.store.records import ID_LENGTH
 
 # Which part of a name stands for which key; the scripts know them by these names in capitals.
 _PARTS = {
@@ -102,29 +104,6 @@ _PARTS = {
 }
 # Of one session, or of one webhook: its id follows.
 _WITH_ID = ("session", "messages", "queue", "bodies", "due", "leased", "dead", "state")
-_ID_BYTES = 36
-
-
-def bulk(value: bytes) -> bytes:
-    """Write a value as the protocol's bulk string."""
-    return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-class KeySet(NamedTuple):
-    """The keys of one call, all of one shard but where a pipeline spans shards."""
-
-    shard: str  # the first
-    size: int
-    packed: bytes  # as the protocol has them, their count first
-
-    def names(self) -> list[bytes]:
-        """Return the keys one by one."""
-        return self.packed.split(b"\r\n")[3::2]
-
-
-def _pack(shard: str, names: list[bytes]) -> KeySet:
-    packed = b"".join(map(bulk, names))
-    return KeySet(shard, len(names), bulk(b"%d" % len(names)) + packed)
 
 
 class Keys:
@@ -159,16 +138,16 @@ class Keys:
 
     def of_shards(self, names: tuple[str, ...], shards: Sequence[str]) -> KeySet:
         """Return the keys of these names for each of some shards, one shard after the other."""
-        return _pack(shards[0], [self._name(name, shard) for shard in shards for name in names])
+        return KeySet.of(shards[0], [self._name(name, shard) for shard in shards for name in names])
 
     def one(self, name: str, shard: str, of: str) -> KeySet:
         """Return a key of the shard that belongs to something other than a session."""
-        return _pack(shard, [self._name(name, shard) + of.encode()])
+        return KeySet.of(shard, [self._name(name, shard) + of.encode()])
 
     def and_more(self, keys: KeySet, **more: str) -> KeySet:
         """Return keys and more of the same shard, by name: what each belongs to, or ''."""
         added = [self._name(name, keys.shard) + of.encode() for name, of in more.items()]
-        return _pack(keys.shard, [*keys.names(), *added])
+        return KeySet.of(keys.shard, [*keys.names(), *added])
 
     def _name(self, name: str, shard: str) -> bytes:
         return f"{self._prefix}:{{{shard}}}:{_PARTS[name]}".encode()
@@ -178,7 +157,7 @@ class Keys:
         for name in names:
             start = self._name(name, shard)
             if name in _WITH_ID:
-                packed += b"$%d\r\n%b\0\r\n" % (len(start) + _ID_BYTES, start)
+                packed += b"$%d\r\n%b\0\r\n" % (len(start) + ID_LENGTH, start)
             else:
                 packed += bulk(start)
         return packed.split(b"\0")

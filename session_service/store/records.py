@@ -27,12 +27,17 @@ from session_service.domain.errors import (
 from session_service.domain.event_types import EVENT_DETAILS, Announcement
 from session_service.domain.events import Event, EventId
 from session_service.domain.ids import is_uuid
-from session_service.domain.messages import Message
+from session_service.domain.messages import Message, NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.times import LATEST
 
 FORMAT = 1  # of records; the scripts write it, too
+
+# Places in the tail of a record, counted from 1 as Lua does: agent, space, user, space, metadata.
+ID_LENGTH = 36
+USER_START = ID_LENGTH + 2
+USER_END = USER_START + ID_LENGTH - 1
 
 _is_tombstone = re.compile(rb"1 expired (\d{1,15})\n").fullmatch
 _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
@@ -79,10 +84,16 @@ def refusal(reply: bytes | None) -> ServiceError:
     return SessionExpired(int(found[1])) if found else RecordUnreadable()
 
 
-def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id: str) -> Message:
-    """Read a stream entry: its id, and names and values in the order of lua/send.lua.
+def pack_message(new: NewMessage) -> tuple[bytes, bytes, bytes]:
+    """Write the content, the metadata and the attachments of a message."""
+    return new.content.encode(), new.metadata, new.attachments or b""
 
-    Raises RecordUnreadable.
+
+def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id: str) -> Message:
+    """Read a stream entry: its id, and names and values as lua/send.lua writes them.
+
+    E.g. ``b"1768473045123-0"`` and ``[b"id", b"9b2f…", b"by", b"user", b"content", b"Hello",
+    b"metadata", b"{}", b"attachments", b""]``. Raises RecordUnreadable.
     """
     try:
         message_id, by, content, metadata, attachments = fields[1::2]

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
-from session_service.store.client.executor import Arguments, ScriptExecutor
-from session_service.store.keys import Keys, KeySet
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.protocol import KeySet
+from session_service.store.client.script import A, R, Script
+from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
-from session_service.store.scripts import Script
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ class _Group(NamedTuple):
     keys: KeySet
 
 
-class ShardGroups:
+class ShardGroups(Generic[A, R]):
     """Runs a script over shards, ``together`` in one call if the store allows that, otherwise one.
 
     A shard that cannot be processed, such as one with a key of the wrong type, is skipped: its
@@ -33,7 +34,7 @@ class ShardGroups:
         self,
         executor: ScriptExecutor,
         keys: Keys,
-        script: Script,
+        script: Script[A, R],
         quarantine: Quarantine,
         *,
         together: int = 1,
@@ -48,8 +49,8 @@ class ShardGroups:
 
     async def run(
         self,
-        arguments: Arguments | Callable[[Sequence[str]], Arguments],
-        read: Callable[[Sequence[str], Any], T],
+        arguments: A | Callable[[Sequence[str]], A],
+        read: Callable[[Sequence[str], R], T],
         shards: Sequence[str] | None = None,
     ) -> list[T]:
         """Run the script and return what ``read`` makes of each call's shards and reply.
@@ -75,8 +76,8 @@ class ShardGroups:
     async def _run(
         self,
         groups: Iterable[_Group],
-        arguments: Arguments | Callable[[Sequence[str]], Arguments],
-        read: Callable[[Sequence[str], Any], T],
+        arguments: A | Callable[[Sequence[str]], A],
+        read: Callable[[Sequence[str], R], T],
     ) -> tuple[list[T], list[tuple[_Group, Exception]]]:
         """Return what was found, and the groups that failed."""
         groups = list(groups)
@@ -97,7 +98,7 @@ class ShardGroups:
             try:
                 if isinstance(reply, BaseException):
                     raise reply
-                found.append(read(group.shards, reply))
+                found.append(read(group.shards, self._script.reply(reply)))
             except StoreUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - a shard that fails must not stop the others

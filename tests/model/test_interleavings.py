@@ -9,18 +9,37 @@ import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
 from redis import Redis
 
 from session_service.domain.ids import SHARDS, new_id
-from session_service.store import scripts
+from session_service.store.client.protocol import KeySet
+from session_service.store.client.script import NO_ARGUMENTS, Script
 from session_service.store.keys import Keys
 from session_service.store.records import unpack_session
-from session_service.store.scripts import Script
+from session_service.store.scripts.conversations import HISTORY
+from session_service.store.scripts.deadlines import SWEEP, SweepArguments
+from session_service.store.scripts.sessions import (
+    CREATE,
+    END,
+    END_ALL,
+    GET,
+    HEARTBEAT,
+    RENEW,
+    SEND,
+    TIMEOUT,
+    CreateArguments,
+    EndAllArguments,
+    SendArguments,
+    SessionArguments,
+    TimeoutArguments,
+)
+from session_service.store.scripts.variants import retaining_history
 from tests.model.model import ModelSession
+from tests.support.scripts import every_script
 
 AT_ONCE = 256  # one a shard
 SESSIONS = 2
@@ -29,7 +48,12 @@ KEYS = Keys("model")
 OF_SHARD = ("warn", "expire", "forget", "listing", "events")
 AGENT = str(UUID(int=1))
 
-Kept = tuple[int, ...]  # how long conversations are kept, or nothing where they are not
+
+class Durations(NamedTuple):
+    """How long expired sessions are remembered, and conversations kept (0 if they are not)."""
+
+    retention_ms: int
+    history_ms: int
 
 
 @dataclass
@@ -42,8 +66,8 @@ class Subject:
     model: ModelSession | None = None
     given: dict[str, int] = field(default_factory=dict)
 
-    def keys(self, script: Script) -> list[bytes]:
-        return KEYS.of_session(script.keys, self.shard, self.id).names()
+    def keys(self, script: Script[Any, Any]) -> KeySet:
+        return KEYS.of_session(script.keys, self.shard, self.id)
 
 
 @dataclass
@@ -51,9 +75,8 @@ class Step:
     """One call of an interleaving."""
 
     name: str
-    script: Script
     subject: Subject
-    arguments: tuple[Any, ...] = ()
+    words: list[bytes]
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,11 +88,8 @@ def test_every_interleaving_ends_as_the_model_does(valkey_url: str, count: int) 
     print(f"MODEL_SEED={seed}")  # noqa: T201 - shown where it fails, to draw the same again
     chance = random.Random(seed)
     with Redis.from_url(valkey_url, protocol=2) as store:
-        for script in vars(scripts).values():
-            if isinstance(script, Script):
-                store.script_load(script.source)
-        for script in (scripts.END, scripts.END_ALL, scripts.SWEEP):
-            store.script_load(script.keeping.source)
+        for script in every_script():
+            store.script_load(script.source)
         done = 0
         while done < count:
             store.flushdb()
@@ -78,24 +98,24 @@ def test_every_interleaving_ends_as_the_model_does(valkey_url: str, count: int) 
                 for shard in SHARDS
                 for _ in range(SESSIONS)
             ]
-            kept: Kept = chance.choice(((), (60_000,)))
-            run(store, interleaved(chance, subjects), chance.choice((1, 5, 60_000)), kept)
-            check(store, subjects, kept)
+            durations = Durations(chance.choice((1, 5, 60_000)), chance.choice((0, 60_000)))
+            run(store, interleaved(chance, subjects, durations), durations)
+            check(store, subjects, durations)
             done += AT_ONCE
 
 
-def interleaved(chance: random.Random, subjects: list[Subject]) -> list[Step]:
+def interleaved(chance: random.Random, subjects: list[Subject], durations: Durations) -> list[Step]:
     """All sessions are created first, then each shard's calls come in a random order."""
-    steps = [creation(chance, subject) for subject in subjects]
+    steps = [creation(chance, subject, durations) for subject in subjects]
     for _ in range(STEPS):
         steps.extend(
-            drawn(chance, chance.choice(subjects[first : first + SESSIONS]))
+            drawn(chance, chance.choice(subjects[first : first + SESSIONS]), durations)
             for first in range(0, len(subjects), SESSIONS)
         )
     return steps
 
 
-def creation(chance: random.Random, subject: Subject) -> Step:
+def creation(chance: random.Random, subject: Subject, durations: Durations) -> Step:
     timeout = chance.choice((3, 10, 30, 100_000))
     values = {
         "timeout": timeout,
@@ -103,12 +123,20 @@ def creation(chance: random.Random, subject: Subject) -> Step:
         "warning": chance.choice((1, timeout // 2, timeout)),
         "auto_renew": chance.random() < 0.7,
     }
-    numbers = (values["timeout"], values["duration"], values["warning"], int(values["auto_renew"]))
-    tail = f"{AGENT} {subject.user} {{}}\n"
-    return Step("create", scripts.CREATE, subject, (*numbers, tail, 0), values)
+    arguments = CreateArguments(
+        retention_ms=durations.retention_ms,
+        session_id=subject.id,
+        timeout_ms=values["timeout"],
+        max_duration_ms=values["duration"],
+        warning_ms=values["warning"],
+        auto_renew=bool(values["auto_renew"]),
+        tail=f"{AGENT} {subject.user} {{}}\n".encode(),
+        max_sessions=0,
+    )
+    return Step("create", subject, CREATE.words(subject.keys(CREATE), arguments), values)
 
 
-def drawn(chance: random.Random, subject: Subject) -> Step:
+def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step:
     name = chance.choice(
         ("end", "end all", "renew", "heartbeat", "heartbeat", "send", "change", "get", "sweep")
     )
@@ -119,59 +147,68 @@ def drawn(chance: random.Random, subject: Subject) -> Step:
         }
         if "auto_renew" in values:
             values["auto_renew"] = chance.random() < 0.5
-        given = tuple(str(int(values[n])) if n in values else "" for n in names)
-        return Step(name, scripts.TIMEOUT, subject, given, values)
+        change = TimeoutArguments(
+            retention_ms=durations.retention_ms,
+            session_id=subject.id,
+            timeout_ms=values.get("timeout"),
+            max_duration_ms=values.get("duration"),
+            warning_ms=values.get("warning"),
+            auto_renew=values.get("auto_renew"),
+        )
+        return Step(name, subject, TIMEOUT.words(subject.keys(TIMEOUT), change), values)
     if name == "send":
-        arguments = (new_id(subject.shard), "", "Hello", "{}", "", 0, "")
-        return Step(name, scripts.SEND, subject, arguments)
+        message = SendArguments(
+            retention_ms=durations.retention_ms,
+            session_id=subject.id,
+            message_id=new_id(subject.shard),
+            author_id=None,
+            content=b"Hello",
+            metadata=b"{}",
+            attachments=b"",
+            max_messages=0,
+            fits_only=None,
+            event_has_content=False,
+        )
+        return Step(name, subject, SEND.words(subject.keys(SEND), message))
+    if name == "get":
+        return Step(name, subject, GET.words(subject.keys(GET), NO_ARGUMENTS))
+    if name == "sweep":
+        return Step(name, subject, sweep(subject.shard, durations))
+    if name == "end all":
+        return Step(name, subject, end_all(subject, durations))
     script = {
-        "end": scripts.END,
-        "end all": scripts.END_ALL,
-        "renew": scripts.RENEW,
-        "heartbeat": scripts.HEARTBEAT,
-        "get": scripts.GET,
-        "sweep": scripts.SWEEP,
+        "end": retaining_history(END, durations.history_ms),
+        "renew": RENEW,
+        "heartbeat": HEARTBEAT,
     }[name]
-    return Step(name, script, subject)
+    arguments = SessionArguments(durations.retention_ms, subject.id)
+    return Step(name, subject, script.words(subject.keys(script), arguments))
 
 
-def run(store: Any, steps: list[Step], retention: int, kept: Kept) -> None:
+def run(store: Any, steps: list[Step], durations: Durations) -> None:
     """Send all steps at once and let the model follow."""
     pipe = store.pipeline(transaction=False)
     for step in steps:
         pipe.execute_command("TIME")
-        if step.name == "sweep":
-            sweep(pipe, step.subject.shard, retention, kept)
-            continue
-        if step.name == "end all":
-            end_all(pipe, step.subject, retention, kept)
-            continue
-        script, more = step.script, step.arguments
-        if step.name == "end" and kept:
-            script, more = script.keeping, kept
-        keys = step.subject.keys(script)
-        arguments = (retention, step.subject.id, *more)
-        pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        pipe.execute_command(*step.words)
     replies = pipe.execute()
     clocks = [seconds * 1000 + micros // 1000 for seconds, micros in replies[::2]]
     clocks.append(clocks[-1] + 1000)
     for n, (step, reply) in enumerate(zip(steps, replies[1::2], strict=True)):
-        follow(step, reply, clocks[n], clocks[n + 1], retention)
+        follow(step, reply, clocks[n], clocks[n + 1], durations.retention_ms)
 
 
-def sweep(pipe: Any, shard: str, retention: int, kept: Kept) -> None:
-    script = scripts.SWEEP.keeping if kept else scripts.SWEEP
-    keys = KEYS.of_shard(script.keys, shard).names()
-    arguments = (retention, "", 100, *kept)
-    pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+def sweep(shard: str, durations: Durations) -> list[bytes]:
+    script = retaining_history(SWEEP, durations.history_ms)
+    arguments = SweepArguments(durations.retention_ms, limit=100)
+    return script.words(KEYS.of_shard(script.keys, shard), arguments)
 
 
-def end_all(pipe: Any, subject: Subject, retention: int, kept: Kept) -> None:
+def end_all(subject: Subject, durations: Durations) -> list[bytes]:
     """End the sessions of the subject's user, whenever they were created."""
-    script = scripts.END_ALL.keeping if kept else scripts.END_ALL
-    keys = KEYS.of_shard(script.keys, subject.shard).names()
-    arguments = (retention, "", f"u{subject.user}:", "", 1 << 53, 10, *kept)
-    pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+    script = retaining_history(END_ALL, durations.history_ms)
+    arguments = EndAllArguments(f"u{subject.user}:", after=b"", last_created=1 << 53, limit=10)
+    return script.words(KEYS.of_shard(script.keys, subject.shard), arguments)
 
 
 def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:
@@ -254,15 +291,14 @@ def assert_same(subject: Subject, record: bytes) -> None:
     )
 
 
-def check(store: Any, subjects: list[Subject], kept: Kept) -> None:
+def check(store: Any, subjects: list[Subject], durations: Durations) -> None:
     """Sweep all that is due, then hold the whole key space against the model."""
-    retention = subjects[0].model.retention if subjects[0].model else 0
     by_shard: dict[str, list[Subject]] = {}
     for subject in subjects:
         by_shard.setdefault(subject.shard, []).append(subject)
     pipe = store.pipeline(transaction=True)  # nothing runs out between the sweep and the look
     for shard in SHARDS:
-        sweep(pipe, shard, retention, kept)
+        pipe.execute_command(*sweep(shard, durations))
     pipe.execute_command("TIME")
     for shard, theirs in by_shard.items():
         *deadlines, listing, events = KEYS.of_shard(OF_SHARD, shard).names()
@@ -271,7 +307,7 @@ def check(store: Any, subjects: list[Subject], kept: Kept) -> None:
         pipe.zrange(listing, 0, -1)
         pipe.xrange(events)
         for subject in theirs:
-            session_key, messages_key = subject.keys(scripts.HISTORY)
+            session_key, messages_key = subject.keys(HISTORY).names()
             pipe.get(session_key)
             pipe.xrange(messages_key)
             pipe.get(KEYS.one("parties", shard, subject.id).names()[0])
@@ -281,10 +317,10 @@ def check(store: Any, subjects: list[Subject], kept: Kept) -> None:
     now = seconds * 1000 + micros // 1000
     found_iterator = iter(found)
     for theirs in by_shard.values():
-        check_shard(theirs, now, found_iterator, kept)
+        check_shard(theirs, now, found_iterator, durations)
 
 
-def check_shard(theirs: list[Subject], now: int, found: Any, kept: Kept) -> None:
+def check_shard(theirs: list[Subject], now: int, found: Any, durations: Durations) -> None:
     """One shard: each index entry has its session, each session its entries and its events."""
     warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
     listing = {member.decode() for member in next(found)}
@@ -312,7 +348,7 @@ def check_shard(theirs: list[Subject], now: int, found: Any, kept: Kept) -> None
             said = events[subject.id, "ended"], events[subject.id, "expired"]
             assert said == ((1, 0) if model.ended else (0, 1))
             parties = f"{AGENT} {subject.user}".encode()
-            assert outlasting == ((parties, model.messages) if kept else (None, []))
+            assert outlasting == ((parties, model.messages) if durations.history_ms else (None, []))
         assert events[subject.id, "created"] == 1
         assert events[subject.id, "message"] == len(model.messages)
         assert events[subject.id, "renewed"] == model.renewals

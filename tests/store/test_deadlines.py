@@ -8,8 +8,8 @@ import pytest
 from session_service.domain.errors import SessionExpired, SessionNotFound
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.scripts.deadlines import REPAIR, RepairArguments
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.factories import (
@@ -135,8 +135,8 @@ async def test_a_repair_takes_nothing_that_exists(
     await repository.send(session.id, HELLO)
     after: bytes | None = b""
     while after is not None:
-        keys = KEYS.of_shard(scripts.REPAIR.keys, session.id[:2])
-        removed, after = await executor.run(scripts.REPAIR, keys, ("0", "", after, 9, session.id))
+        keys = KEYS.of_shard(REPAIR.keys, session.id[:2])
+        removed, after = await executor.run(REPAIR, keys, RepairArguments(after, 9, (session.id,)))
         assert removed == 0
         after = after or None
     assert (await repository.count()).active == 1

@@ -13,16 +13,19 @@ from session_service.domain.events import EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.script import NO_ARGUMENTS, NoArguments
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.deadlines import DUE
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.shards import ShardGroups
 from tests.support.factories import BRIEF, KEYS, LASTING, RETENTION_MS, create_session, shard_key
 from tests.support.waiting import a_moment_later, wait_until
+
+Groups = ShardGroups[NoArguments, list[int]]
 
 KINDS = ("warn", "expire", "forget", "listing", "events", "trimmed")
 
@@ -86,9 +89,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-async def names(groups: ShardGroups) -> list[str]:
+async def names(groups: Groups) -> list[str]:
     """Run a script whose reply does not matter; the shards that were in its calls."""
-    found = await groups.run((), lambda shards, _: list(shards))
+    found = await groups.run(NO_ARGUMENTS, lambda shards, _: list(shards))
     return sorted(shard for shards in found for shard in shards)
 
 
@@ -96,11 +99,11 @@ class TestShardGroups:
     """One place runs scripts over shards."""
 
     @pytest.fixture
-    def groups(self, executor: ScriptExecutor, quarantine: Quarantine) -> ShardGroups:
-        return ShardGroups(executor, KEYS, scripts.DUE, quarantine, together=32)
+    def groups(self, executor: ScriptExecutor, quarantine: Quarantine) -> Groups:
+        return ShardGroups(executor, KEYS, DUE, quarantine, together=32)
 
     async def test_a_shard_that_fails_is_left_out_and_comes_back(
-        self, groups: ShardGroups, redis: Redis, clock: Clock, caplog: pytest.LogCaptureFixture
+        self, groups: Groups, redis: Redis, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         """The others of its call are there at once; it is tried again after its pause."""
         caplog.set_level(logging.INFO)
@@ -118,7 +121,7 @@ class TestShardGroups:
 
     async def test_a_shard_that_fails_again_does_not_disturb_its_group(
         self,
-        groups: ShardGroups,
+        groups: Groups,
         redis: Redis,
         executor: ScriptExecutor,
         clock: Clock,
@@ -140,7 +143,7 @@ class TestShardGroups:
         assert len(asked) == 9
 
     async def test_a_reply_that_cannot_be_read_is_the_shard_s_failure(
-        self, groups: ShardGroups, quarantine: Quarantine, caplog: pytest.LogCaptureFixture
+        self, groups: Groups, quarantine: Quarantine, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A defect of ours in one shard is logged with its trace, and stops no other."""
 
@@ -149,7 +152,7 @@ class TestShardGroups:
                 raise TypeError("a defect")
             return list(shards)
 
-        found = await groups.run((), read)
+        found = await groups.run(NO_ARGUMENTS, read)
         assert sum(map(len, found)) == len(SHARDS) - 1
         assert list(quarantine.subjects()) == ["shard 3f"]
         (record,) = caplog.records

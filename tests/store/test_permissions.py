@@ -12,7 +12,6 @@ from redis import Redis
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.domain.webhooks import WebhookPolicy
-from session_service.store import scripts
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.events.consumer import Consumer
@@ -20,6 +19,7 @@ from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.keys import Keys
+from session_service.store.scripts.dataset import PROBE
 from session_service.store.sessions.deadlines import BLOCKS, Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
@@ -78,9 +78,7 @@ def test_what_scripts_call_is_what_is_tried_and_documented() -> None:
     for file in LUA.rglob("*.lua"):
         for words in pattern.findall(file.read_text("utf-8")):
             used.add("|".join(filter(None, words)).lower())
-    for words in re.findall(
-        r"\{'([A-Z]+)'(?:, '(CREATE|DESTROY)')?", scripts.PROBE.source.decode()
-    ):
+    for words in re.findall(r"\{'([A-Z]+)'(?:, '(CREATE|DESTROY)')?", PROBE.source.decode()):
         tried.add("|".join(filter(None, words)).lower())
     assert used == tried
     direct = {"ping", "info", "client|setname", "evalsha", "script|load"}

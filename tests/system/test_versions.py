@@ -30,11 +30,11 @@ def a_newer_version(folder: Path) -> str:
             ('version != "1"', 'version not in ("1", "2")'),
             ('rb"1 expired', 'rb"[12] expired'),
         ),
-        "store/lua/session.lua": (
+        "store/lua/record.lua": (
             ("'^1 (", "'^[12] ("),
             ("'^1 expired", "'^[12] expired"),
-            ("record = '1 '", "record = '2 '"),
         ),
+        "store/lua/session.lua": (("record = '1 '", "record = '2 '"),),
         "store/lua/sweep.lua": (("'1 expired ", "'2 expired "),),
     }
     for name, pairs in changes.items():

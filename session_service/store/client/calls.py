@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.executor import Argument, Arguments
-from session_service.store.keys import KeySet, bulk
-from session_service.store.scripts import Script
+from session_service.store.client.protocol import Argument, KeySet, pack
+from session_service.store.client.script import A, R, Script
 
 
 class WriteConcern(NamedTuple):
@@ -38,7 +37,7 @@ class Call:
         self,
         packed: bytes,
         loop: asyncio.AbstractEventLoop,
-        script: Script | None = None,
+        script: Script[Any, Any] | None = None,
         shard: str = "",
     ) -> None:
         self.packed = packed
@@ -53,12 +52,10 @@ class Call:
 
     @classmethod
     def of_script(
-        cls, script: Script, keys: KeySet, arguments: Arguments, loop: asyncio.AbstractEventLoop
+        cls, script: Script[A, R], keys: KeySet, arguments: A, loop: asyncio.AbstractEventLoop
     ) -> "Call":
         """Make a call of a script."""
-        head = b"*%d\r\n" % (3 + keys.size + len(arguments))
-        packed = b"".join((head, script.packed_sha, keys.packed, *map(_packed, arguments)))
-        return cls(packed, loop, script, keys.shard)
+        return cls(script.pack(keys, arguments), loop, script, keys.shard)
 
     def ask_first(self, asks: bool) -> None:
         """Put ASKING before it, or no more."""
@@ -133,11 +130,7 @@ class WriteBarrier(FireAndForget):
 
 def command(*words: Argument) -> bytes:
     """Write a command for the wire."""
-    return b"".join((b"*%d\r\n" % len(words), *map(_packed, words)))
-
-
-def _packed(argument: Argument) -> bytes:
-    return bulk(argument if isinstance(argument, bytes) else str(argument).encode())
+    return b"".join((b"*%d\r\n" % len(words), *map(pack, words)))
 
 
 _ASKING = command("ASKING")

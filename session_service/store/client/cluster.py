@@ -14,9 +14,9 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
 from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import Wire, wire_to
-from session_service.store.client.executor import Argument, Arguments, ScriptExecutor, Signals
-from session_service.store.keys import KeySet
-from session_service.store.scripts import Script
+from session_service.store.client.executor import ScriptExecutor, Signals
+from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.script import A, R, Script
 
 _AGAIN_SECONDS = 0.02  # until a call is tried again whose keys are just being moved
 _LOOK_SECONDS = 0.25  # between looks at a cluster of which something cannot be reached
@@ -44,7 +44,7 @@ class ClusterExecutor(ScriptExecutor):
         self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
         """Send a call to the master of its shard."""
         call = Call.of_script(script, keys, arguments, self._loop)
         self._send(call)

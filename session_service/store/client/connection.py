@@ -23,8 +23,9 @@ from session_service.store.client.calls import (
     WriteConcern,
     command,
 )
-from session_service.store.client.executor import Argument, Signals, error_code, failure
-from session_service.store.scripts import Script
+from session_service.store.client.executor import Signals, error_code, failure
+from session_service.store.client.protocol import Argument
+from session_service.store.client.script import Script
 
 _MAX_UNWRITTEN = 4  # calls; more leave before the turn ends, and the server works meanwhile
 _MAX_WAITING = 20_000  # calls; past that the server does not keep up, and waiting would not help
@@ -287,7 +288,7 @@ class _Connection(asyncio.Protocol):
             if code == "READONLY":
                 self.stop("the server is a replica now")
 
-    def _load_and_send(self, call: Call, script: Script) -> None:
+    def _load_and_send(self, call: Call, script: Script[Any, Any]) -> None:
         if call.load is not None:
             call.fail(call.load.error or StoreUnavailable("it does not keep scripts"))
             return

@@ -15,11 +15,8 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
-from session_service.store.keys import KeySet
-from session_service.store.scripts import Script
-
-Argument = bytes | str | int
-Arguments = tuple[Argument, ...]
+from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.script import A, R, Script
 
 # What these say passes, or is for the operator to mend; anything else that the server answers is a
 # defect of ours.
@@ -91,23 +88,25 @@ class ScriptExecutor(ABC):
     signals: Signals
 
     @abstractmethod
-    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
-        """Run a script soon; the future has its reply, or the error as of ``run``."""
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
+        """Run a script soon; the future has the server's reply, or the error as of ``run``."""
 
-    async def run(self, script: Script, keys: KeySet, arguments: Arguments) -> Any:
-        """Run a script and return its reply.
+    async def run(self, script: Script[A, R], keys: KeySet, arguments: A) -> R:
+        """Run a script, and return its reply as the script's ``reply`` reads it.
 
-        Raises StoreUnavailable where the store did not answer in time or cannot serve now; a
-        command may have taken effect then, and is never sent twice.
+        For example ``await executor.run(END, keys, SessionArguments(60_000, session_id))``.
+        Raises StoreUnavailable if the store does not answer in time or cannot serve now: the script
+        may have taken effect then, and is never sent twice. Also raises as ``reply`` does.
         """
-        return await self.submit(script, keys, arguments)
+        return script.reply(await self.submit(script, keys, arguments))
 
-    async def run_all(self, script: Script, calls: Iterable[tuple[KeySet, Arguments]]) -> list[Any]:
+    async def run_all(self, script: Script[A, R], calls: Iterable[tuple[KeySet, A]]) -> list[R]:
         """Run a script with each of the keys and arguments and return the replies.
 
         Raises as ``run``, for the first call that failed; the others may have taken effect.
         """
-        return await asyncio.gather(*(self.submit(script, keys, args) for keys, args in calls))
+        replies = await asyncio.gather(*(self.submit(script, keys, args) for keys, args in calls))
+        return [script.reply(reply) for reply in replies]
 
     @abstractmethod
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:

@@ -8,20 +8,14 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.executor import (
-    Argument,
-    Arguments,
-    ScriptExecutor,
-    Signals,
-    failure,
-)
-from session_service.store.keys import KeySet
-from session_service.store.scripts import Script
+from session_service.store.client.executor import ScriptExecutor, Signals, failure
+from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.script import A, R, Script
 
 
 class _Call(NamedTuple):
-    script: Script
-    arguments: tuple[Argument, ...]
+    source: bytes
+    words: list[bytes]
     reply: asyncio.Future[Any]
 
 
@@ -37,11 +31,10 @@ class FakeRedisExecutor(ScriptExecutor):
         self._waiting: deque[_Call] = deque()
         self._courier: asyncio.Task[None] | None = None
 
-    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
         """Put a call into the next batch."""
         loop = asyncio.get_running_loop()
-        names = keys.names()
-        call = _Call(script, (script.sha, len(names), *names, *arguments), loop.create_future())
+        call = _Call(script.source, script.words(keys, arguments), loop.create_future())
         self._waiting.append(call)
         if self._courier is None:
             self._courier = loop.create_task(self._carry(), name="store-executor")
@@ -96,7 +89,7 @@ class FakeRedisExecutor(ScriptExecutor):
     async def _execute(self, batch: list[_Call]) -> list[Any]:
         pipe = self._client.pipeline(transaction=False)
         for call in batch:
-            pipe.execute_command("EVALSHA", *call.arguments)
+            pipe.execute_command(*call.words)
         return await pipe.execute(raise_on_error=False)
 
     async def _load_missing(self, batch: list[_Call], replies: list[Any]) -> None:
@@ -106,7 +99,7 @@ class FakeRedisExecutor(ScriptExecutor):
         ]
         if not missing:
             return
-        for source in {batch[n].script.source for n in missing}:
+        for source in {batch[n].source for n in missing}:
             await self._client.script_load(source)
         again = await self._execute([batch[n] for n in missing])
         for n, reply in zip(missing, again, strict=True):

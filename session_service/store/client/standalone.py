@@ -7,9 +7,9 @@ from redis.asyncio import Redis
 
 from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import wire_to
-from session_service.store.client.executor import Argument, Arguments, ScriptExecutor, Signals
-from session_service.store.keys import KeySet
-from session_service.store.scripts import Script
+from session_service.store.client.executor import ScriptExecutor, Signals
+from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.script import A, R, Script
 
 
 class StandaloneExecutor(ScriptExecutor):
@@ -28,7 +28,7 @@ class StandaloneExecutor(ScriptExecutor):
             signals=self.signals,
         )
 
-    def submit(self, script: Script, keys: KeySet, arguments: Arguments) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
         """Send a call."""
         call = Call.of_script(script, keys, arguments, self._loop)
         self._wire.send(call)

@@ -92,7 +92,7 @@ class Outbox:
         """Make a reader of some shards that starts after a position, or now."""
         return Reader(self, shards, after)
 
-    def read_calls(self, shards: Sequence[str]) -> ShardGroups:
+    def read_calls(self, shards: Sequence[str]) -> ShardGroups[Any, Any]:
         """Return the calls by which these shards are read."""
         return self._groups(script=scripts.READ, together=_TOGETHER, shards=shards)
 

@@ -12,7 +12,7 @@ worth). The cursors of a reader that starts there are found by its first reading
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from session_service.domain.budgets import EVENTS_A_TURN
 from session_service.domain.errors import StoreUnavailable
@@ -48,7 +48,7 @@ class Reader:
         self.position = EventId.before(0) if after is None else after
         self._outbox = outbox
         self.cursors = {shard: Cursor(shard, after, outbox.pasts.get(shard)) for shard in shards}
-        self._calls: ShardGroups | None = None
+        self._calls: ShardGroups[Any, Any] | None = None
         self._lost: set[str] = set()  # to be told with the next batch
 
     async def read(self, wants: Callable[[Event], bool] | None = None) -> Batch:

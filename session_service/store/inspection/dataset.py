@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import FORMAT
+from session_service.store.scripts.dataset import LAYOUT, META, MetaArguments
 
 DEFAULT_PREFIX = "session-service"
 OLD_PREFIX = "sess"  # the default of 0.1.0
@@ -45,7 +46,7 @@ class DataSets:
 
     def __init__(self, executor: ScriptExecutor, keys: Keys) -> None:
         self._executor = executor
-        self._keys = keys.of_shard(scripts.META.keys, SHARDS[0])
+        self._keys = keys.of_shard(META.keys, SHARDS[0])
         self.current: DataSet | None = None  # None until it was read
 
     async def read(self) -> DataSet:
@@ -54,10 +55,10 @@ class DataSets:
         Raises StoreUnavailable, and RecordUnreadable if the key is not ours.
         """
         new_epoch = os.urandom(8).hex()
-        number, epoch = await self._executor.run(
-            scripts.META, self._keys, (FORMAT, new_epoch, _KEPT_MS)
+        meta = await self._executor.run(
+            META, self._keys, MetaArguments(FORMAT, new_epoch, kept_ms=_KEPT_MS)
         )
-        found = DataSet(int(number), epoch.decode())
+        found = DataSet(meta.format, meta.epoch.decode())
         self._note(found)
         return found
 
@@ -87,8 +88,8 @@ async def check_layout(executor: ScriptExecutor, prefix: str) -> None:
     for each in dict.fromkeys((prefix, OLD_PREFIX) if prefix == DEFAULT_PREFIX else (prefix,)):
         keys, size = Keys(each), _TOGETHER if executor.spans_shards else 1
         parts = [SHARDS[n : n + size] for n in range(0, len(SHARDS), size)]
-        calls = [(keys.of_shards(scripts.LAYOUT.keys, part), ()) for part in parts]
-        if any(await executor.run_all(scripts.LAYOUT, calls)):
+        calls = [(keys.of_shards(LAYOUT.keys, part), NO_ARGUMENTS) for part in parts]
+        if any(await executor.run_all(LAYOUT, calls)):
             raise OldDataError(
                 f"the store has sessions of version 0.1.0 under the prefix {each!r}, which this"
                 " version cannot read: run version 0.1.0 until they have ended, or start without"

@@ -13,9 +13,11 @@ from redis.exceptions import ResponseError
 
 from session_service.domain.budgets import STORE_FULL_SHARE
 from session_service.domain.errors import StoreUnavailable
-from session_service.store import scripts
-from session_service.store.client.executor import Argument, ScriptExecutor, error_code
+from session_service.store.client.executor import ScriptExecutor, error_code
+from session_service.store.client.protocol import Argument
+from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
+from session_service.store.scripts.dataset import PROBE
 
 _OLDEST = (6, 2)
 _WITH_WAITAOF = (7, 2)
@@ -23,7 +25,7 @@ _CHANGING = ("memory", "stats", "persistence")  # sections of INFO; Redis 6.2 ta
 _FIXED = ("server", "replication")
 _SHARD = "00"  # on which commands are tried: nodes of a cluster have the same users
 # What is run outside of scripts, in a way that changes nothing.
-_DIRECT: tuple[tuple[Argument, ...], ...] = (("PING",), ("SCRIPT", "LOAD", scripts.PROBE.source))
+_DIRECT: tuple[tuple[Argument, ...], ...] = (("PING",), ("SCRIPT", "LOAD", PROBE.source))
 _ACKNOWLEDGING: dict[str, tuple[tuple[Argument, ...], ...]] = {
     "none": (),
     "replica": (("WAIT", 0, 1),),
@@ -115,8 +117,8 @@ async def missing_commands(executor: ScriptExecutor, keys: Keys, write_ack: str)
             elif isinstance(reply, StoreUnavailable):
                 raise reply
     try:
-        found = await executor.run(scripts.PROBE, keys.of_shard(scripts.PROBE.keys, _SHARD), ())
-        missing += [name.decode() for name in found]
+        probe_keys = keys.of_shard(PROBE.keys, _SHARD)
+        missing += await executor.run(PROBE, probe_keys, NO_ARGUMENTS)
     except ResponseError as error:  # this is no store at all, such as a Sentinel
         raise StoreUnavailable(str(error)) from error
     except StoreUnavailable as error:

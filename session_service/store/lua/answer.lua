@@ -1,9 +1,7 @@
--- Keeps the answer to a request that was claimed with a lease, or gives the lease back without one.
--- ARGV   1 seed of the claim  2 answer, or ''
--- Reply  1, or 0 where there is no such claim any more
+-- Stores the response to a request that was claimed with a lease, or without one only ends the lease.
+-- Reply  1, or 0 if the claim with this seed no longer exists
 
-local call, seed, answer = redis.call, ARGV[1], ARGV[2]
-if call('HGET', CLAIM, 'seed') ~= seed then return 0 end
-if answer ~= '' then call('HSETNX', CLAIM, 'answer', answer) end
-call('HDEL', CLAIM, 'lease')
+if redis.call('HGET', CLAIM, 'seed') ~= SEED then return 0 end
+if RESPONSE then redis.call('HSETNX', CLAIM, 'answer', RESPONSE) end
+redis.call('HDEL', CLAIM, 'lease')
 return 1

@@ -2,6 +2,6 @@
 -- Reply  how many keys that removed: 0 if there is no session, or none that is still alive;
 --        'unreadable'
 
-local session, why = load()
-if not session then return why == 'unreadable' and why or 0 end
-return finish(SESSION, MESSAGES, id, session)
+local session, problem = load()
+if not session then return problem == 'unreadable' and problem or 0 end
+return finish(SESSION, MESSAGES, SESSION_ID, session)

@@ -1,4 +1,4 @@
--- Counts an activity, which renews where the session asks for that.
+-- Records an activity, which renews the session if it is set to renew by itself.
 -- Reply  {record}, or as load() has it if the session is not alive
 
 local session, record = load()

@@ -1,20 +1,19 @@
--- Lists a shard's live sessions, in the order of the listing: up to the one that exceeds ``bytes``,
--- and at least two, so that the caller sees whether more follow the last that fits.
--- ARGV   3 how the members start  4 the member after which to start, or ''  5 how many
---        6 bytes of their records
--- Reply  {clock, unreadable, id, record, id, record, ...}; unreadable are the ids of those passed over
+-- Lists a shard's live sessions whose members start with START, in the order of the listing, after
+-- the member AFTER: at most LIMIT, up to the one with which their records exceed MAX_BYTES, and at
+-- least two, so that the caller sees whether more follow the last that fits.
+-- Reply  {clock, unreadable, id, record, id, record, ...}; unreadable are the ids of those skipped
 --        because their record cannot be read
 
-local start, after, left, space = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local first = after == '' and '[' .. start or '(' .. after
-local last = '(' .. start .. '~'  -- no member has a byte above ~
+local left, space = LIMIT, MAX_BYTES
+local first = AFTER == '' and '[' .. START or '(' .. AFTER
+local last = '(' .. START .. LAST_BYTE
 local unreadable = {}
 local reply = {now, unreadable}
 while left > 0 do
   local wanted = left
   local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, wanted)
   for _, member in ipairs(found) do
-    local session_id = string.sub(member, -36)
+    local session_id = string.sub(member, -ID_LENGTH)
     local session, record = look_up(SESSION .. session_id)
     if session and session.expires > now then
       reply[#reply + 1] = session_id

@@ -1,5 +1,6 @@
--- A session's members of the listing; the record's tail has the agent, then the user.
+-- Returns a session's two members of the listing, by its user and by its agent.
 local function members(session_id, session)
-  local agent, user = string.sub(session.tail, 1, 36), string.sub(session.tail, 38, 73)
+  local agent = string.sub(session.tail, 1, ID_LENGTH)
+  local user = string.sub(session.tail, USER_START, USER_END)
   return 'u' .. user .. ':' .. agent .. ':' .. session_id, 'a' .. agent .. ':' .. session_id
 end

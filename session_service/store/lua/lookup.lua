@@ -1,6 +1,6 @@
--- Looks up a session among others. Returns it, alive or not, and its record. Otherwise returns nil, then
--- why: 'missing', 'expired' if the sweep found it so, or 'unreadable'. One that cannot be read must not
--- fail a script that is about many, and a key that is no string makes GET raise an error.
+-- Reads one of many sessions. Returns it, alive or not, and its record. Otherwise returns nil, then the
+-- reason: 'missing', 'expired' if the sweep found it so, or 'unreadable'. A session that cannot be read
+-- must not fail the script, and a key that is no string makes GET raise an error.
 local function look_up(session_key)
   local record = redis.pcall('GET', session_key)
   if not record then return nil, 'missing' end

@@ -1,12 +1,11 @@
--- Says what the data set is. The first node to ask makes it; each one keeps the key alive.
--- ARGV   1 the format that the node writes  2 an epoch, if the data set is new  3 how long to keep the key
---        without a node (ms)
--- Reply  {format, epoch}; the format is the newest that any node has written
+-- Reads what the data set is: the newest FORMAT that a node has written, and its epoch, which is
+-- NEW_EPOCH if it has none yet. Keeps the key for another KEPT_MS.
+-- Reply  {format, epoch}
 
 local meta = redis.call('HMGET', META, 'format', 'epoch')
 local format, epoch = tonumber(meta[1] or ''), meta[2]
-if not epoch then epoch = ARGV[2] end
-if not format or format < tonumber(ARGV[1]) then format = tonumber(ARGV[1]) end
+if not epoch then epoch = NEW_EPOCH end
+if not format or format < FORMAT then format = FORMAT end
 redis.call('HSET', META, 'format', format .. '', 'epoch', epoch)
-redis.call('PEXPIRE', META, ARGV[3])
+redis.call('PEXPIRE', META, KEPT_MS)
 return {format, epoch}

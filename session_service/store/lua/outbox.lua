@@ -1,9 +1,8 @@
--- Announces: appends to the outbox the event's type, session, agent and user, and what changed. The
--- entry's id has the time. A record's tail starts with the agent and the user, 36 characters each.
--- The outbox is bounded by trim.lua.
+-- Appends an event to the outbox: type, session, agent and user, then what changed, if anything. The
+-- entry's id has the time. trim.lua bounds the outbox.
 
 local function announce(event, session_id, session, detail)
-  local said = event .. ' ' .. session_id .. ' ' .. string.sub(session.tail, 1, 73)
-  if detail then said = said .. ' ' .. detail end
-  call('XADD', EVENTS, '*', 'event', said)
+  local text = event .. ' ' .. session_id .. ' ' .. string.sub(session.tail, 1, USER_END)
+  if detail then text = text .. ' ' .. detail end
+  call('XADD', EVENTS, '*', 'event', text)
 end

@@ -51,7 +51,7 @@ local tried = {
   {'UNLINK', PROBE},
 }
 
-local needs_text = {HSETNX = true, INCR = true}
+local needs_text = {['HSETNX'] = true, ['INCR'] = true}
 local missing = {}
 for _, words in ipairs(tried) do
   if not (needs_text[words[1]] and missing[#missing] == 'SET') then

@@ -1,6 +1,6 @@
--- Renews a session because it was asked to, whether or not it renews by itself.
--- Reply  {record}, or as load() has it if the session is not alive; {record, 'exhausted'} where
---        nothing is left to gain, which changes nothing
+-- Renews a session on request, whether or not it renews by itself.
+-- Reply  {record}, or as load() has it if the session is not alive; {record, 'exhausted'} if the session
+--        lasts until its maximum already, which changes nothing
 
 local session, record = load()
 if not session then return record end

@@ -1,16 +1,17 @@
--- Renews unless the session already lasts until its maximum. Returns whether it did. The warning that
--- is scheduled now comes too early then, and the sweep schedules it anew: that spares each renewal the
--- dearest of its writes. Only one that was due already may have been given, and is to be again.
+-- Renews the session unless it already lasts until its maximum. Returns whether it did. The warning
+-- that is scheduled comes too early then, and the sweep schedules it anew: that saves each renewal the
+-- most expensive of its writes. Only if the warning was already due may it have been given; it is
+-- scheduled here then, to be given again.
 local function renew(session)
   if session.expires == session.limit then return false end
   local warned = session.expires - session.warning <= now
   session.renewed = math.max(session.renewed, now)
-  session.renewals = session.renewals + 1 .. ''  -- a string, for it is written twice
+  session.renewals = session.renewals + 1 .. ''  -- a string, because it is written twice
   settle(session)
   if warned then
-    schedule(id, session)
-    call('ZREM', EXPIRE, id)
+    schedule(SESSION_ID, session)
+    call('ZREM', EXPIRE, SESSION_ID)
   end
-  announce('renewed', id, session, session.expires .. ' ' .. session.renewals)
+  announce('renewed', SESSION_ID, session, session.expires .. ' ' .. session.renewals)
   return true
 end

@@ -1,15 +1,14 @@
 -- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
--- ARGV   3 how many deadlines of each kind at most
--- Reply  {warned, expired, forgotten, more, lost, unreadable}; more is 1 if there may be more due now;
---        lost are the ids of sessions whose record is gone (repair.lua), which stay due; unreadable
---        are those that were set aside just now
+-- LIMIT is how many of each kind at most.
+-- Reply  {warned, expired, forgotten, more, lost, unreadable}; more is 1 if more may be due now; lost
+--        are the ids of sessions whose record is gone (repair.lua), which stay due; unreadable are the
+--        ids of sessions that were set aside just now
 --
--- A session that cannot be read stays due for GRACE, for a node that knows its format. It is set aside
--- then, so that those behind it are never further away than what became unreadable in that time.
+-- A session that cannot be read stays due for GRACE_MS, so that a node that knows its format can act on
+-- it. Then it is set aside, so that it holds up those behind it no longer.
 
-local GRACE = 10000
-local limit = tonumber(ARGV[3])
-local most = 10 * limit  -- unreadable or lost ones to look past
+local GRACE_MS = 10000
+local most = 10 * LIMIT  -- unreadable or lost sessions to skip
 local warned, expired, more, lost, aside = 0, 0, 0, {}, {}
 
 -- If a key is of the wrong type, the script is to fail before it has written anything.
@@ -17,12 +16,12 @@ call('ZCARD', EXPIRE)
 call('ZCARD', LISTING)
 call('XLEN', EVENTS)
 call('ZCARD', UNREADABLE)
-local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * limit)
+local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * LIMIT)
 
 local function expire(session_id, session)
   call('ZREM', WARN, session_id)
   remove(SESSION .. session_id, MESSAGES .. session_id, session_id, session, session.expires)
-  local gone = session.expires + retention
+  local gone = session.expires + RETENTION_MS
   if gone > now then
     call('SET', SESSION .. session_id, '1 expired ' .. session.expires .. '\n', 'PXAT', gone .. '')
     call('ZADD', FORGET, gone .. '', session_id)
@@ -34,7 +33,7 @@ local function expire(session_id, session)
   expired = expired + 1
 end
 
--- A session that was renewed since its warning was scheduled has a later one.
+-- Warns of a session's expiry. If it was renewed since its warning was scheduled, it gets a later one.
 local function warn(session_id, session)
   if session.expires - session.warning > now then
     call('ZREM', EXPIRE, session_id)
@@ -42,21 +41,21 @@ local function warn(session_id, session)
   end
   call('ZREM', WARN, session_id)
   call('ZADD', EXPIRE, session.expires .. '', session_id)
-  outlive(EXPIRE, session.limit + retention + SPARE)
+  outlive_session(EXPIRE, session)
   announce('expiring', session_id, session, session.expires)
   warned = warned + 1
 end
 
--- Acts on one session. Returns whether its entry stays where it is.
+-- Acts on one deadline. Returns whether its entry stays where it is.
 local function act(key, session_id, due)
-  local session, why = look_up(SESSION .. session_id)
+  local session, problem = look_up(SESSION .. session_id)
   if session then
     if session.expires > now then warn(session_id, session) else expire(session_id, session) end
-  elseif why == 'missing' then
+  elseif problem == 'missing' then
     lost[#lost + 1] = session_id
     return true
-  elseif why == 'unreadable' then
-    if now - due < GRACE then return true end
+  elseif problem == 'unreadable' then
+    if now - due < GRACE_MS then return true end
     if set_aside(session_id) then aside[#aside + 1] = session_id end
     call('ZREM', key, session_id)
   else
@@ -64,36 +63,36 @@ local function act(key, session_id, due)
   end
 end
 
--- What was set aside and can be read now is due again, or in time.
-local again = call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, limit)
+-- Sessions that were set aside and can be read now get their deadlines again.
+local again = call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, LIMIT)
 for _, session_id in ipairs(again) do
-  local session, why = look_up(SESSION .. session_id)
-  if why == 'unreadable' then
+  local session, problem = look_up(SESSION .. session_id)
+  if problem == 'unreadable' then
     set_aside(session_id)
-  elseif why == 'missing' then
+  elseif problem == 'missing' then
     lost[#lost + 1] = session_id
   else
     if session and not call('ZSCORE', EXPIRE, session_id) then schedule(session_id, session) end
     call('ZREM', UNREADABLE, session_id)
   end
 end
-if #again == limit and #lost < limit then more = 1 end
+if #again == LIMIT and #lost < LIMIT then more = 1 end
 
 for _, key in ipairs({WARN, EXPIRE}) do
   local acted, passed = 0, 0
   repeat
-    local wanted = limit - acted
+    local wanted = LIMIT - acted
     local due =
       call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', passed, wanted)
     for n = 1, #due, 2 do
       if act(key, due[n], due[n + 1]) then passed = passed + 1 else acted = acted + 1 end
     end
-  until #due < 2 * wanted or acted == limit or passed >= most
-  if acted == limit then more = 1 end
+  until #due < 2 * wanted or acted == LIMIT or passed >= most
+  if acted == LIMIT then more = 1 end
 end
 
-if warned + expired > 0 then outlive(EVENTS, now + SPARE) end
+if warned + expired > 0 then outlive(EVENTS, now + SPARE_MS) end
 
-if forgotten == 10 * limit then more = 1 end
+if forgotten == 10 * LIMIT then more = 1 end
 if forgotten > 0 then call('ZREMRANGEBYRANK', FORGET, 0, forgotten - 1) end
 return {warned, expired, forgotten, more, lost, aside}

@@ -1,26 +1,24 @@
--- Changes a session's timeout; what is given as '' stays as it is.
--- ARGV   3 timeout  4 maximum duration  5 warning threshold (ms)  6 autoRenew (0|1)
--- Reply  {record, clock}, or as load() has it if the session is not alive; {record, clock, why}
---        where nothing is changed: 'conflict' for values that would contradict each other, 'past'
---        for a deadline that would be there
+-- Changes a session's timeout. An argument that is nil leaves its value as it is.
+-- Reply  {record, clock}, or as load() has it if the session is not alive; {record, clock, why} if
+--        nothing is changed: 'conflict' if the values would contradict each other, 'past' if the
+--        deadline would be in the past
 
 local session, record = load()
 if not session then return record end
-local function given(value, otherwise) return value ~= '' and value or otherwise end
-session.timeout = given(ARGV[3], session.timeout)
-session.duration = given(ARGV[4], session.duration)
-session.warning = given(ARGV[5], session.warning)
-session.auto = given(ARGV[6], session.auto)
+session.timeout = TIMEOUT_MS or session.timeout
+session.duration = MAX_DURATION_MS or session.duration
+session.warning = WARNING_MS or session.warning
+if AUTO_RENEW ~= nil then session.auto = AUTO_RENEW and '1' or '0' end
 if session.duration - session.timeout < 0 or session.timeout - session.warning < 0 then
   return {record, now, 'conflict'}
 end
 settle(session)
 if session.expires <= now then return {record, now, 'past'} end
-schedule(id, session)
-call('ZREM', EXPIRE, id)
-announce('updated', id, session, session.expires .. ' ' .. session.timeout .. ' ' .. session.duration
-  .. ' ' .. session.warning .. ' ' .. session.auto)
-outlive(LISTING, session.limit + retention + SPARE)
-outlive(EVENTS, session.limit + retention + SPARE)
-if call('EXISTS', MESSAGES) == 1 then outlive(MESSAGES, session.limit + retention + SPARE) end
+schedule(SESSION_ID, session)
+call('ZREM', EXPIRE, SESSION_ID)
+announce('updated', SESSION_ID, session, session.expires .. ' ' .. session.timeout .. ' '
+  .. session.duration .. ' ' .. session.warning .. ' ' .. session.auto)
+outlive_session(LISTING, session)
+outlive_session(EVENTS, session)
+if call('EXISTS', MESSAGES) == 1 then outlive_session(MESSAGES, session) end
 return {save(session), now}

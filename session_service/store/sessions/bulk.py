@@ -4,8 +4,9 @@ import asyncio
 from typing import NamedTuple
 
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.script import Script
 from session_service.store.keys import Keys
-from session_service.store.scripts import Script
+from session_service.store.scripts.sessions import EndAllArguments, EndedAll
 from session_service.store.sessions.listing import Selection
 
 _BATCH = 100  # sessions a script ends: about 1 ms of Redis
@@ -23,29 +24,24 @@ class BulkEnd(NamedTuple):
 async def end_all(
     executor: ScriptExecutor,
     keys: Keys,
-    script: Script,
-    durations: tuple[bytes, ...],
+    script: Script[EndAllArguments, EndedAll],
     selected: Selection,
 ) -> BulkEnd:
     """End the selected sessions that are alive.
 
-    ``durations`` are the retention, and that of conversations where ``script`` keeps them. Sessions
-    created since the call began, by the clock of each shard's server, are left alone: so a
-    call comes to an end however fast new ones are created.
+    ``script`` is END_ALL or its variant that retains conversations. Sessions created since the call
+    began, by the clock of each shard's server, are left alone: so a call comes to an end however
+    fast new ones are created.
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _SECONDS
     shards, start = selected
-    retention_ms, *history_ms = durations
 
-    async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[tuple[int, int, bytes]]:
+    async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[EndedAll]:
         return await executor.run_all(
             script,
             [
-                (
-                    keys.of_shard(script.keys, shard),
-                    (retention_ms, "", start, after, last, limit, *history_ms),
-                )
+                (keys.of_shard(script.keys, shard), EndAllArguments(start, after, last, limit))
                 for shard, (last, after) in calls.items()
             ],
         )

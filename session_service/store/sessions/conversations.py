@@ -1,15 +1,17 @@
 """Conversations: a page of one, and those that are kept when their session is over."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import ConversationNotFound, RecordUnreadable
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import History
-from session_service.store import scripts
-from session_service.store.client.executor import Argument, ScriptExecutor
-from session_service.store.keys import Keys, KeySet
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.protocol import KeySet
+from session_service.store.client.script import NO_ARGUMENTS
+from session_service.store.keys import Keys
 from session_service.store.records import unpack_message
+from session_service.store.scripts.conversations import ERASE, KEPT, Entries, KeptArguments
 
 
 class Range(NamedTuple):
@@ -27,17 +29,17 @@ class Range(NamedTuple):
     def _is_forward(self) -> bool:
         return self.after is not None and self.before is None
 
-    def arguments(self) -> tuple[Argument, ...]:
+    def arguments(self) -> KeptArguments:
         """Return the arguments of lua/page.lua."""
-        return (
-            "-" if self.after is None else self.after + 1,
-            "+" if self.before is None else max(0, self.before - 1),
-            "oldest" if self._is_forward else "newest",
-            self.limit,
-            PAGE_BYTES,
+        return KeptArguments(
+            first="-" if self.after is None else str(self.after + 1),
+            last="+" if self.before is None else str(max(0, self.before - 1)),
+            oldest_first=self._is_forward,
+            limit=self.limit,
+            max_bytes=PAGE_BYTES,
         )
 
-    def page(self, more: int, entries: list[Any], agent_id: str, user_id: str) -> History:
+    def page(self, more: int, entries: Entries, agent_id: str, user_id: str) -> History:
         """Return the page that lua/page.lua has read."""
         messages = [unpack_message(entry, fields, agent_id, user_id) for entry, fields in entries]
         if self._is_forward:
@@ -45,22 +47,21 @@ class Range(NamedTuple):
         return History(messages=messages, has_more=bool(more))
 
 
-async def read(executor: ScriptExecutor, keys: Keys, session_id: str, wanted: Range) -> History:
+async def read(executor: ScriptExecutor, keys: Keys, session_id: str, selected: Range) -> History:
     """Read a conversation that is kept; raises ConversationNotFound, RecordUnreadable."""
-    reply = await executor.run(scripts.KEPT, _keys_of(keys, session_id), wanted.arguments())
-    if reply is None:
+    page = await executor.run(KEPT, _keys_of(keys, session_id), selected.arguments())
+    if page is None:
         raise ConversationNotFound
-    parties, more, entries = reply
     try:
-        agent_id, user_id = parties.decode().split(" ")
+        agent_id, user_id = page.parties.decode().split(" ")
     except ValueError:
         raise RecordUnreadable from None
-    return wanted.page(more, entries, agent_id, user_id)
+    return selected.page(page.more, page.entries, agent_id, user_id)
 
 
 async def erase(executor: ScriptExecutor, keys: Keys, session_id: str) -> None:
     """Erase a conversation that is kept; raises ConversationNotFound if none is."""
-    if not await executor.run(scripts.ERASE, _keys_of(keys, session_id), ()):
+    if not await executor.run(ERASE, _keys_of(keys, session_id), NO_ARGUMENTS):
         raise ConversationNotFound
 
 

@@ -1,13 +1,22 @@
 """Deadlines that are due: each is acted on once, by one script, of whichever node comes first."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from session_service.domain.ids import SHARDS
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.deadlines import (
+    DUE,
+    REPAIR,
+    SWEEP,
+    RepairArguments,
+    SweepArguments,
+    Swept,
+)
+from session_service.store.scripts.variants import retaining_history
 from session_service.store.sessions.unreadable import Unreadable
 from session_service.store.shards import ShardGroups
 
@@ -51,43 +60,41 @@ class Deadlines:
         self._keys = keys
         self._quarantine = quarantine
         self._unreadable = Unreadable(executor, keys)
-        self._retention_ms = b"%d" % retention_ms
-        self._history_ms = (b"%d" % history_ms,) if history_ms else ()
+        self._retention_ms = retention_ms
         self._due = {
-            block: ShardGroups(
-                executor, keys, scripts.DUE, quarantine, together=len(block), shards=block
-            )
+            block: ShardGroups(executor, keys, DUE, quarantine, together=len(block), shards=block)
             for block in BLOCKS
         }
-        sweep = scripts.SWEEP.keeping if history_ms else scripts.SWEEP
+        sweep = retaining_history(SWEEP, history_ms)
         self._sweep = ShardGroups(executor, keys, sweep, quarantine)
 
     async def due(self, block: tuple[str, ...]) -> list[str]:
         """Return the shards of a block, which is one of BLOCKS, in which something is due."""
 
-        def names(shards: Sequence[str], numbers: Any) -> list[str]:
-            return [shards[number] for number in dict.fromkeys(numbers)]
+        def names(shards: Sequence[str], positions: list[int]) -> list[str]:
+            return [shards[position] for position in positions]
 
-        return [shard for found in await self._due[block].run((), names) for shard in found]
+        found = await self._due[block].run(NO_ARGUMENTS, names)
+        return [shard for shards in found for shard in shards]
 
     async def act(self, shards: Sequence[str]) -> Acted:
         """Act on what is due in some shards, up to a bound for each; see ``behind``."""
         warned = expired = forgotten = repaired = 0
         behind = []
-        arguments = (self._retention_ms, "", _LIMIT, *self._history_ms)
+        arguments = SweepArguments(self._retention_ms, _LIMIT)
         for n in range(0, len(shards), TOGETHER):
             replies = await self._sweep.run(arguments, _of_one, shards[n : n + TOGETHER])
-            for shard, (warnings, expiries, ends, more, lost, aside) in replies:
-                for session_id in aside:
+            for shard, swept in replies:
+                for session_id in swept.unreadable:
                     self._unreadable.log(session_id.decode())
-                warned += warnings
-                expired += expiries
-                forgotten += ends
-                if more:
+                warned += swept.warned
+                expired += swept.expired
+                forgotten += swept.forgotten
+                if swept.more:
                     behind.append(shard)
-                if lost and not self._quarantine.must_wait(f"shard {shard}", "repair"):
+                if swept.lost and not self._quarantine.must_wait(f"shard {shard}", "repair"):
                     with self._quarantine.isolating(f"shard {shard}", "repair"):
-                        repaired += await self._repair(shard, lost)
+                        repaired += await self._repair(shard, swept.lost)
         return Acted(warned, expired, forgotten, repaired, tuple(behind))
 
     async def sweep(self) -> Acted:
@@ -99,15 +106,15 @@ class Deadlines:
         repaired, after = 0, b""
         while True:
             removed, after = await self._executor.run(
-                scripts.REPAIR,
-                self._keys.of_shard(scripts.REPAIR.keys, shard),
-                (self._retention_ms, "", after, _MEMBERS, *lost),
+                REPAIR,
+                self._keys.of_shard(REPAIR.keys, shard),
+                RepairArguments(after, _MEMBERS, tuple(lost)),
             )
-            repaired += int(removed)
+            repaired += removed
             if not after:
                 return repaired
 
 
-def _of_one(shards: Sequence[str], reply: Any) -> tuple[str, Any]:
+def _of_one(shards: Sequence[str], swept: Swept) -> tuple[str, Swept]:
     (shard,) = shards
-    return shard, reply
+    return shard, swept

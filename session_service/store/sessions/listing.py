@@ -7,17 +7,17 @@ agent's by id. So a session that lives throughout a paging is met exactly once.
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import RecordUnreadable, ValidationFailed
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
 from session_service.domain.sessions import Session, SessionPage
-from session_service.store import scripts
-from session_service.store.client.executor import Arguments, ScriptExecutor
+from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_session
+from session_service.store.scripts.listing import LIST, ListArguments, Listed
 from session_service.store.sessions.counts import Counts
 from session_service.store.sessions.unreadable import Unreadable
 from session_service.store.shards import ShardGroups
@@ -114,15 +114,13 @@ class Listing:
         executor: ScriptExecutor,
         keys: Keys,
         counts: Counts,
-        retention_ms: bytes,
         *,
         quarantine: Quarantine,
         unreadable: Unreadable,
     ) -> None:
-        self._groups = ShardGroups(executor, keys, scripts.LIST, quarantine)
+        self._groups = ShardGroups(executor, keys, LIST, quarantine)
         self._counts = counts
         self._unreadable = unreadable
-        self._retention_ms = retention_ms
 
     async def page(self, selected: Selection, limit: int, position: str | None) -> SessionPage:
         """Read a page; ``position`` is an earlier page's ``next_position``.
@@ -176,9 +174,9 @@ class Listing:
         """
         at_shard = after[-36:-34]
 
-        def arguments(shards: Sequence[str]) -> Arguments:
+        def arguments(shards: Sequence[str]) -> ListArguments:
             member = after if shards[0] == at_shard else ""
-            return (self._retention_ms, "", start, member, page.wanted, page.space)
+            return ListArguments(start, member, limit=page.wanted, max_bytes=page.space)
 
         replies = await self._groups.run(arguments, self._sessions, shards)
         for found in replies:
@@ -186,12 +184,11 @@ class Listing:
                 page.add(session, size)
         return bool(replies)
 
-    def _sessions(self, _: Sequence[str], reply: Any) -> list[tuple[Session, int]]:
-        """Return the sessions of a shard and the sizes of their records (lua/list.lua)."""
-        now, unreadable, *pairs = reply
-        for session_id in unreadable:
+    def _sessions(self, _: Sequence[str], listed: Listed) -> list[tuple[Session, int]]:
+        """Return the sessions of a shard and the sizes of their records."""
+        for session_id in listed.unreadable:
             self._unreadable.met(session_id.decode())
         return [
-            (unpack_session(session_id.decode(), record, now), len(record))
-            for session_id, record in zip(pairs[::2], pairs[1::2], strict=True)
+            (unpack_session(session_id.decode(), record, listed.now), len(record))
+            for session_id, record in listed.records
         ]

@@ -1,7 +1,6 @@
 """SessionRepository: one method, one operation, one script, one round trip."""
 
 import copy
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -31,17 +30,30 @@ from session_service.domain.sessions import (
     SessionPage,
 )
 from session_service.domain.timeouts import TimeoutChange, to_minutes
-from session_service.store import scripts
-from session_service.store.client.executor import Argument, ScriptExecutor
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.protocol import KeySet
+from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
 from session_service.store.idempotency import Claims
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
-from session_service.store.records import (
-    pack_tail,
-    refusal,
-    unpack_session,
+from session_service.store.records import pack_message, pack_tail, unpack_session
+from session_service.store.scripts.conversations import HISTORY, HistoryArguments
+from session_service.store.scripts.sessions import (
+    CREATE,
+    END,
+    END_ALL,
+    GET,
+    HEARTBEAT,
+    RENEW,
+    SEND,
+    TIMEOUT,
+    CreateArguments,
+    NotSent,
+    SendArguments,
+    SessionArguments,
+    TimeoutArguments,
 )
-from session_service.store.scripts import Script
+from session_service.store.scripts.variants import retaining_history
 from session_service.store.sessions import bulk, conversations
 from session_service.store.sessions.bulk import BulkEnd
 from session_service.store.sessions.conversations import Range
@@ -76,23 +88,14 @@ class SessionRepository:
         self.scope = Scope(executor)
         self._keys = keys
         self._limits = limits
-        self._retention = retention_ms
-        self._retention_ms = b"%d" % retention_ms
-        self._max_messages = b"%d" % limits.messages
-        self._told_with_content = ("1",) if events.content else ()
-        self._history_ms = (b"%d" % history_ms,) if history_ms else ()
-        self._end, self._end_all = (
-            script.keeping if history_ms else script for script in (scripts.END, scripts.END_ALL)
-        )
+        self._retention_ms = retention_ms
+        self._events = events
+        self._end = retaining_history(END, history_ms)
+        self._end_all = retaining_history(END_ALL, history_ms)
         self._unreadable = Unreadable(executor, keys)
-        self._counts = Counts(executor, keys, self._retention_ms, quarantine)
+        self._counts = Counts(executor, keys, retention_ms, quarantine)
         self._listing = Listing(
-            executor,
-            keys,
-            self._counts,
-            self._retention_ms,
-            quarantine=quarantine,
-            unreadable=self._unreadable,
+            executor, keys, self._counts, quarantine=quarantine, unreadable=self._unreadable
         )
         self.claims = Claims(executor, keys)
 
@@ -111,20 +114,20 @@ class SessionRepository:
         session_id = new_id(shard, self.scope.random)
         timeout = new.timeout
         now = await self.scope.executor.run(
-            scripts.CREATE,
-            self._keys.of_session(scripts.CREATE.keys, shard, session_id),
-            (
-                self._retention_ms,
-                session_id,
-                timeout.timeout_ms,
-                timeout.max_duration_ms,
-                timeout.warning_ms,
-                int(timeout.auto_renew),
-                pack_tail(new),
-                self._limits.per_user,
+            CREATE,
+            self._keys.of_session(CREATE.keys, shard, session_id),
+            CreateArguments(
+                retention_ms=self._retention_ms,
+                session_id=session_id,
+                timeout_ms=timeout.timeout_ms,
+                max_duration_ms=timeout.max_duration_ms,
+                warning_ms=timeout.warning_ms,
+                auto_renew=timeout.auto_renew,
+                tail=pack_tail(new),
+                max_sessions=self._limits.per_user,
             ),
         )
-        if now == b"full":
+        if now is None:
             raise TooManySessions(self._limits.per_user)
         return Session(
             id=session_id,
@@ -142,28 +145,25 @@ class SessionRepository:
     async def get(self, session_id: str) -> Session:
         """Read a session."""
         session_id = session_id.lower()
-        shard = shard_of_session(session_id)
-        if shard is None:
-            raise SessionNotFound
+        keys = self._keys_of(GET, session_id)
         try:
-            seconds, microseconds, record = await self.scope.executor.run(
-                scripts.GET, self._keys.of_session(scripts.GET.keys, shard, session_id), ()
-            )
+            now, record = await self.scope.executor.run(GET, keys, NO_ARGUMENTS)
             if record is None:
                 raise SessionNotFound
-            now = int(seconds) * 1000 + int(microseconds) // 1000
             session = unpack_session(session_id, record, now)
         except RecordUnreadable:
             self._unreadable.met(session_id)
             raise
         if (expires_at := session.expires_at) <= now:
-            is_remembered = expires_at + self._retention > now
+            is_remembered = expires_at + self._retention_ms > now
             raise SessionExpired(expires_at) if is_remembered else SessionNotFound()
         return session
 
     async def end(self, session_id: str) -> None:
         """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
-        if not await self._call(self._end, session_id, *self._history_ms):
+        session_id = session_id.lower()
+        arguments = SessionArguments(self._retention_ms, session_id)
+        if not await self._run(self._end, session_id, arguments):
             raise SessionNotFound
 
     async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
@@ -172,36 +172,40 @@ class SessionRepository:
         Safe to repeat. The cost grows with the sessions that match, not with the others.
         """
         selected = Selection.of(user_id, agent_id)
-        durations = (self._retention_ms, *self._history_ms)
-        return await bulk.end_all(
-            self.scope.executor, self._keys, self._end_all, durations, selected
-        )
+        return await bulk.end_all(self.scope.executor, self._keys, self._end_all, selected)
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
-        session, exhausted = await self._run(scripts.RENEW, session_id)
+        session_id = session_id.lower()
+        arguments = SessionArguments(self._retention_ms, session_id)
+        record, exhausted = await self._run(RENEW, session_id, arguments)
+        session = unpack_session(session_id, record)
         if exhausted:
             raise RenewalFailed(to_minutes(session.timeout.max_duration_ms))
         return session
 
     async def heartbeat(self, session_id: str) -> Session:
         """Count an activity, which renews the session if it is set to renew by itself."""
-        session, _ = await self._run(scripts.HEARTBEAT, session_id)
-        return session
+        session_id = session_id.lower()
+        arguments = SessionArguments(self._retention_ms, session_id)
+        return unpack_session(session_id, await self._run(HEARTBEAT, session_id, arguments))
 
     async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
         """Change a session's timeout; raises ValidationFailed, and then changes nothing."""
-        session, (now, *why) = await self._run(
-            scripts.TIMEOUT,
-            session_id,
-            "" if change.timeout_ms is None else change.timeout_ms,
-            "" if change.max_duration_ms is None else change.max_duration_ms,
-            "" if change.warning_ms is None else change.warning_ms,
-            "" if change.auto_renew is None else int(change.auto_renew),
+        session_id = session_id.lower()
+        arguments = TimeoutArguments(
+            retention_ms=self._retention_ms,
+            session_id=session_id,
+            timeout_ms=change.timeout_ms,
+            max_duration_ms=change.max_duration_ms,
+            warning_ms=change.warning_ms,
+            auto_renew=change.auto_renew,
         )
-        if why == [b"conflict"]:
+        record, now, problem = await self._run(TIMEOUT, session_id, arguments)
+        session = unpack_session(session_id, record)
+        if problem == b"conflict":
             change.applied_to(session.timeout).check()
-        if why == [b"past"]:
+        if problem == b"past":
             raise ValidationFailed(
                 "timeoutMinutes" if change.timeout_ms is not None else "maxDurationMinutes",
                 "would put expiresAt in the past; allowed is what leaves the session alive now",
@@ -215,39 +219,42 @@ class SessionRepository:
 
         A caller that has to know the message's id before its event gives a new one.
         """
+        session_id = session_id.lower()
         message_id = message_id or new_message_id(self.scope.random)
-        session, stored = await self._run(
-            scripts.SEND,
-            session_id,
-            message_id,
-            new.author_id or "",
-            new.content,
-            new.metadata,
-            new.attachments or b"",
-            self._max_messages,
-            new.long_for(self._limits.reply_bytes),
-            *self._told_with_content,
+        content, metadata, attachments = pack_message(new)
+        arguments = SendArguments(
+            retention_ms=self._retention_ms,
+            session_id=session_id,
+            message_id=message_id,
+            author_id=new.author_id,
+            content=content,
+            metadata=metadata,
+            attachments=attachments,
+            max_messages=self._limits.messages,
+            fits_only=new.long_for(self._limits.reply_bytes),
+            event_has_content=self._events.content,
         )
-        if len(stored) == 1:
-            raise self._refusal(stored[0])
-        created_at, by, renewed = stored
-        is_agent = by == b"agent"
+        sent = await self._run(SEND, session_id, arguments)
+        session = unpack_session(session_id, sent.record)
+        if isinstance(sent, NotSent):
+            raise self._refusal(sent.problem)
+        is_agent = sent.author == b"agent"
         message = Message(
             id=message_id,
             content=new.content,
             author_id=session.agent_id if is_agent else session.user_id,
             is_agent=is_agent,
-            created_at=created_at,
+            created_at=sent.created_at,
             metadata=new.metadata,
             attachments=new.attachments,
         )
-        return message, session, bool(renewed)
+        return message, session, bool(sent.renewed)
 
-    def _refusal(self, why: bytes) -> ServiceError:
+    def _refusal(self, problem: bytes) -> ServiceError:
         """Return the error for a message that lua/send.lua has not stored."""
-        if why == b"full":
+        if problem == b"full":
             return TooManyMessages(self._limits.messages)
-        if why == b"length":
+        if problem == b"length":
             return content_too_long(self._limits.reply_bytes)
         return ValidationFailed("authorId", "must be the session's userId or agentId")
 
@@ -259,9 +266,12 @@ class SessionRepository:
         ``before`` and ``after`` are exclusive epoch milliseconds. The newest ones in the range are
         read, but with ``after`` alone those that follow it directly.
         """
-        wanted = Range(limit, before, after)
-        session, (more, entries) = await self._run(scripts.HISTORY, session_id, *wanted.arguments())
-        return wanted.page(more, entries, session.agent_id, session.user_id)
+        session_id = session_id.lower()
+        selected = Range(limit, before, after)
+        arguments = HistoryArguments(self._retention_ms, *selected.arguments())
+        record, more, entries = await self._run(HISTORY, session_id, arguments)
+        session = unpack_session(session_id, record)
+        return selected.page(more, entries, session.agent_id, session.user_id)
 
     async def kept_history(
         self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None
@@ -270,8 +280,8 @@ class SessionRepository:
 
         Raises ConversationNotFound if none is kept.
         """
-        wanted = Range(limit, before, after)
-        return await conversations.read(self.scope.executor, self._keys, session_id, wanted)
+        selected = Range(limit, before, after)
+        return await conversations.read(self.scope.executor, self._keys, session_id, selected)
 
     async def erase_history(self, session_id: str) -> None:
         """Erase a conversation whose session is over; raises ConversationNotFound."""
@@ -302,27 +312,17 @@ class SessionRepository:
         """Return if the store answers."""
         await self.scope.executor.ping()
 
-    async def _call(self, script: Script, session_id: str, *arguments: Argument) -> Any:
-        session_id = session_id.lower()
-        shard = shard_of_session(session_id)
-        if shard is None:
-            raise SessionNotFound
-        keys = self._keys.of_session(script.keys, shard, session_id)
+    async def _run(self, script: Script[A, R], session_id: str, arguments: A) -> R:
+        """Run a script on the session of an id, in lower case, and return its reply."""
+        keys = self._keys_of(script, session_id)
         try:
-            reply = await self.scope.executor.run(
-                script, keys, (self._retention_ms, session_id, *arguments)
-            )
-            if reply is None or isinstance(reply, bytes):
-                raise refusal(reply)
+            return await self.scope.executor.run(script, keys, arguments)
         except RecordUnreadable:
             self._unreadable.met(session_id)
             raise
-        return reply
 
-    async def _run(
-        self, script: Script, session_id: str, *arguments: Argument
-    ) -> tuple[Session, list[Any]]:
-        """Call a script that replies with a session's record first, and what more it has."""
-        session_id = session_id.lower()
-        record, *more = await self._call(script, session_id, *arguments)
-        return unpack_session(session_id, record), more
+    def _keys_of(self, script: Script[A, R], session_id: str) -> KeySet:
+        shard = shard_of_session(session_id)
+        if shard is None:
+            raise SessionNotFound
+        return self._keys.of_session(script.keys, shard, session_id)

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from session_service.domain.budgets import UNREADABLE_LOG_LINES
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
+from session_service.store.scripts.deadlines import NOTE, NoteArguments
 
 _NOTED_SECONDS = 60.0  # in which a process notes a session at most once
 _MOST = 1000  # sessions that a process remembers to have noted
@@ -39,8 +39,8 @@ class Unreadable:
         if len(self._noted) >= _MOST:
             self._noted.clear()
         self._noted[session_id] = now + _NOTED_SECONDS
-        keys = self._keys.of_session(scripts.NOTE.keys, session_id[:2], session_id)
-        noted = self._executor.submit(scripts.NOTE, keys, ("0", session_id))
+        keys = self._keys.of_session(NOTE.keys, session_id[:2], session_id)
+        noted = self._executor.submit(NOTE, keys, NoteArguments(session_id))
         noted.add_done_callback(partial(self._log_if_new, session_id))
 
     def log(self, session_id: str) -> None:

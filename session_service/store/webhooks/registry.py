@@ -27,8 +27,9 @@ from session_service.domain.webhooks import (
 )
 from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.client.protocol import KeySet
 from session_service.store.events.consumer import Entry
-from session_service.store.keys import Keys, KeySet
+from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.webhooks.records import (
     pack_webhook,

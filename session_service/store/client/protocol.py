@@ -1,0 +1,43 @@
+"""The Redis protocol (RESP), as far as calls need it: arguments and keys, packed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+Argument = bytes | str | int | None
+
+
+def bulk(value: bytes) -> bytes:
+    r"""Return a value as a bulk string, e.g. ``$3\r\nGET\r\n``."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def encode(argument: Argument) -> bytes:
+    """Return an argument as it is sent: text in UTF-8, True as ``1``, None as an empty string."""
+    if isinstance(argument, str):
+        return argument.encode()
+    if isinstance(argument, bytes):
+        return argument
+    return b"" if argument is None else b"%d" % argument
+
+
+def pack(argument: Argument) -> bytes:
+    """Return an argument as a bulk string."""
+    value = argument if isinstance(argument, bytes) else encode(argument)
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+class KeySet(NamedTuple):
+    """The keys of one call. They are of one shard, unless the executor spans shards."""
+
+    shard: str  # of the first key
+    size: int
+    packed: bytes  # as the protocol has them, their count first
+
+    @classmethod
+    def of(cls, shard: str, names: Sequence[bytes]) -> "KeySet":
+        """Pack keys, e.g. ``KeySet.of("3f", [b"session-service:{3f}:events"])``."""
+        return cls(shard, len(names), bulk(b"%d" % len(names)) + b"".join(map(bulk, names)))
+
+    def names(self) -> list[bytes]:
+        """Return the keys one by one."""
+        return self.packed.split(b"\r\n")[3::2]

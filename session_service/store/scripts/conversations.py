@@ -1,0 +1,80 @@
+"""Pages of conversations, and conversations that outlast their sessions."""
+
+from typing import Any, NamedTuple
+
+from session_service.store.client.script import NoArguments, Script
+from session_service.store.scripts.library import LIBRARY
+from session_service.store.scripts.sessions import alive
+
+Entries = list[tuple[bytes, list[bytes]]]  # of a stream: id, names and values
+
+
+class HistoryArguments(NamedTuple):
+    """The part of a session's conversation to read."""
+
+    retention_ms: int
+    first: str  # a stream id, or - for the first; included
+    last: str  # a stream id, or + for the last; included
+    oldest_first: bool
+    limit: int
+    max_bytes: int
+
+
+class Page(NamedTuple):
+    """A part of a conversation, after the record of its session."""
+
+    record: bytes
+    more: int  # 0, 1
+    entries: Entries
+
+
+def _page(reply: Any) -> Page:
+    return Page._make(alive(reply))
+
+
+HISTORY = Script(
+    LIBRARY,
+    "history",
+    keys=("session", "messages"),
+    arguments=HistoryArguments,
+    parts=("clock", "record", "session", "page"),
+    reply=_page,
+    writes=False,
+)
+
+
+class KeptArguments(NamedTuple):
+    """The part of a conversation to read, as in HistoryArguments."""
+
+    first: str
+    last: str
+    oldest_first: bool
+    limit: int
+    max_bytes: int
+
+
+class KeptPage(NamedTuple):
+    """A part of a conversation, after its agent and user, e.g. ``b"7c9e… 0f8b…"``."""
+
+    parties: bytes
+    more: int  # 0, 1
+    entries: Entries
+
+
+def _kept_page(reply: Any) -> KeptPage | None:
+    return None if reply is None else KeptPage._make(reply)
+
+
+KEPT = Script(
+    LIBRARY,
+    "kept",
+    keys=("kept", "parties"),
+    arguments=KeptArguments,
+    parts=("page",),
+    reply=_kept_page,
+    writes=False,
+)
+
+ERASE = Script(
+    LIBRARY, "erase", keys=("kept", "parties"), arguments=NoArguments, reply=int
+)  # 1, or 0 if none is kept

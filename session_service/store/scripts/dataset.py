@@ -1,0 +1,55 @@
+"""The data set as a whole, and the permissions of the store's user."""
+
+from typing import NamedTuple
+
+from session_service.store.client.script import Digits, NoArguments, Script
+from session_service.store.scripts.library import LIBRARY
+
+
+class MetaArguments(NamedTuple):
+    """The format that this node writes, and an epoch in case the data set is new."""
+
+    format: int
+    new_epoch: str
+    kept_ms: Digits  # without a node
+
+
+class Meta(NamedTuple):
+    """The newest format that any node has written, and the data set's epoch."""
+
+    format: int
+    epoch: bytes
+
+
+META = Script(
+    LIBRARY,
+    "meta",
+    keys=("meta",),
+    arguments=MetaArguments,
+    reply=Meta._make,
+    writes=False,  # what is lost is made again, so it need not be acknowledged
+)
+
+LAYOUT = Script(
+    LIBRARY,
+    "layout",
+    keys=("session", "listing"),
+    arguments=NoArguments,
+    reply=int,  # how many shards have sessions of version 0.1.0
+    writes=False,
+    many_shards=True,
+)
+
+
+def _names(reply: list[bytes]) -> list[str]:
+    return [name.decode() for name in reply]
+
+
+PROBE = Script(
+    LIBRARY,
+    "probe",
+    keys=("probe",),
+    arguments=NoArguments,
+    reply=_names,  # the commands that the user may not run, e.g. ["TIME", "XGROUP CREATE"]
+    writes=False,  # what it writes is gone when it ends
+)

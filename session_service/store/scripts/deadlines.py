@@ -1,0 +1,93 @@
+"""Deadlines: the sweep, the repair of indexes, and sessions whose record cannot be read."""
+
+from typing import NamedTuple
+
+from session_service.store.client.script import Digits, NoArguments, Script
+from session_service.store.scripts.library import LIBRARY
+
+
+class NoteArguments(NamedTuple):
+    """A session whose record could not be read."""
+
+    session_id: str
+
+
+NOTE = Script(
+    LIBRARY,
+    "note",
+    keys=("session", "unreadable"),
+    arguments=NoteArguments,
+    parts=("clock", "record", "lookup", "outlive", "unreadable"),
+    reply=bool,  # whether that was not known yet
+)
+
+
+def _positions(reply: list[int]) -> list[int]:
+    return list(dict.fromkeys(reply))
+
+
+DUE = Script(
+    LIBRARY,
+    "due",
+    keys=("warn", "expire", "forget", "unreadable"),
+    arguments=NoArguments,
+    parts=("clock",),
+    reply=_positions,  # of the shards in which something is due, among those of the call
+    writes=False,
+    many_shards=True,
+)
+
+
+class SweepArguments(NamedTuple):
+    """How many deadlines of each kind to act on at most."""
+
+    retention_ms: int
+    limit: int
+
+
+class Swept(NamedTuple):
+    """What was done in a shard."""
+
+    warned: int
+    expired: int
+    forgotten: int
+    more: int  # 1 if more may be due now
+    lost: list[bytes]  # ids of sessions whose record is gone
+    unreadable: list[bytes]  # ids of sessions that were set aside
+
+
+SWEEP = Script(
+    LIBRARY,
+    "sweep",
+    keys=("session", "messages", "warn", "expire", "forget", "unreadable", "listing", "events"),
+    arguments=SweepArguments,
+    parts=(
+        *("clock", "record", "lookup", "outbox", "outlive", "deadline", "unreadable"),
+        *("listing", "delete"),
+    ),
+    reply=Swept._make,
+)
+
+
+class RepairArguments(NamedTuple):
+    """A part of the listing, and the sessions whose deadlines to remove with its last part."""
+
+    after: bytes  # the member after which to start, or b""
+    limit: Digits  # members
+    lost_ids: tuple[bytes | str, ...]
+
+
+class Repaired(NamedTuple):
+    """How many members of the listing were removed, and where to continue."""
+
+    removed: int
+    after: bytes  # b"" at the end
+
+
+REPAIR = Script(
+    LIBRARY,
+    "repair",
+    keys=("session", "messages", "warn", "expire", "unreadable", "listing"),
+    arguments=RepairArguments,
+    reply=Repaired._make,
+)

@@ -1,0 +1,35 @@
+"""The Lua files, and the constants that they share with Python.
+
+A script that uses one of these constants gets it in its header, e.g. ``local DAY_MS = 86400000``.
+"""
+
+from importlib.resources import files
+
+from session_service.domain.budgets import KEYS_PER_SESSION
+from session_service.domain.events import MAX_RETENTION_MS
+from session_service.domain.times import LATEST
+from session_service.store.client.script import Library
+from session_service.store.records import ID_LENGTH, USER_END, USER_START
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+CLAIM_MS = DAY_MS  # how long an Idempotency-Key is claimed
+
+LIBRARY = Library(
+    files("session_service.store") / "lua",
+    {
+        "DAY_MS": DAY_MS,
+        # How much longer than needed keys are kept: a deadline is still acted on after no node has
+        # run for a week, which is also the longest that events can be kept.
+        "SPARE_MS": MAX_RETENTION_MS,
+        "LATEST_MS": LATEST,  # a record with a later deadline is damaged
+        # Places in the tail of a session's record, counted from 1 as in Lua.
+        "ID_LENGTH": ID_LENGTH,
+        "USER_START": USER_START,
+        "USER_END": USER_END,
+        "LAST_BYTE": "~",  # no member of the listing has a byte above it
+        "CLAIM_MS": CLAIM_MS,
+        "RECORDED_MS": CLAIM_MS + HOUR_MS,  # the clocks of a cluster's servers differ
+        "KEYS_PER_SESSION": KEYS_PER_SESSION,
+    },
+)

@@ -1,0 +1,228 @@
+"""Operations on one session, and on all sessions of an owner."""
+
+from typing import Any, NamedTuple
+
+from session_service.store.client.script import Digits, NoArguments, Script
+from session_service.store.records import refusal
+from session_service.store.scripts.library import LIBRARY
+
+_RENEWING = ("clock", "record", "session", "outbox", "outlive", "deadline", "renewal")
+
+
+class SessionArguments(NamedTuple):
+    """A session, and how long it is remembered when it has expired."""
+
+    retention_ms: int
+    session_id: str
+
+
+def alive(reply: Any) -> list[Any]:
+    """Return a reply that starts with the record of a session that is alive.
+
+    Raises SessionNotFound, SessionExpired or RecordUnreadable for what ``load`` in lua/session.lua
+    replies otherwise: nil, ``expired 1767225600000``, ``unreadable``.
+    """
+    if reply is None or isinstance(reply, bytes):
+        raise refusal(reply)
+    found: list[Any] = reply
+    return found
+
+
+def _record(reply: Any) -> bytes:
+    record: bytes = alive(reply)[0]
+    return record
+
+
+class CreateArguments(NamedTuple):
+    """A new session, with ``tail`` as of ``records.pack_tail``."""
+
+    retention_ms: int
+    session_id: str
+    timeout_ms: Digits
+    max_duration_ms: Digits
+    warning_ms: Digits
+    auto_renew: bool
+    tail: bytes
+    max_sessions: int  # of a user; 0 if there is no limit
+
+
+def _created(reply: int | bytes) -> int | None:
+    return None if isinstance(reply, bytes) else reply
+
+
+CREATE = Script(
+    LIBRARY,
+    "create",
+    keys=("session", "warn", "listing", "events"),
+    arguments=CreateArguments,
+    parts=("clock", "record", "session", "outbox", "outlive", "deadline", "listing"),
+    reply=_created,  # createdAt, or None if the user has max_sessions
+)
+
+
+class Read(NamedTuple):
+    """A session's record, and the store's clock (epoch ms)."""
+
+    now: int
+    record: bytes | None
+
+
+def _read(reply: tuple[bytes, bytes, bytes | None]) -> Read:
+    seconds, microseconds, record = reply
+    return Read(int(seconds) * 1000 + int(microseconds) // 1000, record)
+
+
+GET = Script(LIBRARY, "get", keys=("session",), arguments=NoArguments, reply=_read, writes=False)
+
+
+def _ended(reply: Any) -> int:
+    if isinstance(reply, bytes):
+        raise refusal(reply)
+    removed: int = reply
+    return removed
+
+
+END = Script(
+    LIBRARY,
+    "end",
+    keys=("session", "messages", "warn", "expire", "listing", "events"),
+    arguments=SessionArguments,
+    parts=("clock", "record", "session", "outbox", "listing", "delete", "ending"),
+    reply=_ended,  # how many keys were removed; 0 if there is no session that is alive
+)
+
+
+class EndAllArguments(NamedTuple):
+    """Which sessions of a shard to end: a part of the listing."""
+
+    start: str  # of the members of the listing
+    after: bytes  # the member after which to start, or b""
+    last_created: int
+    limit: int  # members
+
+
+class EndedAll(NamedTuple):
+    """What a call of END_ALL has done."""
+
+    now: int
+    ended: int
+    after: bytes  # the member after which to continue, or b"" at the end
+
+
+END_ALL = Script(
+    LIBRARY,
+    "end_all",
+    keys=("session", "messages", "warn", "expire", "listing", "events"),
+    arguments=EndAllArguments,
+    parts=("clock", "record", "lookup", "outbox", "listing", "delete", "ending"),
+    reply=EndedAll._make,
+)
+
+
+class Renewal(NamedTuple):
+    """A session's record after RENEW, unless it was ``exhausted``: then as it was."""
+
+    record: bytes
+    exhausted: bytes | None = None
+
+
+def _renewal(reply: Any) -> Renewal:
+    return Renewal(*alive(reply))
+
+
+RENEW = Script(
+    LIBRARY,
+    "renew",
+    keys=("session", "warn", "expire", "events"),
+    arguments=SessionArguments,
+    parts=_RENEWING,
+    reply=_renewal,
+)
+
+HEARTBEAT = Script(
+    LIBRARY,
+    "heartbeat",
+    keys=("session", "warn", "expire", "events"),
+    arguments=SessionArguments,
+    parts=_RENEWING,
+    reply=_record,
+)
+
+
+class TimeoutArguments(NamedTuple):
+    """A change of a session's timeout; None leaves a value as it is."""
+
+    retention_ms: int
+    session_id: str
+    timeout_ms: Digits | None = None
+    max_duration_ms: Digits | None = None
+    warning_ms: Digits | None = None
+    auto_renew: bool | None = None
+
+
+class TimeoutChanged(NamedTuple):
+    """A session's record after TIMEOUT; unchanged if there is a ``problem``."""
+
+    record: bytes
+    now: int
+    problem: bytes | None = None  # conflict, past
+
+
+def _timeout_changed(reply: Any) -> TimeoutChanged:
+    return TimeoutChanged(*alive(reply))
+
+
+TIMEOUT = Script(
+    LIBRARY,
+    "timeout",
+    keys=("session", "messages", "warn", "expire", "listing", "events"),
+    arguments=TimeoutArguments,
+    parts=("clock", "record", "session", "outbox", "outlive", "deadline"),
+    reply=_timeout_changed,
+)
+
+
+class SendArguments(NamedTuple):
+    """A new message; content, metadata and attachments as of ``records.pack_message``."""
+
+    retention_ms: int
+    session_id: str
+    message_id: str
+    author_id: str | None  # the user if None
+    content: bytes | str
+    metadata: bytes
+    attachments: bytes
+    max_messages: int  # of a session; 0 if there is no limit
+    fits_only: str | None  # user or agent, if the content is too long for the other one
+    event_has_content: bool
+
+
+class Sent(NamedTuple):
+    """A session's record after SEND, and what the message has got."""
+
+    record: bytes
+    created_at: int
+    author: bytes  # user, agent
+    renewed: int  # 0, 1
+
+
+class NotSent(NamedTuple):
+    """A session's record, and why its message was not stored."""
+
+    record: bytes
+    problem: bytes  # author, length, full
+
+
+def _sent(reply: Any) -> Sent | NotSent:
+    found = alive(reply)
+    return Sent._make(found) if len(found) == len(Sent._fields) else NotSent._make(found)
+
+
+SEND = Script(
+    LIBRARY,
+    "send",
+    keys=("session", "messages", "warn", "expire", "events"),
+    arguments=SendArguments,
+    parts=_RENEWING,
+    reply=_sent,
+)

@@ -1,0 +1,37 @@
+"""Variants: scripts that do something more, which callers call as they call the plain ones."""
+
+from functools import cache
+from typing import Any
+
+from session_service.store.client.script import A, R, Script
+
+
+def retaining_history(script: Script[A, R], history_ms: int) -> Script[A, R]:
+    """Return the script so that it retains conversations for that long, or as it is for 0.
+
+    Without the variant a conversation is deleted with its session. Example:
+    ``retaining_history(END, 86_400_000)`` is ``Script('end+retain')``.
+    """
+    if not history_ms:
+        return script
+    return script.variant(
+        "retain",
+        replaced={"delete": "retain"},
+        keys=("kept", "parties"),
+        fixed={"history_ms": history_ms},
+    )
+
+
+def recording_reply(script: Script[A, R]) -> Script[A, R]:
+    """Return the script so that it acts once and records its reply (lua/record_reply.lua).
+
+    The keys that it takes after its own are ``outcome``, ``tails`` and ``used``. Example:
+    ``recording_reply(SEND)`` is ``Script('send+record')``.
+    """
+    variant: Script[A, R] = _recording_reply(script)
+    return variant
+
+
+@cache
+def _recording_reply(script: Script[Any, Any]) -> Script[Any, Any]:
+    return script.variant("record", keys=("outcome", "tails", "used"), enclosing="record_reply")
