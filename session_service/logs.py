@@ -41,7 +41,8 @@ def set_up(level: str, form: str) -> None:
         _add_request_id,
     ]
     last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        # The default is rich's, which shows local variables: messages and secrets.
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -4,14 +4,25 @@ It runs every few seconds in a container: no HTTP library is imported, and no pr
 """
 
 import socket
+import sys
 from collections.abc import Iterator, Sequence
+
+from session_service.settings import Settings
 
 _SECONDS = 4.0  # for all there is to do; the image's HEALTHCHECK has 5
 _LOCAL = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104 - to be replaced
 _REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def problem(hosts: Sequence[str], port: int) -> str:
+def run(settings: Settings) -> int:
+    """Return 0 if the service is ready; else print the reason, and return 1."""
+    if problem := _problem(settings.listen_on, settings.port):
+        sys.stderr.write(f"not ready: {problem}\n")
+        return 1
+    return 0
+
+
+def _problem(hosts: Sequence[str], port: int) -> str:
     """Return why the service that listens on these hosts is not ready, or "" if it is."""
     if port == 0:
         return "PORT is 0: the port that the service took is not known here"

@@ -14,7 +14,7 @@ class _RepairError(Exception):
     """The data cannot be repaired; the message, one line, is for the operator."""
 
 
-def repair(settings: Settings, *, check_only: bool) -> int:
+def run(settings: Settings, *, check_only: bool) -> int:
     """Repair the data directory, or only look at it; return the exit code.
 
     0: the data can be loaded, perhaps after a repair. 1: something is damaged, and was only looked

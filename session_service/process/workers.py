@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 
-from session_service.cli import LISTEN_FDS
+from session_service.process import listen_fds
 from session_service.web.http.handover import VARIABLE, pairs, variable_for
 
 _START_SECONDS = 30.0  # until a worker listens
@@ -102,8 +102,8 @@ class Workers:
 
     async def _start(self, number: int) -> None:
         process = self._processes[number] = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "session_service", "serve", LISTEN_FDS,
-            ",".join(map(str, self._fds)),
+            sys.executable, "-m", "session_service", "serve",
+            listen_fds.OPTION, listen_fds.write(self._fds),
             env={**self._environment, VARIABLE: variable_for(number, self._pairs)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -57,6 +57,19 @@ def test_on_a_terminal_a_line_is_for_people(capsys: pytest.CaptureFixture[str]) 
     assert "happened" in capsys.readouterr().err
 
 
+def test_a_trace_on_a_terminal_has_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """They may be messages or secrets."""
+    logs.set_up("info", "console")
+    secret = "".join(("hu", "sh"))
+    try:
+        raise ValueError(len(secret))
+    except ValueError:
+        logging.getLogger("session_service.x").exception("defect")
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown
+    assert secret not in shown
+
+
 def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -> None:
     """A field named event is shown beside the line's text, under another name."""
     logs.set_up("info", "json")

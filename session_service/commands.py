@@ -1,0 +1,66 @@
+"""The command line, declared with typer (docs/decisions/0015-command-line.md).
+
+A command is a function here, the docstring of which is its help text, and the module of its name in
+``process``, which is imported when the command runs (``process/command.py``).
+"""
+
+from typing import Annotated
+
+import typer
+
+from session_service import __version__
+from session_service.process.command import run_command
+from session_service.process.listen_fds import OPTION, read
+
+_app = typer.Typer(
+    help="The Sessions API on Redis. Settings come from the environment.",
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a defect's trace is for the log, without local variables
+)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command that the arguments name; return its exit code, or 2 for wrong usage."""
+    try:
+        _app(arguments, prog_name="session-service")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@_app.callback()
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@_app.command()
+def serve(listen_fds: Annotated[str, typer.Option(OPTION, hidden=True)] = "") -> None:
+    """Serve the Sessions API."""
+    raise typer.Exit(run_command("serve", listen_fds=read(listen_fds)))
+
+
+@_app.command()
+def healthcheck() -> None:
+    """Exit with 0 if the service on HOST and PORT is ready, else with 1."""
+    raise typer.Exit(run_command("healthcheck"))
+
+
+@_app.command()
+def repair(
+    check: Annotated[bool, typer.Option("--check", help="Inspect only; change nothing.")] = False,
+) -> None:
+    """Save the readable data of an embedded store whose files are damaged."""
+    raise typer.Exit(run_command("repair", check_only=check))

@@ -1,0 +1,84 @@
+"""The command line: help, usage and exit codes."""
+
+from typing import Any
+
+import pytest
+
+from session_service import __version__, cli, commands
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Alone on its line."""
+    assert commands.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its sentence."""
+    assert commands.run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair"):
+        assert text in shown
+
+
+def test_the_option_of_workers_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is for the service itself."""
+    assert commands.run(["serve", "--help"]) == 0
+    assert "listen" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["serve", "--nonsense"], ["serve", "nonsense"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With a message on standard error."""
+    assert commands.run(arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage: session-service" in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("command", ["serve", "healthcheck", "repair"])
+def test_bad_settings_exit_with_2(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a line for each, and nothing else."""
+    monkeypatch.setenv("PORT", "x")
+    assert cli.main([command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("PORT='x' is not allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "options"),
+    [
+        (["serve"], "serve", {"listen_fds": []}),
+        (["serve", "--listen-fds", "5,6"], "serve", {"listen_fds": [5, 6]}),
+        (["repair", "--check"], "repair", {"check_only": True}),
+        (["repair"], "repair", {"check_only": False}),
+        (["healthcheck"], "healthcheck", {}),
+    ],
+)
+def test_a_command_has_its_options_and_exit_code(
+    arguments: list[str], name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command's own exit code is the program's."""
+    called = []
+
+    def run_command(name: str, **options: Any) -> int:
+        called.append((name, options))
+        return 7
+
+    monkeypatch.setattr(commands, "run_command", run_command)
+    assert commands.run(arguments) == 7
+    assert called == [(name, options)]
+
+
+def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells have it for a program that was interrupted."""
+
+    def run_command(_name: str, **_options: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "run_command", run_command)
+    assert cli.main(["serve"]) == 130
