@@ -115,8 +115,8 @@ async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatc
     ("query", "message"),
     [
         ("", "userId, agentId or all is required"),
-        ("?all=true&userId={id}", "all must be left out where userId or agentId is given"),
-        ("?all=true&agentId={id}", "all must be left out where userId or agentId is given"),
+        ("?all=true&userId={id}", "all must be left out if userId or agentId is set"),
+        ("?all=true&agentId={id}", "all must be left out if userId or agentId is set"),
         ("?all=false", "all must be true"),
         ("?all=", "all must be true"),
         ("?userId=x", "userId must be a UUID"),

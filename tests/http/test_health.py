@@ -38,4 +38,4 @@ async def test_deadlines_that_are_acted_on_late_are_a_reason(client: Client, red
         body = await answer.json()
     assert (answer.status, body["status"]) == (200, "degraded")
     (reason,) = body["reasons"]
-    assert re.fullmatch(r"deadlines are acted on \d+ s late", reason)
+    assert re.fullmatch(r"deadlines are processed \d+ s late", reason)

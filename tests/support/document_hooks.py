@@ -10,7 +10,7 @@ from session_service.domain.webhooks import MAX_URL_LENGTH
 # Rules that relate a value to another value, or to the state of a session. JSON Schema cannot state
 # them; the document describes them, and the service's error messages contain these texts.
 RULES = (
-    "all must be left out where userId or agentId is given",
+    "all must be left out if userId or agentId is set",
     "userId, agentId or all is required",
     "authorId must be the session's userId or agentId",
     "cursor must be the nextCursor of an earlier page of the same listing",

@@ -1,1 +1,1 @@
-"""The REST API: routes, handlers and the OpenAPI document."""
+"""The REST API: handlers and routes by topic, the router, and the OpenAPI document."""

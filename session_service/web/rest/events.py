@@ -1,4 +1,4 @@
-"""Streams of events: their handlers and routes."""
+"""Handlers and routes of event streams (server-sent events)."""
 
 from msgspec import UnsetType
 
@@ -19,7 +19,7 @@ from session_service.web.streaming.sse import EventStreamResponse
 
 
 async def stream_session_events(
-    context: RequestContext, session_id: str, given: StreamSessionEvents
+    context: RequestContext, session_id: str, query: StreamSessionEvents
 ) -> EventStreamResponse:
     """Stream the events of a session, in the order in which they happen.
 
@@ -30,9 +30,9 @@ async def stream_session_events(
     read it.
     """
     context.state.admission.check_held()
-    after = _position(given.last_event_id)
-    wanted = EventFilter(session_id=session_id)
-    subscription = await context.state.feed.subscribe(wanted, after, context.address)
+    after = _position(query.last_event_id)
+    event_filter = EventFilter(session_id=session_id)
+    subscription = await context.state.feed.subscribe(event_filter, after, context.address)
     try:
         await context.sessions.get(session_id)
     except ServiceError as error:
@@ -44,7 +44,7 @@ async def stream_session_events(
     return EventStreamResponse(subscription)
 
 
-async def stream_events(context: RequestContext, given: StreamEvents) -> EventStreamResponse:
+async def stream_events(context: RequestContext, query: StreamEvents) -> EventStreamResponse:
     """Stream the events of all sessions, or of those that match, in one order.
 
     The format is server-sent events. ``Last-Event-ID`` resumes the stream without a gap or a
@@ -52,17 +52,20 @@ async def stream_events(context: RequestContext, given: StreamEvents) -> EventSt
     and the stream goes on with new events. Resume in the same way if the service stops, or cuts a
     stream whose client does not read it.
     """
-    wanted = EventFilter(
-        user_id=lower(given.user_id),
-        agent_id=lower(given.agent_id),
-        types=frozenset(each.removeprefix("session.") for each in given.type) or None,
+    event_filter = EventFilter(
+        user_id=lower(query.user_id),
+        agent_id=lower(query.agent_id),
+        types=frozenset(each.removeprefix("session.") for each in query.type) or None,
     )
     context.state.admission.check_held()
-    after = _position(given.last_event_id)
-    return EventStreamResponse(await context.state.feed.subscribe(wanted, after, context.address))
+    after = _position(query.last_event_id)
+    return EventStreamResponse(
+        await context.state.feed.subscribe(event_filter, after, context.address)
+    )
 
 
 def _position(last_event_id: str | UnsetType) -> EventId | None:
+    """Return the event after which to resume, e.g. ``1764000000000-ff-1``, or None to start now."""
     return EventId.parse(last_event_id, "lastEventId") if last_event_id else None
 
 

@@ -1,7 +1,8 @@
-"""The Idempotency-Key header: the same request, made again, gets the same answer.
+"""The Idempotency-Key header: a request that is sent again gets the same response.
 
-What a key is claimed for is the method, the path with its query, and the bytes of the body where
-the operation takes one.
+A key such as ``8e03978e-40d5-43e8-bc93-6894a57f9324`` belongs to one request: to its method, its
+path with the query, and the bytes of its body if the operation takes one. The same key with another
+request is refused.
 """
 
 import hashlib
@@ -25,12 +26,12 @@ _is_key = re.compile(r"[ -~]{1,255}").fullmatch
 
 
 def idempotent(route: Route, endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint for a route's requests with the header, from the one for all others."""
+    """Return the endpoint for requests with the header, based on the one for all other requests."""
     return _replaying(route, endpoint) if route.is_atomic else _recording(route, endpoint)
 
 
 def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint whose one script runs once: the store replays its reply."""
+    """Return an endpoint for a route with one script, whose reply the store records and replays."""
 
     async def replay(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
@@ -46,7 +47,10 @@ def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
 
 
 def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint that works in several steps, and whose response is recorded."""
+    """Return an endpoint for a route with several steps, whose response is recorded and replayed.
+
+    The key has a lease in the meantime, so a second request with it is refused with a 409.
+    """
 
     async def record(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
@@ -54,7 +58,7 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
         claims = context.sessions.claims
         claim = await claims.begin(_key(request), await _fingerprint(route, context, request))
         if claim.answer is not None:
-            return _unpacked(claim.answer)
+            return _unpack(claim.answer)
         recorded = b""
         try:
             try:
@@ -64,9 +68,9 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
                 response = error_response(error)
                 if response.status >= 500:
                     raise
-            recorded = _packed(response)
+            recorded = _pack(response)
         finally:
-            with suppress(StoreUnavailable):  # it has happened, and the caller is to know
+            with suppress(StoreUnavailable):  # the request was executed: respond nevertheless
                 await claims.finish(claim, recorded)
         return response
 
@@ -74,6 +78,7 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
 
 
 def _key(request: web.BaseRequest) -> str:
+    """Return the value of the header; raises ValidationFailed."""
     key, *others = request.headers.getall(IDEMPOTENCY_KEY)
     if others or not _is_key(key):
         raise ValidationFailed(IDEMPOTENCY_KEY, "must be 1 to 255 printable ASCII characters")
@@ -86,11 +91,12 @@ async def _fingerprint(route: Route, context: RequestContext, request: web.BaseR
     return hashlib.sha256(line + body).hexdigest()
 
 
-def _packed(response: JsonResponse) -> bytes:
+def _pack(response: JsonResponse) -> bytes:
+    """Return a response as bytes: ``[200,[]]``, a line feed, and the body."""
     return msgspec.json.encode((response.status, response.headers)) + b"\n" + response.body
 
 
-def _unpacked(packed: bytes) -> JsonResponse:
+def _unpack(packed: bytes) -> JsonResponse:
     head, _, body = packed.partition(b"\n")
     status, headers = msgspec.json.decode(head, type=tuple[int, tuple[tuple[str, str], ...]])
     return JsonResponse(status, body, headers)

@@ -1,4 +1,4 @@
-"""Messages of sessions, live or over: their handlers and routes."""
+"""Handlers and routes of messages: in live sessions, and retained after a session is over."""
 
 from session_service.api.messages import (
     ConversationErased,
@@ -27,19 +27,19 @@ _ERASED = encode(ConversationErased("Conversation erased successfully"))
 
 
 async def send_session_message(
-    context: RequestContext, session_id: str, given: SendMessage
+    context: RequestContext, session_id: str, body: SendMessage
 ) -> JsonResponse:
     """Send a message to a session.
 
     Counts as activity.
     """
     return JsonResponse(
-        201, encode(MessageSent.of(*await context.sessions.send(session_id, message_of(given))))
+        201, encode(MessageSent.of(*await context.sessions.send(session_id, message_of(body))))
     )
 
 
 async def get_session_messages(
-    context: RequestContext, session_id: str, given: ReadHistory
+    context: RequestContext, session_id: str, query: ReadHistory
 ) -> JsonResponse:
     """Read a conversation, newest message first.
 
@@ -48,15 +48,15 @@ async def get_session_messages(
     """
     history = await context.sessions.history(
         session_id,
-        limit=given.limit,
-        before=moment(given.before, "before", up=True),
-        after=moment(given.after, "after", up=False),
+        limit=query.limit,
+        before=moment(query.before, "before", up=True),
+        after=moment(query.after, "after", up=False),
     )
     return JsonResponse(200, encode(MessagePage.of(history)))
 
 
 async def read_kept_history(
-    context: RequestContext, session_id: str, given: ReadHistory
+    context: RequestContext, session_id: str, query: ReadHistory
 ) -> JsonResponse:
     """Read the conversation of a session that has ended or expired, newest message first.
 
@@ -65,9 +65,9 @@ async def read_kept_history(
     """
     history = await context.sessions.kept_history(
         session_id,
-        limit=given.limit,
-        before=moment(given.before, "before", up=True),
-        after=moment(given.after, "after", up=False),
+        limit=query.limit,
+        before=moment(query.before, "before", up=True),
+        after=moment(query.after, "after", up=False),
     )
     return JsonResponse(200, encode(MessagePage.of(history)))
 

@@ -1,4 +1,4 @@
-"""Probes of the process: their handlers and routes."""
+"""Handlers and routes of the probes of orchestrators and load balancers."""
 
 from session_service.api.health import ProbeStatus
 from session_service.domain.errors import StoreUnavailable

@@ -1,4 +1,4 @@
-"""A route: one operation, what it takes, what it returns and how it can fail."""
+"""Routes: one operation each, with its path, its types and its errors."""
 
 import inspect
 import re
@@ -54,7 +54,7 @@ class Tag(StrEnum):
 
 
 class Access(Enum):
-    """The permission that a caller needs."""
+    """The permission that a caller needs. All operations are public so far."""
 
     PUBLIC = "public"
 
@@ -69,34 +69,47 @@ def is_api_path(path: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One operation. Its documentation comes from the handler's name and docstring.
+    """One operation, documented by its handler.
 
-    ``GET /api/messaging/sessions/{sessionId}`` with the handler ``get_session`` has the operation
-    id ``getSession``. The docstring's first line is its summary, unless ``summary`` is set, and the
-    docstring is its description.
+    The handler's name becomes the operation id, e.g. ``getSession`` for ``get_session``. Its
+    docstring becomes the description, and the first line of that the summary, unless ``summary`` is
+    set::
+
+        Route(
+            method="GET",
+            path="/api/messaging/sessions/{sessionId}",
+            handler=get_session,
+            tag=Tag.MESSAGING,
+            access=Access.PUBLIC,
+            response=SessionInfo,
+            success="The session",
+            errors=(SessionNotFound, SessionExpired, RecordUnreadable, StoreUnavailable),
+        )
+
+    Raises ValueError if the path cannot be routed, see ``router.ids_of``.
     """
 
     method: str
-    path: str  # with one or two ids at most, each a whole segment: /sessions/{sessionId}/renew
+    path: str
     handler: Handler
     tag: Tag
     access: Access
-    response: type[ResponseBody]  # of a stream: the data of each event
-    success: str  # describes the response
+    response: type[ResponseBody]  # for a stream: the data of each event
+    success: str  # the description of the response
     status: int = 200
     errors: tuple[type[ServiceError], ...] = ()
     body: type[Request] | None = None
     query: type[Request] | None = None
     summary: str = ""
-    id_descriptions: Mapping[str, str] = field(default_factory=dict)  # default: ID of the session
-    created: tuple[str, ...] = ()  # ids in the response that name the new resource, its own first
-    unhealthy_body: type[ResponseBody] | None = None  # 503 may have it in place of an error
+    id_descriptions: Mapping[str, str] = field(default_factory=dict)  # if not "ID of the session"
+    created: tuple[str, ...] = ()  # names of ids in the response: that of the new resource first
+    unhealthy_body: type[ResponseBody] | None = None  # of a 503, in place of an error
     streams: bool = False
-    is_atomic: bool = False  # its one effect on the store is a script, which can record its reply
+    is_atomic: bool = False  # it runs one script, which can record its own reply
     is_limited: bool = False  # CreateLimit counts its requests
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the path is not one that can be routed."""
+        """Raise ValueError if the path cannot be routed."""
         ids_of(self.path)
 
     @property
@@ -134,7 +147,7 @@ class Route:
 
     @property
     def all_errors(self) -> tuple[type[ServiceError], ...]:
-        """Its own errors, and those of every operation of its kind."""
+        """Its own errors, and those that all operations like it share."""
         common: tuple[type[ServiceError], ...] = (BadRequest, Forbidden, InternalError)
         if self.is_api:
             common += (Overloaded,)

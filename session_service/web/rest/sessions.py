@@ -1,4 +1,4 @@
-"""Sessions: their handlers and routes."""
+"""Handlers and routes of sessions, under ``/api/messaging/sessions``."""
 
 import time
 
@@ -39,7 +39,7 @@ SESSION = SESSIONS + "/{sessionId}"
 SESSION_ERRORS = (SessionNotFound, SessionExpired, RecordUnreadable, StoreUnavailable)
 
 _ENDED = encode(SessionEnded("Session ended successfully"))
-_LATE_MS = 10_000  # a deadline not acted on for this long means that the sweep is behind
+_SWEEP_LATE_MS = 10_000  # health is degraded if a deadline has been due for this long
 
 
 async def end_session(context: RequestContext, session_id: str) -> JsonResponse:
@@ -48,52 +48,52 @@ async def end_session(context: RequestContext, session_id: str) -> JsonResponse:
     return JsonResponse(200, _ENDED)
 
 
-async def end_sessions(context: RequestContext, given: EndSessions) -> JsonResponse:
+async def end_sessions(context: RequestContext, query: EndSessions) -> JsonResponse:
     """End the sessions of a user, of an agent, of both, or all with ``all=true``.
 
     Their conversations are deleted. One request works for two seconds at most: repeat it while
     ``more`` is true. Then all matching sessions created before the first request have ended, and
     those created later are left alone.
     """
-    user_id, agent_id = lower(given.user_id), lower(given.agent_id)
-    of_some = user_id is not None or agent_id is not None
-    if given.all_ is UNSET and not of_some:
+    user_id, agent_id = lower(query.user_id), lower(query.agent_id)
+    is_filtered = user_id is not None or agent_id is not None
+    if query.all_ is UNSET and not is_filtered:
         raise ValidationFailed(
             "userId, agentId or all", "is required: a UUID, or all=true for every session there is"
         )
-    if given.all_ is not UNSET and of_some:
-        raise ValidationFailed("all", "must be left out where userId or agentId is given")
+    if query.all_ is not UNSET and is_filtered:
+        raise ValidationFailed("all", "must be left out if userId or agentId is set")
     ended, more = await context.sessions.end_all(user_id=user_id, agent_id=agent_id)
     return JsonResponse(200, encode(SessionsEnded(ended, more)))
 
 
-async def create_session(context: RequestContext, given: CreateSession) -> JsonResponse:
+async def create_session(context: RequestContext, body: CreateSession) -> JsonResponse:
     """Create a session for a user and an agent."""
     path = "timeoutConfig."
-    change = _change(given.timeout_config or TimeoutSettings(), context.state.policy, path)
+    change = _change(body.timeout_config or TimeoutSettings(), context.state.policy, path)
     session = await context.sessions.create(
         NewSession(
-            agent_id=given.agent_id.lower(),
-            user_id=given.user_id.lower(),
+            agent_id=body.agent_id.lower(),
+            user_id=body.user_id.lower(),
             timeout=context.state.policy.resolve(change, path),
-            metadata=compact_metadata(given.metadata),
+            metadata=compact_metadata(body.metadata),
         )
     )
     location = ("Location", f"sessions/{session.id}")  # relative: a proxy may add a prefix
     return JsonResponse(201, encode(SessionCreated.of(session)), (location,))
 
 
-async def list_sessions(context: RequestContext, given: ListSessions) -> JsonResponse:
+async def list_sessions(context: RequestContext, query: ListSessions) -> JsonResponse:
     """List live sessions, page by page.
 
     The order is stable but otherwise unspecified: a session that lives throughout a listing is
     returned exactly once.
     """
     page = await context.sessions.list_page(
-        limit=given.limit,
-        user_id=lower(given.user_id),
-        agent_id=lower(given.agent_id),
-        position=None if given.cursor is UNSET else given.cursor,
+        limit=query.limit,
+        user_id=lower(query.user_id),
+        agent_id=lower(query.agent_id),
+        position=None if query.cursor is UNSET else query.cursor,
     )
     return JsonResponse(200, encode(SessionList.of(page)))
 
@@ -111,8 +111,8 @@ async def get_sessions_health(context: RequestContext) -> JsonResponse:
             error, status="unhealthy", timestamp=timestamp, uptime=context.state.uptime
         )
     reasons = [reason for source in context.state.health_reasons for reason in source()]
-    if counts.sweep_lag_ms >= _LATE_MS:
-        reasons.append(f"deadlines are acted on {counts.sweep_lag_ms / 1000:,.0f} s late")
+    if counts.sweep_lag_ms >= _SWEEP_LATE_MS:
+        reasons.append(f"deadlines are processed {counts.sweep_lag_ms / 1000:,.0f} s late")
     return JsonResponse(
         200,
         encode(
@@ -151,13 +151,13 @@ async def session_heartbeat(context: RequestContext, session_id: str) -> JsonRes
 
 
 async def update_session_timeout(
-    context: RequestContext, session_id: str, given: TimeoutSettings
+    context: RequestContext, session_id: str, body: TimeoutSettings
 ) -> JsonResponse:
     """Change some timeout settings of a session and keep the others.
 
     The deadline is computed anew from the last renewal.
     """
-    change = _change(given, context.state.policy)
+    change = _change(body, context.state.policy)
     return _info(await context.sessions.change_timeout(session_id, change))
 
 
@@ -165,12 +165,12 @@ def _info(session: Session) -> JsonResponse:
     return JsonResponse(200, encode(SessionInfo.of(session)))
 
 
-def _change(given: TimeoutSettings, policy: TimeoutPolicy, path: str = "") -> TimeoutChange:
+def _change(settings: TimeoutSettings, policy: TimeoutPolicy, path: str = "") -> TimeoutChange:
     return policy.change(
-        timeout=given.timeout_minutes,
-        auto_renew=given.auto_renew,
-        max_duration=given.max_duration_minutes,
-        warning=given.warning_threshold_minutes,
+        timeout=settings.timeout_minutes,
+        auto_renew=settings.auto_renew,
+        max_duration=settings.max_duration_minutes,
+        warning=settings.warning_threshold_minutes,
         path=path,
     )
 

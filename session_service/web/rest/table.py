@@ -1,6 +1,6 @@
-"""The route table: all routes, by topic.
+"""The route table: the routes of all topics.
 
-The application is built from it, and so is the API document.
+Both the application and the API document are built from it.
 """
 
 from session_service.web.rest import events, messages, probes, sessions, webhooks

@@ -1,4 +1,4 @@
-"""Webhooks: their handlers and routes. Their ids are taken in either case."""
+"""Handlers and routes of webhooks, under ``/api/messaging/webhooks``."""
 
 from session_service.api.webhooks import (
     CreateWebhook,
@@ -32,6 +32,7 @@ from session_service.domain.webhooks import (
     read_secret,
 )
 from session_service.web.http.context import RequestContext
+from session_service.web.http.decoding import lower
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 
@@ -39,41 +40,42 @@ WEBHOOKS = f"{MESSAGING}/webhooks"
 _WEBHOOK = WEBHOOKS + "/{webhookId}"
 _WEBHOOK_ERRORS = (WebhookNotFound, StoreUnavailable)
 
-MS_PER_HOUR = 3_600_000
+_MS_PER_HOUR = 3_600_000
 
 _REMOVED = encode(WebhookRemoved("Webhook removed"))
 
 
-async def create_webhook(context: RequestContext, given: CreateWebhook) -> JsonResponse:
+async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonResponse:
     """Register an endpoint that receives events from now on.
 
     The secret is returned only in this response.
     """
     webhooks = context.state.webhooks
-    check_url(given.url, webhooks.policy.allowed_networks)
-    secret = new_secret() if given.secret is None else given.secret
+    check_url(body.url, webhooks.policy.allowed_networks)
+    secret = new_secret() if body.secret is None else body.secret
     read_secret(secret)
-    wanted = EventFilter(
-        user_id=None if given.user_id is None else given.user_id.lower(),
-        agent_id=None if given.agent_id is None else given.agent_id.lower(),
-        types=None if given.types is None else check_types(given.types),
+    event_filter = EventFilter(
+        user_id=lower(body.user_id),
+        agent_id=lower(body.agent_id),
+        types=None if body.types is None else check_types(body.types),
     )
-    webhook = await webhooks.add(Target(given.url, secret, wanted))
+    webhook = await webhooks.add(Target(body.url, secret, event_filter))
     location = ("Location", f"webhooks/{webhook.id}")  # relative: a proxy may add a prefix
     return JsonResponse(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
 
 
 async def list_webhooks(context: RequestContext) -> JsonResponse:
     """List all webhooks, also those from the settings, without their secrets."""
-    known = sorted((await context.state.webhooks.look()).values(), key=lambda each: each.created_at)
-    sizes = await context.state.webhooks.sizes(webhook.id for webhook in known)
-    shown = [WebhookInfo.of(*each) for each in zip(known, sizes, strict=True)]
-    return JsonResponse(200, encode(WebhookList(shown)))
+    registry = context.state.webhooks
+    webhooks = sorted((await registry.look()).values(), key=lambda each: each.created_at)
+    sizes = await registry.sizes(webhook.id for webhook in webhooks)
+    infos = [WebhookInfo.of(*each) for each in zip(webhooks, sizes, strict=True)]
+    return JsonResponse(200, encode(WebhookList(infos)))
 
 
 async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Read a webhook and the sizes of its queue."""
-    webhook = await context.state.webhooks.get(webhook_id.lower())
+    webhook = await context.state.webhooks.get(webhook_id)
     (sizes,) = await context.state.webhooks.sizes([webhook.id])
     if sizes is None:
         raise RecordUnreadable("the queue of a webhook cannot be read")
@@ -82,45 +84,43 @@ async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
 
 async def delete_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Remove a webhook and its undelivered events."""
-    await context.state.webhooks.remove(webhook_id.lower())
+    await context.state.webhooks.remove(webhook_id)
     return JsonResponse(200, _REMOVED)
 
 
 async def rotate_webhook_secret(
-    context: RequestContext, webhook_id: str, given: RotateSecret
+    context: RequestContext, webhook_id: str, body: RotateSecret
 ) -> JsonResponse:
     """Replace the secret of a webhook.
 
     For ``overlapHours``, deliveries have two signatures, one by the new secret and one by the
     previous secret, so that receivers can change over.
     """
-    secret = new_secret() if given.secret is None else given.secret
+    secret = new_secret() if body.secret is None else body.secret
     read_secret(secret)
-    hours = OVERLAP_HOURS[1] if given.overlap_hours is None else given.overlap_hours
-    overlap_ms = round(hours * MS_PER_HOUR)
-    webhook = await context.state.webhooks.rotate(webhook_id.lower(), secret, overlap_ms)
+    hours = OVERLAP_HOURS[1] if body.overlap_hours is None else body.overlap_hours
+    overlap_ms = round(hours * _MS_PER_HOUR)
+    webhook = await context.state.webhooks.rotate(webhook_id, secret, overlap_ms)
     return JsonResponse(200, encode(SecretRotated.of(webhook)))
 
 
 async def list_dead_letters(
-    context: RequestContext, webhook_id: str, given: ListDeadLetters
+    context: RequestContext, webhook_id: str, query: ListDeadLetters
 ) -> JsonResponse:
     """List the failed deliveries to a webhook, oldest first."""
-    letters, total = await context.state.webhooks.dead(
-        webhook_id.lower(), given.offset, given.limit
-    )
-    shown = [DeadLetterInfo.of(letter) for letter in letters]
-    return JsonResponse(200, encode(DeadLetterList(shown, total)))
+    letters, total = await context.state.webhooks.dead(webhook_id, query.offset, query.limit)
+    infos = [DeadLetterInfo.of(letter) for letter in letters]
+    return JsonResponse(200, encode(DeadLetterList(infos, total)))
 
 
 async def replay_dead_letters(
-    context: RequestContext, webhook_id: str, given: ReplayDeadLetters
+    context: RequestContext, webhook_id: str, body: ReplayDeadLetters
 ) -> JsonResponse:
     """Deliver failed events again, all of them or those named.
 
     Also switches a webhook on that was switched off because its deliveries failed.
     """
-    replayed = await context.state.webhooks.replay(webhook_id.lower(), given.ids)
+    replayed = await context.state.webhooks.replay(webhook_id, body.ids)
     return JsonResponse(200, encode(Replayed(replayed)))
 
 
@@ -198,7 +198,7 @@ ROUTES = (
         access=Access.PUBLIC,
         body=ReplayDeadLetters,
         response=Replayed,
-        success="They are delivered again",
+        success="They will be delivered again",
         errors=_WEBHOOK_ERRORS,
     ),
 )
