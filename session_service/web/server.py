@@ -65,7 +65,7 @@ class _Protocol(BoundedHeads):
 
     Of aiohttp's own it takes over the timer and the end of idle connections, and reads ``_waiter``
     (set while no request is under way), ``_messages`` (requests not begun) and ``_request_count``.
-    tests/http/test_connections.py fails if a release of aiohttp changes them.
+    tests/unit/test_private_names.py fails if a release of aiohttp changes them.
     """
 
     __slots__ = (

@@ -6,11 +6,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from session_service.web import server
 from session_service.web.http.state import AppState
-from session_service.web.server import Server
 from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, Client, create
 from tests.support.raw import GET, HALF, Raw
@@ -220,13 +218,3 @@ async def test_a_head_that_comes_in_time_is_served(
             raw.send(bytes((byte,)))
             await asyncio.sleep(0)
         assert (await raw.read_response())[0] == 200
-
-
-async def test_what_is_taken_from_aiohttp_is_there(service: AppState) -> None:
-    """The server uses these names of aiohttp's; another release may call them differently."""
-    protocol = Server(service)()
-    for name in ("_waiter", "_messages", "_request_count", "_request_handler", "_force_close"):
-        assert hasattr(protocol, name), f"aiohttp's RequestHandler has no {name} any more"
-    for name in ("_keepalive_handle", "_keepalive_timeout", "_next_keepalive_close_time"):
-        assert hasattr(protocol, name), f"aiohttp's RequestHandler has no {name} any more"
-    assert "_process_keepalive" in vars(web.RequestHandler), "nothing calls our override any more"

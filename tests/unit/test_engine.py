@@ -1,4 +1,4 @@
-"""The inner parts of python-socketio and python-engineio that web/engine.py uses.
+"""The inner parts of python-socketio and python-engineio that web/streaming/engine.py uses.
 
 An upgrade that changes one of them fails here with its name, and not as a socket that never closes.
 """
@@ -36,7 +36,7 @@ ENGINE = SERVER.eio
 )
 def test_a_part_is_there(owner: object, name: str) -> None:
     """By the name that the service uses."""
-    assert hasattr(owner, name), f"{owner!r} has no {name} any more: mend web/engine.py"
+    assert hasattr(owner, name), f"{owner!r} has no {name} any more: mend web/streaming/engine.py"
 
 
 def test_a_handshake_is_told_to_a_handler() -> None:
