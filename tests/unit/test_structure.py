@@ -17,7 +17,9 @@ import session_service
 from session_service import api
 from session_service.api.errors import ErrorCode
 from session_service.domain.errors import ServiceError
+from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.errors import ERRORS
+from session_service.web.rest.openapi import document
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ROOT / "session_service"
@@ -136,6 +138,14 @@ def test_every_error_has_a_code() -> None:
     ours = {error for error in subclasses(ServiceError) if error.__module__.startswith("session_")}
     assert ours == ERRORS.keys()
     assert {spec.code for spec in ERRORS.values()} == set(ErrorCode)
+
+
+def test_every_code_is_documented() -> None:
+    """With its status, in the OpenAPI document and in docs/api.md."""
+    texts = [document(TimeoutPolicy())["info"]["description"], (ROOT / "docs/api.md").read_text()]
+    for text in texts:
+        rows = re.findall(r"^\| `([A-Z_]+)` \| (\d{3}) \| [`\w]", text, re.MULTILINE)
+        assert rows == [(code.value, str(code.status)) for code in ErrorCode]
 
 
 def test_every_error_says_what_went_wrong() -> None:

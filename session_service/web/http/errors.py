@@ -190,7 +190,7 @@ _SOON = (("Retry-After", "1"),)
 
 ERRORS: dict[type[ServiceError], ErrorSpec] = {
     BadRequest: ErrorSpec(ErrorCode.BAD_REQUEST, "Not a valid HTTP request"),
-    SocketRefused: ErrorSpec(ErrorCode.BAD_REQUEST, "Not a request for Socket.IO"),
+    SocketRefused: ErrorSpec(ErrorCode.BAD_REQUEST, "Not a valid Socket.IO request"),
     ValidationFailed: ErrorSpec(ErrorCode.VALIDATION_ERROR, "A field is missing or out of range"),
     InvalidJson: ErrorSpec(ErrorCode.INVALID_JSON, "The body is not a JSON object"),
     Forbidden: ErrorSpec(ErrorCode.FORBIDDEN, "The origin or the host is not allowed"),
@@ -198,12 +198,18 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
     ConversationNotFound: ErrorSpec(ErrorCode.SESSION_NOT_FOUND, "Conversation not found"),
     WebhookNotFound: ErrorSpec(ErrorCode.WEBHOOK_NOT_FOUND, "Webhook not found"),
     RouteNotFound: ErrorSpec(ErrorCode.NOT_FOUND, "Unknown path"),
-    MethodNotAllowed: ErrorSpec(ErrorCode.METHOD_NOT_ALLOWED, "Unknown method"),
-    RequestTimeout: ErrorSpec(ErrorCode.REQUEST_TIMEOUT, "The request did not arrive in time"),
-    IdempotencyConflict: ErrorSpec(
-        ErrorCode.IDEMPOTENCY_CONFLICT, "The request with this key is being worked on", _SOON
+    MethodNotAllowed: ErrorSpec(
+        ErrorCode.METHOD_NOT_ALLOWED, "The path does not support the method"
     ),
-    TooManyWebhooks: ErrorSpec(ErrorCode.TOO_MANY_WEBHOOKS, "As many as there may be"),
+    RequestTimeout: ErrorSpec(
+        ErrorCode.REQUEST_TIMEOUT, "The head or the body did not arrive in time"
+    ),
+    IdempotencyConflict: ErrorSpec(
+        ErrorCode.IDEMPOTENCY_CONFLICT, "The first request with this key is in progress", _SOON
+    ),
+    TooManyWebhooks: ErrorSpec(
+        ErrorCode.TOO_MANY_WEBHOOKS, "The maximum number of webhooks is registered"
+    ),
     TooManySessions: ErrorSpec(ErrorCode.TOO_MANY_SESSIONS, "The user has too many live sessions"),
     SessionExpired: ErrorSpec(ErrorCode.SESSION_EXPIRED, "Session has expired"),
     PayloadTooLarge: ErrorSpec(ErrorCode.PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -217,7 +223,9 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
         (("Accept-Encoding", "identity"),),
     ),
     ExpectationFailed: ErrorSpec(ErrorCode.EXPECTATION_FAILED, "The Expect header cannot be met"),
-    RenewalFailed: ErrorSpec(ErrorCode.SESSION_RENEWAL_FAILED, "Maximum duration reached"),
+    RenewalFailed: ErrorSpec(
+        ErrorCode.SESSION_RENEWAL_FAILED, "The session has reached its maximum duration"
+    ),
     TooManyMessages: ErrorSpec(ErrorCode.TOO_MANY_MESSAGES, "The session has too many messages"),
     IdempotencyMismatch: ErrorSpec(
         ErrorCode.IDEMPOTENCY_MISMATCH, "The Idempotency-Key was used for another request"
@@ -230,10 +238,12 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
     ),
     HeadersTooLarge: ErrorSpec(ErrorCode.HEADERS_TOO_LARGE, "The headers are too large"),
     InternalError: ErrorSpec(ErrorCode.INTERNAL_ERROR, "Internal server error"),
-    CodingNotSupported: ErrorSpec(ErrorCode.NOT_IMPLEMENTED, "Unknown transfer coding"),
+    CodingNotSupported: ErrorSpec(ErrorCode.NOT_IMPLEMENTED, "The transfer coding is not chunked"),
     RecordUnreadable: ErrorSpec(ErrorCode.RECORD_UNREADABLE, "The stored record cannot be read"),
     StoreUnavailable: ErrorSpec(ErrorCode.STORE_UNAVAILABLE, "The store cannot be reached", _SOON),
-    Overloaded: ErrorSpec(ErrorCode.OVERLOADED, "Too much is under way", _SOON),
+    Overloaded: ErrorSpec(
+        ErrorCode.OVERLOADED, "Too many requests are in flight; nothing was done", _SOON
+    ),
     NotReady: ErrorSpec(ErrorCode.NOT_READY, "The service is shutting down", _SOON),
     HttpVersionNotSupported: ErrorSpec(
         ErrorCode.HTTP_VERSION_NOT_SUPPORTED, "Not HTTP/1.0 or HTTP/1.1"

@@ -13,7 +13,7 @@ import msgspec
 
 from session_service import __version__
 from session_service.api.base import Request, describe
-from session_service.api.errors import Error
+from session_service.api.errors import Error, ErrorCode
 from session_service.api.events import EVENT_DATA
 from session_service.api.messages import Attachment
 from session_service.domain.errors import StoreUnavailable
@@ -57,6 +57,15 @@ _KEY_PARAMETER = {
 }
 
 
+def _error_codes() -> str:
+    """Return a Markdown table of all error codes, each with its status and its causes."""
+    causes: dict[ErrorCode, list[str]] = {code: [] for code in ErrorCode}
+    for spec in ERRORS.values():
+        causes[spec.code].append(spec.description)
+    rows = [f"| `{code}` | {code.status} | {'; '.join(causes[code])} |" for code in ErrorCode]
+    return "\n".join(["| code | status | cause |", "|---|---|---|", *rows, ""])
+
+
 def document(policy: TimeoutPolicy, routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
     """Return the document of a service with these timeout rules."""
     components = _schemas_of([Error, Attachment, *EVENT_DATA, *_body_types(routes)], policy)
@@ -71,7 +80,7 @@ def document(policy: TimeoutPolicy, routes: Sequence[Route] = ROUTES) -> dict[st
         "info": {
             "title": "Sessions API",
             "version": __version__,
-            "description": _INTRODUCTION,
+            "description": f"{_INTRODUCTION}\n## Error codes\n\n{_error_codes()}",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
