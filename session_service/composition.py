@@ -102,7 +102,7 @@ def compose(
         deadlines=Deadlines(executor, keys, retention_ms, history_ms, quarantine),
         outbox=outbox,
         feed=Feed(outbox),
-        consumer=Consumer(executor, keys, quarantine=quarantine),
+        consumer=Consumer(executor, keys, "webhooks", quarantine=quarantine),
         webhooks=Webhooks(executor, keys, settings.webhooks, quarantine),
         data_sets=DataSets(executor, keys),
         monitor=StoreMonitor(executor, keys, url, settings.write_ack),

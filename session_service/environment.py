@@ -14,9 +14,10 @@ from typing import Any
 
 from session_service.domain.addresses import EVERYWHERE, Network, read_networks
 from session_service.domain.timeouts import to_minutes, to_ms
-from session_service.domain.webhooks import WebhookPolicy, read_targets
+from session_service.domain.webhooks import WebhookPolicy
 from session_service.store.client.url_options import StoreUrlError
 from session_service.store.client.urls import masked, read_url
+from session_service.webhook_settings import read_targets
 
 LOOPBACK = ("127.0.0.1", "::1")  # of these, a machine without IPv6 lacks the second
 

@@ -6,12 +6,14 @@ from msgspec import Meta
 
 from session_service.api.base import Request, ResponseBody, Timestamp, Uuid
 from session_service.domain.event_types import EVENT_TYPES
+from session_service.domain.signing import SECRET_FORMAT
 from session_service.domain.times import iso
 from session_service.domain.webhooks import (
+    DEFAULT_OVERLAP_HOURS,
+    MAX_OVERLAP_HOURS,
     MAX_URL_LENGTH,
-    OVERLAP_HOURS,
-    SECRET_IS,
-    TYPES_ARE,
+    MIN_OVERLAP_HOURS,
+    TYPES_FORMAT,
     DeadLetter,
     QueueSizes,
     Webhook,
@@ -23,13 +25,13 @@ _ALL_TYPES = [*EVENT_TYPES, *(f"session.{name}" for name in EVENT_TYPES)]
 
 Types = Annotated[
     list[Annotated[str, Meta(extra_json_schema={"enum": _ALL_TYPES})]],
-    Meta(min_length=1, max_length=len(_ALL_TYPES), description=TYPES_ARE),
+    Meta(min_length=1, max_length=len(_ALL_TYPES), description=TYPES_FORMAT),
 ]
 
 
 Secret = Annotated[
     str,
-    Meta(pattern=r"\Awhsec_[A-Za-z0-9+/]{32,88}={0,2}\Z", description=SECRET_IS),
+    Meta(pattern=r"\Awhsec_[A-Za-z0-9+/]{32,88}={0,2}\Z", description=SECRET_FORMAT),
 ]
 
 
@@ -61,10 +63,10 @@ class RotateSecret(Request):
         Annotated[
             float,
             Meta(
-                ge=OVERLAP_HOURS[0],
-                le=OVERLAP_HOURS[2],
-                description=f"a number from {OVERLAP_HOURS[0]} to {OVERLAP_HOURS[2]}"
-                f" (default {OVERLAP_HOURS[1]}):"
+                ge=MIN_OVERLAP_HOURS,
+                le=MAX_OVERLAP_HOURS,
+                description=f"a number from {MIN_OVERLAP_HOURS} to {MAX_OVERLAP_HOURS}"
+                f" (default {DEFAULT_OVERLAP_HOURS}):"
                 " for so long deliveries are signed with both secrets",
             ),
         ]
@@ -207,8 +209,8 @@ class Replayed(ResponseBody):
 
 
 def _shown(webhook: Webhook, sizes: QueueSizes | None) -> dict[str, Any]:
-    wanted = webhook.target.wanted
-    status = "unreadable" if sizes is None else "active" if webhook.is_on else "gone"
+    wanted = webhook.target.filter
+    status = "unreadable" if sizes is None else "active" if webhook.is_enabled else "gone"
     sizes = sizes or QueueSizes(0, 0, 0)
     return {
         "webhook_id": webhook.id,

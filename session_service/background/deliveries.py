@@ -1,4 +1,4 @@
-"""Deliveries: what happened goes to the registered endpoints, on every node, whichever comes first.
+"""Deliveries: events are sent to the registered endpoints, by whichever node comes first.
 
 Events move from the outbox into a queue for each endpoint, and from there, signed, to the endpoint.
 An endpoint that fails or is slow holds up nothing but its own queue, and one whose record or queue
@@ -8,52 +8,44 @@ is damaged stops no other.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from session_service.background.delivery_worker import DeliveryWorker, about
+from session_service.background.consume import ConsumedEvent, consume_forever
+from session_service.background.delivery_worker import DeliveryWorker, log_fields
 from session_service.background.webhook_client import WebhookClient
-from session_service.domain.errors import RecordUnreadable, StoreUnavailable, TooManyWebhooks
-from session_service.domain.events import Event
+from session_service.domain.errors import TooManyWebhooks
 from session_service.domain.webhooks import Webhook
 from session_service.store.availability import Availability
-from session_service.store.events.consumer import Batch, Consumer, Entry
-from session_service.store.records import unpack_event
-from session_service.store.webhooks.registry import Webhooks, subject_of
+from session_service.store.events.consumer import Consumer
+from session_service.store.webhooks.queue import subject_of
+from session_service.store.webhooks.registry import Webhooks
 
-_LOOK_SECONDS = 2.0  # between looks for webhooks, while there are none
-_INTERVAL_SECONDS = 0.25  # between looks for events
-_SUBJECT = "webhook deliveries"
 _REGISTRY = "webhook registry"
-_LOOK, _ENQUEUE = "look", "enqueue"
+_LIST, _ENQUEUE = "list", "enqueue"
 
 log = logging.getLogger(__name__)
 
 
 async def deliver_forever(webhooks: Webhooks, consumer: Consumer) -> None:
-    """Deliver what happens to the registered webhooks. Ends by cancellation.
+    """Deliver events to the registered webhooks, until this is cancelled.
 
-    While there are none it costs a look now and then. If the store is away, it is waited for. A
-    webhook, an event or a shard that cannot be processed does not stop the others, nor does a
-    defect stop the deliveries.
+    While there are none it costs one read of the registry every two seconds. If the store is away,
+    it is waited for. A webhook, an event or a shard that cannot be processed does not stop the
+    others, nor does a defect stop the deliveries.
     """
     if webhooks.policy.is_paused:
         log.warning("webhooks are paused by SESSION_WEBHOOKS_PAUSED: events wait in their queues")
     async with WebhookClient(webhooks.policy) as client, asyncio.TaskGroup() as group:
-        await _Deliveries(webhooks, consumer, client, group).run()
+        await consume_forever(consumer, _Deliveries(webhooks, client, group))
 
 
 class _Deliveries:
-    """Moves events into the queues, and sees that each queue is emptied."""
+    """Moves events into the queues, and runs a worker for each queue."""
 
-    def __init__(
-        self,
-        webhooks: Webhooks,
-        consumer: Consumer,
-        client: WebhookClient,
-        group: asyncio.TaskGroup,
-    ) -> None:
+    name = "webhook deliveries"
+
+    def __init__(self, webhooks: Webhooks, client: WebhookClient, group: asyncio.TaskGroup) -> None:
         self._webhooks = webhooks
-        self._consumer = consumer
         self._client = client
         self._group = group
         self._quarantine = webhooks.quarantine
@@ -62,47 +54,29 @@ class _Deliveries:
         self._lost: Counter[str] = Counter()  # events, by webhooks whose queue cannot be written
         self._store_of_workers = Availability("webhook deliveries")
 
-    async def run(self) -> None:
-        """Move events until this is cancelled."""
-        store = Availability("webhooks")
-        while True:
-            pause = self._quarantine.pause(_SUBJECT, _ENQUEUE)
-            if not pause:
-                pause = _INTERVAL_SECONDS
-                try:
-                    with self._quarantine.isolating(_SUBJECT, _ENQUEUE):
-                        pause = await self._step()
-                    store.answered()
-                except StoreUnavailable as error:
-                    await store.wait_after(error)
-            await asyncio.sleep(pause)
-
-    async def _step(self) -> float:
-        """Do what there is to do; return for how long to pause then, in seconds."""
-        known = await self._look()
-        if self._webhooks.must_adopt_settings and not self._quarantine.has(_REGISTRY, _LOOK):
+    async def since(self) -> int | None:
+        """Return when the first webhook was registered (epoch ms), or None if there is none."""
+        enabled = await self._enabled()
+        if self._webhooks.must_adopt_settings and not self._quarantine.has(_REGISTRY, _LIST):
             await self._register_settings()
-            known = await self._look()
-        if not known:
-            return _LOOK_SECONDS
-        batches = await self._consumer.next(min(webhook.created_at for webhook in known))
-        if not batches:
-            return _INTERVAL_SECONDS
-        # One that was registered before any of these happened is known after this look.
-        known = await self._look()
-        events = self._read(batches)
-        await asyncio.gather(*(self._enqueue(webhook, events) for webhook in known))
-        await self._consumer.done(batches)
-        if lost := sum(batch.lost for batch in batches):
-            log.warning("events were trimmed before webhooks had them", extra={"events": lost})
-        return 0 if any(batch.more for batch in batches) else _INTERVAL_SECONDS
+            enabled = await self._enabled()
+        return min((webhook.created_at for webhook in enabled), default=None)
 
-    async def _look(self) -> list[Webhook]:
-        """Return the webhooks that are on, as they were last seen if the registry is damaged."""
-        if not self._quarantine.must_wait(_REGISTRY, _LOOK):
-            with self._quarantine.isolating(_REGISTRY, _LOOK):
-                self._registered = await self._webhooks.look()
-        return self._adopt(self._registered)
+    async def handle(self, events: Sequence[ConsumedEvent]) -> None:
+        """Put events into the queues of the webhooks that select them."""
+        # A webhook that was registered before any of these happened is in the list by now.
+        enabled = await self._enabled()
+        await asyncio.gather(*(self._enqueue(webhook, events) for webhook in enabled))
+
+    async def _enabled(self) -> list[Webhook]:
+        """Return the webhooks that are enabled, each with a worker.
+
+        If the registry is damaged, they are as they were last read.
+        """
+        if not self._quarantine.must_wait(_REGISTRY, _LIST):
+            with self._quarantine.isolating(_REGISTRY, _LIST):
+                self._registered = await self._webhooks.list_all()
+        return self._with_workers(self._registered)
 
     async def _register_settings(self) -> None:
         try:
@@ -112,48 +86,37 @@ class _Deliveries:
                 "not all webhooks of the settings are registered", extra={"reason": str(error)}
             )
 
-    def _read(self, batches: Iterable[Batch]) -> list[tuple[Entry, Event]]:
-        """Decode the events, each once; those that cannot be read are left out for good."""
-        found = []
-        for batch in batches:
-            for entry in batch.entries:
-                try:
-                    found.append((entry, unpack_event(*entry)))
-                except RecordUnreadable as error:
-                    self._quarantine.left_out(f"event {entry.id}", _ENQUEUE, error)
-        return found
-
-    async def _enqueue(self, webhook: Webhook, events: Sequence[tuple[Entry, Event]]) -> None:
-        wanted = [
+    async def _enqueue(self, webhook: Webhook, events: Sequence[ConsumedEvent]) -> None:
+        entries = [
             entry
             for entry, event in events
-            if entry.id.ms >= webhook.created_at and webhook.target.wanted.matches(event)
+            if event.at >= webhook.created_at and webhook.target.filter.matches(event)
         ]
-        subject = subject_of(webhook.id)
-        if not wanted:
+        if not entries:
             return
+        subject = subject_of(webhook.id)
         dropped, is_queued = 0, False
         if not self._quarantine.must_wait(subject, _ENQUEUE):
             with self._quarantine.isolating(subject, _ENQUEUE):
-                dropped = await self._webhooks.enqueue(webhook.id, wanted)
+                dropped = await self._webhooks.queues.enqueue(webhook.id, entries)
                 is_queued = True
         if not is_queued:
-            self._lost[webhook.id] += len(wanted)
+            self._lost[webhook.id] += len(entries)
         elif lost := self._lost.pop(webhook.id, 0):
-            log.warning("webhook: events were lost", extra=about(webhook) | {"events": lost})
+            log.warning("webhook: events were lost", extra=log_fields(webhook) | {"events": lost})
         if dropped:
-            log.warning("webhook: queue is full", extra=about(webhook) | {"dropped": dropped})
+            log.warning("webhook: queue is full", extra=log_fields(webhook) | {"dropped": dropped})
         if webhook.id in self._workers:
-            self._workers[webhook.id].news.set()
+            self._workers[webhook.id].wake()
 
-    def _adopt(self, webhooks: dict[str, Webhook]) -> list[Webhook]:
-        """Have a worker for each webhook that is on; return those."""
-        known = {webhook.id: webhook for webhook in webhooks.values() if webhook.is_on}
+    def _with_workers(self, webhooks: dict[str, Webhook]) -> list[Webhook]:
+        """Start and stop workers so that each enabled webhook has one; return these webhooks."""
+        enabled = {webhook.id: webhook for webhook in webhooks.values() if webhook.is_enabled}
         if self._webhooks.policy.is_paused:
-            return list(known.values())
-        for webhook_id in self._workers.keys() - known.keys():
+            return list(enabled.values())
+        for webhook_id in self._workers.keys() - enabled.keys():
             self._workers.pop(webhook_id).task.cancel()
-        for webhook_id, webhook in known.items():
+        for webhook_id, webhook in enabled.items():
             worker = self._workers.get(webhook_id)
             if worker is None:
                 worker = DeliveryWorker(
@@ -162,4 +125,4 @@ class _Deliveries:
                 worker.task = self._group.create_task(worker.run(), name="webhook")
                 self._workers[webhook_id] = worker
             worker.webhook = webhook
-        return list(known.values())
+        return list(enabled.values())

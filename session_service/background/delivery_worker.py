@@ -1,4 +1,4 @@
-"""A delivery worker: empties one webhook's queue, together with the workers of other nodes."""
+"""Delivery workers: each empties one webhook's queue, beside the workers of other nodes."""
 
 import asyncio
 import logging
@@ -12,12 +12,13 @@ from session_service.domain.times import jitter
 from session_service.domain.webhooks import Webhook, host_of
 from session_service.store.availability import Availability
 from session_service.store.quarantine import Quarantine
-from session_service.store.webhooks.registry import Delivery, Webhooks, subject_of
+from session_service.store.webhooks.queue import Delivery, subject_of
+from session_service.store.webhooks.registry import Webhooks
 
-_CLAIM_SECONDS = 1.0  # at most, between looks into a queue
-_UNDER_WAY = 16  # requests to one endpoint from this node
-_SETTLE_TRIES = 8  # with a store that is away; then another node makes the delivery again
-_CLAIM, _SETTLE, _DELIVER = "claim", "settle", "deliver"
+_CLAIM_SECONDS = 1.0  # at most, between two claims
+_MAX_REQUESTS = 16  # under way to one endpoint from this node
+_RECORD_TRIES = 8  # if the store is away; then another node makes the delivery again
+_CLAIM, _RECORD, _DELIVER = "claim", "settle", "deliver"
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 class DeliveryWorker:
     """Delivers to one endpoint.
 
-    How many requests it makes at a time doubles with each success, and falls to one with a failure.
+    The number of requests that may be under way doubles with each success, up to 16, and falls to
+    one with a failure.
     """
 
     task: asyncio.Task[None]
@@ -34,36 +36,41 @@ class DeliveryWorker:
         self, webhook: Webhook, webhooks: Webhooks, client: WebhookClient, store: Availability
     ) -> None:
         self.webhook = webhook
-        self.news = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._webhooks = webhooks
+        self._queues = webhooks.queues
         self._client = client
         self._store = store
         self._quarantine: Quarantine = webhooks.quarantine
         self._subject = subject_of(webhook.id)
-        self._allowed = _UNDER_WAY
-        self._under_way = 0
+        self._max_requests = _MAX_REQUESTS
+        self._requests = 0
         self._is_failing = False
-        self._not_before = 0.0  # the endpoint asked for a pause until then, by the loop's clock
+        self._paused_until = 0.0  # as the endpoint asked, by the loop's clock
 
     async def run(self) -> None:
         """Deliver until this is cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    self.news.clear()
+                    self._wakeup.clear()
                     pause = self._pause() or await self._step(group)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause):
-                            await self.news.wait()
+                            await self._wakeup.wait()
         finally:
             self._store.answered(self.webhook.id)
 
+    def wake(self) -> None:
+        """Look for deliveries now: there are new ones, or a request has ended."""
+        self._wakeup.set()
+
     def _pause(self) -> float:
-        """Return the seconds for which nothing is to be delivered."""
+        """Return for how many seconds nothing may be delivered."""
         return max(
-            self._not_before - asyncio.get_running_loop().time(),
+            self._paused_until - asyncio.get_running_loop().time(),
             self._quarantine.pause(self._subject, _CLAIM),
-            self._quarantine.pause(self._subject, _SETTLE),
+            self._quarantine.pause(self._subject, _RECORD),
             0.0,
         )
 
@@ -71,63 +78,63 @@ class DeliveryWorker:
         pause = _CLAIM_SECONDS
         try:
             with self._quarantine.isolating(self._subject, _CLAIM):
-                pause = await self._start_some(group)
+                pause = await self._start_due(group)
             self._store.answered(self.webhook.id)
         except StoreUnavailable as error:
             await self._store.wait_after(error, self.webhook.id)
         return pause
 
-    async def _start_some(self, group: asyncio.TaskGroup) -> float:
-        """Start deliveries that are due; return when to look again, in seconds."""
-        free = self._allowed - self._under_way
+    async def _start_due(self, group: asyncio.TaskGroup) -> float:
+        """Start deliveries that are due; return in how many seconds to look again."""
+        free = self._max_requests - self._requests
         if free <= 0:
             return _CLAIM_SECONDS
-        claim = await self._webhooks.claim(self.webhook.id, free)
+        claim = await self._queues.claim(self.webhook.id, free)
         for delivery in claim.deliveries:
-            self._under_way += 1
+            self._requests += 1
             group.create_task(self._deliver(delivery))
         if claim.next_in_ms is None or len(claim.deliveries) == free:
             return _CLAIM_SECONDS
         return min(_CLAIM_SECONDS, claim.next_in_ms / 1000 + 0.001)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        outcome = Outcome("INTERNAL")  # if a defect keeps it from being made
+        outcome = Outcome("INTERNAL")  # unless the client returns another
         try:
             with self._quarantine.isolating(self._subject, _DELIVER):
                 outcome = await self._client.post(self.webhook, delivery)
-                self._note(outcome)
-            with self._quarantine.isolating(self._subject, _SETTLE):
-                await self._settle(delivery, outcome)
+                self._adapt_to(outcome)
+            with self._quarantine.isolating(self._subject, _RECORD):
+                await self._record(delivery, outcome)
         finally:
-            self._under_way -= 1
-            self.news.set()
+            self._requests -= 1
+            self.wake()
 
-    def _note(self, outcome: Outcome) -> None:
-        """Adapt to how the endpoint does, and log when that changes."""
+    def _adapt_to(self, outcome: Outcome) -> None:
+        """Adapt the rate to an outcome, and log if the endpoint begins to fail or is back."""
         if outcome.failure:
-            self._allowed = 1
+            self._max_requests = 1
             pause_until = asyncio.get_running_loop().time() + outcome.retry_after
-            self._not_before = max(self._not_before, pause_until)
+            self._paused_until = max(self._paused_until, pause_until)
             if not self._is_failing:
                 self._log(logging.WARNING, "webhook: endpoint fails", failure=outcome.failure)
         else:
-            self._allowed = min(2 * self._allowed, _UNDER_WAY)
+            self._max_requests = min(2 * self._max_requests, _MAX_REQUESTS)
             if self._is_failing:
                 self._log(logging.INFO, "webhook: endpoint is back")
         self._is_failing = bool(outcome.failure)
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+    async def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Record the outcome; if the store stays away, the delivery is made again later."""
-        webhooks, webhook_id = self._webhooks, self.webhook.id
+        webhook_id, failure = self.webhook.id, outcome.failure
         delay_ms = 0
-        if outcome.failure:
-            random_ms = webhooks.policy.delay_ms(delivery.failures + 1, jitter())
+        if failure:
+            random_ms = self._webhooks.policy.delay_ms(delivery.failures + 1, jitter())
             delay_ms = max(random_ms, round(1000 * outcome.retry_after))
-        for _ in range(_SETTLE_TRIES):
+        for _ in range(_RECORD_TRIES):
             try:
-                if outcome.failure == GONE and await webhooks.switch(webhook_id, on=False):
+                if failure == GONE and await self._webhooks.set_enabled(webhook_id, enabled=False):
                     self._log(logging.WARNING, "webhook: endpoint is gone, and switched off")
-                result = await webhooks.settle(webhook_id, delivery, outcome.failure, delay_ms)
+                result = await self._queues.record_result(webhook_id, delivery, failure, delay_ms)
             except StoreUnavailable:
                 await asyncio.sleep(AWAY_SECONDS)
                 continue
@@ -136,9 +143,12 @@ class DeliveryWorker:
             return
 
     def _log(self, level: int, message: str, **more: Any) -> None:
-        log.log(level, message, extra=about(self.webhook) | more)
+        log.log(level, message, extra=log_fields(self.webhook) | more)
 
 
-def about(webhook: Webhook) -> dict[str, Any]:
-    """Return what a log line says of a webhook: never the path, which may have a secret."""
+def log_fields(webhook: Webhook) -> dict[str, Any]:
+    """Return the fields of a log line about a webhook.
+
+    They have the host of the URL and never its path, which may contain a secret.
+    """
     return {"webhook": webhook.id, "host": host_of(webhook.target.url)}

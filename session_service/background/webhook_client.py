@@ -10,7 +10,7 @@ import msgspec
 
 from session_service import __version__
 from session_service.domain.webhooks import Webhook, WebhookPolicy, retry_after_seconds
-from session_service.store.webhooks.registry import Delivery
+from session_service.store.webhooks.queue import Delivery
 
 GONE = "HTTP_410"
 

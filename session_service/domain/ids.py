@@ -1,14 +1,16 @@
-"""Identifiers: UUID-shaped, lower case, and a session's names its shard.
+"""Identifiers: lower-case UUIDs. The id of a session starts with its shard.
 
-The first two hex digits of a session id are its shard, taken from a hash of the user id, so all
-sessions of a user live in one shard. The other digits, but for UUID's version and variant, are
-114 bits from the operating system's random source (contract, "Create").
+The first two hex digits of a session id, e.g. ``3f`` of ``3f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90``,
+are its shard. It is taken from a hash of the user id, so all sessions of a user are in one shard.
+The other digits, except for UUID's version and variant, are 114 random bits from the operating
+system (contract, "Create").
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Callable
+
+RandomBytes = Callable[[int], bytes]  # such as os.urandom
 
 SHARDS: tuple[str, ...] = tuple(f"{n:02x}" for n in range(256))
 
@@ -23,17 +25,17 @@ _is_session_id = re.compile(
 
 
 def shard_of_user(user_id: str) -> str:
-    """Return the shard that holds all sessions of a user (lower-case UUID)."""
+    """Return the shard of all sessions of a user (lower-case UUID), e.g. ``3f``."""
     return SHARDS[hashlib.sha256(user_id.encode()).digest()[0]]
 
 
 def shard_of_session(session_id: str) -> str | None:
-    """Return the shard that a session id (lower case) names, or None if the text is no such id."""
+    """Return the shard in a session id (lower case), or None if the text is no such id."""
     return session_id[:2] if _is_session_id(session_id) else None
 
 
-def new_id(shard: str, random: Callable[[int], bytes] = os.urandom) -> str:
-    """Make a new session id in the shard."""
+def new_id(shard: str, random: RandomBytes) -> str:
+    """Make a session id in the shard."""
     digits = random(15).hex()
     variant = "89ab"[int(digits[28], 16) & 3]
     return (
@@ -42,13 +44,13 @@ def new_id(shard: str, random: Callable[[int], bytes] = os.urandom) -> str:
     )
 
 
-def new_webhook_id() -> str:
-    """Make a new webhook id, in any shard."""
-    return new_id(SHARDS[os.urandom(1)[0]])
+def new_webhook_id(random: RandomBytes) -> str:
+    """Make a webhook id, in any shard."""
+    return new_id(SHARDS[random(1)[0]], random)
 
 
-def new_message_id(random: Callable[[int], bytes] = os.urandom) -> str:
-    """Make a new message id: a UUID of version 4, e.g. 9b2f6c1e-4d07-4a58-8f13-60c2d5e7ab94."""
+def new_message_id(random: RandomBytes) -> str:
+    """Make a message id: a UUID of version 4, e.g. ``9b2f6c1e-4d07-4a58-8f13-60c2d5e7ab94``."""
     digits = random(16).hex()  # uuid.UUID takes three times as long
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[0:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"

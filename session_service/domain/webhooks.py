@@ -1,43 +1,35 @@
-"""Webhooks: who is told of events, how a delivery is signed, and when it is tried again.
+"""Webhooks: endpoints that receive events, and the rules by which deliveries to them are made."""
 
-Signatures follow Standard Webhooks 1.0 (symmetric, ``v1``).
-"""
-
-import base64
-import binascii
 import hashlib
-import hmac
-import os
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from session_service.domain.addresses import EVERYWHERE, Network, is_allowed, is_allowed_host
+from session_service.domain.addresses import Network, is_allowed, is_allowed_host
 from session_service.domain.budgets import RETRY_AFTER_SECONDS
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.event_types import EVENT_TYPES
 from session_service.domain.events import Event, EventFilter
-from session_service.domain.ids import is_uuid
+from session_service.domain.signing import read_secret, signature
 
 MAX_WEBHOOKS = 100
 MAX_URL_LENGTH = 2048
-SECRET_BYTES = (24, 64)
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret starts
-SECRET_IS = f"{SECRET_PREFIX} and 24 to 64 bytes in base64"
-TYPES_ARE = f"an array of one or more of {', '.join(EVENT_TYPES)}, each also with session. before"
+TYPES_FORMAT = (
+    f"an array of one or more of {', '.join(EVENT_TYPES)}, each also with session. before"
+)
 
-OVERLAP_HOURS = (0, 24, 168)  # of a secret that is replaced: least, default, most
+# For how many hours a secret that is replaced is used beside its successor.
+MIN_OVERLAP_HOURS, DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS = 0, 24, 168
 
 _MAX_DELAY_MS = 8 * 3_600_000
-_GROWTH = 4  # of the ceiling from one pause to the next
+_DELAY_GROWTH = 4  # of the longest delay, from one attempt to the next
 
 
 class WebhookPolicy(msgspec.Struct, frozen=True):
-    """How deliveries are made, as the settings give it."""
+    """How deliveries are made, from the settings."""
 
     timeout_seconds: float = 15  # for one request
     first_delay_ms: int = 10_000  # at most, before a delivery is tried again
@@ -49,28 +41,31 @@ class WebhookPolicy(msgspec.Struct, frozen=True):
 
     @property
     def lease_ms(self) -> int:
-        """How long a node has for a delivery it took, before another one takes it."""
+        """The milliseconds after which another node may take a delivery that a node has claimed."""
         return round(self.timeout_seconds * 1000) + 5000
 
     def delay_ms(self, failures: int, fraction: float) -> int:
-        """Return the pause after so many failures: exponential, with full jitter.
+        """Return the delay after so many failures: exponential, with full jitter.
 
         ``fraction`` is a random number from 0 to 1. About a dozen attempts fit into 24 hours.
         """
-        ceiling: int = self.first_delay_ms * _GROWTH ** min(failures - 1, 20)
-        return round(fraction * min(ceiling, _MAX_DELAY_MS))
+        longest: int = self.first_delay_ms * _DELAY_GROWTH ** min(failures - 1, 20)
+        return round(fraction * min(longest, _MAX_DELAY_MS))
 
     def allows(self, address: str) -> bool:
-        """Return whether an endpoint from the API may have an IP address."""
+        """Return whether an endpoint that was registered over the API may have an IP address."""
         return is_allowed(address, self.allowed_networks)
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where events go, and which. Deliveries are also signed with the previous secret, if any."""
+    """An endpoint's URL and secrets, and the events it receives.
+
+    Deliveries are also signed with the previous secret, if there is one.
+    """
 
     url: str
     secret: str
-    wanted: EventFilter = EventFilter()
+    filter: EventFilter = msgspec.field(default=EventFilter(), name="wanted")  # its name in Redis
     previous_secret: str = ""
 
     def __repr__(self) -> str:
@@ -78,13 +73,13 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """A registered endpoint. It gets what happens from ``created_at`` (epoch ms) on."""
+    """A registered endpoint, which receives the events from ``created_at`` (epoch ms) on."""
 
-    id: str  # names the shard of its queue, as a session's does
+    id: str  # names the shard of its queue, as a session's id does
     target: Target
     created_at: int
     is_from_settings: bool
-    is_on: bool  # false once the endpoint said that it is gone
+    is_enabled: bool  # false once the endpoint has answered 410 Gone
     overlap_until: int | None = None  # the end of the previous secret, epoch ms; None: it has none
 
     def signatures(self, event_id: str, at: int, body: bytes) -> str:
@@ -93,12 +88,12 @@ class Webhook(msgspec.Struct, frozen=True):
         if self.overlap_until is None or at < self.overlap_until:
             secrets += filter(None, [self.target.previous_secret])
         return " ".join(
-            signature(read_secret(each), event_id, at // 1000, body) for each in secrets
+            signature(read_secret(secret), event_id, at // 1000, body) for secret in secrets
         )
 
 
 class QueueSizes(msgspec.Struct, frozen=True):
-    """How many deliveries to an endpoint wait, are parked, and were dropped in all."""
+    """The numbers of deliveries to an endpoint that wait, are parked, and were ever dropped."""
 
     queued: int
     dead: int
@@ -115,33 +110,10 @@ class DeadLetter(msgspec.Struct, frozen=True):
     dead_since: int
 
 
-def new_secret() -> str:
-    """Make a secret, as it is shown."""
-    return SECRET_PREFIX + base64.b64encode(os.urandom(32)).decode()
-
-
-def read_secret(text: str, field: str = "secret") -> bytes:
-    """Return the key in a secret; raises ValidationFailed for the field, without the secret."""
-    try:
-        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    low, high = SECRET_BYTES
-    if not text.startswith(SECRET_PREFIX) or not low <= len(key) <= high:
-        raise ValidationFailed(field, f"must be {SECRET_IS}")
-    return key
-
-
-def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
-    """Sign a delivery; ``timestamp`` in seconds."""
-    signed = f"{event_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
-
-
 def retry_after_seconds(value: str, now: float) -> float:
     """Read a Retry-After header, e.g. ``120`` or ``Wed, 21 Oct 2026 07:28:00 GMT``; bounded.
 
-    ``now`` is epoch seconds. Returns 0 for what is neither.
+    ``now`` is epoch seconds. Returns 0 if the value is neither.
     """
     try:
         seconds = float(value) if value.isascii() and value.isdigit() else _until(value, now)
@@ -156,21 +128,21 @@ def _until(http_date: str, now: float) -> float:
 
 
 def settings_id(url: str) -> str:
-    """Return the id of an endpoint from the settings: the same on every node."""
+    """Return the id of an endpoint from the settings, which is the same on every node."""
     digits = hashlib.sha256(url.encode()).hexdigest()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-{digits[18:30]}"
 
 
 def host_of(url: str) -> str:
-    """Return what of a URL may be logged: its host."""
+    """Return the host of a URL, which may be logged: the path may contain a secret."""
     return urlsplit(url).hostname or ""
 
 
 def check_url(url: str, networks: Iterable[Network] = ()) -> None:
-    """Raise ValidationFailed if a URL cannot be an endpoint's.
+    """Raise ValidationFailed if a URL cannot be that of an endpoint.
 
-    Addresses that are not public are allowed in ``networks``. Names are not resolved here: the
-    address is checked for each connection.
+    An address must be public or in one of ``networks``. Names are not resolved here: the address
+    is checked for each connection.
     """
     try:
         parts = urlsplit(url)
@@ -192,70 +164,8 @@ def check_url(url: str, networks: Iterable[Network] = ()) -> None:
 
 
 def check_types(types: list[str]) -> frozenset[str]:
-    """Read names of event types, with ``session.`` or without; raises ValidationFailed."""
+    """Read types of events, e.g. ``["expiring", "session.expired"]``; raises ValidationFailed."""
     names = frozenset(name.removeprefix("session.") for name in types)
     if not names or not names <= set(EVENT_TYPES):
-        raise ValidationFailed("types", f"must be {TYPES_ARE}")
+        raise ValidationFailed("types", f"must be {TYPES_FORMAT}")
     return names
-
-
-def read_targets(text: str) -> tuple[tuple[Target, ...], list[str]]:
-    """Read the JSON array of SESSION_WEBHOOKS; return the endpoints, and a sentence per problem.
-
-    Their addresses are not checked, because the operator chose them.
-    """
-    try:
-        given = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        given = None
-    if not isinstance(given, list) or len(given) > MAX_WEBHOOKS:
-        return (), [f" must be a JSON array of at most {MAX_WEBHOOKS} objects with url and secret"]
-    targets: list[Target] = []
-    problems: list[str] = []
-    for n, each in enumerate(given):
-        target = _read_target(each, f"[{n}]", problems)
-        if target and any(target.url == other.url for other in targets):
-            problems.append(f"[{n}].url must be another than those before it")
-        elif target:
-            targets.append(target)
-    return tuple(targets), problems
-
-
-def _read_target(given: Any, where: str, problems: list[str]) -> Target | None:
-    known = ("url", "secret", "previousSecret", "types", "userId", "agentId")
-    if not isinstance(given, dict):
-        problems.append(f"{where} must be an object with url and secret")
-        return None
-    found = [f"{where} must have no other members than {', '.join(known)}"] * bool(
-        given.keys() - set(known)
-    )
-    types: frozenset[str] | None = None
-    for name in known:
-        value = given.get(name)
-        try:
-            if name in ("url", "secret") or value is not None:
-                types = _check(name, value) or types
-        except ValidationFailed as error:
-            found.append(f"{where}.{error}")
-    problems += found
-    if found:
-        return None
-    user, agent = given.get("userId"), given.get("agentId")
-    wanted = EventFilter(
-        user_id=user and user.lower(), agent_id=agent and agent.lower(), types=types
-    )
-    return Target(given["url"], given["secret"], wanted, given.get("previousSecret") or "")
-
-
-def _check(name: str, value: Any) -> frozenset[str] | None:
-    """Check a member of an endpoint in the settings; returns the types, if it is those."""
-    if name == "types":
-        is_array = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        return check_types(value if is_array else [])
-    if name == "url":
-        check_url(value if isinstance(value, str) else "", EVERYWHERE)
-    elif name in ("secret", "previousSecret"):
-        read_secret(value if isinstance(value, str) else "", name)
-    elif not isinstance(value, str) or not is_uuid(value):
-        raise ValidationFailed(name, "must be a UUID")
-    return None

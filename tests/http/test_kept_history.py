@@ -1,5 +1,6 @@
 """``/api/messaging/channels/{channelId}/messages``: a conversation whose session is over."""
 
+import os
 from typing import Any
 from uuid import uuid4
 
@@ -124,7 +125,7 @@ async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> 
         for method in ("GET", "DELETE")
         for url in (
             channel(session),
-            f"{CHANNELS}/{new_id('00')}/messages",
+            f"{CHANNELS}/{new_id('00', os.urandom)}/messages",
             f"{CHANNELS}/{uuid4()}x/messages",
             f"{CHANNELS}/x/messages",
         )
@@ -137,7 +138,7 @@ async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"before": "x"}, {"after": "x"}])
 async def test_a_bad_query_is_refused(client: Client, query: dict[str, str]) -> None:
     """As it is for a session's history."""
-    answer = await client.get(f"{CHANNELS}/{new_id('00')}/messages", params=query)
+    answer = await client.get(f"{CHANNELS}/{new_id('00', os.urandom)}/messages", params=query)
     await assert_error(answer, 400, "VALIDATION_ERROR")
 
 

@@ -4,14 +4,9 @@ from typing import Any
 
 import pytest
 
+from session_service.domain.signing import read_secret
 from session_service.domain.times import iso
-from session_service.domain.webhooks import (
-    MAX_WEBHOOKS,
-    Target,
-    WebhookPolicy,
-    read_secret,
-    settings_id,
-)
+from session_service.domain.webhooks import MAX_WEBHOOKS, Target, WebhookPolicy, settings_id
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.webhooks.registry import Webhooks
@@ -110,7 +105,7 @@ async def test_there_is_a_bound(client: Client, webhooks: Webhooks) -> None:
         await register(client)
     answer = await client.post(WEBHOOKS, json={"url": URL})
     await assert_error(answer, 409, "TOO_MANY_WEBHOOKS")
-    assert len(await webhooks.look()) == MAX_WEBHOOKS
+    assert len(await webhooks.list_all()) == MAX_WEBHOOKS
 
 
 @pytest.mark.parametrize(
@@ -161,8 +156,8 @@ class TestRotate:
         hours = ((webhook.overlap_until or 0) - webhook.created_at) / 3_600_000
         assert 24 <= hours < 24.1
         assert rotated["previousSecretUntil"] == iso(webhook.overlap_until or 0)
-        assert target.wanted.types == frozenset(("ended",))
-        assert webhook.is_on
+        assert target.filter.types == frozenset(("ended",))
+        assert webhook.is_enabled
 
     async def test_the_secret_and_the_overlap_can_be_chosen(
         self, client: Client, webhooks: Webhooks
@@ -254,13 +249,13 @@ class TestDeadLetters:
     async def dead(self, client: Client, webhooks: Webhooks, executor: ScriptExecutor) -> str:
         """The path of the dead letters of a webhook that has three."""
         webhook_id: str = (await register(client))["webhookId"]
-        await webhooks.look()
+        await webhooks.list_all()
         for _ in range(3):
             await create(client)
-        batches = await Consumer(executor, KEYS).next(0)
-        await webhooks.enqueue(webhook_id, [entry for b in batches for entry in b.entries])
-        for delivery in (await webhooks.claim(webhook_id, 10)).deliveries:
-            await webhooks.settle(webhook_id, delivery, "HTTP_503")
+        batches = await Consumer(executor, KEYS, "webhooks").next(0)
+        await webhooks.queues.enqueue(webhook_id, [entry for b in batches for entry in b.entries])
+        for delivery in (await webhooks.queues.claim(webhook_id, 10)).deliveries:
+            await webhooks.queues.record_result(webhook_id, delivery, "HTTP_503")
         return f"{WEBHOOKS}/{webhook_id}/dead"
 
     async def test_they_can_be_read(self, client: Client, dead: str) -> None:

@@ -94,7 +94,7 @@ def test_every_interleaving_ends_as_the_model_does(valkey_url: str, count: int) 
         while done < count:
             store.flushdb()
             subjects = [
-                Subject(shard, new_id(shard), str(UUID(int=chance.getrandbits(128))))
+                Subject(shard, new_id(shard, os.urandom), str(UUID(int=chance.getrandbits(128))))
                 for shard in SHARDS
                 for _ in range(SESSIONS)
             ]
@@ -160,7 +160,7 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
         message = SendArguments(
             retention_ms=durations.retention_ms,
             session_id=subject.id,
-            message_id=new_id(subject.shard),
+            message_id=new_id(subject.shard, os.urandom),
             author_id=None,
             content=b"Hello",
             metadata=b"{}",

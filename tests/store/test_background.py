@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+import os
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from session_service.background import deliveries
+from session_service.background import consume
+from session_service.background.consume import ConsumedEvent, consume_forever
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import EventPolicy
-from session_service.domain.webhooks import QueueSizes, Target, WebhookPolicy, new_secret
+from session_service.domain.signing import new_secret
+from session_service.domain.webhooks import QueueSizes, Target, WebhookPolicy
 from session_service.store import records
 from session_service.store.availability import Availability
 from session_service.store.client.executor import ScriptExecutor
@@ -22,6 +25,7 @@ from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
+from session_service.store.webhooks.queue import DeliveryQueues
 from session_service.store.webhooks.registry import Webhooks
 from tests.support.factories import KEYS, RETENTION_MS, create_session
 from tests.support.waiting import wait_until
@@ -66,8 +70,8 @@ async def test_a_defect_does_not_end_the_sweeper(
     assert last.getMessage() == "sweeper is processed again"
 
 
-class Broken(Webhooks):
-    """A store of webhooks whose one webhook meets a bug of ours."""
+class Broken(DeliveryQueues):
+    """Queues of which one meets a bug of ours."""
 
     bad = ""
 
@@ -82,15 +86,21 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
 ) -> None:
     """Nor the deliveries as a whole."""
     quarantine = Quarantine()
-    webhooks = Broken(executor, KEYS, WebhookPolicy(is_paused=True), quarantine)
-    bad, good = [await webhooks.add(Target("https://a.example", new_secret())) for _ in range(2)]
-    webhooks.bad = bad.id
+    policy = WebhookPolicy(is_paused=True)
+    webhooks = Webhooks(executor, KEYS, policy, quarantine)
+    webhooks.queues = broken = Broken(executor, KEYS, policy, quarantine)
+    bad, good = [
+        await webhooks.add(Target("https://a.example", new_secret(os.urandom))) for _ in range(2)
+    ]
+    broken.bad = bad.id
 
     async def are_queued() -> bool:
-        sizes = await webhooks.sizes([bad.id, good.id])
+        sizes = await webhooks.queues.sizes([bad.id, good.id])
         return sizes == [QueueSizes(0, 0, 0), QueueSizes(2, 0, 0)]
 
-    async with running(deliver_forever(webhooks, Consumer(executor, KEYS, quarantine=quarantine))):
+    async with running(
+        deliver_forever(webhooks, Consumer(executor, KEYS, "webhooks", quarantine=quarantine))
+    ):
         for _ in range(2):
             await create_session(repository)
         await wait_until(are_queued)
@@ -108,15 +118,17 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
         decoded.append(entry)
         return unpack(*entry)
 
-    monkeypatch.setattr(deliveries, "unpack_event", counted)
+    monkeypatch.setattr(consume, "unpack_event", counted)
     webhooks = Webhooks(executor, KEYS, WebhookPolicy(is_paused=True))
-    added = [await webhooks.add(Target("https://a.example", new_secret())) for _ in range(5)]
+    added = [
+        await webhooks.add(Target("https://a.example", new_secret(os.urandom))) for _ in range(5)
+    ]
 
     async def are_queued() -> bool:
-        sizes = await webhooks.sizes([webhook.id for webhook in added])
+        sizes = await webhooks.queues.sizes([webhook.id for webhook in added])
         return sizes == [QueueSizes(3, 0, 0)] * 5
 
-    async with running(deliver_forever(webhooks, Consumer(executor, KEYS))):
+    async with running(deliver_forever(webhooks, Consumer(executor, KEYS, "webhooks"))):
         for _ in range(3):
             await create_session(repository)
         await wait_until(are_queued)
@@ -132,8 +144,39 @@ async def test_another_group_consumes_on_its_own(
         consumer = Consumer(executor, KEYS, group)
         (batch,) = await consumer.next(0)
         assert len(batch.entries) == 1
-        await consumer.done([batch])
+        await consumer.acknowledge([batch])
         assert await consumer.next(0) == []
+
+
+class Collector:
+    """A handler that needs all events, and fails the first time."""
+
+    name = "collector"
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    async def since(self) -> int | None:
+        return 0
+
+    async def handle(self, events: Sequence[ConsumedEvent]) -> None:
+        self.calls.append([event.session_id for _, event in events])
+        if len(self.calls) == 1:
+            raise TypeError("a defect")
+
+
+async def test_a_consumer_gets_events_again_until_it_has_handled_them(
+    executor: ScriptExecutor, repository: SessionRepository
+) -> None:
+    """The first time they were not acknowledged, because the handler failed."""
+    session = await create_session(repository)
+    collector = Collector()
+    consumer = Consumer(
+        executor, KEYS, "collector", patience_ms=0, quarantine=Quarantine(fraction=lambda: 0.0)
+    )
+    async with running(consume_forever(consumer, collector)):
+        await wait_until(lambda: len(collector.calls) == 2)
+    assert collector.calls == [[session.id], [session.id]]
 
 
 async def test_an_absence_is_logged_once_for_all_tasks_that_share_it(

@@ -175,13 +175,13 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     bad, good = await in_two_shards(repository, BRIEF)
     await a_moment_later(50)
     await poison(redis, bad.id[:2], kind)
-    consumer = Consumer(executor, KEYS, quarantine=quarantine)
+    consumer = Consumer(executor, KEYS, "webhooks", quarantine=quarantine)
     told: list[str] = []
 
     async def good_has_expired() -> bool:
         await deadlines.sweep()
         batches = await consumer.next(0)
-        await consumer.done(batches)
+        await consumer.acknowledge(batches)
         told.extend(entry.event.decode() for batch in batches for entry in batch.entries)
         return any(event.startswith(f"expired {good.id}") for event in told)
 

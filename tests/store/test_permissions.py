@@ -99,7 +99,7 @@ async def test_the_documented_permissions_are_enough(
         client = await aiohttp_client(ServiceUnderTest(service))
         await use(client)
         await Deadlines(executor, KEYS, 60_000, 0).due(BLOCKS[0])
-        await Consumer(executor, KEYS).next(0)
+        await Consumer(executor, KEYS, "webhooks").next(0)
         await executor.close()
 
 

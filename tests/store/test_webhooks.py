@@ -1,6 +1,7 @@
 """Queues of webhooks: nothing is lost, doubled or out of order, whoever dies in between."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -9,17 +10,13 @@ from redis.asyncio import Redis
 from session_service.domain.budgets import PARKED_MS
 from session_service.domain.errors import RecordUnreadable, TooManyWebhooks, WebhookNotFound
 from session_service.domain.events import EventFilter, EventId
-from session_service.domain.webhooks import (
-    MAX_WEBHOOKS,
-    QueueSizes,
-    Target,
-    WebhookPolicy,
-    new_secret,
-)
+from session_service.domain.signing import new_secret
+from session_service.domain.webhooks import MAX_WEBHOOKS, QueueSizes, Target, WebhookPolicy
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Batch, Consumer, Entry
 from session_service.store.sessions.repository import SessionRepository
-from session_service.store.webhooks.registry import Delivery, Webhooks
+from session_service.store.webhooks.queue import Delivery
+from session_service.store.webhooks.registry import Webhooks
 from tests.support.factories import KEYS, create_session, own_key, shard_key
 from tests.support.waiting import wait_until
 
@@ -29,7 +26,7 @@ REGISTRY = shard_key("webhooks", "00")
 
 
 def target(path: str = "") -> Target:
-    return Target(f"https://hooks.example/{path}", new_secret())
+    return Target(f"https://hooks.example/{path}", new_secret(os.urandom))
 
 
 def entry(ms: int, session: str = "a", number: int = 0, shard: str = "3f") -> Entry:
@@ -45,7 +42,7 @@ def described(deliveries: list[Delivery]) -> list[str]:
 
 
 async def take(webhooks: Webhooks, count: int = 100) -> list[Delivery]:
-    return (await webhooks.claim(ID, count)).deliveries
+    return (await webhooks.queues.claim(ID, count)).deliveries
 
 
 async def drained(webhooks: Webhooks) -> list[str]:
@@ -53,7 +50,7 @@ async def drained(webhooks: Webhooks) -> list[str]:
     made = []
     while deliveries := await take(webhooks, 1):
         made += described(deliveries)
-        assert await webhooks.settle(ID, deliveries[0]) == "done"
+        assert await webhooks.queues.record_result(ID, deliveries[0]) == "done"
     return made
 
 
@@ -63,47 +60,51 @@ class TestQueue:
     async def test_a_session_s_events_come_in_order(self, webhooks: Webhooks) -> None:
         """By time, then by number as numbers; whatever the order of the lanes."""
         entries = [entry(1, "a"), entry(2, "b"), *(entry(5, "a", n) for n in range(12))]
-        await webhooks.enqueue(ID, entries)
+        await webhooks.queues.enqueue(ID, entries)
         made = await drained(webhooks)
         assert [one for one in made if one[0] == "a"] == ["a1-0", *(f"a5-{n}" for n in range(12))]
         assert [one for one in made if one[0] == "b"] == ["b2-0"]
 
     async def test_an_event_that_comes_again_is_queued_once(self, webhooks: Webhooks) -> None:
         """Also when it was delivered meanwhile; a later one of the same moment is new."""
-        await webhooks.enqueue(ID, [entry(1), entry(2)])
-        await webhooks.enqueue(ID, [entry(1), entry(2)])
+        await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
+        await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         assert await drained(webhooks) == ["a1-0", "a2-0"]
-        await webhooks.enqueue(ID, [entry(1), entry(2), entry(2, number=1), entry(1, shard="40")])
+        await webhooks.queues.enqueue(
+            ID, [entry(1), entry(2), entry(2, number=1), entry(1, shard="40")]
+        )
         assert sorted(await drained(webhooks)) == ["a1-0", "a2-1"]
 
     async def test_one_delivery_of_a_session_is_under_way_at_a_time(
         self, webhooks: Webhooks
     ) -> None:
         """Any number of nodes asks; each session is given to one of them."""
-        await webhooks.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "abc"])
+        await webhooks.queues.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "abc"])
         takes = await asyncio.gather(*(take(webhooks, 2) for _ in range(5)))
         first = [one for some in takes for one in some]
         assert sorted(described(first)) == ["a1-0", "b1-0", "c1-0"]
         assert await take(webhooks) == []
-        await webhooks.settle(ID, next(one for one in first if one.event.session_id[0] == "b"))
+        await webhooks.queues.record_result(
+            ID, next(one for one in first if one.event.session_id[0] == "b")
+        )
         assert described(await take(webhooks)) == ["b2-0"]
 
     async def test_a_failure_holds_back_its_session_alone(self, webhooks: Webhooks) -> None:
         """What follows in the session waits for it, others do not."""
-        await webhooks.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "ab"])
+        await webhooks.queues.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "ab"])
         for delivery in await take(webhooks):
             failure = "HTTP_500" if delivery.event.session_id[0] == "a" else ""
-            await webhooks.settle(ID, delivery, failure, NEVER)
+            await webhooks.queues.record_result(ID, delivery, failure, NEVER)
         assert await drained(webhooks) == ["b2-0"]
-        assert await webhooks.sizes([ID]) == [QueueSizes(2, 0, 0)]
+        assert await webhooks.queues.sizes([ID]) == [QueueSizes(2, 0, 0)]
 
     async def test_a_clock_that_went_back_holds_nothing_up(
         self, webhooks: Webhooks, redis: Any
     ) -> None:
         """What is new, what waits for its next attempt, and what a node had that is gone."""
-        await webhooks.enqueue(ID, [entry(1, session) for session in "abc"])
+        await webhooks.queues.enqueue(ID, [entry(1, session) for session in "abc"])
         lost, failed = await take(webhooks, 2)
-        await webhooks.settle(ID, failed, "HTTP_500", 50)
+        await webhooks.queues.record_result(ID, failed, "HTTP_500", 50)
         ahead_ms = 300_000  # by which the clock was ahead when all that was written
         for name in ("due", "leased"):
             for lane in await redis.zrange(own_key(name, ID), 0, -1):
@@ -117,14 +118,14 @@ class TestQueue:
 
         await wait_until(are_made)
         assert sorted(made) == ["a1-0", "b1-0", "c1-0"]
-        assert await webhooks.settle(ID, lost) == "late"
+        assert await webhooks.queues.record_result(ID, lost) == "late"
 
     async def test_it_is_tried_again_after_its_pause(self, webhooks: Webhooks) -> None:
         """The claim tells when; the next attempt knows of the failures."""
-        await webhooks.enqueue(ID, [entry(1), entry(2)])
+        await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         (delivery,) = await take(webhooks)
-        assert await webhooks.settle(ID, delivery, "TIMEOUT", 200) == "failed"
-        claim = await webhooks.claim(ID, 1)
+        assert await webhooks.queues.record_result(ID, delivery, "TIMEOUT", 200) == "failed"
+        claim = await webhooks.queues.claim(ID, 1)
         assert claim.deliveries == []
         assert 0 < (claim.next_in_ms or 0) <= 200
         (again,) = await wait_until(lambda: take(webhooks))
@@ -133,14 +134,14 @@ class TestQueue:
     async def test_the_queue_has_a_bound(self, executor: ScriptExecutor) -> None:
         """What comes when it is full is dropped, and counted."""
         webhooks = Webhooks(executor, KEYS, WebhookPolicy(max_queued=3))
-        assert await webhooks.enqueue(ID, [entry(n) for n in range(1, 6)]) == 2
-        assert await webhooks.sizes([ID]) == [QueueSizes(3, 0, 2)]
+        assert await webhooks.queues.enqueue(ID, [entry(n) for n in range(1, 6)]) == 2
+        assert await webhooks.queues.sizes([ID]) == [QueueSizes(3, 0, 2)]
         assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
 
     async def test_all_is_in_one_slot(self, webhooks: Webhooks, redis: Redis) -> None:
         """Its keys carry the shard that the id of the webhook names."""
-        await webhooks.enqueue(ID, [entry(1), entry(2, "b")])
-        await webhooks.settle(ID, (await take(webhooks, 1))[0], "TLS", 1)
+        await webhooks.queues.enqueue(ID, [entry(1), entry(2, "b")])
+        await webhooks.queues.record_result(ID, (await take(webhooks, 1))[0], "TLS", 1)
         assert all(b"{3f}" in key for key in await redis.keys("*"))
 
 
@@ -153,13 +154,13 @@ class TestDeadNode:
 
     async def test_its_deliveries_are_made_by_others(self, webhooks: Webhooks) -> None:
         """When its time is over; what it says later counts no more."""
-        await webhooks.enqueue(ID, [entry(1), entry(2)])
+        await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         (lost,) = await take(webhooks)
         (again,) = await wait_until(lambda: take(webhooks))
         assert again.event == lost.event
-        assert await webhooks.settle(ID, lost, "TIMEOUT", NEVER) == "late"
-        assert await webhooks.settle(ID, again) == "done"
-        assert await webhooks.settle(ID, again) == "late"
+        assert await webhooks.queues.record_result(ID, lost, "TIMEOUT", NEVER) == "late"
+        assert await webhooks.queues.record_result(ID, again) == "done"
+        assert await webhooks.queues.record_result(ID, again) == "late"
         assert described(await take(webhooks)) == ["a2-0"]
 
 
@@ -173,7 +174,7 @@ class TestGivenUp:
     async def fail(self, webhooks: Webhooks, count: int) -> None:
         for _ in range(count):
             (delivery,) = await take(webhooks, 1)
-            assert await webhooks.settle(ID, delivery, "HTTP_503", NEVER) == "dead"
+            assert await webhooks.queues.record_result(ID, delivery, "HTTP_503", NEVER) == "dead"
 
     @pytest.fixture
     async def registered(self, webhooks: Webhooks, redis: Redis) -> str:
@@ -186,36 +187,36 @@ class TestGivenUp:
     @pytest.mark.usefixtures("registered")
     async def test_they_are_parked_and_the_session_goes_on(self, webhooks: Webhooks) -> None:
         """They can be read, oldest first, page by page."""
-        await webhooks.enqueue(ID, [entry(n) for n in (1, 2, 3)])
+        await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2, 3)])
         await self.fail(webhooks, 2)
-        letters, total = await webhooks.dead(ID, 0, 10)
+        letters, total = await webhooks.dead_letters(ID, 0, 10)
         assert total == 2
         assert [(one.event_id, one.failures, one.last_failure) for one in letters] == [
             ("1-3f-0", 1, "HTTP_503"),
             ("2-3f-0", 1, "HTTP_503"),
         ]
-        page, _ = await webhooks.dead(ID, 1, 10)
+        page, _ = await webhooks.dead_letters(ID, 1, 10)
         assert [one.event_id for one in page] == ["2-3f-0"]
         assert await drained(webhooks) == ["a3-0"]
 
     @pytest.mark.usefixtures("registered")
     async def test_all_can_be_put_back(self, webhooks: Webhooks) -> None:
         """In order, ahead of what is newer; once."""
-        await webhooks.enqueue(ID, [entry(n) for n in (1, 2, 3)])
+        await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2, 3)])
         await self.fail(webhooks, 2)
         assert await webhooks.replay(ID, None) == 2
         assert await webhooks.replay(ID, None) == 0
-        assert await webhooks.dead(ID, 0, 10) == ([], 0)
+        assert await webhooks.dead_letters(ID, 0, 10) == ([], 0)
         assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
 
     @pytest.mark.usefixtures("registered")
     async def test_some_can_be_put_back(self, webhooks: Webhooks) -> None:
         """By the ids of the events; others that are named are passed over."""
-        await webhooks.enqueue(ID, [entry(n) for n in (1, 2)])
+        await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2)])
         await self.fail(webhooks, 2)
         assert await webhooks.replay(ID, ["2-3f-0", "9-3f-0", "nonsense"]) == 1
         assert await drained(webhooks) == ["a2-0"]
-        assert await webhooks.sizes([ID]) == [QueueSizes(0, 1, 0)]
+        assert await webhooks.queues.sizes([ID]) == [QueueSizes(0, 1, 0)]
 
 
 async def test_sessions_that_wait_for_an_endpoint_go_on_when_it_is_back(
@@ -223,20 +224,20 @@ async def test_sessions_that_wait_for_an_endpoint_go_on_when_it_is_back(
 ) -> None:
     """After failures in a row, one success brings forward what waits, in bounded portions."""
     sessions = [chr(ord("a") + n) for n in range(5)]
-    await webhooks.enqueue(ID, [entry(1, session) for session in sessions])
+    await webhooks.queues.enqueue(ID, [entry(1, session) for session in sessions])
     for delivery in await take(webhooks):
-        await webhooks.settle(ID, delivery, "CONNECTION", NEVER)
+        await webhooks.queues.record_result(ID, delivery, "CONNECTION", NEVER)
     assert await take(webhooks) == []
-    await webhooks.enqueue(ID, [entry(2, "f")])
+    await webhooks.queues.enqueue(ID, [entry(2, "f")])
     assert len(await drained(webhooks)) == 6
 
 
 async def test_one_failure_is_not_brought_forward(webhooks: Webhooks) -> None:
     """It is not the endpoint, but the delivery that fails."""
-    await webhooks.enqueue(ID, [entry(1, "a"), entry(1, "b")])
+    await webhooks.queues.enqueue(ID, [entry(1, "a"), entry(1, "b")])
     first, second = await take(webhooks)
-    await webhooks.settle(ID, first, "HTTP_400", NEVER)
-    await webhooks.settle(ID, second)
+    await webhooks.queues.record_result(ID, first, "HTTP_400", NEVER)
+    await webhooks.queues.record_result(ID, second)
     assert await take(webhooks) == []
 
 
@@ -248,14 +249,14 @@ class TestRegistry:
     ) -> None:
         """Whoever makes it."""
         other = Webhooks(executor, KEYS, WebhookPolicy())
-        assert await other.look() == {}
+        assert await other.list_all() == {}
         added = await webhooks.add(target())
-        assert await other.look() == {added.id: added}
-        assert await other.switch(added.id, on=False)
-        assert not await other.switch(added.id, on=False)
-        assert not (await webhooks.get(added.id)).is_on
+        assert await other.list_all() == {added.id: added}
+        assert await other.set_enabled(added.id, enabled=False)
+        assert not await other.set_enabled(added.id, enabled=False)
+        assert not (await webhooks.get(added.id)).is_enabled
         await webhooks.remove(added.id)
-        assert await other.look() == {}
+        assert await other.list_all() == {}
         with pytest.raises(WebhookNotFound):
             await other.get(added.id)
 
@@ -265,12 +266,12 @@ class TestRegistry:
         for webhook_id in ("version", ID, added.id.upper(), ""):
             with pytest.raises(WebhookNotFound):
                 await webhooks.remove(webhook_id)
-        assert list(await webhooks.look()) == [added.id]
+        assert list(await webhooks.list_all()) == [added.id]
 
     async def test_a_removed_one_leaves_nothing(self, webhooks: Webhooks, redis: Redis) -> None:
         """Its queue goes with it."""
         added = await webhooks.add(target())
-        await webhooks.enqueue(added.id, [entry(1)])
+        await webhooks.queues.enqueue(added.id, [entry(1)])
         await webhooks.remove(added.id)
         assert await redis.keys("*:webhook:*") == []
 
@@ -287,11 +288,11 @@ class TestRegistry:
         before = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(one, two)))
         mine = await before.add(target("3"))
         await before.adopt_settings()
-        created = {each.target.url: each for each in (await before.look()).values()}
+        created = {each.target.url: each for each in (await before.list_all()).values()}
         changed = Target(two.url, two.secret, EventFilter(types=frozenset(("ended",))))
         after = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(changed,)))
         await after.adopt_settings()
-        found = {each.target.url: each for each in (await after.look()).values()}
+        found = {each.target.url: each for each in (await after.list_all()).values()}
         assert found.keys() == {two.url, mine.target.url}
         assert found[two.url].target == changed
         assert found[two.url].created_at == created[two.url].created_at
@@ -305,7 +306,7 @@ class TestConsumer:
     ) -> None:
         """Any number of nodes share it: each event is given to one of them."""
         sessions = [await create_session(repository) for _ in range(40)]
-        nodes = [Consumer(executor, KEYS) for _ in range(3)]
+        nodes = [Consumer(executor, KEYS, "webhooks") for _ in range(3)]
         given = await asyncio.gather(*(node.next(0) for node in nodes))
         told = [
             one.event.split()[1].decode()
@@ -315,7 +316,7 @@ class TestConsumer:
         ]
         assert sorted(told) == sorted(session.id for session in sessions)
         for node, batches in zip(nodes, given, strict=True):
-            await node.done(batches)
+            await node.acknowledge(batches)
         assert await nodes[0].next(0) == []
 
     async def test_a_shard_s_next_events_wait_for_the_last(
@@ -323,11 +324,11 @@ class TestConsumer:
     ) -> None:
         """So that they come to the queues in order."""
         session = await create_session(repository)
-        slow, fast = Consumer(executor, KEYS), Consumer(executor, KEYS)
+        slow, fast = Consumer(executor, KEYS, "webhooks"), Consumer(executor, KEYS, "webhooks")
         taken = await slow.next(0)
         await repository.end(session.id)
         assert await fast.next(0) == []
-        await slow.done(taken)
+        await slow.acknowledge(taken)
         (batch,) = await fast.next(0)
         assert [one.event.split()[0] for one in batch.entries] == [b"ended"]
 
@@ -336,16 +337,16 @@ class TestConsumer:
     ) -> None:
         """After a while, and before what follows."""
         session = await create_session(repository)
-        lost = await Consumer(executor, KEYS).next(0)
+        lost = await Consumer(executor, KEYS, "webhooks").next(0)
         await repository.end(session.id)
-        other = Consumer(executor, KEYS, patience_ms=50)
+        other = Consumer(executor, KEYS, "webhooks", patience_ms=50)
 
         async def given() -> list[Batch]:
             return await other.next(0)
 
         again = await wait_until(given)
         assert again == lost
-        await other.done(again)
+        await other.acknowledge(again)
         (rest,) = await given()
         assert [one.event.split()[0] for one in rest.entries] == [b"ended"]
 
@@ -355,7 +356,7 @@ class TestConsumer:
         """What happened before the first webhook was registered is nobody's."""
         session = await create_session(repository)
         await repository.heartbeat(session.id)
-        consumer = Consumer(executor, KEYS)
+        consumer = Consumer(executor, KEYS, "webhooks")
         assert await consumer.next(session.created_at + 3_600_000) == []
 
     async def test_it_starts_with_the_millisecond_that_it_is_told(
@@ -364,7 +365,7 @@ class TestConsumer:
         """An event in the millisecond in which a webhook was registered may be after that."""
         await redis.xadd(shard_key("events", "3f"), {"event": "x"}, id="5-0")
         await redis.expire(shard_key("events", "3f"), 60)
-        (batch,) = await Consumer(executor, KEYS).next(5)
+        (batch,) = await Consumer(executor, KEYS, "webhooks").next(5)
         assert batch.ids == [b"5-0"]
 
     async def test_trimmed_events_do_not_stop_it(
@@ -372,12 +373,12 @@ class TestConsumer:
     ) -> None:
         """What a dead node had and the outbox has no more is told to be lost."""
         session = await create_session(repository)
-        await Consumer(executor, KEYS).next(0)
+        await Consumer(executor, KEYS, "webhooks").next(0)
         await redis.xtrim(shard_key("events", session.id), maxlen=0, approximate=False)
-        other = Consumer(executor, KEYS, patience_ms=0)
+        other = Consumer(executor, KEYS, "webhooks", patience_ms=0)
         (batch,) = await other.next(0)
         assert (batch.entries, batch.lost) == ([], 1)
-        await other.done([batch])
+        await other.acknowledge([batch])
         await repository.end(session.id)
         (batch,) = await other.next(0)
         assert len(batch.entries) == 1
@@ -386,7 +387,7 @@ class TestConsumer:
         self, executor: ScriptExecutor, redis: Redis
     ) -> None:
         """A look costs nothing that stays."""
-        assert await Consumer(executor, KEYS).next(0) == []
+        assert await Consumer(executor, KEYS, "webhooks").next(0) == []
         assert await redis.keys("*") == []
 
 
@@ -408,7 +409,7 @@ class TestDamage:
         sound = await redis.hget(REGISTRY, good.id)
         await redis.hset(REGISTRY, mapping={ID: value, "version": "x"})
         for _ in range(3):
-            assert list(await webhooks.look()) == [good.id]
+            assert list(await webhooks.list_all()) == [good.id]
         assert [record.getMessage() for record in caplog.records] == [
             f"webhook {ID} cannot be processed; the others go on"
         ]
@@ -418,26 +419,26 @@ class TestDamage:
         await redis.hset(REGISTRY, ID, sound)
 
         async def is_read_again() -> bool:
-            return len(await webhooks.look()) == 2
+            return len(await webhooks.list_all()) == 2
 
         await wait_until(is_read_again)
         assert len(webhooks.quarantine) == 0
         await redis.hset(REGISTRY, mapping={ID: value, "version": "y"})
-        await webhooks.look()
+        await webhooks.list_all()
         await webhooks.remove(ID)
-        assert list(await webhooks.look()) == [good.id]
+        assert list(await webhooks.list_all()) == [good.id]
         assert len(webhooks.quarantine) == 0
 
     async def test_a_removed_webhook_fails_no_more(self, webhooks: Webhooks, redis: Any) -> None:
         """What health says of its queue ends with it, on every node."""
         added = await webhooks.add(target())
-        await webhooks.look()
+        await webhooks.list_all()
         await redis.set(own_key("due", added.id), "x", ex=60)
         with webhooks.quarantine.isolating(f"webhook {added.id}", "claim"):
-            await webhooks.claim(added.id, 1)
+            await webhooks.queues.claim(added.id, 1)
         assert len(webhooks.quarantine) == 1
         await webhooks.remove(added.id)
-        await webhooks.look()
+        await webhooks.list_all()
         assert len(webhooks.quarantine) == 0
 
     async def test_an_id_that_is_none_is_passed_over(self, webhooks: Webhooks, redis: Any) -> None:
@@ -446,7 +447,7 @@ class TestDamage:
         sound = await redis.hget(REGISTRY, good.id)
         await redis.hset(REGISTRY, mapping={"foo": sound, "\n" * 99: sound})
         await redis.hset(REGISTRY, "version", "x")
-        assert list(await webhooks.look()) == [good.id]
+        assert list(await webhooks.list_all()) == [good.id]
 
     @pytest.mark.parametrize(
         "event", [b"x y", b"\xff y", b"born a b c", b"expired x", b"ended 1 2 3"]
@@ -455,12 +456,12 @@ class TestDamage:
         self, webhooks: Webhooks, event: bytes
     ) -> None:
         """As one that failed, so that a node of a newer version can deliver it; others go on."""
-        await webhooks.enqueue(ID, [entry(1, "b")])
-        await webhooks.enqueue(ID, [Entry(EventId(1, "40", 0), event)])
-        claim = await webhooks.claim(ID, 100)
+        await webhooks.queues.enqueue(ID, [entry(1, "b")])
+        await webhooks.queues.enqueue(ID, [Entry(EventId(1, "40", 0), event)])
+        claim = await webhooks.queues.claim(ID, 100)
         assert described(claim.deliveries) == ["b1-0"]
         assert list(webhooks.quarantine.subjects()) == ["event 1-40-0"]
-        assert await webhooks.sizes([ID]) == [QueueSizes(2, 0, 0)]
+        assert await webhooks.queues.sizes([ID]) == [QueueSizes(2, 0, 0)]
 
     @pytest.mark.usefixtures("_registered")
     async def test_a_parked_event_that_cannot_be_read_is_shown_without_it(
@@ -469,15 +470,15 @@ class TestDamage:
         """Beside those that can."""
         webhooks = Webhooks(executor, KEYS, WebhookPolicy(retry_ms=0))
         unreadable = Entry(EventId(1, "40", 0), b"born x")
-        await webhooks.enqueue(ID, [entry(1), unreadable])
+        await webhooks.queues.enqueue(ID, [entry(1), unreadable])
         for delivery in await take(webhooks):
-            await webhooks.settle(ID, delivery, "HTTP_503")
-        letters, total = await webhooks.dead(ID, 0, 10)
+            await webhooks.queues.record_result(ID, delivery, "HTTP_503")
+        letters, total = await webhooks.dead_letters(ID, 0, 10)
         assert total == 2
         found = {letter.event_id: (letter.event is None, letter.last_failure) for letter in letters}
         assert found == {"1-3f-0": (False, "HTTP_503"), "1-40-0": (True, "UNREADABLE")}
         await redis.hset(own_key("bodies", ID), "1-3f-0", "garbage")
-        letters, _ = await webhooks.dead(ID, 0, 10)
+        letters, _ = await webhooks.dead_letters(ID, 0, 10)
         assert all(letter.event is None for letter in letters)
         assert await webhooks.replay(ID, None) == 1  # of the one whose body has the form
 
@@ -491,7 +492,7 @@ class TestDamage:
         self, webhooks: Webhooks, redis: Any
     ) -> None:
         """Bodies, members, lanes, marks: the sound deliveries are made."""
-        await webhooks.enqueue(ID, [entry(1, "a"), entry(1, "b"), entry(2, "b")])
+        await webhooks.queues.enqueue(ID, [entry(1, "a"), entry(1, "b"), entry(2, "b")])
         a = "a" * 8 + "-0000-4000-8000-000000000000"
         await redis.hset(own_key("bodies", ID), "1-3f-0", "garbage")
         await redis.zadd(own_key("queue", ID), {f"{a} !": 0, "lane": 0, "nothing !": 0})
@@ -500,9 +501,10 @@ class TestDamage:
         await redis.hset(own_key("state", ID), "3f", "garbage")
         made = [one for _ in range(10) for one in await drained(webhooks)]
         assert made == ["b1-0", "b2-0"]
-        assert await webhooks.sizes([ID]) == [QueueSizes(1, 0, 1)]  # the member without a lane
+        # The member without a lane is left.
+        assert await webhooks.queues.sizes([ID]) == [QueueSizes(1, 0, 1)]
         assert webhooks.quarantine.total == 1
-        await webhooks.enqueue(ID, [entry(3, "c")])
+        await webhooks.queues.enqueue(ID, [entry(3, "c")])
         assert await drained(webhooks) == ["c3-0"]
 
 
@@ -512,15 +514,15 @@ async def test_what_waits_is_kept_for_30_days(
 ) -> None:
     """After the last use of the queue: parked deliveries as docs/webhooks.md promises."""
     queues = Webhooks(executor, KEYS, WebhookPolicy(retry_ms=0))
-    await queues.enqueue(ID, [entry(1), entry(2)])
+    await queues.queues.enqueue(ID, [entry(1), entry(2)])
     (delivery,) = await take(queues)
-    assert await queues.settle(ID, delivery, "HTTP_503") == "dead"
+    assert await queues.queues.record_result(ID, delivery, "HTTP_503") == "dead"
     left = await redis.pttl(own_key(key, ID))
     assert PARKED_MS - 60_000 < left <= PARKED_MS
 
 
 async def must_adopt(webhooks: Webhooks) -> bool:
-    await webhooks.look()
+    await webhooks.list_all()
     return webhooks.must_adopt_settings
 
 
@@ -543,13 +545,13 @@ class TestDataSet:
             await redis.flushall()
         else:  # as SWAPDB, or a restore, brings another data set
             await redis.hset(REGISTRY, mapping={"settings": "x", "version": "x"})
-            (own,) = await node.look()
+            (own,) = await node.list_all()
             await redis.hdel(REGISTRY, own)
         mine = await Webhooks(executor, KEYS, WebhookPolicy()).add(target("2"))
-        assert mine.id in await node.look()
+        assert mine.id in await node.list_all()
         assert await must_adopt(node)
         await node.adopt_settings()
-        assert len(await other.look()) == 2
+        assert len(await other.list_all()) == 2
 
     async def test_endpoints_that_another_node_removed_stay_away(
         self, executor: ScriptExecutor
@@ -557,10 +559,10 @@ class TestDataSet:
         """A node with earlier settings does not bring them back during a rolling update."""
         old = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(target("1"),)))
         await old.adopt_settings()
-        await old.look()
+        await old.list_all()
         new = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(target("2"),)))
         await new.adopt_settings()
-        assert len(await old.look()) == 1
+        assert len(await old.list_all()) == 1
         assert not await must_adopt(old)
 
 
@@ -570,9 +572,10 @@ async def test_a_rotation_is_not_lost_to_another(
     """Two at once: the last secret is the one before it, and each answer told what was stored."""
     other = Webhooks(executor, KEYS, WebhookPolicy())
     added = await webhooks.add(target())
-    await other.look()
+    await other.list_all()
     first, second = await asyncio.gather(
-        webhooks.rotate(added.id, new_secret(), 1000), other.rotate(added.id, new_secret(), 1000)
+        webhooks.rotate(added.id, new_secret(os.urandom), 1000),
+        other.rotate(added.id, new_secret(os.urandom), 1000),
     )
     final = (await webhooks.get(added.id)).target
     chain = {first.target.previous_secret, second.target.previous_secret}
@@ -583,10 +586,10 @@ async def test_a_rotation_is_not_lost_to_another(
 async def test_a_rotated_webhook_can_be_switched_and_keeps_its_time(webhooks: Webhooks) -> None:
     """Its record has one member more."""
     added = await webhooks.add(target())
-    rotated = await webhooks.rotate(added.id, new_secret(), 1000)
-    await webhooks.switch(added.id, on=False)
-    again = await webhooks.rotate(added.id, new_secret(), 1000)
-    assert not again.is_on
+    rotated = await webhooks.rotate(added.id, new_secret(os.urandom), 1000)
+    await webhooks.set_enabled(added.id, enabled=False)
+    again = await webhooks.rotate(added.id, new_secret(os.urandom), 1000)
+    assert not again.is_enabled
     assert again.created_at == added.created_at
     assert again.target.previous_secret == rotated.target.secret
     assert (await webhooks.get(added.id)) == again

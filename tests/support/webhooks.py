@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from session_service.domain.webhooks import read_secret, signature
+from session_service.domain.signing import read_secret, signature
 
 WEBHOOKS = "/api/messaging/webhooks"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - an example of the specification

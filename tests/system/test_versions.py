@@ -1,5 +1,6 @@
 """Stores that other versions of the service have written to."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -135,7 +136,7 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
 async def old_session(store: Redis, prefix: str) -> None:
     """Store a session as version 0.1.0 does."""
     user = str(uuid4())
-    session, agent = new_id(shard_of_user(user)), str(uuid4())
+    session, agent = new_id(shard_of_user(user), os.urandom), str(uuid4())
     at = "1768473045123"
     key = f"{prefix}:{{{session[:2]}}}"
     record = f"{at} {at} {at} 0 1800000 43200000 300000 1 {agent} {user} {uuid4()} {{}}"

@@ -1,5 +1,6 @@
 """The session rules as arithmetic, and ids."""
 
+import os
 import re
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_users_sessions_share_a_shard() -> None:
 @pytest.mark.parametrize("shard", ["00", "3f", "ff"])
 def test_an_id_is_a_uuid_that_names_its_shard(shard: str) -> None:
     """Version 4, RFC variant, and all other digits vary."""
-    ids = [new_id(shard) for _ in range(400)]
+    ids = [new_id(shard, os.urandom) for _ in range(400)]
     assert all(
         re.fullmatch(rf"{shard}\w{{6}}-\w{{4}}-4\w{{3}}-[89ab]\w{{3}}-\w{{12}}", i) for i in ids
     )

@@ -1,5 +1,6 @@
 """Events: their ids, their order, and the form in which they are told."""
 
+import os
 import random
 import re
 
@@ -11,7 +12,7 @@ from session_service.domain.events import LAST_NUMBER, Event, EventFilter, Event
 from session_service.domain.ids import SHARDS, new_id, shard_of_user
 from session_service.store.records import unpack_event
 
-SESSION = new_id("3f")
+SESSION = new_id("3f", os.urandom)
 AGENT = "11111111-1111-4111-8111-111111111111"
 USER = "22222222-2222-4222-8222-222222222222"
 AT = 1_764_000_000_000
@@ -138,7 +139,7 @@ def test_a_filter_wants_what_matches_in_all_that_it_names() -> None:
     ):
         assert wanted.matches(created)
     for unwanted in (
-        EventFilter(session_id=new_id("3f")),
+        EventFilter(session_id=new_id("3f", os.urandom)),
         EventFilter(user_id=AGENT),
         EventFilter(agent_id=USER),
         EventFilter(types=frozenset(["ended"])),

@@ -3,24 +3,23 @@
 import base64
 import hashlib
 import hmac
+import os
 
 import pytest
 
 from session_service.domain.addresses import EVERYWHERE, is_public, read_networks
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.ids import shard_of_session
+from session_service.domain.signing import new_secret, read_secret, signature
 from session_service.domain.webhooks import (
     Target,
     Webhook,
     WebhookPolicy,
     check_url,
-    new_secret,
-    read_secret,
-    read_targets,
     retry_after_seconds,
     settings_id,
-    signature,
 )
+from session_service.webhook_settings import read_targets
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the one of the example
 HOUR = 3_600_000
@@ -35,8 +34,8 @@ def test_a_delivery_is_signed_as_the_specification_says() -> None:
 
 def test_a_new_secret_is_32_random_bytes() -> None:
     """Each another one."""
-    assert len(read_secret(new_secret())) == 32
-    assert new_secret() != new_secret()
+    assert len(read_secret(new_secret(os.urandom))) == 32
+    assert new_secret(os.urandom) != new_secret(os.urandom)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,7 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float) -> None:
 
 def test_two_secrets_make_two_signatures() -> None:
     """Until the overlap is over; one of the settings has no end."""
-    target = Target("https://a.example", SECRET, previous_secret=new_secret())
+    target = Target("https://a.example", SECRET, previous_secret=new_secret(os.urandom))
     both = Webhook("id", target, 0, False, True, overlap_until=1000)
     new, old = both.signatures("1-3f-0", 999, b"{}").split(" ")
     assert new == signature(read_secret(SECRET), "1-3f-0", 0, b"{}")
@@ -203,9 +202,9 @@ def test_endpoints_of_the_settings() -> None:
     )
     (first, second), problems = read_targets(text)
     assert problems == []
-    assert (first.url, first.wanted.types) == ("https://a.example", frozenset(("ended",)))
-    assert first.wanted.user_id == "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
-    assert second.wanted.types is None
+    assert (first.url, first.filter.types) == ("https://a.example", frozenset(("ended",)))
+    assert first.filter.user_id == "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
+    assert second.filter.types is None
     assert SECRET not in repr(first)
     assert settings_id(first.url) == settings_id(first.url) != settings_id(second.url)
     assert shard_of_session(settings_id(first.url)) == settings_id(first.url)[:2]

@@ -1,8 +1,9 @@
-"""The outbox, consumed: each event is given out until somebody is done with it.
+"""Consumers of the outbox: each event is given to one node of a group, until it is handled.
 
-A consumer group on each shard's stream remembers what was given out. The nodes take turns: a
-shard's next events are given out once its last ones are done, which keeps their order. What a node
-did not get done for some seconds is given to the next that asks.
+A consumer group on each shard's stream remembers the events that were given to a node. The nodes
+take turns: a shard's next events are given out once the last ones were acknowledged, which keeps
+their order. Events that a node has not acknowledged within some seconds are given to the next node
+that asks.
 """
 
 from collections.abc import Sequence
@@ -15,71 +16,71 @@ from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.shards import ShardGroups
 
-PATIENCE_MS = 10_000  # with a node that has not got done
+PATIENCE_MS = 10_000  # after which a node that has not acknowledged its events counts as gone
 
-_TOGETHER = 32  # shards in one call, where they can be
-_MOST = 32  # events of a shard at a time; 32 shards are about 5 ms of Redis
+_MAX_SHARDS = 32  # in one call, if the store allows more than one
+_MAX_EVENTS = 32  # of a shard at a time; 32 shards are about 5 ms of Redis
 
 
 class Entry(NamedTuple):
-    """An event as the outbox has it (records.py)."""
+    """An event as the outbox has it, e.g. ``renewed <session> <agent> <user> 1764001800000 3``."""
 
     id: EventId
     event: bytes
 
 
 class Batch(NamedTuple):
-    """What was given out of a shard, in order; ``lost`` was trimmed before it could be."""
+    """Events of a shard that were given to this node, in order."""
 
     shard: str
     entries: list[Entry]
-    ids: list[bytes]
-    lost: int
+    ids: list[bytes]  # to be acknowledged
+    lost: int  # events that were trimmed before they were given to a node
 
     @property
-    def more(self) -> bool:
-        """Whether the shard may have more."""
-        return len(self.ids) == _MOST
+    def may_have_more(self) -> bool:
+        """Whether the shard may have more events by now."""
+        return len(self.ids) == _MAX_EVENTS
 
 
 class Consumer:
-    """A group of consumers, such as ``webhooks``: every event is given to one of its nodes."""
+    """A node's part in a group, e.g. ``webhooks``: each event is given to one node of the group."""
 
     def __init__(
         self,
         executor: ScriptExecutor,
         keys: Keys,
-        group: str = "webhooks",
+        group: str,
         patience_ms: int = PATIENCE_MS,
         quarantine: Quarantine | None = None,
     ) -> None:
         self.quarantine = Quarantine() if quarantine is None else quarantine
-        self._group = group
+        self.group = group
         self._patience_ms = patience_ms
         self._next = ShardGroups(
-            executor, keys, scripts.OUTBOX_NEXT, self.quarantine, together=_TOGETHER
+            executor, keys, scripts.OUTBOX_NEXT, self.quarantine, together=_MAX_SHARDS
         )
         self._done = ShardGroups(executor, keys, scripts.OUTBOX_DONE, self.quarantine)
 
     async def next(self, since: int) -> list[Batch]:
-        """Return what follows in every shard, or nothing where others are at it.
+        """Return the next events of each shard, except those that other nodes are working on.
 
-        ``since``, epoch ms, is where a shard starts that was never consumed. Shards that cannot be
-        read are left out. Raises StoreUnavailable.
+        A shard that the group has not read yet starts at ``since`` (epoch ms). Shards that cannot
+        be read are left out. Raises StoreUnavailable.
         """
-        arguments = (self._group, self._patience_ms, _MOST, since)
+        arguments = (self.group, self._patience_ms, _MAX_EVENTS, since)
         return [batch for found in await self._next.run(arguments, _batches) for batch in found]
 
-    async def done(self, batches: list[Batch]) -> None:
-        """Acknowledge the batches: nobody is given them again. Raises StoreUnavailable."""
+    async def acknowledge(self, batches: list[Batch]) -> None:
+        """Note that batches were handled: no node gets them again. Raises StoreUnavailable."""
         ids = {batch.shard: batch.ids for batch in batches}
         await self._done.run(
-            lambda shards: (self._group, *ids[shards[0]]), lambda _, reply: reply, list(ids)
+            lambda shards: (self.group, *ids[shards[0]]), lambda _, reply: reply, list(ids)
         )
 
 
 def _batches(shards: Sequence[str], reply: Any) -> list[Batch]:
-    """Return what each shard has (lua/webhooks/next.lua)."""
+    """Read the reply of lua/webhooks/next.lua."""
     return [
         _batch(shards[number], entries)
         for number, entries in zip(reply[::2], reply[1::2], strict=True)

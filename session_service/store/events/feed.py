@@ -56,14 +56,14 @@ class Feed:
         self.position = EventId.before(0)  # all up to here was delivered to those that have joined
 
     async def subscribe(
-        self, wanted: EventFilter, after: EventId | None = None, caller: str = ""
+        self, event_filter: EventFilter, after: EventId | None = None, caller: str = ""
     ) -> "Subscription":
         """Subscribe to what happens from now on, or happened after a position.
 
         Of one ``caller``, such as an address, only a few catch up at a time. Raises
         StoreUnavailable. A subscription is to be closed when it is not wanted any more.
         """
-        subscription = Subscription(self, wanted, after, caller)
+        subscription = Subscription(self, event_filter, after, caller)
         await subscription.start()
         self._subscriptions.add(subscription)
         if self._is_closed:
@@ -139,7 +139,7 @@ class Feed:
                 slow = [
                     subscription
                     for subscription in self._joined.get(key, ())
-                    if subscription.wanted.matches(event) and not subscription.put(event)
+                    if subscription.filter.matches(event) and not subscription.put(event)
                 ]
                 for subscription in slow:
                     self.leave(subscription)
@@ -160,11 +160,11 @@ class Subscription:
     """One subscriber's events, in order: to be taken, or iterated over."""
 
     def __init__(
-        self, feed: Feed, wanted: EventFilter, after: EventId | None, caller: str = ""
+        self, feed: Feed, event_filter: EventFilter, after: EventId | None, caller: str = ""
     ) -> None:
-        self.wanted = wanted
-        self.shards = wanted.shards
-        self.key = wanted.session_id or wanted.user_id
+        self.filter = event_filter
+        self.shards = event_filter.shards
+        self.key = event_filter.session_id or event_filter.user_id
         self.is_closed = False
         self._feed = feed
         self._caller = caller
@@ -228,7 +228,7 @@ class Subscription:
         now = None  # a read comes up to the millisecond before the one in which it happens
         while now is None or reader.position == now:
             async with self._feed.turns.of(self._caller):
-                batch = await reader.read(self.wanted.matches)
+                batch = await reader.read(self.filter.matches)
             if batch.events:
                 return True
             if now is None and not batch.more:
@@ -275,7 +275,7 @@ class Subscription:
             if self._reader is None:
                 self._reader = self._feed.outbox.reader(self.shards, self._after)
             reader = self._reader
-            batch = await reader.read(self.wanted.matches)
+            batch = await reader.read(self.filter.matches)
         if batch.lost:
             self._items.append(Reset(reader.position))
         self._items.extend(batch.events)

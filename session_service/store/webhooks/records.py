@@ -7,7 +7,8 @@ import msgspec
 from session_service.domain.errors import RecordUnreadable, ValidationFailed
 from session_service.domain.events import Event, EventId
 from session_service.domain.ids import shard_of_session
-from session_service.domain.webhooks import DeadLetter, Target, Webhook, read_secret
+from session_service.domain.signing import read_secret
+from session_service.domain.webhooks import DeadLetter, Target, Webhook
 from session_service.store.records import unpack_event
 
 
@@ -27,7 +28,7 @@ def unpack_webhook(webhook_id: str, value: bytes) -> Webhook:
     """Read a webhook; raises RecordUnreadable."""
     try:
         head, _, json = value.partition(b" {")
-        is_on, created_at, *overlap = head.split(b" ")
+        is_enabled, created_at, *overlap = head.split(b" ")
         record = msgspec.json.decode(b"{" + json, type=_Record)
         read_secret(record.target.secret)
         created, overlap_until = int(created_at), int(overlap[0]) if overlap else None
@@ -40,7 +41,7 @@ def unpack_webhook(webhook_id: str, value: bytes) -> Webhook:
         record.target,
         created,
         record.is_from_settings,
-        is_on == b"1",
+        is_enabled == b"1",
         overlap_until,
     )
 

@@ -1,5 +1,7 @@
 """Handlers and routes of webhooks, under ``/api/messaging/webhooks``."""
 
+import os
+
 from session_service.api.webhooks import (
     CreateWebhook,
     DeadLetterInfo,
@@ -22,14 +24,13 @@ from session_service.domain.errors import (
     WebhookNotFound,
 )
 from session_service.domain.events import EventFilter
+from session_service.domain.signing import new_secret, read_secret
 from session_service.domain.webhooks import (
-    OVERLAP_HOURS,
+    DEFAULT_OVERLAP_HOURS,
     QueueSizes,
     Target,
     check_types,
     check_url,
-    new_secret,
-    read_secret,
 )
 from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import lower
@@ -52,7 +53,7 @@ async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonRe
     """
     webhooks = context.state.webhooks
     check_url(body.url, webhooks.policy.allowed_networks)
-    secret = new_secret() if body.secret is None else body.secret
+    secret = new_secret(os.urandom) if body.secret is None else body.secret
     read_secret(secret)
     event_filter = EventFilter(
         user_id=lower(body.user_id),
@@ -67,8 +68,8 @@ async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonRe
 async def list_webhooks(context: RequestContext) -> JsonResponse:
     """List all webhooks, also those from the settings, without their secrets."""
     registry = context.state.webhooks
-    webhooks = sorted((await registry.look()).values(), key=lambda each: each.created_at)
-    sizes = await registry.sizes(webhook.id for webhook in webhooks)
+    webhooks = sorted((await registry.list_all()).values(), key=lambda each: each.created_at)
+    sizes = await registry.queues.sizes(webhook.id for webhook in webhooks)
     infos = [WebhookInfo.of(*each) for each in zip(webhooks, sizes, strict=True)]
     return JsonResponse(200, encode(WebhookList(infos)))
 
@@ -76,7 +77,7 @@ async def list_webhooks(context: RequestContext) -> JsonResponse:
 async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Read a webhook and the sizes of its queue."""
     webhook = await context.state.webhooks.get(webhook_id)
-    (sizes,) = await context.state.webhooks.sizes([webhook.id])
+    (sizes,) = await context.state.webhooks.queues.sizes([webhook.id])
     if sizes is None:
         raise RecordUnreadable("the queue of a webhook cannot be read")
     return JsonResponse(200, encode(WebhookInfo.of(webhook, sizes)))
@@ -96,9 +97,9 @@ async def rotate_webhook_secret(
     For ``overlapHours``, deliveries have two signatures, one by the new secret and one by the
     previous secret, so that receivers can change over.
     """
-    secret = new_secret() if body.secret is None else body.secret
+    secret = new_secret(os.urandom) if body.secret is None else body.secret
     read_secret(secret)
-    hours = OVERLAP_HOURS[1] if body.overlap_hours is None else body.overlap_hours
+    hours = DEFAULT_OVERLAP_HOURS if body.overlap_hours is None else body.overlap_hours
     overlap_ms = round(hours * _MS_PER_HOUR)
     webhook = await context.state.webhooks.rotate(webhook_id, secret, overlap_ms)
     return JsonResponse(200, encode(SecretRotated.of(webhook)))
@@ -108,7 +109,9 @@ async def list_dead_letters(
     context: RequestContext, webhook_id: str, query: ListDeadLetters
 ) -> JsonResponse:
     """List the failed deliveries to a webhook, oldest first."""
-    letters, total = await context.state.webhooks.dead(webhook_id, query.offset, query.limit)
+    letters, total = await context.state.webhooks.dead_letters(
+        webhook_id, query.offset, query.limit
+    )
     infos = [DeadLetterInfo.of(letter) for letter in letters]
     return JsonResponse(200, encode(DeadLetterList(infos, total)))
 

@@ -97,7 +97,7 @@ class EventStreamResponse(BaseResponse):
                 return await send(request, _STOPPING)
             if not items:
                 await send(request, b"id: %b\n%b\n" % (_id(subscription), _POSITION))
-            elif subscription.wanted.session_id is not None and _is_last(items[-1], has_begun):
+            elif subscription.filter.session_id is not None and _is_last(items[-1], has_begun):
                 return None
             has_begun = True
 
