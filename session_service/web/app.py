@@ -16,13 +16,9 @@ from aiohttp import web
 
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import REQUEST_ID
+from session_service.web.http.bodies import CONTENT_ENCODING, TRANSFER_ENCODING, check_codings
 from session_service.web.http.browsers import ORIGIN
 from session_service.web.http.context import Endpoint, RequestContext
-from session_service.web.http.decoding import (
-    CONTENT_ENCODING,
-    TRANSFER_ENCODING,
-    check_codings,
-)
 from session_service.web.http.errors import (
     CodingNotSupported,
     ExpectationFailed,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from session_service.web import server
+from session_service.web.http import protocol
 from session_service.web.http.state import AppState
 from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, Client, create
@@ -151,7 +152,7 @@ async def test_a_connection_without_a_request_is_closed(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     """After a while; one that has had a request may be idle for longer."""
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "FIRST_REQUEST_SECONDS", 0.1)
     used = await connect()
     assert (await used.get("/healthz"))[0] == 200
     assert await (await connect()).rest() == b""
@@ -162,8 +163,9 @@ async def test_an_idle_connection_is_closed(
     monkeypatch: pytest.MonkeyPatch, service: AppState, aiohttp_client: Callable[..., Any]
 ) -> None:
     """After its last response."""
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.05)
-    monkeypatch.setattr(server, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "FIRST_REQUEST_SECONDS", 0.05)
+    for module in (server, protocol):
+        monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
     client = await aiohttp_client(ServiceUnderTest(service))
     async with await Raw.to(client.port) as raw:
         assert (await raw.get("/healthz"))[0] == 200
@@ -175,7 +177,7 @@ async def test_a_head_has_to_come_in_time(
     monkeypatch: pytest.MonkeyPatch, connect: Connect, before: int
 ) -> None:
     """From its first byte on, however many follow; the answer is a 408."""
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
     raw = await connect()
     for _ in range(before):
         assert (await raw.get("/healthz"))[0] == 200
@@ -200,8 +202,8 @@ async def test_a_first_head_begun_late_has_to_end_in_time(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     """The deadline of a first request holds for its end."""
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.2)
-    monkeypatch.setattr(server, "HEAD_SECONDS", 1000)
+    monkeypatch.setattr(protocol, "FIRST_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 1000)
     raw = await connect()
     raw.send(b"GET /healthz HTTP/1.1\r\n")
     assert (await raw.rest()).startswith(b"HTTP/1.1 408 ")
@@ -211,7 +213,7 @@ async def test_a_head_that_comes_in_time_is_served(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     """In however many pieces, and so is the request that follows."""
-    monkeypatch.setattr(server, "HEAD_SECONDS", 5)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 5)
     raw = await connect()
     for _ in range(2):
         for byte in GET % b"/healthz":

@@ -15,7 +15,7 @@ from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
-from session_service.web.http import admission, decoding
+from session_service.web.http import admission, bodies
 from session_service.web.http.state import AppState
 from tests.conftest import KEYS, ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error, send_raw
@@ -105,7 +105,7 @@ async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
         request.protocol._current_request = None  # noqa: SLF001 - as if it had not started yet
         await wait_until(lambda: request.transport is None)
         try:
-            read.set_result(await decoding.read_bytes(request, admission.Admission()))
+            read.set_result(await bodies.read_bytes(request, admission.Admission()))
         except Exception as error:  # noqa: BLE001 - whichever it is
             read.set_exception(error)
         return web.Response()

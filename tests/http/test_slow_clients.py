@@ -16,8 +16,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.events.feed import Feed
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
-from session_service.web import server
-from session_service.web.http import admission, transfers
+from session_service.web.http import admission, protocol, transfers
 from session_service.web.http.state import AppState
 from tests.support.api import Client, create
 from tests.support.raw import GET, HALF, Raw
@@ -156,7 +155,7 @@ class TestLostConnections:
 
 def _connections() -> set[int]:
     """Return the ids of the connections that are in memory, open or lost."""
-    return {id(each) for each in gc.get_objects() if type(each) is server._Protocol}  # noqa: SLF001
+    return {id(each) for each in gc.get_objects() if type(each) is protocol.HttpProtocol}
 
 
 class TestResponses:
@@ -169,7 +168,7 @@ class TestResponses:
     ) -> None:
         """After a while in which nothing is read, and nothing is held for it any more."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.02)
-        monkeypatch.setattr(server, "UNREAD_SECONDS", 0.2)
+        monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.2)
         raw = await connect(buffer=4096)
         raw.send(self.REQUESTS)
         await wait_until(lambda: len(service.admission.unread) == 1)
@@ -197,7 +196,7 @@ class TestResponses:
     ) -> None:
         """Every look finds that something was read."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.01)
-        monkeypatch.setattr(server, "UNREAD_SECONDS", 5)
+        monkeypatch.setattr(protocol, "UNREAD_SECONDS", 5)
         raw = await connect(buffer=4096)
         raw.send(self.REQUESTS)
         await wait_until(lambda: len(service.admission.unread) == 1)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from session_service.web import server
-from session_service.web.http import transfers
+from session_service.web.http import protocol, transfers
 from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.http.state import AppState
 from session_service.web.server import Server
@@ -171,7 +170,7 @@ async def test_a_client_that_does_not_read_is_cut(
 ) -> None:
     """After a while, or when too much waits for it; another client is told everything."""
     monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(server, "UNREAD_SECONDS", seconds)
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", seconds)
     monkeypatch.setattr(rooms, "SOCKET_UNREAD_PACKETS", packets)
     monkeypatch.setattr(rooms, "SOCKET_UNREAD_BYTES", size)
     shared, alone = [(await create(client))["sessionId"] for _ in range(2)]

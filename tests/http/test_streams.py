@@ -13,8 +13,7 @@ from session_service.domain.errors import RecordUnreadable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
-from session_service.web import server
-from session_service.web.http import transfers
+from session_service.web.http import protocol, transfers
 from session_service.web.http.errors import NotReady, Overloaded, RateLimited
 from session_service.web.http.state import AppState
 from session_service.web.streaming import sse as streams
@@ -345,8 +344,8 @@ async def test_a_client_that_does_not_read_is_cut(
 ) -> None:
     """It is told if it comes to read, and can resume; the other client gets everything."""
     monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.2)
-    monkeypatch.setattr(server, "FAREWELL_SECONDS", 10 if reads_late else 0)
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "FAREWELL_SECONDS", 10 if reads_late else 0)
     other = await follow(client, EVENTS, type="created")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

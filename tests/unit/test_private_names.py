@@ -15,8 +15,7 @@ from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from session_service.web import server
-from session_service.web.http import heads
+from session_service.web.http import heads, protocol
 
 PROTOCOL = {  # attributes of aiohttp's RequestHandler
     "_force_close",
@@ -38,11 +37,11 @@ PROTOCOL = {  # attributes of aiohttp's RequestHandler
 @pytest.mark.parametrize("name", sorted(PROTOCOL))
 async def test_aiohttp_has_this_attribute(name: str) -> None:
     """A connection has it from the start."""
-    protocol = web.Server(lambda _: web.Response())()  # type: ignore[arg-type, return-value]
-    assert hasattr(protocol, name), f"aiohttp's RequestHandler has no {name} any more"
+    connection = web.Server(lambda _: web.Response())()  # type: ignore[arg-type, return-value]
+    assert hasattr(connection, name), f"aiohttp's RequestHandler has no {name} any more"
 
 
-@pytest.mark.parametrize("module", [heads, server], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [heads, protocol], ids=lambda module: module.__name__)
 def test_no_other_attribute_of_aiohttp_is_used(module: ModuleType) -> None:
     """What a subclass of its protocol uses beyond its own slots and methods is in the list."""
     classes = [
@@ -74,7 +73,7 @@ def test_aiohttp_calls_what_is_overridden() -> None:
     source = inspect.getsource(web.RequestHandler)
     assert "self._process_keepalive" in source, "nothing calls our _process_keepalive any more"
     assert "self.handle_error(" in source, "nothing calls our handle_error any more"
-    ours = vars(server)["_Protocol"].handle_error
+    ours = protocol.HttpProtocol.handle_error
     names = list(inspect.signature(web.RequestHandler.handle_error).parameters)
     assert list(inspect.signature(ours).parameters) == names
 

@@ -4,8 +4,9 @@ from collections.abc import Awaitable
 
 from aiohttp import web
 
+from session_service.web.http.bodies import read_body
 from session_service.web.http.context import Endpoint, RequestContext
-from session_service.web.http.decoding import RequestDecoder, read_body
+from session_service.web.http.decoding import RequestDecoder
 from session_service.web.http.response import Response
 from session_service.web.http.state import AppState
 from session_service.web.rest.idempotency import idempotent

@@ -12,7 +12,7 @@ from session_service.domain.errors import (
 )
 from session_service.domain.events import EventFilter, EventId
 from session_service.web.http.context import RequestContext
-from session_service.web.http.decoding import lower
+from session_service.web.http.fields import lower
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
 from session_service.web.streaming.sse import EventStreamResponse

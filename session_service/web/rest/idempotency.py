@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
 from session_service.store.sessions.scope import Scope
+from session_service.web.http.bodies import read_body
 from session_service.web.http.context import Endpoint, RequestContext
-from session_service.web.http.decoding import read_body
 from session_service.web.http.errors import error_response
 from session_service.web.http.response import JsonResponse, Response
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Route

@@ -15,8 +15,7 @@ from session_service.domain.errors import (
     ValidationFailed,
 )
 from session_service.web.http.context import RequestContext
-from session_service.web.http.decoding import moment
-from session_service.web.http.message_input import message_of
+from session_service.web.http.fields import message_of, parse_timestamp
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
@@ -49,8 +48,8 @@ async def get_session_messages(
     history = await context.sessions.history(
         session_id,
         limit=query.limit,
-        before=moment(query.before, "before", up=True),
-        after=moment(query.after, "after", up=False),
+        before=parse_timestamp(query.before, "before", up=True),
+        after=parse_timestamp(query.after, "after", up=False),
     )
     return JsonResponse(200, encode(MessagePage.of(history)))
 
@@ -66,8 +65,8 @@ async def read_kept_history(
     history = await context.sessions.kept_history(
         session_id,
         limit=query.limit,
-        before=moment(query.before, "before", up=True),
-        after=moment(query.after, "after", up=False),
+        before=parse_timestamp(query.before, "before", up=True),
+        after=parse_timestamp(query.after, "after", up=False),
     )
     return JsonResponse(200, encode(MessagePage.of(history)))
 

@@ -29,8 +29,8 @@ from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
 from session_service.domain.times import iso
 from session_service.web.http.context import RequestContext
-from session_service.web.http.decoding import compact_metadata, lower
 from session_service.web.http.errors import error_response
+from session_service.web.http.fields import compact_metadata, lower
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 

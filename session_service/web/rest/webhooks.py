@@ -33,7 +33,7 @@ from session_service.domain.webhooks import (
     check_url,
 )
 from session_service.web.http.context import RequestContext
-from session_service.web.http.decoding import lower
+from session_service.web.http.fields import lower
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
 

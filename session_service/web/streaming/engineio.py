@@ -13,9 +13,9 @@ from aiohttp import WSMsgType, web
 from session_service.domain.budgets import SOCKET_PACKET_BYTES, STREAM_KERNEL_BYTES
 from session_service.domain.errors import ServiceError
 from session_service.web.http.admission import Admission
+from session_service.web.http.bodies import read_bytes
 from session_service.web.http.connections import FAREWELL_SECONDS, held_open
 from session_service.web.http.context import RequestContext
-from session_service.web.http.decoding import read_bytes
 from session_service.web.http.errors import PayloadTooLarge, SocketRefused, error_response
 from session_service.web.http.response import (
     REQUEST_ID_HEADER,

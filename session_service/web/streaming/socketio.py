@@ -24,8 +24,8 @@ from session_service.web.http.errors import (
     SocketRefused,
     error_body,
 )
+from session_service.web.http.fields import message_of
 from session_service.web.http.handover import HandedOverResponse
-from session_service.web.http.message_input import message_of
 from session_service.web.http.response import Response, TextResponse
 from session_service.web.http.state import AppState
 from session_service.web.streaming.engine import UNREADABLE, Engine
