@@ -19,7 +19,7 @@ _MAX_IDS = 2
 
 
 class _Branch(Generic[E]):
-    """The paths with the same text before an id: their methods, by the text after it."""
+    """The paths with the same text before an id: endpoints by method, by the text after the id."""
 
     __slots__ = ("branches", "tails")
 
@@ -48,8 +48,8 @@ class Router(Generic[E]):
             for other in branches:
                 if before != other and (before.startswith(other) or other.startswith(before)):
                     raise ValueError(
-                        f"{method} {path}: an id may follow {before} or {other}, not both: the"
-                        " second part of the longer text could be the id after the shorter"
+                        f"{method} {path}: a request could match two routes, because ids follow"
+                        f" both {before} and {other}"
                     )
             branch = branches.setdefault(before, _Branch())
             branches, by_tail = branch.branches, branch.tails
@@ -96,9 +96,9 @@ class Router(Generic[E]):
 
 
 def _find_second(branch: _Branch[E], tail: str) -> tuple[dict[str, E] | None, str]:
-    """Return the methods of a path with two ids, and its second id, from the text after the first.
+    """Return the methods of a path with two ids, and its second id; ``tail`` follows the first.
 
-    ``/messages/18f0…/reactions`` has the id ``18f0…``.
+    In the tail ``/messages/18f0…/reactions``, the second id is ``18f0…``.
     """
     for before, inner in branch.branches.items():
         if tail.startswith(before):
