@@ -47,7 +47,7 @@ local function warn(session_id, session)
 end
 
 -- Acts on one deadline. Returns whether its entry stays where it is.
-local function act(key, session_id, due)
+local function process(key, session_id, due)
   local session, problem = look_up(SESSION .. session_id)
   if session then
     if session.expires > now then warn(session_id, session) else expire(session_id, session) end
@@ -85,7 +85,7 @@ for _, key in ipairs({WARN, EXPIRE}) do
     local due =
       call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', passed, wanted)
     for n = 1, #due, 2 do
-      if act(key, due[n], due[n + 1]) then passed = passed + 1 else acted = acted + 1 end
+      if process(key, due[n], due[n + 1]) then passed = passed + 1 else acted = acted + 1 end
     end
   until #due < 2 * wanted or acted == LIMIT or passed >= most
   if acted == LIMIT then more = 1 end
