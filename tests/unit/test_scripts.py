@@ -4,18 +4,20 @@ import re
 import subprocess
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import (
     NO_ARGUMENTS,
+    Arguments,
     Digits,
     Library,
     NoArguments,
     Script,
 )
+from session_service.store.scripts import UnnamedArguments
 from session_service.store.scripts.library import LIBRARY
 from session_service.store.scripts.sessions import END, SEND
 from session_service.store.scripts.variants import recording_reply, retaining_history
@@ -29,7 +31,7 @@ _name = re.compile(r"\b[A-Z][A-Z_]+\b")
 _own = re.compile(r"^ *local ([A-Z][A-Z_]+) =", re.MULTILINE)
 
 
-class RenameArguments(NamedTuple):
+class RenameArguments(Arguments):
     session_id: str
     name: str | None
     size: int
@@ -43,14 +45,14 @@ class RenameArguments(NamedTuple):
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
     for name, text in {
-        "rename": "return NAME .. LATEST",
+        "rename": "return NAME .. 'LATEST' .. LATEST .. LAST_BYTE -- LATEST",
         "clock": "local now = 1",
         "other": "local now = HISTORY_MS",
         "once": "return {act()}",
     }.items():
         (tmp_path / f"{name}.lua").write_text(text, "utf-8")
     files: Traversable = tmp_path
-    return Library(files, {"LATEST": 99, "LAST_BYTE": "~", "UNUSED": 1})
+    return Library(files, {"LATEST": 99, "LAST_BYTE": "~"})
 
 
 def renaming(library: Library, **options: Any) -> Script[RenameArguments, int]:
@@ -70,18 +72,17 @@ def lines(script: Script[Any, Any]) -> list[str]:
 
 
 class TestHeader:
-    """The names of keys, arguments and constants."""
+    """The names of keys and arguments, and the constants."""
 
     def test_it_has_the_names_in_capitals(self, library: Library) -> None:
-        """Arguments arrive as they are typed; constants are there if they are used."""
+        """Arguments arrive as they are typed; constants are in place of their names."""
         assert lines(renaming(library)) == [
             "local SESSION, EVENTS = KEYS[1], KEYS[2]",
             "local SESSION_ID, NAME, SIZE, PLACE, DELAY_MS, IS_FINAL, IS_NEW, OTHERS = "
             "ARGV[1], ARGV[2] ~= '' and ARGV[2] or nil, ARGV[3] + 0, tonumber(ARGV[4]), ARGV[5], "
             "ARGV[6] == '1', ({['1'] = true, ['0'] = false})[ARGV[7]], {unpack(ARGV, 8)}",
-            "local LATEST = 99",
             "local now = 1",
-            "return NAME .. LATEST",
+            "return NAME .. 'LATEST' .. 99 .. '~' -- LATEST",
         ]
 
     def test_it_counts_the_keys_of_one_of_many_shards(self, library: Library) -> None:
@@ -103,10 +104,10 @@ class TestHeader:
     def test_an_argument_has_a_type_that_lua_has(self, library: Library) -> None:
         """Others are refused."""
 
-        class Wrong(NamedTuple):
+        class Wrong(Arguments):
             share: float
 
-        script = Script(library, "once", keys=(), arguments=Wrong, reply=int)  # type: ignore[type-var]
+        script = Script(library, "once", keys=(), arguments=Wrong, reply=int)
         with pytest.raises(TypeError, match="cannot be"):
             assert script.source
 
@@ -186,7 +187,7 @@ class TestVariants:
         assert recording_reply(SEND) is recording_reply(SEND)
 
 
-NAMED = [script for script in every_script() if script.arguments is not tuple]
+NAMED = [script for script in every_script() if script.arguments is not UnnamedArguments]
 
 
 @pytest.mark.parametrize("script", NAMED, ids=repr)
@@ -200,7 +201,7 @@ class TestCatalogue:
 
     def test_every_key_and_argument_is_used(self, script: Script[Any, Any]) -> None:
         """The files name each of them, unless they go through all keys."""
-        declared = {*getattr(script.arguments, "_fields", ()), *script.fixed}
+        declared = {*script.arguments.__struct_fields__, *script.fixed}
         if "(KEYS)" not in script.body:
             declared |= {*script.keys}
         assert {name.upper() for name in declared} <= names(script.body)
@@ -213,7 +214,12 @@ class TestCatalogue:
 
     def test_no_constant_is_repeated(self, script: Script[Any, Any]) -> None:
         """What Python and Lua share stands in the library alone."""
-        assert not set(_own.findall(script.body)) & LIBRARY.constants.keys()
+        own = {
+            name
+            for part in (*script.parts, script.name)
+            for name in _own.findall(FILES[part].read_text())
+        }
+        assert not own & LIBRARY.constants.keys()
 
     def test_it_is_valid(self, script: Script[Any, Any], tmp_path: Path) -> None:
         """As luacheck sees it: no global that Redis does not have, nothing shadowed."""

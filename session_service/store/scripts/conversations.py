@@ -2,22 +2,27 @@
 
 from typing import Any, NamedTuple
 
-from session_service.store.client.script import NoArguments, Script
+from session_service.store.client.script import Arguments, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
 from session_service.store.scripts.sessions import alive
 
 Entries = list[tuple[bytes, list[bytes]]]  # of a stream: id, names and values
 
 
-class HistoryArguments(NamedTuple):
-    """The part of a session's conversation to read."""
+class PageArguments(Arguments):
+    """The part of a conversation to read (lua/page.lua)."""
 
-    retention_ms: int
     first: str  # a stream id, or - for the first; included
     last: str  # a stream id, or + for the last; included
     oldest_first: bool
     limit: int
     max_bytes: int
+
+
+class HistoryArguments(PageArguments):
+    """The part to read of the conversation of a session that is alive."""
+
+    retention_ms: int
 
 
 class Page(NamedTuple):
@@ -43,16 +48,6 @@ HISTORY = Script(
 )
 
 
-class KeptArguments(NamedTuple):
-    """The part of a conversation to read, as in HistoryArguments."""
-
-    first: str
-    last: str
-    oldest_first: bool
-    limit: int
-    max_bytes: int
-
-
 class KeptPage(NamedTuple):
     """A part of a conversation, after its agent and user, e.g. ``b"7c9e… 0f8b…"``."""
 
@@ -69,7 +64,7 @@ KEPT = Script(
     LIBRARY,
     "kept",
     keys=("kept", "parties"),
-    arguments=KeptArguments,
+    arguments=PageArguments,
     parts=("page",),
     reply=_kept_page,
     writes=False,

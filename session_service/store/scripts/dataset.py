@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from session_service.store.client.script import Digits, NoArguments, Script
+from session_service.store.client.script import Arguments, Digits, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
 
 
-class MetaArguments(NamedTuple):
+class MetaArguments(Arguments):
     """The format that this node writes, and an epoch in case the data set is new."""
 
     format: int

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from session_service.store.client.script import Digits, NoArguments, Script
+from session_service.store.client.script import Arguments, Digits, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
 
 
-class NoteArguments(NamedTuple):
+class NoteArguments(Arguments):
     """A session whose record could not be read."""
 
     session_id: str
@@ -38,7 +38,7 @@ DUE = Script(
 )
 
 
-class SweepArguments(NamedTuple):
+class SweepArguments(Arguments):
     """How many deadlines of each kind to act on at most."""
 
     retention_ms: int
@@ -69,7 +69,7 @@ SWEEP = Script(
 )
 
 
-class RepairArguments(NamedTuple):
+class RepairArguments(Arguments):
     """A part of the listing, and the sessions whose deadlines to remove with its last part."""
 
     after: bytes  # the member after which to start, or b""

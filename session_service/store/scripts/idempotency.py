@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from session_service.domain.errors import IdempotencyConflict, IdempotencyMismatch
-from session_service.store.client.script import Script
+from session_service.store.client.script import Arguments, Script
 from session_service.store.scripts.library import LIBRARY
 
 
-class ClaimArguments(NamedTuple):
+class ClaimArguments(Arguments):
     """A request that an Idempotency-Key is claimed for."""
 
     request: str  # its fingerprint
@@ -37,7 +37,7 @@ CLAIM = Script(
 )
 
 
-class AnswerArguments(NamedTuple):
+class AnswerArguments(Arguments):
     """The seed of a claim, and the response to its request, if there is one."""
 
     seed: bytes

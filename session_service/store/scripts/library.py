@@ -1,6 +1,6 @@
 """The Lua files, and the constants that they share with Python.
 
-A script that uses one of these constants gets it in its header, e.g. ``local DAY_MS = 86400000``.
+For example ``DAY_MS`` in a Lua file becomes ``86400000`` in the source of a script.
 """
 
 from importlib.resources import files

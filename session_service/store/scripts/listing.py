@@ -2,11 +2,11 @@
 
 from typing import Any, NamedTuple
 
-from session_service.store.client.script import Script
+from session_service.store.client.script import Arguments, Script
 from session_service.store.scripts.library import LIBRARY
 
 
-class CountArguments(NamedTuple):
+class CountArguments(Arguments):
     """How the members of the listing start that match, or ``""`` if all do."""
 
     retention_ms: int
@@ -41,7 +41,7 @@ COUNT = Script(
 )
 
 
-class ListArguments(NamedTuple):
+class ListArguments(Arguments):
     """A part of a shard's listing."""
 
     start: str  # of the members

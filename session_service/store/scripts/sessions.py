@@ -2,14 +2,20 @@
 
 from typing import Any, NamedTuple
 
-from session_service.store.client.script import Digits, NoArguments, Script
+import msgspec
+
+from session_service.store.client.script import Arguments, Digits, NoArguments, Script
 from session_service.store.records import refusal
 from session_service.store.scripts.library import LIBRARY
 
 _RENEWING = ("clock", "record", "session", "outbox", "outlive", "deadline", "renewal")
 
 
-class SessionArguments(NamedTuple):
+class Reply(msgspec.Struct, gc=False):
+    """A reply of a script on one session. A struct, as Arguments are."""
+
+
+class SessionArguments(Arguments):
     """A session, and how long it is remembered when it has expired."""
 
     retention_ms: int
@@ -33,7 +39,7 @@ def _record(reply: Any) -> bytes:
     return record
 
 
-class CreateArguments(NamedTuple):
+class CreateArguments(Arguments):
     """A new session, with ``tail`` as of ``records.pack_tail``."""
 
     retention_ms: int
@@ -60,19 +66,19 @@ CREATE = Script(
 )
 
 
-class Read(NamedTuple):
-    """A session's record, and the store's clock (epoch ms)."""
-
-    now: int
-    record: bytes | None
-
-
-def _read(reply: tuple[bytes, bytes, bytes | None]) -> Read:
+def _read(reply: tuple[bytes, bytes, bytes | None]) -> tuple[int, bytes | None]:
     seconds, microseconds, record = reply
-    return Read(int(seconds) * 1000 + int(microseconds) // 1000, record)
+    return int(seconds) * 1000 + int(microseconds) // 1000, record
 
 
-GET = Script(LIBRARY, "get", keys=("session",), arguments=NoArguments, reply=_read, writes=False)
+GET = Script(
+    LIBRARY,
+    "get",
+    keys=("session",),
+    arguments=NoArguments,
+    reply=_read,  # the clock (epoch ms), and the record, or None if there is none
+    writes=False,
+)
 
 
 def _ended(reply: Any) -> int:
@@ -92,7 +98,7 @@ END = Script(
 )
 
 
-class EndAllArguments(NamedTuple):
+class EndAllArguments(Arguments):
     """Which sessions of a shard to end: a part of the listing."""
 
     start: str  # of the members of the listing
@@ -119,7 +125,7 @@ END_ALL = Script(
 )
 
 
-class Renewal(NamedTuple):
+class Renewal(Reply):
     """A session's record after RENEW, unless it was ``exhausted``: then as it was."""
 
     record: bytes
@@ -149,7 +155,7 @@ HEARTBEAT = Script(
 )
 
 
-class TimeoutArguments(NamedTuple):
+class TimeoutArguments(Arguments):
     """A change of a session's timeout; None leaves a value as it is."""
 
     retention_ms: int
@@ -160,7 +166,7 @@ class TimeoutArguments(NamedTuple):
     auto_renew: bool | None = None
 
 
-class TimeoutChanged(NamedTuple):
+class TimeoutChanged(Reply):
     """A session's record after TIMEOUT; unchanged if there is a ``problem``."""
 
     record: bytes
@@ -182,7 +188,7 @@ TIMEOUT = Script(
 )
 
 
-class SendArguments(NamedTuple):
+class SendArguments(Arguments):
     """A new message; content, metadata and attachments as of ``records.pack_message``."""
 
     retention_ms: int
@@ -197,7 +203,7 @@ class SendArguments(NamedTuple):
     event_has_content: bool
 
 
-class Sent(NamedTuple):
+class Sent(Reply):
     """A session's record after SEND, and what the message has got."""
 
     record: bytes
@@ -206,16 +212,19 @@ class Sent(NamedTuple):
     renewed: int  # 0, 1
 
 
-class NotSent(NamedTuple):
+class NotSent(Reply):
     """A session's record, and why its message was not stored."""
 
     record: bytes
     problem: bytes  # author, length, full
 
 
+_NOT_SENT_VALUES = len(NotSent.__struct_fields__)
+
+
 def _sent(reply: Any) -> Sent | NotSent:
     found = alive(reply)
-    return Sent._make(found) if len(found) == len(Sent._fields) else NotSent._make(found)
+    return NotSent(*found) if len(found) == _NOT_SENT_VALUES else Sent(*found)
 
 
 SEND = Script(

@@ -11,7 +11,7 @@ from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.records import unpack_message
-from session_service.store.scripts.conversations import ERASE, KEPT, Entries, KeptArguments
+from session_service.store.scripts.conversations import ERASE, KEPT, Entries, PageArguments
 
 
 class Range(NamedTuple):
@@ -29,14 +29,14 @@ class Range(NamedTuple):
     def _is_forward(self) -> bool:
         return self.after is not None and self.before is None
 
-    def arguments(self) -> KeptArguments:
-        """Return the arguments of lua/page.lua."""
-        return KeptArguments(
-            first="-" if self.after is None else str(self.after + 1),
-            last="+" if self.before is None else str(max(0, self.before - 1)),
-            oldest_first=self._is_forward,
-            limit=self.limit,
-            max_bytes=PAGE_BYTES,
+    def arguments(self) -> tuple[str, str, bool, int, int]:
+        """Return the fields of PageArguments."""
+        return (
+            "-" if self.after is None else str(self.after + 1),
+            "+" if self.before is None else str(max(0, self.before - 1)),
+            self._is_forward,
+            self.limit,
+            PAGE_BYTES,
         )
 
     def page(self, more: int, entries: Entries, agent_id: str, user_id: str) -> History:
@@ -49,7 +49,8 @@ class Range(NamedTuple):
 
 async def read(executor: ScriptExecutor, keys: Keys, session_id: str, selected: Range) -> History:
     """Read a conversation that is kept; raises ConversationNotFound, RecordUnreadable."""
-    page = await executor.run(KEPT, _keys_of(keys, session_id), selected.arguments())
+    arguments = PageArguments(*selected.arguments())
+    page = await executor.run(KEPT, _keys_of(keys, session_id), arguments)
     if page is None:
         raise ConversationNotFound
     try:

@@ -31,7 +31,6 @@ from session_service.domain.sessions import (
 )
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
 from session_service.store.idempotency import Claims
 from session_service.store.keys import Keys
@@ -145,7 +144,10 @@ class SessionRepository:
     async def get(self, session_id: str) -> Session:
         """Read a session."""
         session_id = session_id.lower()
-        keys = self._keys_of(GET, session_id)
+        shard = shard_of_session(session_id)
+        if shard is None:
+            raise SessionNotFound
+        keys = self._keys.of_session(GET.keys, shard, session_id)
         try:
             now, record = await self.scope.executor.run(GET, keys, NO_ARGUMENTS)
             if record is None:
@@ -178,9 +180,9 @@ class SessionRepository:
         """Renew a session; raises RenewalFailed at its maximum duration."""
         session_id = session_id.lower()
         arguments = SessionArguments(self._retention_ms, session_id)
-        record, exhausted = await self._run(RENEW, session_id, arguments)
-        session = unpack_session(session_id, record)
-        if exhausted:
+        renewal = await self._run(RENEW, session_id, arguments)
+        session = unpack_session(session_id, renewal.record)
+        if renewal.exhausted:
             raise RenewalFailed(to_minutes(session.timeout.max_duration_ms))
         return session
 
@@ -201,16 +203,16 @@ class SessionRepository:
             warning_ms=change.warning_ms,
             auto_renew=change.auto_renew,
         )
-        record, now, problem = await self._run(TIMEOUT, session_id, arguments)
-        session = unpack_session(session_id, record)
-        if problem == b"conflict":
+        changed = await self._run(TIMEOUT, session_id, arguments)
+        session = unpack_session(session_id, changed.record)
+        if changed.problem == b"conflict":
             change.applied_to(session.timeout).check()
-        if problem == b"past":
+        if changed.problem == b"past":
             raise ValidationFailed(
                 "timeoutMinutes" if change.timeout_ms is not None else "maxDurationMinutes",
                 "would put expiresAt in the past; allowed is what leaves the session alive now",
             )
-        return replace(session, observed_at=now)
+        return replace(session, observed_at=changed.now)
 
     async def send(
         self, session_id: str, new: NewMessage, message_id: str | None = None
@@ -268,7 +270,7 @@ class SessionRepository:
         """
         session_id = session_id.lower()
         selected = Range(limit, before, after)
-        arguments = HistoryArguments(self._retention_ms, *selected.arguments())
+        arguments = HistoryArguments(*selected.arguments(), self._retention_ms)
         record, more, entries = await self._run(HISTORY, session_id, arguments)
         session = unpack_session(session_id, record)
         return selected.page(more, entries, session.agent_id, session.user_id)
@@ -314,15 +316,12 @@ class SessionRepository:
 
     async def _run(self, script: Script[A, R], session_id: str, arguments: A) -> R:
         """Run a script on the session of an id, in lower case, and return its reply."""
-        keys = self._keys_of(script, session_id)
+        shard = shard_of_session(session_id)
+        if shard is None:
+            raise SessionNotFound
+        keys = self._keys.of_session(script.keys, shard, session_id)
         try:
             return await self.scope.executor.run(script, keys, arguments)
         except RecordUnreadable:
             self._unreadable.met(session_id)
             raise
-
-    def _keys_of(self, script: Script[A, R], session_id: str) -> KeySet:
-        shard = shard_of_session(session_id)
-        if shard is None:
-            raise SessionNotFound
-        return self._keys.of_session(script.keys, shard, session_id)
