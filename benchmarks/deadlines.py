@@ -31,18 +31,17 @@ from benchmarks import report
 from benchmarks.load import ONE
 from benchmarks.processes import SERVER_CORE, Server, end_on_sigterm, on, service, store
 from benchmarks.report import say
+from session_service.composition import Store, open_store
 from session_service.domain.events import Event
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, open_executor
+from session_service.settings import Settings
 from session_service.store.events.outbox import Outbox
-from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.scripts import every_script
 
 LIVE = 2000
 CREATED_PER_SECOND = 12_000  # what is reckoned with
-RETENTION_MS = 86_400_000
 WARNING_MS = 3000
 NICE = 19  # of the reader: it takes what CPU the nodes leave
 GRACE_SECONDS = 60.0  # for a backlog, after the last deadline
@@ -98,14 +97,16 @@ class Run:
         self.redis = stack.enter_context(Redis.from_url(store_url))
 
     async def run(self) -> None:
+        settings = Settings(redis_url=self._url, store_timeout=30)
+        async with open_store(settings) as store:
+            await self._run(store)
+
+    async def _run(self, store: Store) -> None:
         options = self._options
-        executor = open_executor(self._url, connect(self._url, 30), 30)
-        keys = Keys("session-service")
-        repository = SessionRepository(executor, keys, RETENTION_MS)
         lead = 10 + WARNING_MS / 1000 + options.sessions / CREATED_PER_SECOND
         start = time.time() + lead
         say(f"creating {options.sessions:,} sessions; they run out from {lead:.0f} s on")
-        await self._create(repository, start)
+        await self._create(store.repository, start)
         self._start_nodes()
         if (left := start - WARNING_MS / 1000 - 1 - time.time()) < 0:
             raise RuntimeError(f"creating and starting took {-left:.0f} s too long")
@@ -118,7 +119,7 @@ class Run:
         victim = None if options.no_kill else random.choice(self._nodes)
         survivors = [node for node in self._nodes if node is not victim]
         cpu = self._cpu(survivors)
-        reading = asyncio.create_task(self._read(Outbox(executor, keys), start))
+        reading = asyncio.create_task(self._read(store.outbox, start))
         beating = asyncio.get_running_loop().run_in_executor(
             self._beside, keep_alive, survivors[0].port, self._live, options.seconds
         )
@@ -131,8 +132,7 @@ class Run:
         self._used = [now - before for now, before in zip(self._cpu(survivors), cpu, strict=True)]
         self._slow = self.redis.slowlog_get(100_000)
         self._beats = await beating
-        self._dead = await self._dead_of_live(repository)
-        await executor.close()
+        self._dead = await self._dead_of_live(store.repository)
 
     async def _create(self, repository: SessionRepository, start: float) -> None:
         numbers = iter(range(self._options.sessions + LIVE))

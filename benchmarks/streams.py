@@ -25,11 +25,10 @@ from benchmarks import report
 from benchmarks.load import ONE
 from benchmarks.processes import LOAD_CORE, Server, end_on_sigterm, on, service, store
 from benchmarks.report import say
+from session_service.composition import open_store
 from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.keys import Keys
-from session_service.store.sessions.repository import SessionRepository
+from session_service.settings import Settings
 
 EVENTS = "/api/messaging/events"
 HOUR_MS = 3_600_000
@@ -106,9 +105,12 @@ class Run:
         self._sessions: list[str] = []
 
     async def run(self) -> list[Phase]:
+        async with open_store(Settings(redis_url=self._url, store_timeout=30)) as store:
+            self._repository = store.repository
+            return await self._run_phases()
+
+    async def _run_phases(self) -> list[Phase]:
         options = self._options
-        executor = open_executor(self._url, connect(self._url, 30), 30)
-        self._repository = SessionRepository(executor, Keys("session-service"), HOUR_MS)
         config = TimeoutConfig(HOUR_MS, True, 24 * HOUR_MS, 1000)
         for _ in range(options.clients):
             user = str(UUID(bytes=os.urandom(16), version=4))
@@ -118,7 +120,6 @@ class Run:
         empty.memory.append(self._node.resident_mib)
         phases = [empty, await self._phase("all read", 0)]
         phases.append(await self._phase(f"{options.idle:,} of them do not read", options.idle))
-        await executor.close()
         return phases
 
     async def _phase(self, name: str, idle: int) -> Phase:

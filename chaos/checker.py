@@ -8,15 +8,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from chaos.stores.base import Store
+from session_service.composition import open_store
 from session_service.domain.errors import SessionExpired
 from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.sessions import Session
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.keys import Keys
+from session_service.settings import Settings
 from session_service.store.records import unpack_session
-from session_service.store.sessions.deadlines import Deadlines
 
-_RETENTION_MS = 600_000  # as in the settings of the nodes (workload.py)
+RETENTION_MINUTES = 10  # of the nodes, too
 
 
 async def orphans(store: Store) -> list[str]:
@@ -27,13 +26,10 @@ async def orphans(store: Store) -> list[str]:
     expiry of a session is announced once. A session may expire between the reading of two keys, so
     a problem counts only if a second reading has it too.
     """
-    executor = open_executor(store.url, connect(store.url, 5), 5)
-    try:
-        deadlines = Deadlines(executor, Keys("session-service"), _RETENTION_MS)
-        while (await deadlines.sweep()).behind:
+    settings = Settings(redis_url=store.url, store_timeout=5, retention_minutes=RETENTION_MINUTES)
+    async with open_store(settings) as opened:
+        while (await opened.deadlines.sweep()).behind:
             pass
-    finally:
-        await executor.close()
     problems = await _find_problems(store)
     if problems:
         again = await _find_problems(store)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from chaos.checker import RETENTION_MINUTES
 from chaos.client import Client
 from chaos.fleet import Fleet
 from chaos.http import NotSent, Response
@@ -17,7 +18,10 @@ from chaos.observations import ExpectedSession, Observations
 from tests.support.api import SESSIONS
 
 # Settings of the nodes that allow brief sessions.
-SETTINGS = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_EXPIRED_RETENTION_MINUTES": "10"}
+SETTINGS = {
+    "SESSION_MIN_TIMEOUT_MINUTES": "0.01",
+    "SESSION_EXPIRED_RETENTION_MINUTES": str(RETENTION_MINUTES),
+}
 
 _AUDITORS = 8
 

@@ -10,9 +10,9 @@ import pytest
 from session_service.web import server
 from session_service.web.http import protocol
 from session_service.web.http.state import AppState
-from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, Client, create
 from tests.support.raw import GET, HALF, Raw
+from tests.support.service import ServiceUnderTest
 from tests.support.sse import EVENTS
 
 MOST = 4  # connections

@@ -8,17 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from session_service.domain.timeouts import TimeoutPolicy
-from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.events.feed import Feed
-from session_service.store.events.outbox import Outbox
-from session_service.store.sessions.repository import SessionRepository
-from session_service.store.webhooks.registry import Webhooks
+from session_service.composition import open_store
 from session_service.web.http import admission, bodies
-from session_service.web.http.state import AppState
-from tests.conftest import KEYS, ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error, send_raw
+from tests.support.factories import store_settings
+from tests.support.service import ServiceUnderTest, app_state
 from tests.support.sse import EVENTS, follow
 from tests.support.waiting import wait_until
 
@@ -174,16 +168,8 @@ class TestWithoutStore:
 
     @pytest.fixture
     async def lost(self, aiohttp_client: Callable[..., Any]) -> Any:
-        url = "redis://127.0.0.1:1/0"
-        executor = open_executor(url, connect(url, 1), 1)
-        service = AppState(
-            SessionRepository(executor, KEYS, 1000),
-            TimeoutPolicy(),
-            Feed(Outbox(executor, KEYS)),
-            Webhooks(executor, KEYS, WebhookPolicy()),
-        )
-        yield await aiohttp_client(ServiceUnderTest(service))
-        await executor.close()
+        async with open_store(store_settings("redis://127.0.0.1:1/0", store_timeout=1)) as store:
+            yield await aiohttp_client(ServiceUnderTest(app_state(store)))
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),

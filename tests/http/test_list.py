@@ -8,9 +8,8 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
-from tests.conftest import KEYS
 from tests.support.api import SESSIONS, Client, assert_error, create
-from tests.support.factories import new_uuid
+from tests.support.factories import KEYS, new_uuid
 from tests.support.waiting import wait_until
 
 

@@ -8,18 +8,13 @@ from typing import Any
 
 import pytest
 
-from session_service.domain.timeouts import TimeoutPolicy
-from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.events.feed import Feed
-from session_service.store.events.outbox import Outbox
-from session_service.store.sessions.repository import SessionRepository
-from session_service.store.webhooks.registry import Webhooks
+from session_service.composition import open_store
 from session_service.web import server
 from session_service.web.http.state import AppState
-from tests.conftest import KEYS, ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error
+from tests.support.factories import store_settings
 from tests.support.raw import GET, Raw
+from tests.support.service import ServiceUnderTest, app_state
 from tests.support.sse import EVENTS
 from tests.support.waiting import wait_until
 
@@ -83,22 +78,14 @@ async def test_the_limit_of_connections(
 
 
 async def test_a_store_that_is_away(
-    aiohttp_client: Callable[..., Any], policy: TimeoutPolicy, caplog: pytest.LogCaptureFixture
+    aiohttp_client: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The line has the reason, which the response has not."""
-    url = "redis://127.0.0.1:1/0"
-    executor = open_executor(url, connect(url, 1), 1)
-    away = AppState(
-        SessionRepository(executor, KEYS, 60_000),
-        policy,
-        Feed(Outbox(executor, KEYS)),
-        Webhooks(executor, KEYS, WebhookPolicy()),
-    )
-    client: Client = await aiohttp_client(ServiceUnderTest(away))
-    since = asyncio.get_running_loop().time()
-    for _ in range(100):
-        await assert_error(await client.get(SESSIONS), 503, "STORE_UNAVAILABLE")
-    await assert_logged(caplog, "store unavailable", 100, since)
+    async with open_store(store_settings("redis://127.0.0.1:1/0", store_timeout=1)) as store:
+        client: Client = await aiohttp_client(ServiceUnderTest(app_state(store)))
+        since = asyncio.get_running_loop().time()
+        for _ in range(100):
+            await assert_error(await client.get(SESSIONS), 503, "STORE_UNAVAILABLE")
+        await assert_logged(caplog, "store unavailable", 100, since)
     (line, *_) = [each for each in caplog.records if each.message == "store unavailable"]
     assert "cannot connect" in vars(line)["reason"]
-    await executor.close()

@@ -11,15 +11,13 @@ from uuid import uuid4
 
 import pytest
 
+from session_service.composition import Store
 from session_service.domain.budgets import BODY_COST_BYTES
-from session_service.domain.timeouts import TimeoutPolicy
-from session_service.store.events.feed import Feed
-from session_service.store.sessions.repository import SessionRepository
-from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http import admission, protocol, transfers
 from session_service.web.http.state import AppState
 from tests.support.api import Client, create
 from tests.support.raw import GET, HALF, Raw
+from tests.support.service import app_state
 from tests.support.waiting import wait_until
 
 IN_FLIGHT = 2
@@ -34,10 +32,8 @@ def store_url() -> str:
 
 
 @pytest.fixture
-def service(
-    repository: SessionRepository, policy: TimeoutPolicy, feed: Feed, webhooks: Webhooks
-) -> AppState:
-    return AppState(repository, policy, feed, webhooks, max_in_flight=IN_FLIGHT)
+def service(store: Store) -> AppState:
+    return app_state(store, max_in_flight=IN_FLIGHT)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from session_service.web.http.state import AppState
 from session_service.web.server import Server
 from session_service.web.streaming import rooms
 from session_service.web.streaming.messages import names_of
-from tests.conftest import ServiceUnderTest
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.service import ServiceUnderTest
 from tests.support.sockets import Connect, Socket
 from tests.support.waiting import wait_until
 

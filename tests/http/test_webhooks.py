@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
+from session_service.composition import Store
 from session_service.domain.signing import read_secret
 from session_service.domain.times import iso
 from session_service.domain.webhooks import MAX_WEBHOOKS, Target, WebhookPolicy, settings_id
-from session_service.store.client.executor import ScriptExecutor
-from session_service.store.events.consumer import Consumer
 from session_service.store.webhooks.registry import Webhooks
 from tests.support.api import SESSIONS, Client, assert_error, create
-from tests.support.factories import KEYS, new_uuid, own_key
+from tests.support.factories import another_node, new_uuid, own_key
 
 WEBHOOKS = "/api/messaging/webhooks"
 URL = "https://hooks.example/sessions?key=hush"
@@ -188,12 +187,10 @@ class TestRotate:
         assert error["details"] == field
         assert "hush" not in error["message"]
 
-    async def test_one_of_the_settings_is_rotated_there(
-        self, client: Client, executor: ScriptExecutor
-    ) -> None:
+    async def test_one_of_the_settings_is_rotated_there(self, client: Client, store: Store) -> None:
         """The message names the setting."""
         policy = WebhookPolicy(endpoints=(Target(URL, SECRET),))
-        await Webhooks(executor, KEYS, policy).adopt_settings()
+        await another_node(store, webhooks=policy).webhooks.adopt_settings()
         path = f"{WEBHOOKS}/{settings_id(URL)}/rotate"
         error = await assert_error(await client.post(path, json={}), 400, "VALIDATION_ERROR")
         assert "SESSION_WEBHOOKS" in error["message"]
@@ -246,13 +243,13 @@ class TestDeadLetters:
         return WebhookPolicy(retry_ms=0)
 
     @pytest.fixture
-    async def dead(self, client: Client, webhooks: Webhooks, executor: ScriptExecutor) -> str:
+    async def dead(self, client: Client, webhooks: Webhooks, store: Store) -> str:
         """The path of the dead letters of a webhook that has three."""
         webhook_id: str = (await register(client))["webhookId"]
         await webhooks.list_all()
         for _ in range(3):
             await create(client)
-        batches = await Consumer(executor, KEYS, "webhooks").next(0)
+        batches = await store.consumer.next(0)
         await webhooks.queues.enqueue(webhook_id, [entry for b in batches for entry in b.entries])
         for delivery in (await webhooks.queues.claim(webhook_id, 10)).deliveries:
             await webhooks.queues.record_result(webhook_id, delivery, "HTTP_503")

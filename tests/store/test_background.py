@@ -13,6 +13,7 @@ from session_service.background import consume
 from session_service.background.consume import ConsumedEvent, consume_forever
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
+from session_service.composition import Store
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import EventPolicy
 from session_service.domain.signing import new_secret
@@ -26,8 +27,7 @@ from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.queue import DeliveryQueues
-from session_service.store.webhooks.registry import Webhooks
-from tests.support.factories import KEYS, RETENTION_MS, create_session
+from tests.support.factories import KEYS, RETENTION_MS, another_node, create_session
 from tests.support.waiting import wait_until
 
 
@@ -82,13 +82,13 @@ class Broken(DeliveryQueues):
 
 
 async def test_a_defect_of_one_webhook_does_not_stop_the_others(
-    executor: ScriptExecutor, repository: SessionRepository
+    store: Store, repository: SessionRepository
 ) -> None:
-    """Nor the deliveries as a whole."""
-    quarantine = Quarantine()
+    """A defect that one webhook causes stops neither the others nor the delivery loop."""
     policy = WebhookPolicy(is_paused=True)
-    webhooks = Webhooks(executor, KEYS, policy, quarantine)
-    webhooks.queues = broken = Broken(executor, KEYS, policy, quarantine)
+    node = another_node(store, webhooks=policy)
+    webhooks = node.webhooks
+    webhooks.queues = broken = Broken(node.executor, node.keys, policy, node.quarantine)
     bad, good = [
         await webhooks.add(Target("https://a.example", new_secret(os.urandom))) for _ in range(2)
     ]
@@ -98,17 +98,15 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
         sizes = await webhooks.queues.sizes([bad.id, good.id])
         return sizes == [QueueSizes(0, 0, 0), QueueSizes(2, 0, 0)]
 
-    async with running(
-        deliver_forever(webhooks, Consumer(executor, KEYS, "webhooks", quarantine=quarantine))
-    ):
+    async with running(deliver_forever(webhooks, node.consumer)):
         for _ in range(2):
             await create_session(repository)
         await wait_until(are_queued)
-    assert list(quarantine.subjects()) == [f"webhook {bad.id}"]
+    assert list(node.quarantine.subjects()) == [f"webhook {bad.id}"]
 
 
 async def test_an_event_is_decoded_once_for_all_webhooks(
-    executor: ScriptExecutor, repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
+    store: Store, repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are."""
     decoded: list[Any] = []
@@ -119,7 +117,7 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
         return unpack(*entry)
 
     monkeypatch.setattr(consume, "unpack_event", counted)
-    webhooks = Webhooks(executor, KEYS, WebhookPolicy(is_paused=True))
+    webhooks = another_node(store, webhooks=WebhookPolicy(is_paused=True)).webhooks
     added = [
         await webhooks.add(Target("https://a.example", new_secret(os.urandom))) for _ in range(5)
     ]
@@ -128,7 +126,7 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
         sizes = await webhooks.queues.sizes([webhook.id for webhook in added])
         return sizes == [QueueSizes(3, 0, 0)] * 5
 
-    async with running(deliver_forever(webhooks, Consumer(executor, KEYS, "webhooks"))):
+    async with running(deliver_forever(webhooks, store.consumer)):
         for _ in range(3):
             await create_session(repository)
         await wait_until(are_queued)

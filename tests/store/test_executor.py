@@ -16,11 +16,12 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
+from session_service.composition import open_store
 from session_service.domain.errors import RecordUnreadable, SessionNotFound, StoreUnavailable
 from session_service.domain.sessions import Session
-from session_service.store.client.factory import connect, open_executor
+from session_service.store.client.factory import connect
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import KEYS, create_session, own_key
+from tests.support.factories import create_session, own_key, store_settings
 from tests.support.servers import store_server, valkey_binary
 from tests.support.waiting import wait_until
 
@@ -103,9 +104,13 @@ def _reset_all(listener: socket.socket, resets: list[int]) -> None:
 
 async def _be_reset(resetting: socket.socket, port: int, resets: list[int]) -> None:
     url = f"redis://127.0.0.1:{port}"
-    calls = open_executor(url, connect(url, 1), 1)
-    repository = SessionRepository(calls, KEYS, 60_000)
+    async with open_store(store_settings(url, store_timeout=1)) as store:
+        await _use_while_reset(store.repository, resetting, port, resets)
 
+
+async def _use_while_reset(
+    repository: SessionRepository, resetting: socket.socket, port: int, resets: list[int]
+) -> None:
     async def created() -> Session | None:
         try:
             return await create_session(repository)
@@ -121,7 +126,6 @@ async def _be_reset(resetting: socket.socket, port: int, resets: list[int]) -> N
     resetting.close()
     with store_server(valkey_binary(), "--port", str(port)):
         await wait_until(created)
-        await calls.close()
 
 
 async def service_connections(client: Any) -> list[str]:
@@ -171,9 +175,15 @@ async def relay(valkey_url: str) -> AsyncIterator[Relay]:
 @pytest.fixture
 async def relayed(relay: Relay) -> AsyncIterator[SessionRepository]:
     """Sessions behind the relay."""
-    calls = open_executor(relay.url, connect(relay.url, 1), 1)
-    yield SessionRepository(calls, KEYS, 60_000)
-    await calls.close()
+    async with open_store(store_settings(relay.url, store_timeout=1)) as store:
+        yield store.repository
+
+
+@pytest.fixture
+async def direct(valkey_url: str) -> AsyncIterator[SessionRepository]:
+    """Sessions of the server behind the relay, without the relay."""
+    async with open_store(store_settings(valkey_url)) as store:
+        yield store.repository
 
 
 @pytest.mark.parametrize("stray", [b"+OK\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
@@ -191,18 +201,16 @@ async def test_a_reply_that_nothing_asked_for_ends_the_connection(
 
 
 async def test_a_write_whose_reply_is_lost_is_not_sent_again(
-    relay: Relay, relayed: SessionRepository, valkey_url: str
+    relay: Relay, relayed: SessionRepository, direct: SessionRepository
 ) -> None:
     """It has happened once, and its caller is told that it may have."""
-    calls = open_executor(valkey_url, connect(valkey_url, 1), 1)
-    directly = SessionRepository(calls, KEYS, 60_000)
     session = await create_session(relayed)
     await relayed.renew(session.id)  # the server knows the script then
     relay.keeps_back = True
     renewals = [asyncio.ensure_future(relayed.renew(session.id)) for _ in range(20)]
 
     async def all_have_happened() -> bool:
-        return (await directly.get(session.id)).renewal_count >= 21
+        return (await direct.get(session.id)).renewal_count >= 21
 
     await wait_until(all_have_happened)
     for writer in relay.clients:
@@ -218,7 +226,6 @@ async def test_a_write_whose_reply_is_lost_is_not_sent_again(
             return None
 
     assert (await wait_until(renewed)).renewal_count == 22
-    await calls.close()
 
 
 class TestOnAServerOfItsOwn:
@@ -238,9 +245,8 @@ class TestOnAServerOfItsOwn:
     @pytest.fixture
     async def own(self, client: Any) -> AsyncIterator[SessionRepository]:
         url = f"unix://{client.connection_pool.connection_kwargs['path']}"
-        calls = open_executor(url, connect(url, 0.3), 0.3)
-        yield SessionRepository(calls, KEYS, 60_000)
-        await calls.close()
+        async with open_store(store_settings(url, store_timeout=0.3)) as store:
+            yield store.repository
 
     async def test_a_server_that_hangs_is_not_waited_for(
         self, own: SessionRepository, client: Any

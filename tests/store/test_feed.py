@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
+from session_service.composition import Store
 from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import Session
-from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.feed import Feed, FellBehindError, Reset, Subscription
 from session_service.store.events.outbox import Outbox
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import HOUR_MS, KEYS, RETENTION_MS, create_session, new_uuid
+from tests.support.factories import (
+    HOUR_MS,
+    another_node,
+    create_session,
+    new_uuid,
+)
 from tests.support.waiting import a_moment_later, wait_until
 
 pytestmark = pytest.mark.usefixtures("begun")
@@ -153,10 +158,10 @@ async def test_a_filter_lets_through_what_matches(
 
 @pytest.mark.parametrize("content", [False, True])
 async def test_a_message_is_told_without_its_content(
-    executor: ScriptExecutor, feed: Feed, content: bool
+    store: Store, feed: Feed, content: bool
 ) -> None:
     """But where the content was asked for."""
-    repository = SessionRepository(executor, KEYS, RETENTION_MS, EventPolicy(content=content))
+    repository = another_node(store, events=EventPolicy(content=content)).repository
     session = await create_session(repository)
     subscription = await feed.subscribe(EventFilter(types=frozenset(["message"])))
     await repository.send(session.id, NewMessage("a  secret", None, b"{}", None))

@@ -2,27 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from session_service.composition import Store, compose, open_store
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
+from session_service.settings import Settings
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.script import NO_ARGUMENTS, NoArguments
-from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
 from session_service.store.scripts.deadlines import DUE
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.shards import ShardGroups
-from tests.support.factories import BRIEF, KEYS, LASTING, RETENTION_MS, create_session, shard_key
+from tests.support.factories import BRIEF, KEYS, LASTING, create_session, shard_key
 from tests.support.waiting import a_moment_later, wait_until
 
 Groups = ShardGroups[NoArguments, list[int]]
@@ -51,18 +52,10 @@ def quarantine(clock: Clock) -> Quarantine:
 
 
 @pytest.fixture
-def deadlines(executor: ScriptExecutor, quarantine: Quarantine) -> Deadlines:
-    return Deadlines(executor, KEYS, RETENTION_MS, quarantine=quarantine)
-
-
-@pytest.fixture
-def repository(executor: ScriptExecutor, quarantine: Quarantine) -> SessionRepository:
-    return SessionRepository(executor, KEYS, RETENTION_MS, quarantine=quarantine)
-
-
-@pytest.fixture
-def outbox(executor: ScriptExecutor, quarantine: Quarantine) -> Outbox:
-    return Outbox(executor, KEYS, quarantine)
+async def store(redis: Redis, settings: Settings, quarantine: Quarantine) -> AsyncIterator[Store]:
+    """A node with a quarantine whose clock the test sets."""
+    async with open_store(settings, redis) as store:
+        yield compose(store.executor, settings, quarantine)
 
 
 async def poison(redis: Redis, shard: str, kind: str) -> str:
@@ -166,7 +159,7 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     repository: SessionRepository,
     deadlines: Deadlines,
     outbox: Outbox,
-    executor: ScriptExecutor,
+    store: Store,
     redis: Redis,
     quarantine: Quarantine,
     caplog: pytest.LogCaptureFixture,
@@ -175,7 +168,7 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     bad, good = await in_two_shards(repository, BRIEF)
     await a_moment_later(50)
     await poison(redis, bad.id[:2], kind)
-    consumer = Consumer(executor, KEYS, "webhooks", quarantine=quarantine)
+    consumer = store.consumer
     told: list[str] = []
 
     async def good_has_expired() -> bool:

@@ -13,14 +13,12 @@ import pytest
 from redis import Redis
 
 from chaos.stores.server import free_port
+from session_service.composition import open_store
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.client.urls import read_url
-from session_service.store.inspection.dataset import DataSets
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.clocks import SettableClock, library
-from tests.support.factories import KEYS, create_session
+from tests.support.factories import create_session, store_settings
 from tests.support.servers import store_server, valkey_binary
 from tests.support.tools import needs, skip_without
 from tests.support.waiting import wait_until
@@ -37,13 +35,9 @@ def binary(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def watched(url: str) -> AsyncIterator[tuple[StoreMonitor, SessionRepository]]:
     """A monitor that has looked once, and the sessions of the same pipeline."""
-    executor = open_executor(url, connect(url, 1), 1)
-    monitor = StoreMonitor(executor, KEYS, read_url(url))
-    await monitor.look()
-    try:
-        yield monitor, SessionRepository(executor, KEYS, 60_000)
-    finally:
-        await executor.close()
+    async with open_store(store_settings(url, store_timeout=1)) as store:
+        await store.monitor.look()
+        yield store.monitor, store.repository
 
 
 async def reasons(monitor: StoreMonitor) -> str:
@@ -174,22 +168,20 @@ def has_policy(monitor: StoreMonitor, policy: str) -> bool:
 async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
     """A store that came back without its data has another one."""
     port = free_port()
-    executor = open_executor(
-        f"redis://127.0.0.1:{port}", connect(f"redis://127.0.0.1:{port}", 1), 1
-    )
-    monitor = StoreMonitor(executor, KEYS, read_url(f"redis://127.0.0.1:{port}"))
-    monitor.data_sets = DataSets(executor, KEYS)
-    seen = set[str]()
-    for number in (1, 2):
-        with store_server(valkey_binary(), "--port", str(port)):
+    settings = store_settings(f"redis://127.0.0.1:{port}", store_timeout=1)
+    async with open_store(settings) as store:
+        monitor = store.monitor
+        monitor.data_sets = store.data_sets
+        seen = set[str]()
+        for number in (1, 2):
+            with store_server(valkey_binary(), "--port", str(port)):
 
-            async def is_read(number: int = number) -> bool:
-                await monitor.look()
-                seen.update([monitor.latest.epoch] if monitor.latest else [])
-                return len(seen) == number
+                async def is_read(number: int = number) -> bool:
+                    await monitor.look()
+                    seen.update([monitor.latest.epoch] if monitor.latest else [])
+                    return len(seen) == number
 
-            await wait_until(is_read)
-    await executor.close()
+                await wait_until(is_read)
 
 
 @pytest.mark.parametrize("seconds", [-25.0, 300.0])

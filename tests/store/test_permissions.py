@@ -10,27 +10,17 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
-from session_service.domain.timeouts import TimeoutPolicy
-from session_service.domain.webhooks import WebhookPolicy
-from session_service.store.client.factory import connect, open_executor
-from session_service.store.client.urls import read_url
-from session_service.store.events.consumer import Consumer
-from session_service.store.events.feed import Feed
-from session_service.store.events.outbox import Outbox
+from session_service.composition import open_store
+from session_service.settings import Settings
 from session_service.store.inspection.monitor import StoreMonitor
-from session_service.store.keys import Keys
 from session_service.store.scripts.dataset import PROBE
-from session_service.store.sessions.deadlines import BLOCKS, Deadlines
-from session_service.store.sessions.repository import SessionRepository
-from session_service.store.webhooks.registry import Webhooks
-from session_service.web.http.state import AppState
-from tests.conftest import ServiceUnderTest
+from session_service.store.sessions.deadlines import BLOCKS
 from tests.support.api import SESSIONS, assert_error
 from tests.support.factories import session_body
 from tests.support.servers import store_server, valkey_binary
+from tests.support.service import ServiceUnderTest, app_state
 from tests.support.tools import needs
 
-KEYS = Keys("session-service")
 ROOT = Path(__file__).parents[2]
 LUA = ROOT / "session_service/store/lua"
 SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-server"))]
@@ -64,11 +54,9 @@ def user(server: str, rules: list[str]) -> Iterator[str]:
 
 @asynccontextmanager
 async def monitor(url: str) -> AsyncIterator[StoreMonitor]:
-    executor = open_executor(url, connect(url, 2), 2)
-    monitor = StoreMonitor(executor, KEYS, read_url(url))
-    await monitor.look()
-    yield monitor
-    await executor.close()
+    async with open_store(Settings(redis_url=url)) as store:
+        await store.monitor.look()
+        yield store.monitor
 
 
 def test_what_scripts_call_is_what_is_tried_and_documented() -> None:
@@ -92,15 +80,11 @@ async def test_the_documented_permissions_are_enough(
     with user(server, documented()) as url:
         async with monitor(url) as found:
             assert list(found.reasons()) == []
-        executor = open_executor(url, connect(url, 2), 2)
-        outbox, webhooks = Outbox(executor, KEYS), Webhooks(executor, KEYS, WebhookPolicy())
-        repository = SessionRepository(executor, KEYS, 60_000, history_ms=60_000)
-        service = AppState(repository, TimeoutPolicy(), Feed(outbox), webhooks)
-        client = await aiohttp_client(ServiceUnderTest(service))
-        await use(client)
-        await Deadlines(executor, KEYS, 60_000, 0).due(BLOCKS[0])
-        await Consumer(executor, KEYS, "webhooks").next(0)
-        await executor.close()
+        async with open_store(Settings(redis_url=url, history_minutes=1)) as store:
+            client = await aiohttp_client(ServiceUnderTest(app_state(store)))
+            await use(client)
+            await store.deadlines.due(BLOCKS[0])
+            await store.consumer.next(0)
 
 
 async def use(client: Any) -> None:
@@ -163,23 +147,19 @@ async def test_a_denied_command_is_503(
     with Redis.from_url(server) as operator:
         operator.script_flush()
     with user(server, ["~*", "+@all", f"-{command}"]) as url:
-        executor = open_executor(url, connect(url, 2), 2)
-        repository = SessionRepository(executor, KEYS, 60_000)
-        feed, webhooks = Feed(Outbox(executor, KEYS)), Webhooks(executor, KEYS, WebhookPolicy())
-        service = AppState(repository, TimeoutPolicy(), feed, webhooks)
-        client = await aiohttp_client(ServiceUnderTest(service))
-        owner = session_body()
-        async with client.post(SESSIONS, json=owner) as answer:
-            if command not in ("zrem", "get"):
-                await assert_error(answer, 503, "STORE_UNAVAILABLE")
-                one = f"{SESSIONS}/{uuid4()}"
-            else:
-                one = f"{SESSIONS}/{(await answer.json())['sessionId']}"
-        async with client.delete(one) as answer:
-            if command in ("zrem", "get"):
-                await assert_error(answer, 503, "STORE_UNAVAILABLE")
-        with Redis.from_url(server) as operator:
-            operator.execute_command("ACL", "SETUSER", "app", f"+{command}")
-        async with client.post(SESSIONS, json=owner) as answer:
-            assert answer.status == 201
-        await executor.close()
+        async with open_store(Settings(redis_url=url)) as store:
+            client = await aiohttp_client(ServiceUnderTest(app_state(store)))
+            owner = session_body()
+            async with client.post(SESSIONS, json=owner) as answer:
+                if command not in ("zrem", "get"):
+                    await assert_error(answer, 503, "STORE_UNAVAILABLE")
+                    one = f"{SESSIONS}/{uuid4()}"
+                else:
+                    one = f"{SESSIONS}/{(await answer.json())['sessionId']}"
+            async with client.delete(one) as answer:
+                if command in ("zrem", "get"):
+                    await assert_error(answer, 503, "STORE_UNAVAILABLE")
+            with Redis.from_url(server) as operator:
+                operator.execute_command("ACL", "SETUSER", "app", f"+{command}")
+            async with client.post(SESSIONS, json=owner) as answer:
+                assert answer.status == 201

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from session_service.composition import Store
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutChange
-from session_service.store.client.executor import ScriptExecutor
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import BRIEF, HELLO, KEYS, create_session, new_uuid
+from tests.support.factories import BRIEF, HELLO, KEYS, another_node, create_session, new_uuid
 from tests.support.waiting import wait_until
 
 Damage = Callable[[Any, bytes], Awaitable[None]]
@@ -129,14 +129,14 @@ async def test_the_sweep_leaves_it_alone(
 
 
 async def test_it_is_counted_by_every_node_and_logged_once(
-    executor: ScriptExecutor,
+    store: Store,
     deadlines: Deadlines,
     redis: Any,
     caplog: pytest.LogCaptureFixture,
     damage: Damage,
 ) -> None:
     """Whatever meets it: a request, a listing, a sweep, on one node or on another."""
-    repository, another = (SessionRepository(executor, KEYS, 60_000) for _ in range(2))
+    repository, another = (another_node(store).repository for _ in range(2))
     session = await create_session(repository)
     other = await create_session(repository)
     for each in (session, other):
@@ -233,10 +233,10 @@ def index(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("damaged", [b"", b"x", b"a b c", None])
 async def test_a_kept_conversation_that_is_damaged(
-    executor: ScriptExecutor, redis: Any, damaged: bytes | None
+    store: Store, redis: Any, damaged: bytes | None
 ) -> None:
     """It is unreadable, not missing."""
-    node = SessionRepository(executor, KEYS, 60_000, history_ms=60_000)
+    node = another_node(store, history_minutes=1).repository
     session = await create_session(node)
     await node.end(session.id)
     key = key_of(session, "parties")

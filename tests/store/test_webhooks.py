@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from session_service.composition import Store
 from session_service.domain.budgets import PARKED_MS
 from session_service.domain.errors import RecordUnreadable, TooManyWebhooks, WebhookNotFound
 from session_service.domain.events import EventFilter, EventId
 from session_service.domain.signing import new_secret
 from session_service.domain.webhooks import MAX_WEBHOOKS, QueueSizes, Target, WebhookPolicy
-from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Batch, Consumer, Entry
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.queue import Delivery
 from session_service.store.webhooks.registry import Webhooks
-from tests.support.factories import KEYS, create_session, own_key, shard_key
+from tests.support.factories import another_node, create_session, own_key, shard_key
 from tests.support.waiting import wait_until
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -131,9 +131,9 @@ class TestQueue:
         (again,) = await wait_until(lambda: take(webhooks))
         assert (described([again]), again.failures) == (["a1-0"], 1)
 
-    async def test_the_queue_has_a_bound(self, executor: ScriptExecutor) -> None:
+    async def test_the_queue_has_a_bound(self, store: Store) -> None:
         """What comes when it is full is dropped, and counted."""
-        webhooks = Webhooks(executor, KEYS, WebhookPolicy(max_queued=3))
+        webhooks = another_node(store, webhooks=WebhookPolicy(max_queued=3)).webhooks
         assert await webhooks.queues.enqueue(ID, [entry(n) for n in range(1, 6)]) == 2
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(3, 0, 2)]
         assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
@@ -244,11 +244,9 @@ async def test_one_failure_is_not_brought_forward(webhooks: Webhooks) -> None:
 class TestRegistry:
     """Who is registered."""
 
-    async def test_a_change_is_seen_by_all(
-        self, webhooks: Webhooks, executor: ScriptExecutor
-    ) -> None:
+    async def test_a_change_is_seen_by_all(self, webhooks: Webhooks, store: Store) -> None:
         """Whoever makes it."""
-        other = Webhooks(executor, KEYS, WebhookPolicy())
+        other = another_node(store).webhooks
         assert await other.list_all() == {}
         added = await webhooks.add(target())
         assert await other.list_all() == {added.id: added}
@@ -282,15 +280,15 @@ class TestRegistry:
         with pytest.raises(TooManyWebhooks):
             await webhooks.add(target())
 
-    async def test_the_settings_decide_about_theirs(self, executor: ScriptExecutor) -> None:
+    async def test_the_settings_decide_about_theirs(self, store: Store) -> None:
         """Those that are no longer in them go, others stay as they were."""
         one, two = target("1"), target("2")
-        before = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(one, two)))
+        before = another_node(store, webhooks=WebhookPolicy(endpoints=(one, two))).webhooks
         mine = await before.add(target("3"))
         await before.adopt_settings()
         created = {each.target.url: each for each in (await before.list_all()).values()}
         changed = Target(two.url, two.secret, EventFilter(types=frozenset(("ended",))))
-        after = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(changed,)))
+        after = another_node(store, webhooks=WebhookPolicy(endpoints=(changed,))).webhooks
         await after.adopt_settings()
         found = {each.target.url: each for each in (await after.list_all()).values()}
         assert found.keys() == {two.url, mine.target.url}
@@ -302,11 +300,11 @@ class TestConsumer:
     """The outbox, given out."""
 
     async def test_what_is_done_is_not_given_out_again(
-        self, repository: SessionRepository, executor: ScriptExecutor
+        self, repository: SessionRepository, store: Store
     ) -> None:
         """Any number of nodes share it: each event is given to one of them."""
         sessions = [await create_session(repository) for _ in range(40)]
-        nodes = [Consumer(executor, KEYS, "webhooks") for _ in range(3)]
+        nodes = [another_node(store).consumer for _ in range(3)]
         given = await asyncio.gather(*(node.next(0) for node in nodes))
         told = [
             one.event.split()[1].decode()
@@ -320,11 +318,11 @@ class TestConsumer:
         assert await nodes[0].next(0) == []
 
     async def test_a_shard_s_next_events_wait_for_the_last(
-        self, repository: SessionRepository, executor: ScriptExecutor
+        self, repository: SessionRepository, store: Store
     ) -> None:
         """So that they come to the queues in order."""
         session = await create_session(repository)
-        slow, fast = Consumer(executor, KEYS, "webhooks"), Consumer(executor, KEYS, "webhooks")
+        slow, fast = store.consumer, another_node(store).consumer
         taken = await slow.next(0)
         await repository.end(session.id)
         assert await fast.next(0) == []
@@ -333,13 +331,13 @@ class TestConsumer:
         assert [one.event.split()[0] for one in batch.entries] == [b"ended"]
 
     async def test_what_a_dead_node_had_is_given_out_again(
-        self, repository: SessionRepository, executor: ScriptExecutor
+        self, repository: SessionRepository, store: Store
     ) -> None:
         """After a while, and before what follows."""
         session = await create_session(repository)
-        lost = await Consumer(executor, KEYS, "webhooks").next(0)
+        lost = await store.consumer.next(0)
         await repository.end(session.id)
-        other = Consumer(executor, KEYS, "webhooks", patience_ms=50)
+        other = Consumer(store.executor, store.keys, "webhooks", patience_ms=50)
 
         async def given() -> list[Batch]:
             return await other.next(0)
@@ -351,31 +349,31 @@ class TestConsumer:
         assert [one.event.split()[0] for one in rest.entries] == [b"ended"]
 
     async def test_it_starts_where_it_is_told(
-        self, repository: SessionRepository, executor: ScriptExecutor
+        self, repository: SessionRepository, store: Store
     ) -> None:
         """What happened before the first webhook was registered is nobody's."""
         session = await create_session(repository)
         await repository.heartbeat(session.id)
-        consumer = Consumer(executor, KEYS, "webhooks")
+        consumer = store.consumer
         assert await consumer.next(session.created_at + 3_600_000) == []
 
     async def test_it_starts_with_the_millisecond_that_it_is_told(
-        self, executor: ScriptExecutor, redis: Any
+        self, store: Store, redis: Any
     ) -> None:
         """An event in the millisecond in which a webhook was registered may be after that."""
         await redis.xadd(shard_key("events", "3f"), {"event": "x"}, id="5-0")
         await redis.expire(shard_key("events", "3f"), 60)
-        (batch,) = await Consumer(executor, KEYS, "webhooks").next(5)
+        (batch,) = await store.consumer.next(5)
         assert batch.ids == [b"5-0"]
 
     async def test_trimmed_events_do_not_stop_it(
-        self, repository: SessionRepository, executor: ScriptExecutor, redis: Any
+        self, repository: SessionRepository, store: Store, redis: Any
     ) -> None:
         """What a dead node had and the outbox has no more is told to be lost."""
         session = await create_session(repository)
-        await Consumer(executor, KEYS, "webhooks").next(0)
+        await store.consumer.next(0)
         await redis.xtrim(shard_key("events", session.id), maxlen=0, approximate=False)
-        other = Consumer(executor, KEYS, "webhooks", patience_ms=0)
+        other = Consumer(store.executor, store.keys, "webhooks", patience_ms=0)
         (batch,) = await other.next(0)
         assert (batch.entries, batch.lost) == ([], 1)
         await other.acknowledge([batch])
@@ -383,11 +381,9 @@ class TestConsumer:
         (batch,) = await other.next(0)
         assert len(batch.entries) == 1
 
-    async def test_without_events_it_leaves_no_keys(
-        self, executor: ScriptExecutor, redis: Redis
-    ) -> None:
+    async def test_without_events_it_leaves_no_keys(self, store: Store, redis: Redis) -> None:
         """A look costs nothing that stays."""
-        assert await Consumer(executor, KEYS, "webhooks").next(0) == []
+        assert await store.consumer.next(0) == []
         assert await redis.keys("*") == []
 
 
@@ -465,10 +461,10 @@ class TestDamage:
 
     @pytest.mark.usefixtures("_registered")
     async def test_a_parked_event_that_cannot_be_read_is_shown_without_it(
-        self, executor: ScriptExecutor, redis: Any
+        self, store: Store, redis: Any
     ) -> None:
         """Beside those that can."""
-        webhooks = Webhooks(executor, KEYS, WebhookPolicy(retry_ms=0))
+        webhooks = another_node(store, webhooks=WebhookPolicy(retry_ms=0)).webhooks
         unreadable = Entry(EventId(1, "40", 0), b"born x")
         await webhooks.queues.enqueue(ID, [entry(1), unreadable])
         for delivery in await take(webhooks):
@@ -509,11 +505,9 @@ class TestDamage:
 
 
 @pytest.mark.parametrize("key", ["dead", "bodies", "queue", "due", "state"])
-async def test_what_waits_is_kept_for_30_days(
-    executor: ScriptExecutor, redis: Any, key: str
-) -> None:
+async def test_what_waits_is_kept_for_30_days(store: Store, redis: Any, key: str) -> None:
     """After the last use of the queue: parked deliveries as docs/webhooks.md promises."""
-    queues = Webhooks(executor, KEYS, WebhookPolicy(retry_ms=0))
+    queues = another_node(store, webhooks=WebhookPolicy(retry_ms=0)).webhooks
     await queues.queues.enqueue(ID, [entry(1), entry(2)])
     (delivery,) = await take(queues)
     assert await queues.queues.record_result(ID, delivery, "HTTP_503") == "dead"
@@ -531,11 +525,14 @@ class TestDataSet:
 
     @pytest.mark.parametrize("how", ["flush", "other"])
     async def test_the_settings_endpoints_are_to_be_registered_again(
-        self, executor: ScriptExecutor, redis: Any, how: str
+        self, store: Store, redis: Any, how: str
     ) -> None:
         """Also where somebody has registered another one meanwhile."""
         policy = WebhookPolicy(endpoints=(target("1"),))
-        node, other = Webhooks(executor, KEYS, policy), Webhooks(executor, KEYS, policy)
+        node, other = (
+            another_node(store, webhooks=policy).webhooks,
+            another_node(store, webhooks=policy).webhooks,
+        )
         for each in (node, other):
             assert await must_adopt(each)
             await each.adopt_settings()
@@ -547,30 +544,26 @@ class TestDataSet:
             await redis.hset(REGISTRY, mapping={"settings": "x", "version": "x"})
             (own,) = await node.list_all()
             await redis.hdel(REGISTRY, own)
-        mine = await Webhooks(executor, KEYS, WebhookPolicy()).add(target("2"))
+        mine = await another_node(store).webhooks.add(target("2"))
         assert mine.id in await node.list_all()
         assert await must_adopt(node)
         await node.adopt_settings()
         assert len(await other.list_all()) == 2
 
-    async def test_endpoints_that_another_node_removed_stay_away(
-        self, executor: ScriptExecutor
-    ) -> None:
+    async def test_endpoints_that_another_node_removed_stay_away(self, store: Store) -> None:
         """A node with earlier settings does not bring them back during a rolling update."""
-        old = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(target("1"),)))
+        old = another_node(store, webhooks=WebhookPolicy(endpoints=(target("1"),))).webhooks
         await old.adopt_settings()
         await old.list_all()
-        new = Webhooks(executor, KEYS, WebhookPolicy(endpoints=(target("2"),)))
+        new = another_node(store, webhooks=WebhookPolicy(endpoints=(target("2"),))).webhooks
         await new.adopt_settings()
         assert len(await old.list_all()) == 1
         assert not await must_adopt(old)
 
 
-async def test_a_rotation_is_not_lost_to_another(
-    webhooks: Webhooks, executor: ScriptExecutor
-) -> None:
+async def test_a_rotation_is_not_lost_to_another(webhooks: Webhooks, store: Store) -> None:
     """Two at once: the last secret is the one before it, and each answer told what was stored."""
-    other = Webhooks(executor, KEYS, WebhookPolicy())
+    other = another_node(store).webhooks
     added = await webhooks.add(target())
     await other.list_all()
     first, second = await asyncio.gather(

@@ -1,15 +1,21 @@
-"""Ids, sessions, request bodies and key names that many tests need."""
+"""Settings, nodes, ids, sessions, request bodies and key names that many tests need."""
 
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
+from session_service.composition import Store, compose
 from session_service.domain.messages import NewMessage
-from session_service.domain.sessions import NewSession, Session
-from session_service.domain.timeouts import TimeoutConfig
+from session_service.domain.sessions import NewSession, Session, SessionLimits
+from session_service.domain.timeouts import TimeoutConfig, to_minutes
+from session_service.settings import Settings
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 
-KEYS = Keys("test")
+PREFIX = "test"
+KEYS = Keys(PREFIX)
+STORE_TIMEOUT = 5.0
 RETENTION_MS = 60_000
 HOUR_MS = 3_600_000
 
@@ -18,6 +24,25 @@ LASTING = TimeoutConfig(
 )
 BRIEF = TimeoutConfig(timeout_ms=30, auto_renew=False, max_duration_ms=HOUR_MS, warning_ms=1)
 HELLO = NewMessage("Hello", None, b"{}", None)
+
+
+def store_settings(url: str, **changes: Any) -> Settings:
+    """Return the settings of a node whose keys start with ``test:``, by default without limits."""
+    defaults: dict[str, Any] = {
+        "key_prefix": PREFIX,
+        "store_timeout": STORE_TIMEOUT,
+        "retention_minutes": to_minutes(RETENTION_MS),
+        "limits": SessionLimits(per_user=0, messages=0),
+    }
+    return Settings(redis_url=url, **{**defaults, **changes})
+
+
+def another_node(store: Store, **changes: Any) -> Store:
+    """Return another node on the same store, with changed settings.
+
+    Example: ``another_node(store, webhooks=WebhookPolicy(max_queued=3)).webhooks``.
+    """
+    return compose(store.executor, msgspec.structs.replace(store.settings, **changes))
 
 
 def new_uuid() -> str:

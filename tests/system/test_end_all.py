@@ -9,11 +9,10 @@ from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.api import SESSIONS, create
-from tests.support.factories import new_uuid
+from tests.support.factories import HOUR_MS, new_uuid
 from tests.support.processes import Start
 
 CREATORS = 4
-HOUR_MS = 3_600_000
 
 
 @pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.proof)])

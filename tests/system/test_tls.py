@@ -11,13 +11,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from chaos.stores.server import free_port
+from session_service.composition import open_store
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import Session
-from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import read_url
 from session_service.store.inspection.kinds import wrong_kind
-from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import KEYS, create_session
+from tests.support.factories import create_session, store_settings
 from tests.support.tls import Certificate
 from tests.support.tools import needs, skip_without
 from tests.support.waiting import wait_until
@@ -87,13 +86,11 @@ async def assert_only_with_the_certificate(url: str, certificate: Certificate) -
     """Check that sessions can be created if the certificate can be checked, and not otherwise."""
 
     async def created(url: str) -> Session | str:
-        executor = open_executor(url, connect(url, 1), 1)
-        try:
-            return await create_session(SessionRepository(executor, KEYS, 60_000))
-        except StoreUnavailable as error:
-            return error.reason
-        finally:
-            await executor.close()
+        async with open_store(store_settings(url, store_timeout=1)) as store:
+            try:
+                return await create_session(store.repository)
+            except StoreUnavailable as error:
+                return error.reason
 
     trusting = f"{url}?ssl_ca_certs={certificate.certificate}"
 

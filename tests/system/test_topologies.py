@@ -13,13 +13,13 @@ from chaos.stores.base import DOWN_AFTER_MS, single_server
 from chaos.stores.cluster import cluster_group
 from chaos.stores.sentinel import sentinel_group
 from chaos.stores.server import StoreServer
+from session_service.composition import open_store
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.sessions import Session
-from session_service.store.client.factory import connect, open_executor
+from session_service.store.client.factory import connect
 from session_service.store.client.sentinel import NoMasterError
-from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import create_session
+from tests.support.factories import create_session, store_settings
 from tests.support.waiting import wait_until
 
 TIMEOUT = 1.0
@@ -29,11 +29,9 @@ TIMEOUT = 1.0
 async def sessions_of(
     url: str, acknowledgement: str = "none", within: float = TIMEOUT
 ) -> AsyncIterator[SessionRepository]:
-    executor = open_executor(url, connect(url, within), within, acknowledgement)
-    try:
-        yield SessionRepository(executor, Keys("session-service"), 60_000)
-    finally:
-        await executor.close()
+    settings = store_settings(url, store_timeout=within, write_ack=acknowledgement)
+    async with open_store(settings) as store:
+        yield store.repository
 
 
 async def created(repository: SessionRepository) -> Session | None:
