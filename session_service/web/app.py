@@ -33,13 +33,13 @@ from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, R
 from session_service.web.http.state import AppState
 from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
-from session_service.web.rest.route import is_api_path
+from session_service.web.rest.route import Tag, is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
 from session_service.web.rest.table import ROUTES
 from session_service.web.streaming.socketio import PATH, Sockets
 from session_service.web.streaming.sse import stream_refusal
 
-_PROBES = {"/healthz", "/readyz"}
+_PROBES = {route.path for route in ROUTES if route.tag is Tag.PROBES}
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 

@@ -31,7 +31,7 @@ def idempotent(route: Route, endpoint: Endpoint) -> Endpoint:
 
 
 def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint for a route with one script, whose reply the store records and replays."""
+    """Return an endpoint for a route with one script: the store replays the script's reply."""
 
     async def replay(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
@@ -47,7 +47,7 @@ def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
 
 
 def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint for a route with several steps, whose response is recorded and replayed.
+    """Return an endpoint for a route with several steps: its response is recorded, and replayed.
 
     The key has a lease in the meantime, so a second request with it is refused with a 409.
     """

@@ -206,7 +206,7 @@ def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _success(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
-    """Return the response of a success, with links to the operations on what it created."""
+    """Return the response of a success, with links to the operations on the new resource."""
     success: dict[str, Any] = {
         "description": route.success,
         "headers": {REQUEST_ID_HEADER: _header("The request's ID, which its log lines have, too")},
