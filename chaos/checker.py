@@ -28,7 +28,7 @@ async def orphans(store: Store) -> list[str]:
     """
     settings = Settings(redis_url=store.url, store_timeout=5, retention_minutes=RETENTION_MINUTES)
     async with open_store(settings) as opened:
-        while (await opened.deadlines.sweep()).behind:
+        while (await opened.deadlines.sweep()).shards_with_more:
             pass
     problems = await _find_problems(store)
     if problems:

@@ -189,5 +189,5 @@ class SessionList(ResponseBody):
                 active_sessions=page.counts.active,
                 expired_sessions=page.counts.expired,
             ),
-            next_cursor=page.next_position,
+            next_cursor=page.next_cursor,
         )

@@ -10,7 +10,7 @@ from session_service.domain.events import EventPolicy
 from session_service.store.availability import Availability
 from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
-from session_service.store.sessions.deadlines import BLOCKS, TOGETHER, Deadlines
+from session_service.store.sessions.deadlines import MAX_SHARDS_PER_CALL, SHARD_BLOCKS, Deadlines
 
 _ROUND_SECONDS = (
     0.5  # in which all shards are looked at: a deadline waits for half of it on average
@@ -32,8 +32,9 @@ async def sweep_forever(
     sweeper = _Sweeper(deadlines, outbox, events, quarantine)
     store = Availability("sweep")
     now = asyncio.get_running_loop().time
-    for block in cycle(random.sample(BLOCKS, len(BLOCKS))):  # so that nodes do not go in step
-        until = now() + _ROUND_SECONDS / len(BLOCKS)
+    order = random.sample(SHARD_BLOCKS, len(SHARD_BLOCKS))  # so that nodes do not go in step
+    for block in cycle(order):
+        until = now() + _ROUND_SECONDS / len(SHARD_BLOCKS)
         try:
             await sweeper.step(block, until)
             store.answered()
@@ -60,7 +61,7 @@ class _Sweeper:
         now = asyncio.get_running_loop().time
         if not self._quarantine.must_wait("sweeper", "sweep"):
             with self._quarantine.isolating("sweeper", "sweep"):
-                self._waiting.update(dict.fromkeys(await self._deadlines.due(block)))
+                self._waiting.update(dict.fromkeys(await self._deadlines.find_due(block)))
                 while self._waiting:
                     await self._act()
                     if now() > until:
@@ -71,10 +72,12 @@ class _Sweeper:
             self._trim_at = now() + _TRIM_SECONDS
 
     async def _act(self) -> None:
-        shards = list(islice(self._waiting, TOGETHER))
-        acted = await self._deadlines.act(shards)
+        shards = list(islice(self._waiting, MAX_SHARDS_PER_CALL))
+        result = await self._deadlines.process_due(shards)
         for shard in shards:
             del self._waiting[shard]
-        self._waiting.update(dict.fromkeys(acted.behind))
-        if acted.repaired:
-            log.warning("listings named sessions that were gone", extra={"removed": acted.repaired})
+        self._waiting.update(dict.fromkeys(result.shards_with_more))
+        if result.repaired:
+            log.warning(
+                "listings named sessions that were gone", extra={"removed": result.repaired}
+            )

@@ -59,7 +59,7 @@ class SessionPage(msgspec.Struct, frozen=True):
     sessions: list[Session]
     total: int  # live sessions that match
     counts: "SessionCounts"
-    next_position: str | None
+    next_cursor: str | None
 
 
 class SessionCounts(msgspec.Struct, frozen=True):

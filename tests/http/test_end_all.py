@@ -103,7 +103,7 @@ async def test_callers_at_once_share_the_work(client: Client) -> None:
 async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is more than it can end in time it says so, and repeating it ends the rest."""
     monkeypatch.setattr(bulk, "_BATCH", 10)
-    monkeypatch.setattr(bulk, "_SECONDS", 0.0)
+    monkeypatch.setattr(bulk, "_MAX_SECONDS", 0.0)
     user = new_uuid()
     await asyncio.gather(*(create(client, userId=user) for _ in range(35)))
     answers = [await end_all(client, userId=user) for _ in range(4)]

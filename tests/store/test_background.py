@@ -49,11 +49,11 @@ class Defective(Deadlines):
     failures = 2
     looks = 0
 
-    async def due(self, block: tuple[str, ...]) -> list[str]:
+    async def find_due(self, block: tuple[str, ...]) -> list[str]:
         self.looks += 1
         if self.looks <= self.failures:
             raise TypeError("a defect")
-        return await super().due(block)
+        return await super().find_due(block)
 
 
 async def test_a_defect_does_not_end_the_sweeper(

@@ -14,7 +14,7 @@ from session_service.composition import open_store
 from session_service.settings import Settings
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.scripts.dataset import PROBE
-from session_service.store.sessions.deadlines import BLOCKS
+from session_service.store.sessions.deadlines import SHARD_BLOCKS
 from tests.support.api import SESSIONS, assert_error
 from tests.support.factories import session_body
 from tests.support.servers import store_server, valkey_binary
@@ -83,7 +83,7 @@ async def test_the_documented_permissions_are_enough(
         async with open_store(Settings(redis_url=url, history_minutes=1)) as store:
             client = await aiohttp_client(ServiceUnderTest(app_state(store)))
             await use(client)
-            await store.deadlines.due(BLOCKS[0])
+            await store.deadlines.find_due(SHARD_BLOCKS[0])
             await store.consumer.next(0)
 
 

@@ -194,7 +194,7 @@ async def test_overdue_ones_are_set_aside_and_come_back(
 
 def deadlines_are_quiet(deadlines: Deadlines) -> Callable[[], Awaitable[bool]]:
     async def are_quiet() -> bool:
-        return not (await deadlines.sweep()).behind
+        return not (await deadlines.sweep()).shards_with_more
 
     return are_quiet
 
@@ -245,7 +245,7 @@ async def test_a_kept_conversation_that_is_damaged(
     else:
         await redis.set(key, damaged, px=DAY)
     with pytest.raises(RecordUnreadable):
-        await node.kept_history(session.id, limit=1)
+        await node.retained_history(session.id, limit=1)
 
 
 async def test_a_message_that_is_damaged(repository: SessionRepository, redis: Any) -> None:

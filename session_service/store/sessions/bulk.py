@@ -1,4 +1,4 @@
-"""Ending many sessions: in batches, so that nobody else waits for long."""
+"""Ends many sessions, in batches: other requests wait at most for one of them."""
 
 import asyncio
 from typing import NamedTuple
@@ -9,13 +9,13 @@ from session_service.store.keys import Keys
 from session_service.store.scripts.sessions import EndAllArguments, EndedAll
 from session_service.store.sessions.listing import Selection
 
-_BATCH = 100  # sessions a script ends: about 1 ms of Redis
-_SHARDS = 4  # whose batches travel together
-_SECONDS = 2.0  # after which a call leaves the rest to the next
+_BATCH = 100  # sessions that one script ends: about 1 ms of Redis
+_MAX_SHARDS = 4  # whose batches are sent together
+_MAX_SECONDS = 2.0  # of one call; the caller repeats it to end the others
 
 
 class BulkEnd(NamedTuple):
-    """How many sessions were ended, and whether there may be ``more`` that should have been."""
+    """The number of sessions ended, and whether ``more`` match that were not."""
 
     ended: int
     more: bool
@@ -27,14 +27,14 @@ async def end_all(
     script: Script[EndAllArguments, EndedAll],
     selected: Selection,
 ) -> BulkEnd:
-    """End the selected sessions that are alive.
+    """End the selected live sessions.
 
-    ``script`` is END_ALL or its variant that retains conversations. Sessions created since the call
-    began, by the clock of each shard's server, are left alone: so a call comes to an end however
-    fast new ones are created.
+    ``script`` is END_ALL or its variant that retains conversations. Sessions created after the
+    call began, by the clock of each shard's server, are left alone: so a call comes to an end
+    however fast new ones are created.
     """
     loop = asyncio.get_running_loop()
-    give_up = loop.time() + _SECONDS
+    deadline = loop.time() + _MAX_SECONDS
     shards, start = selected
 
     async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[EndedAll]:
@@ -46,7 +46,8 @@ async def end_all(
             ],
         )
 
-    # A look first, for the clocks and for where there is something: it ends what was created by 0.
+    # The first calls read the clocks and find the shards with members. They end no session: none
+    # was created before 0.
     replies = await run(dict.fromkeys(shards, (0, b"")), 1)
     left = {
         shard: (clock, b"")
@@ -55,7 +56,7 @@ async def end_all(
     }
     ended = 0
     while left:
-        batch = dict(list(left.items())[:_SHARDS])
+        batch = dict(list(left.items())[:_MAX_SHARDS])
         replies = await run(batch, _BATCH)
         for (shard, (last, _)), (_, number, after) in zip(batch.items(), replies, strict=True):
             ended += number
@@ -63,6 +64,6 @@ async def end_all(
                 left[shard] = (last, after)
             else:
                 del left[shard]
-        if loop.time() >= give_up:
+        if loop.time() >= deadline:
             break
     return BulkEnd(ended, bool(left))

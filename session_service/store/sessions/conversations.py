@@ -1,4 +1,4 @@
-"""Conversations: a page of one, and those that are kept when their session is over."""
+"""Conversations: pages of messages, and conversations retained after their session is over."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,12 @@ from session_service.store.records import unpack_message
 from session_service.store.scripts.conversations import ERASE, KEPT, Entries, PageArguments
 
 
-class Range(NamedTuple):
-    """The messages to read: the newest of the range, at most ``limit`` and ``PAGE_BYTES``.
+class MessageRange(NamedTuple):
+    """The messages to read: the newest in the range, at most ``limit`` and ``PAGE_BYTES``.
 
     ``before`` and ``after`` are exclusive epoch milliseconds. With ``after`` alone, the messages
-    that follow it directly are read: ``Range(50, after=1768473045123)`` reads the 50 after that.
+    that follow it directly are read: ``MessageRange(50, after=1768473045123)`` reads the first
+    50 messages after that time.
     """
 
     limit: int
@@ -40,15 +41,17 @@ class Range(NamedTuple):
         )
 
     def page(self, more: int, entries: Entries, agent_id: str, user_id: str) -> History:
-        """Return the page that lua/page.lua has read."""
+        """Return the page for the entries that lua/page.lua replies with."""
         messages = [unpack_message(entry, fields, agent_id, user_id) for entry, fields in entries]
         if self._is_forward:
             messages.reverse()
         return History(messages=messages, has_more=bool(more))
 
 
-async def read(executor: ScriptExecutor, keys: Keys, session_id: str, selected: Range) -> History:
-    """Read a conversation that is kept; raises ConversationNotFound, RecordUnreadable."""
+async def read(
+    executor: ScriptExecutor, keys: Keys, session_id: str, selected: MessageRange
+) -> History:
+    """Read a retained conversation; raises ConversationNotFound, RecordUnreadable."""
     arguments = PageArguments(*selected.arguments())
     page = await executor.run(KEPT, _keys_of(keys, session_id), arguments)
     if page is None:
@@ -61,7 +64,7 @@ async def read(executor: ScriptExecutor, keys: Keys, session_id: str, selected: 
 
 
 async def erase(executor: ScriptExecutor, keys: Keys, session_id: str) -> None:
-    """Erase a conversation that is kept; raises ConversationNotFound if none is."""
+    """Erase a retained conversation; raises ConversationNotFound."""
     if not await executor.run(ERASE, _keys_of(keys, session_id), NO_ARGUMENTS):
         raise ConversationNotFound
 

@@ -1,4 +1,4 @@
-"""How many sessions there are: of all shards, or those of some that match."""
+"""Counts sessions: those of all shards, or of some shards those that match a filter."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,29 +11,32 @@ from session_service.store.quarantine import Quarantine
 from session_service.store.scripts.listing import COUNT, CountArguments, ShardCounts
 from session_service.store.shards import ShardGroups
 
-_TOGETHER = 32  # shards counted by one call, where that can be
+_MAX_SHARDS = 32  # counted by one call, if the store allows several in one
 _RECENT_SECONDS = 1.0
 
 
-class Counts:
-    """Counts by few calls, whose cost does not grow with the sessions. Raises StoreUnavailable.
+class SessionCounter:
+    """Counts sessions at a cost that does not grow with their number. Raises StoreUnavailable.
 
-    A shard that cannot be counted counts as empty.
+    A shard that cannot be read counts as empty.
     """
 
     def __init__(
         self, executor: ScriptExecutor, keys: Keys, retention_ms: int, quarantine: Quarantine
     ) -> None:
         self._retention_ms = retention_ms
-        self._groups = ShardGroups(executor, keys, COUNT, quarantine, together=_TOGETHER)
+        self._groups = ShardGroups(executor, keys, COUNT, quarantine, together=_MAX_SHARDS)
         self._recent = SessionCounts()
         self._recent_until = 0.0
 
     async def count(
-        self, shards: Sequence[str] = SHARDS, start: str = ""
+        self, shards: Sequence[str] = SHARDS, prefix: str = ""
     ) -> tuple[SessionCounts, dict[str, int]]:
-        """Count in some shards, and what matches in each: whose listing's members start so."""
-        arguments = CountArguments(self._retention_ms, start)
+        """Return the counts of some shards, and for each shard how many sessions match.
+
+        A session matches if its member of the listing starts with ``prefix`` (see Selection).
+        """
+        arguments = CountArguments(self._retention_ms, prefix)
         of_all = shards is SHARDS
         replies = await self._groups.run(arguments, _of_each, None if of_all else shards)
         counted = {shard: counts for reply in replies for shard, counts in reply.items()}
@@ -54,7 +57,7 @@ class Counts:
         }
 
     async def recent(self) -> SessionCounts:
-        """Count in all shards, or say what that gave at most a second ago."""
+        """Return the counts of all shards, which may be up to a second old."""
         if asyncio.get_running_loop().time() > self._recent_until:
             await self.count()
         return self._recent

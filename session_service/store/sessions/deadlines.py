@@ -1,4 +1,8 @@
-"""Deadlines that are due: each is acted on once, by one script, of whichever node comes first."""
+"""Deadlines of sessions: warnings, expiries and ends of retention.
+
+Every node sweeps all shards. A deadline is processed once, by the script of the node that comes
+first, which removes it in the same step.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -17,34 +21,36 @@ from session_service.store.scripts.deadlines import (
     Swept,
 )
 from session_service.store.scripts.variants import retaining_history
-from session_service.store.sessions.unreadable import Unreadable
+from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
-# Shards acted on at a time: up to 8 ms of Redis, and then requests are served. With half as many a
-# node that had to share its core fell behind at 33,000 deadlines a second.
-TOGETHER = 8
-_LIMIT = 32  # deadlines of a kind that a script acts on: about 1 ms of Redis
-_MEMBERS = 500  # of a listing that a script looks at: as much
+# Shards that are swept together: they take Redis up to 8 ms, and then requests are served. With
+# half as many, a node that had to share its core fell behind at 33,000 deadlines a second.
+MAX_SHARDS_PER_CALL = 8
+_MAX_DEADLINES = 32  # of each kind, that one script processes: about 1 ms of Redis
+_MAX_MEMBERS = 500  # of a listing, that one script checks: about 1 ms of Redis
 
-# Shards that are looked at together: every eighth, for outbox.py reads neighbours together. So what
-# one sweep announces is spread over all calls of a reading, which halves the store's time for them.
-BLOCKS: tuple[tuple[str, ...], ...] = tuple(SHARDS[n::8] for n in range(8))
+# Shards that are checked together: "00", "08", "10" and so on. Neighbours are in different blocks
+# because outbox.py reads neighbours in one call: the events of one sweep are spread over all calls
+# of a read, which halves the store's time for them.
+SHARD_BLOCKS: tuple[tuple[str, ...], ...] = tuple(SHARDS[n::8] for n in range(8))
 
 
-class Acted(NamedTuple):
-    """What was done, and the shards in which more may be due."""
+class SweepResult(NamedTuple):
+    """The number of deadlines processed, by kind, and the shards that may have more."""
 
     warned: int = 0
     expired: int = 0
-    forgotten: int = 0
-    repaired: int = 0  # members of listings that named sessions that were gone
-    behind: tuple[str, ...] = ()
+    forgotten: int = 0  # sessions whose retention ended
+    repaired: int = 0  # members removed from listings because their sessions did not exist
+    shards_with_more: tuple[str, ...] = ()
 
 
 class Deadlines:
-    """Warnings, expiries and ends of retention. Every method raises StoreUnavailable.
+    """Finds and processes the deadlines that are due. Every method raises StoreUnavailable.
 
-    The two durations are as of SessionRepository. A shard that cannot be processed is left out.
+    ``retention_ms`` and ``history_ms`` are those of SessionRepository. A shard that cannot be
+    processed is skipped and goes to the quarantine.
     """
 
     def __init__(
@@ -59,17 +65,17 @@ class Deadlines:
         self._executor = executor
         self._keys = keys
         self._quarantine = quarantine
-        self._unreadable = Unreadable(executor, keys)
+        self._unreadable = UnreadableSessions(executor, keys)
         self._retention_ms = retention_ms
         self._due = {
             block: ShardGroups(executor, keys, DUE, quarantine, together=len(block), shards=block)
-            for block in BLOCKS
+            for block in SHARD_BLOCKS
         }
         sweep = retaining_history(SWEEP, history_ms)
         self._sweep = ShardGroups(executor, keys, sweep, quarantine)
 
-    async def due(self, block: tuple[str, ...]) -> list[str]:
-        """Return the shards of a block, which is one of BLOCKS, in which something is due."""
+    async def find_due(self, block: tuple[str, ...]) -> list[str]:
+        """Return the shards of a block (one of SHARD_BLOCKS) that have deadlines due."""
 
         def names(shards: Sequence[str], positions: list[int]) -> list[str]:
             return [shards[position] for position in positions]
@@ -77,13 +83,17 @@ class Deadlines:
         found = await self._due[block].run(NO_ARGUMENTS, names)
         return [shard for shards in found for shard in shards]
 
-    async def act(self, shards: Sequence[str]) -> Acted:
-        """Act on what is due in some shards, up to a bound for each; see ``behind``."""
+    async def process_due(self, shards: Sequence[str]) -> SweepResult:
+        """Process the deadlines that are due, at most 32 of each kind in each shard.
+
+        Shards that may have more are returned in ``shards_with_more``.
+        """
         warned = expired = forgotten = repaired = 0
-        behind = []
-        arguments = SweepArguments(self._retention_ms, _LIMIT)
-        for n in range(0, len(shards), TOGETHER):
-            replies = await self._sweep.run(arguments, _of_one, shards[n : n + TOGETHER])
+        shards_with_more = []
+        arguments = SweepArguments(self._retention_ms, _MAX_DEADLINES)
+        for n in range(0, len(shards), MAX_SHARDS_PER_CALL):
+            chunk = shards[n : n + MAX_SHARDS_PER_CALL]
+            replies = await self._sweep.run(arguments, _of_one, chunk)
             for shard, swept in replies:
                 for session_id in swept.unreadable:
                     self._unreadable.log(session_id.decode())
@@ -91,24 +101,25 @@ class Deadlines:
                 expired += swept.expired
                 forgotten += swept.forgotten
                 if swept.more:
-                    behind.append(shard)
+                    shards_with_more.append(shard)
                 if swept.lost and not self._quarantine.must_wait(f"shard {shard}", "repair"):
                     with self._quarantine.isolating(f"shard {shard}", "repair"):
                         repaired += await self._repair(shard, swept.lost)
-        return Acted(warned, expired, forgotten, repaired, tuple(behind))
+        return SweepResult(warned, expired, forgotten, repaired, tuple(shards_with_more))
 
-    async def sweep(self) -> Acted:
-        """Act on what is due in all shards, up to a bound for each."""
-        return await self.act([shard for block in BLOCKS for shard in await self.due(block)])
+    async def sweep(self) -> SweepResult:
+        """Process the deadlines that are due in all shards, as ``process_due`` does."""
+        due = [shard for block in SHARD_BLOCKS for shard in await self.find_due(block)]
+        return await self.process_due(due)
 
     async def _repair(self, shard: str, lost: Iterable[bytes]) -> int:
-        """Remove from a listing what is gone: evicted, or deleted behind our back."""
+        """Remove from a listing the sessions that are gone: evicted, or deleted by others."""
         repaired, after = 0, b""
         while True:
             removed, after = await self._executor.run(
                 REPAIR,
                 self._keys.of_shard(REPAIR.keys, shard),
-                RepairArguments(after, _MEMBERS, tuple(lost)),
+                RepairArguments(after, _MAX_MEMBERS, tuple(lost)),
             )
             repaired += removed
             if not after:

@@ -1,4 +1,4 @@
-"""SessionRepository: one method, one operation, one script, one round trip."""
+"""The session repository: one operation is one method, one script and one round trip."""
 
 import copy
 
@@ -55,21 +55,22 @@ from session_service.store.scripts.sessions import (
 from session_service.store.scripts.variants import retaining_history
 from session_service.store.sessions import bulk, conversations
 from session_service.store.sessions.bulk import BulkEnd
-from session_service.store.sessions.conversations import Range
-from session_service.store.sessions.counts import Counts
+from session_service.store.sessions.conversations import MessageRange
+from session_service.store.sessions.counts import SessionCounter
 from session_service.store.sessions.listing import Listing, Selection
 from session_service.store.sessions.scope import Scope
-from session_service.store.sessions.unreadable import Unreadable
+from session_service.store.sessions.unreadable import UnreadableSessions
 
 
 class SessionRepository:
-    """The sessions in the store.
+    """Reads and changes the sessions in the store.
 
-    Every method raises StoreUnavailable if the store does not answer in time. Those that take a
-    session id, in either case, raise SessionNotFound and RecordUnreadable, and all but ``end``
-    raise SessionExpired within the retention.
-    ``retention_ms`` is how long an expired session is remembered, ``history_ms`` how long the
-    conversation of a session that is over is kept.
+    Every method raises StoreUnavailable if the store does not answer in time. Methods that take a
+    session id (in upper or lower case) raise SessionNotFound and RecordUnreadable, and all but
+    ``end`` raise SessionExpired during the retention.
+
+    ``retention_ms`` is how long expired sessions answer SessionExpired, and ``history_ms`` how long
+    the conversation of a session is retained after it is over.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class SessionRepository:
         self._events = events
         self._end = retaining_history(END, history_ms)
         self._end_all = retaining_history(END_ALL, history_ms)
-        self._unreadable = Unreadable(executor, keys)
-        self._counts = Counts(executor, keys, retention_ms, quarantine)
+        self._unreadable = UnreadableSessions(executor, keys)
+        self._counter = SessionCounter(executor, keys, retention_ms, quarantine)
         self._listing = Listing(
-            executor, keys, self._counts, quarantine=quarantine, unreadable=self._unreadable
+            executor, keys, self._counter, quarantine=quarantine, unreadable=self._unreadable
         )
         self.claims = Claims(executor, keys)
 
@@ -154,7 +155,7 @@ class SessionRepository:
                 raise SessionNotFound
             session = unpack_session(session_id, record, now)
         except RecordUnreadable:
-            self._unreadable.met(session_id)
+            self._unreadable.report(session_id)
             raise
         if (expires_at := session.expires_at) <= now:
             is_remembered = expires_at + self._retention_ms > now
@@ -162,16 +163,16 @@ class SessionRepository:
         return session
 
     async def end(self, session_id: str) -> None:
-        """End a session; of any number of callers one succeeds, the others get SessionNotFound."""
+        """End a session; of concurrent callers one succeeds, and the others get SessionNotFound."""
         session_id = session_id.lower()
         arguments = SessionArguments(self._retention_ms, session_id)
         if not await self._run(self._end, session_id, arguments):
             raise SessionNotFound
 
     async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
-        """End the sessions of a user, of an agent, of both, or with neither all there are.
+        """End the sessions of a user, of an agent, of both, or, without either, all sessions.
 
-        Safe to repeat. The cost grows with the sessions that match, not with the others.
+        It is safe to repeat. The cost depends on the sessions that match only.
         """
         selected = Selection.of(user_id, agent_id)
         return await bulk.end_all(self.scope.executor, self._keys, self._end_all, selected)
@@ -187,13 +188,13 @@ class SessionRepository:
         return session
 
     async def heartbeat(self, session_id: str) -> Session:
-        """Count an activity, which renews the session if it is set to renew by itself."""
+        """Record activity, which also renews a session that has ``auto_renew``."""
         session_id = session_id.lower()
         arguments = SessionArguments(self._retention_ms, session_id)
         return unpack_session(session_id, await self._run(HEARTBEAT, session_id, arguments))
 
     async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
-        """Change a session's timeout; raises ValidationFailed, and then changes nothing."""
+        """Change the timeout of a session; raises ValidationFailed, and changes nothing then."""
         session_id = session_id.lower()
         arguments = TimeoutArguments(
             retention_ms=self._retention_ms,
@@ -217,9 +218,9 @@ class SessionRepository:
     async def send(
         self, session_id: str, new: NewMessage, message_id: str | None = None
     ) -> tuple[Message, Session, bool]:
-        """Store a message; return it, the session after it, and whether that was renewed.
+        """Store a message; return it, its session, and whether the session was renewed.
 
-        A caller that has to know the message's id before its event gives a new one.
+        ``message_id`` is for callers that must know the id before the event of the message.
         """
         session_id = session_id.lower()
         message_id = message_id or new_message_id(self.scope.random)
@@ -253,7 +254,7 @@ class SessionRepository:
         return message, session, bool(sent.renewed)
 
     def _refusal(self, problem: bytes) -> ServiceError:
-        """Return the error for a message that lua/send.lua has not stored."""
+        """Return the error for a message that lua/send.lua did not store."""
         if problem == b"full":
             return TooManyMessages(self._limits.messages)
         if problem == b"length":
@@ -265,33 +266,33 @@ class SessionRepository:
     ) -> History:
         """Read a page, newest first: at most ``limit`` messages and ``PAGE_BYTES``, at least one.
 
-        ``before`` and ``after`` are exclusive epoch milliseconds. The newest ones in the range are
-        read, but with ``after`` alone those that follow it directly.
+        ``before`` and ``after`` are exclusive, in epoch milliseconds. The page has the newest
+        messages of the range, or, with ``after`` alone, those that follow it directly.
         """
         session_id = session_id.lower()
-        selected = Range(limit, before, after)
+        selected = MessageRange(limit, before, after)
         arguments = HistoryArguments(*selected.arguments(), self._retention_ms)
         record, more, entries = await self._run(HISTORY, session_id, arguments)
         session = unpack_session(session_id, record)
         return selected.page(more, entries, session.agent_id, session.user_id)
 
-    async def kept_history(
+    async def retained_history(
         self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None
     ) -> History:
-        """Read a conversation whose session is over, as ``history`` does.
+        """Read the retained conversation of a session that is over, as ``history`` does.
 
-        Raises ConversationNotFound if none is kept.
+        Raises ConversationNotFound.
         """
-        selected = Range(limit, before, after)
+        selected = MessageRange(limit, before, after)
         return await conversations.read(self.scope.executor, self._keys, session_id, selected)
 
     async def erase_history(self, session_id: str) -> None:
-        """Erase a conversation whose session is over; raises ConversationNotFound."""
+        """Erase the retained conversation of a session; raises ConversationNotFound."""
         await conversations.erase(self.scope.executor, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
         """Count the sessions of all shards."""
-        counts, _ = await self._counts.count()
+        counts, _ = await self._counter.count()
         return counts
 
     async def list_page(
@@ -300,22 +301,22 @@ class SessionRepository:
         limit: int,
         user_id: str | None = None,
         agent_id: str | None = None,
-        position: str | None = None,
+        cursor: str | None = None,
     ) -> SessionPage:
-        """Read one page of the live sessions, in an order that never changes (listing.py).
+        """Read a page of the live sessions, in an order that never changes (listing.py).
 
-        ``position`` is an earlier page's ``next_position``; raises ValidationFailed for any other
-        text. The cost is two round trips, a count of the shards and the page. Of one user it is
-        mostly one, and the counts over all sessions are at most a second old.
+        ``cursor`` is the ``next_cursor`` of the page before; raises ValidationFailed for any other
+        text. It takes two round trips, to count the shards and to read the page. For one user it
+        mostly takes one, and the counts of all sessions are at most a second old.
         """
-        return await self._listing.page(Selection.of(user_id, agent_id), limit, position)
+        return await self._listing.page(Selection.of(user_id, agent_id), limit, cursor)
 
     async def ping(self) -> None:
-        """Return if the store answers."""
+        """Wait for a reply of the store."""
         await self.scope.executor.ping()
 
     async def _run(self, script: Script[A, R], session_id: str, arguments: A) -> R:
-        """Run a script on the session of an id, in lower case, and return its reply."""
+        """Run a script on a session, by its id in lower case, and return the reply."""
         shard = shard_of_session(session_id)
         if shard is None:
             raise SessionNotFound
@@ -323,5 +324,5 @@ class SessionRepository:
         try:
             return await self.scope.executor.run(script, keys, arguments)
         except RecordUnreadable:
-            self._unreadable.met(session_id)
+            self._unreadable.report(session_id)
             raise

@@ -62,7 +62,7 @@ async def read_kept_history(
     It is available for as long as the service is set to retain it. While the session is live, read
     its messages at ``/sessions/{sessionId}/messages``.
     """
-    history = await context.sessions.kept_history(
+    history = await context.sessions.retained_history(
         session_id,
         limit=query.limit,
         before=parse_timestamp(query.before, "before", up=True),

@@ -93,7 +93,7 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
         limit=query.limit,
         user_id=lower(query.user_id),
         agent_id=lower(query.agent_id),
-        position=None if query.cursor is UNSET else query.cursor,
+        cursor=None if query.cursor is UNSET else query.cursor,
     )
     return JsonResponse(200, encode(SessionList.of(page)))
 
