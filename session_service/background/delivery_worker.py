@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 from session_service.background.webhook_client import GONE, Outcome, WebhookClient
-from session_service.domain.budgets import AWAY_SECONDS
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.times import jitter
 from session_service.domain.webhooks import Webhook, host_of
@@ -135,8 +134,8 @@ class DeliveryWorker:
                 if failure == GONE and await self._webhooks.set_enabled(webhook_id, enabled=False):
                     self._log(logging.WARNING, "webhook: endpoint is gone, and switched off")
                 result = await self._queues.record_result(webhook_id, delivery, failure, delay_ms)
-            except StoreUnavailable:
-                await asyncio.sleep(AWAY_SECONDS)
+            except StoreUnavailable as error:
+                await self._store.wait_after(error, webhook_id)
                 continue
             if result == "dead":
                 self._log(logging.WARNING, "webhook: delivery given up", event_id=delivery.event.id)

@@ -47,4 +47,9 @@ class Availability:
         if not self._waiting:
             log.warning("%s: store unavailable", self._who, extra={"reason": error.reason})
         self._waiting.add(task)
-        await asyncio.sleep(AWAY_SECONDS)
+        await pause()
+
+
+async def pause() -> None:
+    """Sleep until the store may be asked again; for a task beside one that logs its absence."""
+    await asyncio.sleep(AWAY_SECONDS)

@@ -11,9 +11,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from session_service.domain.budgets import AWAY_SECONDS
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import Event, EventFilter, EventId
+from session_service.store import availability
 from session_service.store.availability import Availability
 from session_service.store.events.outbox import Outbox
 from session_service.store.events.reader import Batch, Reader
@@ -200,7 +200,7 @@ class Subscription:
         except TimeoutError:
             return []
         except StoreUnavailable:
-            await asyncio.sleep(AWAY_SECONDS)
+            await availability.pause()
             return []
         if self._fell_behind and not self._items:
             raise FellBehindError
