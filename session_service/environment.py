@@ -1,7 +1,7 @@
-"""Reads values from an environment, and collects what is wrong with them.
+"""Reads values from an environment, and collects the problems with them.
 
-A secret is also taken from a file that a variable with ``_FILE`` at its end names, and is never
-repeated. Which variables there are is said in settings.py.
+A secret can also be in a file, e.g. that of ``REDIS_URL_FILE=/run/secrets/redis``; no message
+repeats it. settings.py lists the variables.
 """
 
 import difflib
@@ -19,24 +19,28 @@ from session_service.store.client.url_options import StoreUrlError
 from session_service.store.client.urls import masked, read_url
 from session_service.webhook_settings import read_targets
 
-LOOPBACK = ("127.0.0.1", "::1")  # of these, a machine without IPv6 lacks the second
+LOOPBACK = ("127.0.0.1", "::1")  # a machine without IPv6 does not have the second
 
-# Variables of others that look like ours: a desktop's session manager, and those that Kubernetes
-# makes for a service, such as SESSION_SERVICE_HOST or SESSION_STORE_PORT_6379_TCP_ADDR.
+# Variables of other programs with names like ours: that of a desktop's session manager, and those
+# that Kubernetes sets for a service, e.g. SESSION_SERVICE_HOST or SESSION_STORE_PORT_6379_TCP_ADDR.
 _FOREIGN = re.compile(r"SESSION_MANAGER|.*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
-_NEAR = 0.85  # the likeness, of 1, from which a name outside of SESSION_* counts as misspelt
-_SHORT = 8  # names of fewer characters, e.g. HOST, are like too many others
+_NEAR = 0.85  # the similarity, of 1, from which a name without SESSION_ counts as misspelt
+_SHORT = 8  # shorter names, e.g. HOST, are similar to too many others
 
 
 class Reader:
     """Reads variables by name. ``problems`` has a line for each value that is not allowed.
 
-    A value that is not allowed reads as the default, so that all problems are found at once.
+    Such a value reads as the default, so that all problems are found at once::
+
+        reader = Reader({"PORT": "x"})
+        reader.whole("PORT", 3000, 0, 65535)  # 3000
+        reader.problems  # ["PORT='x' is not allowed: it must be a whole number, at least 0 and …"]
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._names: set[str] = set()  # of all settings, as they are read
+        self._names: set[str] = set()  # of all settings that were read
         self.problems: list[str] = []
 
     def _get(self, name: str) -> str:
@@ -44,7 +48,7 @@ class Reader:
         return self._environment.get(name, "").strip()
 
     def secret(self, name: str) -> str:
-        """Return the value of a variable, or what the file has that ``{name}_FILE`` names."""
+        """Return the value of a variable, or the content of the file that ``{name}_FILE`` names."""
         value, path = self._get(name), self._get(f"{name}_FILE")
         if not path:
             return value
@@ -58,13 +62,18 @@ class Reader:
             except ValueError:  # not UTF-8
                 problem = "the file cannot be read: it is not text"
         if problem:
-            shown = "***" if "://" in path or path[0] in "[{" else path[:80]  # the secret itself
+            # The variable may have the secret itself in place of a path.
+            shown = "***" if "://" in path or path[0] in "[{" else path[:80]
             self.problems.append(f"{name}_FILE={shown!r} is not allowed: {problem}")
             return ""
         return value
 
     def unknown(self) -> tuple[str, ...]:
-        """Return a sentence for each variable that is probably a misspelt setting."""
+        """Return a sentence for each variable that is probably a misspelt setting.
+
+        E.g. ``SESSION_DATADIR is set, and there is no such setting; did you mean
+        SESSION_DATA_DIR?``.
+        """
         found = []
         for name in sorted(set(self._environment) - self._names):
             ours = name.startswith("SESSION_")
@@ -80,7 +89,7 @@ class Reader:
     def text(
         self, name: str, default: Any, is_valid: Callable[[str], Any] = bool, allowed: str = ""
     ) -> Any:
-        """Read a text; ``allowed`` says what is, if it is not valid."""
+        """Read a text; ``allowed`` describes the valid ones for the message of a problem."""
         value = self._get(name)
         if not value:
             return default
@@ -90,7 +99,7 @@ class Reader:
         return value
 
     def store_url(self, name: str) -> str | None:
-        """Read the URL of a store, which may be a secret; None if it is not set."""
+        """Read the URL of a store, in which there may be a password; None if it is not set."""
         value = self.secret(name)
         try:
             return value if value and read_url(value) else None
@@ -99,13 +108,13 @@ class Reader:
             return None
 
     def names(self, name: str, pattern: str, allowed: str) -> tuple[str, ...]:
-        """Read names separated by commas, or ``*`` for all."""
+        """Read names separated by commas, e.g. ``a.example, *.b.example``, or ``*`` for all."""
         is_valid = re.compile(rf"\*|{pattern}(?:\s*,\s*{pattern})*").fullmatch
         value = self.text(name, "", is_valid, allowed)
         return tuple(each.strip() for each in value.split(",") if each)
 
     def addresses(self, name: str) -> tuple[str, ...]:
-        """Read where to listen, e.g. ``127.0.0.1, ::1``; loopback if it is not set."""
+        """Read the addresses to listen on, e.g. ``127.0.0.1, ::1``; loopback if it is not set."""
         value = self.text(
             name,
             "",
@@ -115,7 +124,7 @@ class Reader:
         return _hosts(value) or LOOPBACK
 
     def size(self, name: str) -> int | None:
-        """Read a number of bytes, e.g. 512mb; None if it is not set."""
+        """Read a number of bytes, e.g. ``512mb``; None if it is not set."""
         value = self.text(
             name,
             "",
@@ -126,13 +135,13 @@ class Reader:
         factor = 1024 ** (" kmg".index(value[-2]) if value.endswith("b") else 0)
         return int(digits) * factor if digits else None
 
-    def needs(self, name: str, is_so: bool, allowed: str) -> None:
-        """Note a problem with a value that another setting rules out."""
-        if not is_so:
+    def require(self, name: str, condition: bool, allowed: str) -> None:
+        """Add a problem if a value does not fit another setting."""
+        if not condition:
             self._problem(name, self._get(name), allowed)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
-        """Read one of a few words, in lower case."""
+        """Read one of a few words, in any case, e.g. ``INFO``; return it in lower case."""
         value = self.text(name, default, lambda text: text.lower() in choices, ", ".join(choices))
         return str(value).lower()
 
@@ -144,7 +153,7 @@ class Reader:
         """Read all settings of webhooks."""
         name = "SESSION_WEBHOOKS"
         targets, problems = read_targets(self.secret(name) or "[]")
-        # Without the values: they have secrets.
+        # These lines have no values, because endpoints have secrets.
         self.problems += [f"{name}{problem}" for problem in problems]
         seconds = self.number(f"{name}_RETRY_SECONDS", default.first_delay_ms / 1000, 0.01, 3600)
         hours = self.number(
@@ -163,7 +172,7 @@ class Reader:
         )
 
     def networks(self, name: str, name_for_all: str) -> tuple[Network, ...]:
-        """Read networks, or all if the other variable is true."""
+        """Read networks, e.g. ``10.0.0.0/8, fd00::/8``; return all if ``name_for_all`` is true."""
         value = self._get(name)
         if self.flag(name_for_all):
             return EVERYWHERE
@@ -214,7 +223,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 def _is_host(host: str) -> bool:
-    """Tell whether this is an IP address, or can be a name."""
+    """Return whether a text is an IP address, or can be a host name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,9 @@
-"""Logging: JSON lines, or colours on a terminal; every line of a request carries its id."""
+"""Logging as JSON lines, or with colours on a terminal; the lines of a request have its id.
+
+E.g. ``{"event": "request", "level": "debug", "logger": "session_service.web.app", "method": "GET",
+"path": "/readyz", "status": 200, "ms": 0.41, "timestamp": "2026-01-15T10:30:45.123456Z",
+"request_id": "9f86d081884c7d65"}``.
+"""
 
 import asyncio
 import logging
@@ -21,7 +26,7 @@ def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _keep_text(_: object, __: str, event: EventDict) -> EventDict:
-    """Restore the text of a line whose extra fields have one named ``event`` too."""
+    """Restore the text of a line that has an extra field named ``event``, which replaced it."""
     record = event.get("_record")
     if record is not None and "event" in record.__dict__:
         event["event_"] = record.__dict__["event"]
@@ -30,7 +35,7 @@ def _keep_text(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def set_up(level: str, form: str) -> None:
-    """Send all logging to standard error. ``form`` is json, console, or auto for what fits it."""
+    """Log to standard error; ``form`` is json, console, or auto: console if it is a terminal."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -59,10 +64,10 @@ def set_up(level: str, form: str) -> None:
 
 
 class Throttled:
-    """A log line that is written at most once a second, and says how often it was due.
+    """A log line that is written at most once a second, with the number of times it was due.
 
     ``Throttled(log, "store unavailable").log(reason="no reply in 2 s")`` writes at once the first
-    time. What follows within the second is counted, and one more line at its end has the ``count``.
+    time. Further calls within the second are counted, and one line at its end has their ``count``.
     """
 
     def __init__(self, logger: logging.Logger, message: str, level: int = logging.WARNING) -> None:
@@ -74,14 +79,14 @@ class Throttled:
         self._next = 0.0  # the monotonic time before which no line is written
 
     def log(self, **extra: Any) -> None:
-        """Count once more; a line has the ``extra`` of the last one that it counts."""
+        """Write or count a line; a line that counts several has the ``extra`` of the last one."""
         self._count += 1
         self._extra = extra
         wait = self._next - time.monotonic()
         if wait <= 0:
             self._write()
         elif self._count == 1:
-            # A context of its own: the line is not about the one request that has caused it.
+            # In an empty context: the line is about several requests, so it has the id of none.
             asyncio.get_running_loop().call_later(wait, self._write, context=Context())
 
     def _write(self) -> None:

@@ -1,6 +1,7 @@
 """The settings: parsed once from the environment into a frozen value.
 
-Every problem is reported at once, one a line: the variable, its value and what is allowed.
+All problems are reported at once, one a line, each with the variable, its value and the allowed
+values, e.g. ``PORT='x' is not allowed: it must be a whole number, at least 0 and at most 65535``.
 """
 
 import importlib.util
@@ -27,7 +28,7 @@ from session_service.store.client.urls import read_url
 
 
 class SettingsError(Exception):
-    """The environment does not make valid settings; ``problems`` has a line for each."""
+    """The environment has values that are not allowed; ``problems`` has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -47,15 +48,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1  # processes
     max_in_flight: int = IN_FLIGHT  # requests of a process
     max_connections: int = CONNECTIONS  # of a process
-    origins: tuple[str, ...] = ()  # whose pages may use the service; none: its own
+    origins: tuple[str, ...] = ()  # of pages that may use the service; none: only its own
     create_limit: int = CREATE_LIMIT  # sessions a minute by pages at one address; 0: no limit
-    hosts: tuple[str, ...] = ()  # that the service answers for, beside addresses and plain names
+    hosts: tuple[str, ...] = ()  # names of the service, besides addresses and names without a dot
     redis_url: str | None = None  # None: the embedded store
     data_dir: Path = Path("data")  # of the embedded store
     max_memory: int | None = None  # bytes for the embedded store; 0: no limit; None: half of all
     key_prefix: str = "session-service"
     store_timeout: float = 2  # seconds
-    write_ack: str = "none"  # what a write waits for after the store's reply: or replica, fsync
+    write_ack: str = "none"  # the confirmation that a write waits for: none, replica or fsync
     drain_seconds: float = 8
     retention_minutes: float = 1440  # how long an expired session is remembered
     history_minutes: float = 0  # how long a conversation is kept when its session is over
@@ -157,7 +158,7 @@ def _events(reader: Reader, default: EventPolicy) -> EventPolicy:
 
 
 def _timeouts(reader: Reader, default: TimeoutPolicy) -> TimeoutPolicy:
-    """Read the rules of timeouts; a default gives way to the limits that are set."""
+    """Read the timeout rules; move a default inside the limits if these exclude it."""
     number = reader.number
     low = number("SESSION_MIN_TIMEOUT_MINUTES", default.min_timeout, above=0, high=TIMEOUT_MINUTES)
     high = number(
@@ -183,10 +184,10 @@ def _timeouts(reader: Reader, default: TimeoutPolicy) -> TimeoutPolicy:
 
 
 def _check_memory_store(reader: Reader, settings: Settings) -> None:
-    # Each process would have sessions of its own, and there is nothing to wait for.
-    reader.needs("WEB_CONCURRENCY", settings.workers == 1, "1 with REDIS_URL=memory://")
-    reader.needs("WRITE_ACK", settings.write_ack == "none", "none with REDIS_URL=memory://")
-    reader.needs(
+    # Each process would have sessions of its own, and nothing could confirm a write.
+    reader.require("WEB_CONCURRENCY", settings.workers == 1, "1 with REDIS_URL=memory://")
+    reader.require("WRITE_ACK", settings.write_ack == "none", "none with REDIS_URL=memory://")
+    reader.require(
         "REDIS_URL",
         importlib.util.find_spec("fakeredis") is not None,
         "another store; memory:// needs pip install 'session-service[memory]'",

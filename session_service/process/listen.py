@@ -1,4 +1,4 @@
-"""The sockets on which the service listens, and how many connections the system allows."""
+"""The listening sockets of the service, and the limit of open files."""
 
 import asyncio
 import errno
@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-# Connections the kernel keeps until they are accepted; aiohttp's 128 refuses bursts.
+# Connections that the kernel keeps until they are accepted; with aiohttp's 128, it refuses bursts.
 BACKLOG = 1024
 
 _ALL = "::"
 _ALL_IPV4 = str(ipaddress.IPv4Address(socket.INADDR_ANY))  # 0.0.0.0
-_PORT_ATTEMPTS = 10  # to find a port that is free on several addresses
-_OTHER_FILES = 256  # file descriptors beside connections
-_MIN_FILES = 64  # with fewer, not even the store and the log can be opened reliably
+_PORT_ATTEMPTS = 10  # to find a port that is free on all addresses
+_OTHER_FILES = 256  # file descriptors for other purposes than connections
+_MIN_FILES = 64  # with fewer, even opening the store and the log may fail
 
-# Why ::1 cannot be had on a machine without IPv6.
-_LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+# Errors of listening on ::1 on a machine without IPv6.
+_NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
-_Address = tuple[Any, ...]  # (host, port), for IPv6 with flow information and scope
+_Address = tuple[Any, ...]  # ("127.0.0.1", 3000), or ("::1", 3000, flow information, scope)
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ class ListenError(Exception):
 
 
 async def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """Listen on each address of each host; with port 0, on one free port of all of them.
+    """Listen on each address of each host; with port 0, on one port that is free on all of them.
 
-    ``::`` takes IPv4 connections as well. ``::1`` is left out if the machine has no IPv6 and there
-    is another address. Raises ListenError.
+    ``::`` accepts IPv4 connections as well. ``::1`` is left out if the machine has no IPv6 and
+    there is another address. Raises ListenError.
     """
     addresses = await _resolve(hosts, port)
     for attempt in range(_PORT_ATTEMPTS):
@@ -43,9 +43,9 @@ async def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
             try:
                 sockets = _bind(addresses, port, stack)
             except OSError as error:
-                taken = error.errno == errno.EADDRINUSE
-                if port == 0 and taken and attempt < _PORT_ATTEMPTS - 1:
-                    continue  # the first address's free port is in use on another one
+                is_in_use = error.errno == errno.EADDRINUSE
+                if port == 0 and is_in_use and attempt < _PORT_ATTEMPTS - 1:
+                    continue  # the port is free on the first address, and in use on another
                 raise _error(hosts, port, error) from error
             stack.pop_all()
             return sockets
@@ -53,7 +53,7 @@ async def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
 
 
 async def _resolve(hosts: Sequence[str], port: int) -> list[_Address]:
-    """Return the socket addresses of the hosts, without those that another one covers."""
+    """Return the socket addresses of the hosts, without those that ``::`` or 0.0.0.0 include."""
     loop = asyncio.get_running_loop()
     found: dict[str, _Address] = {}
     for host in hosts:
@@ -82,20 +82,20 @@ def _bind(addresses: Sequence[_Address], port: int, stack: ExitStack) -> list[so
                 dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
             )
         except OSError as error:
-            if sockets and host == "::1" and error.errno in _LACKING:
+            if sockets and host == "::1" and error.errno in _NO_IPV6:
                 continue
             raise
         stack.callback(listener.close)
         sockets.append(listener)
-        port = listener.getsockname()[1]  # a free one is the same on all addresses
+        port = listener.getsockname()[1]  # if it was 0: the same port on all addresses
     return sockets
 
 
 def _error(hosts: Sequence[str], port: int, error: OSError) -> ListenError:
-    # Without the address, which the socket module puts behind.
-    why = str(error.strerror).partition(" (")[0]
-    where = ", ".join(_with_port(host, port) for host in hosts)
-    return ListenError(f"cannot listen on {where}: {why}")
+    # The socket module appends the address: "Address already in use (while attempting to bind …)".
+    reason = str(error.strerror).partition(" (")[0]
+    addresses = ", ".join(_with_port(host, port) for host in hosts)
+    return ListenError(f"cannot listen on {addresses}: {reason}")
 
 
 def _with_port(host: str, port: int) -> str:
@@ -118,27 +118,27 @@ def beyond_loopback(sockets: Sequence[socket.socket]) -> list[str]:
 
 
 def allow_files(connections: int) -> int:
-    """Raise the limit of open files for that many connections; return how many it allows.
+    """Raise the limit of open files for a number of connections; return how many it allows.
 
-    Raises ListenError if it allows too few for any service.
+    Raises ListenError if the system's limit is below 64 files.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return connections
-    wanted = connections + _OTHER_FILES
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = connections + _OTHER_FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft < _MIN_FILES:
         raise ListenError(
             f"the limit of open files is {soft}: it must be at least {_MIN_FILES}, and"
-            f" {wanted} for {connections} connections (ulimit -n)"
+            f" {needed} for {connections} connections (ulimit -n)"
         )
     allowed = min(connections, soft - min(_OTHER_FILES, soft // 2))
     if allowed < connections:
         log.warning(
             "the limit of open files (ulimit -n) allows fewer connections than"
             " SESSION_MAX_CONNECTIONS",
-            extra={"limit": soft, "needed": wanted, "connections": allowed},
+            extra={"limit": soft, "needed": needed, "connections": allowed},
         )
     return allowed

@@ -1,6 +1,6 @@
-"""Reaps processes that were left to this one: process 1 of a container is their parent.
+"""Reaps orphans: process 1 of a container becomes the parent of processes whose parent ended.
 
-The embedded store's helpers become such orphans when one of them is killed. Nobody else waits for
+The embedded store's helpers become orphans if one of them is killed. No other process waits for
 them, and zombies would pile up.
 """
 
@@ -12,25 +12,25 @@ _SECONDS = 1.0
 
 
 async def reap_forever() -> None:
-    """Reap what has ended and nobody waited for. Ends by cancellation.
+    """Reap ended children that no task waits for. Ends by cancellation.
 
-    asyncio reaps its own within milliseconds; a process that is still there a second later is
-    nobody's.
+    asyncio reaps its own children within milliseconds; one that is still there a second later is an
+    orphan.
     """
     seen = 0
     while True:
         await asyncio.sleep(_SECONDS)
-        if (pid := _ended()) == seen:
+        if (pid := _ended_child()) == seen:
             _reap(pid)
-            pid = _ended()
+            pid = _ended_child()
         seen = pid
 
 
-def _ended() -> int:
-    """Return the process id of a child that has ended and is not reaped, or 0."""
+def _ended_child() -> int:
+    """Return the process id of a child that has ended and was not reaped, or 0."""
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # no children at all
+    except ChildProcessError:  # there are no children
         return 0
     return found.si_pid if found else 0
 

@@ -1,4 +1,4 @@
-"""``session-service repair``: saves what can be read of the embedded store's damaged files."""
+"""``session-service repair``: saves the readable part of the embedded store's damaged files."""
 
 import fcntl
 import sys
@@ -15,10 +15,10 @@ class _RepairError(Exception):
 
 
 def run(settings: Settings, *, check_only: bool) -> int:
-    """Repair the data directory, or only look at it; return the exit code.
+    """Repair the data directory, or only inspect it; return the exit code.
 
-    0: the data can be loaded, perhaps after a repair. 1: something is damaged, and was only looked
-    at or cannot be repaired. 2: there is nothing to repair here.
+    0: the data can be loaded, perhaps after a repair. 1: something is damaged, and was only
+    inspected or cannot be repaired. 2: there is nothing to repair here.
     """
     data_dir = settings.data_dir.absolute()
     if settings.redis_url is not None:
@@ -39,12 +39,12 @@ def run(settings: Settings, *, check_only: bool) -> int:
 
 
 def _repair(data_dir: Path, binary: str, *, check_only: bool) -> int:
-    """Make the files readable, in order: the manifest, the snapshot, the commands."""
+    """Repair the files in this order: the manifest, the snapshot, the commands."""
     stamp = appendonly.now()
     try:
         files = appendonly.entries(data_dir)
     except ManifestError as error:
-        _say(f"{error}.")
+        _print(f"{error}.")
         if check_only:
             return 1
         files = _rebuild(data_dir, stamp)
@@ -52,20 +52,20 @@ def _repair(data_dir: Path, binary: str, *, check_only: bool) -> int:
     damage = appendonly.find_damage(binary, files)
     if damage is not None:
         if check_only and damage.is_torn:
-            _say(f"{damage.file.name} ends in half a write of {damage.lost:,} bytes, as after a")
-            _say("power failure or in the copy of a running store. The next start cuts it off.")
+            _print(f"{damage.file.name} ends in half a write of {damage.lost:,} bytes, as after a")
+            _print("power failure or in the copy of a running store. The next start cuts it off.")
             return 0
         share = damage.lost / damage.size
-        _say(
+        _print(
             f"{damage.file.name}: {damage.lost:,} bytes of {damage.size:,} ({share:.1%}) cannot be"
             f" replayed, from byte {damage.sound:,} on."
         )
         if check_only:
             return 1
-        _say(f"They are cut off, and kept in {appendonly.cut(damage, stamp)}.")
+        _print(f"They are cut off, and kept in {appendonly.cut(damage, stamp)}.")
         for path in appendonly.set_aside(data_dir, files, damage.file, stamp):
-            _say(f"What follows, {path.stat().st_size:,} bytes, is set aside as {path}.")
-    _say(f"The data in {data_dir} can be loaded.")
+            _print(f"What follows, {path.stat().st_size:,} bytes, is set aside as {path}.")
+    _print(f"The data in {data_dir} can be loaded.")
     return 0
 
 
@@ -77,9 +77,9 @@ def _rebuild(data_dir: Path, stamp: str) -> list[Entry]:
             f"the manifest cannot be made anew: {error}; restore a backup"
         ) from error
     names = ", ".join(entry.file.name for entry in files)
-    _say(f"The manifest was made anew, of {names}.")
+    _print(f"The manifest was made anew, of {names}.")
     if not any(entry.is_base for entry in files):
-        _say("There is no snapshot: what it had is lost.")
+        _print("There is no snapshot: what it had is lost.")
     return files
 
 
@@ -88,7 +88,7 @@ def _check_base(files: list[Entry], binary: str) -> None:
         raise _RepairError(f"{base.name} is damaged and cannot be repaired: restore a backup")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 

@@ -122,8 +122,8 @@ async def _supervise(
     stack.push_async_callback(workers.stop, settings.drain_seconds + _STOP_SECONDS)
     try:
         await workers.start()
-        workers.tell(notice.problem)
-        notice.when_changed = workers.tell
+        workers.send_notice(notice.problem)
+        notice.when_changed = workers.send_notice
         tasks.start(workers.keep_running())
         _announce(sockets, found)
         await tasks.until_one_ends()

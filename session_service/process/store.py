@@ -66,7 +66,7 @@ async def _start(
         await cancel(starting)
         return
     starting.result()
-    embedded.warn_if_exposed()
+    embedded.directory.warn_if_exposed()
     tasks.start(embedded.supervise())
     if embedded.is_modern:
         tasks.start(StoreWatch(embedded, notice.set).run())

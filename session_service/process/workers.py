@@ -1,6 +1,7 @@
-"""Several worker processes on one port: started, watched, started again, stopped together.
+"""Starts worker processes on one port, restarts those that end, and stops all together.
 
-They are this program again, on the listening sockets of this process, which serves nothing itself.
+A worker is this program again, on the listening sockets of this process, which serves no requests
+itself.
 """
 
 import asyncio
@@ -17,21 +18,22 @@ from typing import cast
 from session_service.process import listen_fds
 from session_service.web.http.handover import VARIABLE, pairs, variable_for
 
-_START_SECONDS = 30.0  # until a worker listens
-_STABLE_SECONDS = 10.0  # a worker that lived this long is started again without delay
+_START_SECONDS = 30.0  # until a worker prints its addresses
+_STABLE_SECONDS = 10.0  # a worker that ran for this long is started again without delay
 _MAX_DELAY_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class WorkerError(Exception):
-    """A worker does not start; the message is for the operator."""
+    """A worker does not start; the message, one line, is for the operator."""
 
 
 class Workers:
-    """The workers of one service; ``settings`` goes to them on top of the environment.
+    """The workers of one service. ``settings`` are added to their environment.
 
-    A worker ends by itself where this process has gone: its standard input is a pipe from here.
+    The standard input of a worker is a pipe from this process: if this process ends, so does the
+    worker.
     """
 
     def __init__(
@@ -48,28 +50,28 @@ class Workers:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._notice = b""
 
-    def tell(self, problem: str) -> None:
-        """Tell all workers, and those to come, what is wrong with the store."""
+    def send_notice(self, problem: str) -> None:
+        """Send the store's problem to all workers, and to those that start later."""
         self._notice = problem.encode() + b"\n"
         for process in self._processes.values():
             if process.stdin and process.returncode is None:
                 process.stdin.write(self._notice)
 
     async def start(self) -> None:
-        """Start all; returns when they listen. Raises WorkerError."""
+        """Start all workers, and wait until they serve; raises WorkerError."""
         await asyncio.gather(*(self._start(number) for number in range(self._count)))
 
     async def keep_running(self) -> None:
-        """Start a worker again whenever one dies. Ends by cancellation.
+        """Restart each worker that ends. Ends by cancellation.
 
-        Raises WorkerError where one cannot be started: trying forever would hide it.
+        Raises WorkerError if one does not start: trying forever would hide the cause.
         """
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
                 group.create_task(self._keep_running(number))
 
     async def stop(self, seconds: float) -> None:
-        """Ask all to stop, and wait for them; force ends those that take longer than that."""
+        """Send SIGTERM to all workers and wait for them; kill those that take longer than this."""
         running = [each for each in self._processes.values() if each.returncode is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
@@ -116,7 +118,7 @@ class Workers:
             async with asyncio.timeout(_START_SECONDS):
                 line = await output.readline()
         if not line:
-            with suppress(ProcessLookupError):  # it has ended
+            with suppress(ProcessLookupError):  # it has ended already
                 process.kill()
             status = await process.wait()
             raise WorkerError(f"a worker process does not start; its exit status is {status}")

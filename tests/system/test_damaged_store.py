@@ -14,8 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from session_service.domain import budgets
-from session_service.store.embedded import appendonly, watch
-from session_service.store.embedded import server as embedded
+from session_service.store.embedded import appendonly, directory, watch
 from session_service.store.embedded.program import EmbeddedServerError
 from session_service.store.embedded.server import EmbeddedServer
 from session_service.store.embedded.watch import StoreWatch
@@ -300,7 +299,7 @@ async def test_a_removed_lock_is_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second service still cannot start on the directory, and the server can be started again."""
-    monkeypatch.setattr(embedded, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(directory, "_LOCK_SECONDS", 0.1)
     async with running(tmp_path) as server, supervised(server), watched(server, []):
         await ask(server, "SET", "key", "1")
         (tmp_path / "lock").unlink()

@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from session_service.store.embedded import server as embedded
+from session_service.store.embedded import directory
 from session_service.store.embedded.program import EmbeddedServerError
 from session_service.store.embedded.server import EmbeddedServer
 from tests.support.processes import ROOT
@@ -185,7 +185,7 @@ async def test_a_service_that_is_killed_at_once_leaves_no_server(tmp_path: Path)
 
 async def test_a_directory_has_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second server on a data directory is refused, in a line that says what to do."""
-    monkeypatch.setattr(embedded, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(directory, "_LOCK_SECONDS", 0.1)
     async with running(tmp_path) as server:
         with pytest.raises(EmbeddedServerError) as refused:
             async with running(tmp_path):

@@ -1,11 +1,12 @@
-"""The files of the embedded store: what is damaged, and how the rest is saved.
+"""The append-only files of the embedded store: finds damage, and saves the rest.
 
 ``appendonlydir`` has a base file, which is a snapshot, and one or more incremental files with the
-commands since; a manifest lists them in order. After a power failure the last one may end in half a
-command, in zeros or in garbage. A server does not start with such a file.
+commands since then. The manifest lists them in order, one a line, e.g.
+``file appendonly.aof.1.base.rdb seq 1 type b``. After a power failure the last file may end in half
+a command, in zeros or in garbage. A server does not start with such a file.
 
-The server's own checker (the same program under another name) finds the end of what is sound. It is
-given one incremental file at a time: it does not recognise Valkey's base files, and would repair
+The server's own checker (the same program under another name) finds the end of the sound part. It
+checks one incremental file at a time: it does not recognise Valkey's base files, and would repair
 them to nothing.
 """
 
@@ -31,11 +32,11 @@ _BULK = re.compile(rb"\$(\d{1,9})\r\n")
 
 
 class ManifestError(Exception):
-    """The manifest does not say which files there are; the message says why."""
+    """The manifest does not list the files of the data; the message is the reason."""
 
 
 class Entry(NamedTuple):
-    """A file of the manifest."""
+    """A file of the manifest, e.g. ``appendonly.aof.2.incr.aof`` with the number 2."""
 
     file: Path
     number: int
@@ -43,30 +44,30 @@ class Entry(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """An incremental file that cannot be read to its end. Sizes in bytes."""
+    """An incremental file of which only a part, at its start, is sound. Sizes in bytes."""
 
     file: Path
     size: int
-    sound: int  # up to here there are whole commands and whole transactions
-    is_torn: bool  # nothing whole follows: the last write was cut off
+    sound: int  # of the part with whole commands and whole transactions
+    is_torn: bool  # no whole command follows: the last write was cut off
 
     @property
     def lost(self) -> int:
-        """The bytes that are not sound."""
+        """How many bytes are not sound."""
         return self.size - self.sound
 
 
 def has_multipart_files(folder: Path) -> bool:
-    """Tell whether there are files that have data, with or without a manifest."""
+    """Return whether a data directory has files with data, listed in a manifest or not."""
     sizes = [(entry.is_base, entry.file.stat().st_size) for entry in _files_in(folder / DIRECTORY)]
     return any(size > (_EMPTY_BASE_BYTES if is_base else 0) for is_base, size in sizes)
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Read the manifest of a data directory; empty if there are no data yet.
+    """Read the manifest of a data directory; return nothing if there are no data yet.
 
     Raises ManifestError if it is missing, cannot be read, or lists a file that does not exist. (A
-    server that finds no manifest starts empty, and writes over the files.)
+    server without a manifest starts empty, and overwrites the files.)
     """
     manifest = folder / DIRECTORY / MANIFEST
     try:
@@ -91,7 +92,7 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def _files_in(directory: Path) -> list[Entry]:
-    """Return the files that look like data, whatever a manifest says: the base, then by number."""
+    """Return the files with names of data files, the base first, without regard to a manifest."""
     found = [
         Entry(file, int(match[1]), match[2] == "base")
         for file in directory.glob(f"{_NAME}.*")
@@ -101,16 +102,17 @@ def _files_in(directory: Path) -> list[Entry]:
 
 
 def rebuild_manifest(folder: Path, stamp: str) -> list[Entry]:
-    """Write a manifest for the files that exist; the old one is kept beside it.
+    """Write a manifest for the files that exist; keep the old one beside it.
 
-    Raises ManifestError if the files do not say by themselves which of them belong together.
+    ``stamp`` is part of the old one's new name. Raises ManifestError if the names of the files do
+    not show which of them belong together: there are two bases, or a number is missing.
     """
     manifest = folder / DIRECTORY / MANIFEST
     found = _files_in(manifest.parent)
     numbers = [entry.number for entry in found if not entry.is_base]
     bases = len(found) - len(numbers)
-    is_a_row = numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
-    if bases > 1 or not is_a_row or not found:
+    is_gapless = numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+    if bases > 1 or not is_gapless or not found:
         raise ManifestError("the files do not show which of them belong together")
     if manifest.exists():
         manifest.rename(manifest.with_name(f"{MANIFEST}.damaged-{stamp}"))
@@ -130,7 +132,7 @@ def _write_manifest(manifest: Path, files: list[Entry]) -> None:
 
 
 def find_damage(binary: str, files: list[Entry]) -> Damage | None:
-    """Return the first damage of the incremental files, or None; raises OSError."""
+    """Return the first damage in the incremental files, or None; raises OSError."""
     last = files[-1].file if files else None
     for entry in files:
         if entry.is_base:
@@ -142,7 +144,7 @@ def find_damage(binary: str, files: list[Entry]) -> Damage | None:
 
 
 def damaged_base(binary: str, files: list[Entry]) -> Path | None:
-    """Return the snapshot if the server's own checker cannot read it, else None."""
+    """Return the snapshot if the server's own checker finds it damaged, else None."""
     for entry in files:
         is_snapshot = entry.is_base and entry.file.suffix == ".rdb"
         if is_snapshot and _run_as("redis-check-rdb", binary, entry.file).returncode:
@@ -164,7 +166,7 @@ def _check(binary: str, file: Path) -> Damage | None:
 
 
 def _run_as(name: str, binary: str, file: Path) -> subprocess.CompletedProcess[str]:
-    """Run the server's program under the name of one of its tools, which it then is."""
+    """Run the server's program under the name of one of its tools, as which it then works."""
     return subprocess.run(  # noqa: S603 - the program of the embedded store
         [name, str(file)],
         executable=binary,
@@ -178,18 +180,21 @@ def _run_as(name: str, binary: str, file: Path) -> subprocess.CompletedProcess[s
 
 
 def _has_whole_command_after_damage(data: mmap.mmap, sound: int) -> bool:
-    """Tell whether commands follow what is damaged: then it was no write that was cut off."""
-    bad = sound
-    while (end := _end_of_command(data, bad)) is not None:
-        bad = end  # of a transaction that was not finished
+    """Return whether commands follow the damage: then it is not a write that was cut off."""
+    damage = sound
+    while (end := _end_of_command(data, damage)) is not None:
+        damage = end  # past the commands of a transaction that was not finished
     return any(
         _end_of_command(data, match.start()) is not None
-        for match in _ARRAY.finditer(data, min(bad + 1, len(data)))
+        for match in _ARRAY.finditer(data, min(damage + 1, len(data)))
     )
 
 
 def _end_of_command(data: mmap.mmap, at: int) -> int | None:
-    """Return where the command ends that starts there, or None if there is no whole one."""
+    """Return the end of the command that starts at a position, or None if it is not whole.
+
+    E.g. ``*1\\r\\n$4\\r\\nPING\\r\\n`` at 0 ends at 14.
+    """
     array = _ARRAY.match(data, at)
     if not array:
         return None
@@ -205,7 +210,7 @@ def _end_of_command(data: mmap.mmap, at: int) -> int | None:
 
 
 def cut(damage: Damage, stamp: str) -> Path:
-    """Cut a file off where it stops to be sound; return the file that keeps the rest.
+    """Cut a file off after its sound part; return the file that keeps the rest.
 
     The two, one after the other, are the file as it was.
     """
@@ -222,7 +227,7 @@ def cut(damage: Damage, stamp: str) -> Path:
 
 
 def set_aside(folder: Path, files: list[Entry], after: Path, stamp: str) -> list[Path]:
-    """Take the files that follow another one out of the manifest; return what they are now."""
+    """Remove the files after another one from the manifest; return their new names."""
     names = [entry.file for entry in files]
     keep = names.index(after) + 1
     _write_manifest(folder / DIRECTORY / MANIFEST, files[:keep])
@@ -230,24 +235,24 @@ def set_aside(folder: Path, files: list[Entry], after: Path, stamp: str) -> list
 
 
 def now() -> str:
-    """Return the time as part of a file's name, e.g. ``20260115T103045Z``."""
+    """Return the time for a file's name, e.g. ``20260115T103045Z``."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def open_private(file: Path) -> BinaryIO:
-    """Open a file at its end for writing; it is made for the owner alone."""
+    """Open a file for writing at its end; if it is new, only its owner can read it."""
     return os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def exposed(folder: Path) -> Iterator[Path]:
-    """Name what others on the machine can read: the directory, or files with data in it."""
+    """Yield the paths that others on the machine can read: the directory, or files in it."""
     for path in (folder, folder / DIRECTORY):
         if not path.is_dir():
             return
         mode = path.stat().st_mode
         if path == folder and mode & 0o007:
             yield folder
-        if not mode & 0o011:  # nobody else can reach what is in it
+        if not mode & 0o011:  # nobody else can reach the files in it
             return
         for file in path.glob("*.*"):
             if file.is_file() and file.stat().st_mode & (0o044 if mode & 0o010 else 0o004):

@@ -1,4 +1,4 @@
-"""How much memory there is for this process: of the machine, or less if a cgroup limits it."""
+"""The memory that this process may use: that of the machine, or less if a cgroup limits it."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-# Where the limit of a group stands, in cgroup version 2 and 1.
+# The folder and the file with the limit of a group, in cgroup version 2 and 1.
 _FILES = {"": ("sys/fs/cgroup", "memory.max"), "memory": ("sys/fs/cgroup/memory", None)}
 
 
@@ -23,7 +23,7 @@ def _limits(root: Path) -> Iterator[int]:
 
 
 def _limit_files(root: Path) -> Iterator[Path]:
-    """Name the files that may limit this process: its groups', and those of the groups above.
+    """Yield the files that may limit this process: those of its groups, and of the groups above.
 
     In a container the root of the hierarchy is often the container's own group.
     """

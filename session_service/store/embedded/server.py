@@ -1,7 +1,6 @@
-"""A store server of our own, where no other is given (docs/decisions/0004-embedded-store.md)."""
+"""A store server that the service starts itself (docs/decisions/0004-embedded-store.md)."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import re
@@ -14,8 +13,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from session_service.store.embedded import appendonly, memory
-from session_service.store.embedded.appendonly import ManifestError, open_private
+from session_service.store.embedded import memory
+from session_service.store.embedded.appendonly import open_private
+from session_service.store.embedded.directory import DataDirectory
 from session_service.store.embedded.program import (
     ALLOCATOR,
     GUARD,
@@ -24,137 +24,101 @@ from session_service.store.embedded.program import (
     is_modern,
 )
 
-_START_SECONDS = 10.0  # until the server answers, or says that it is loading
+_START_SECONDS = 10.0  # until the server replies, if only that it is loading
 _LOAD_SECONDS = 300.0  # until it has loaded its data: about 100 MB a second
-_STOP_SECONDS = 10.0  # the guard uses force after 8
-_LOCK_SECONDS = 10.0  # a server whose service was killed needs a moment to end
-_LOCK_LOG_SECONDS = 1.0  # until a line says that the directory is waited for
-_MAX_ATTEMPTS = 5  # in a row; then the service stops rather than to try forever
-_STABLE_SECONDS = 10.0  # a server that lived this long is started again without delay
+_STOP_SECONDS = 10.0  # the guard kills the server after 8
+_MAX_ATTEMPTS = 5  # in a row; then the service stops instead of trying forever
+_STABLE_SECONDS = 10.0  # a server that ran for this long is started again without delay
 
 log = logging.getLogger(__name__)
 
 
 class _NotStartedError(EmbeddedServerError):
-    """The server was started, and has ended or does not answer."""
+    """The server was started, and has ended or does not reply."""
 
 
 class EmbeddedServer:
     """A Valkey or Redis server that lives with this process and keeps its data in a directory.
 
-    It takes at most ``max_memory`` bytes: half of what there is by default, 0 for no limit. ``url``
-    stays the same when it is started again. Raises EmbeddedServerError if there is no server.
+    It uses at most ``max_memory`` bytes: by default half of the memory of the machine or container,
+    0 for no limit. ``url``, e.g. ``unix:///tmp/session-service-x1/store.sock``, stays the same when
+    the server is started again. Raises EmbeddedServerError if no server program is installed.
     """
 
     def __init__(self, data_dir: Path, max_memory: int | None = None) -> None:
-        self.data_dir = data_dir.absolute()
+        self.directory = DataDirectory(data_dir)
         self.max_memory = memory.available() // 2 if max_memory is None else max_memory
-        self._log_file = self.data_dir / "store.log"
         self._binary = find_binary()
         self.is_modern = is_modern(self._binary)
         self.folder = Path(_private_folder())
         self.socket = self.folder / "store.sock"
         self._guard: asyncio.subprocess.Process | None = None
-        self._pipe: int | None = None  # to the guard; ends with this process
-        self._lock: int | None = None  # a lock file that this process holds instead of the server
+        self._pipe: int | None = None  # to the guard; the system closes it if this process ends
         self.url = f"unix://{quote(str(self.socket))}"
         self.description = f"embedded {Path(self._binary).name}"
 
     async def start(self) -> None:
-        """Return when the server answers: within 10 s, or 300 s if it has much to load.
+        """Start the server and wait for its reply: 10 s, or 300 s if it has much to load.
 
-        A file whose last write was cut off, as by a power failure, is cut off there first. Raises
-        EmbeddedServerError if the server does not start, or the data directory cannot be used.
+        If the last write of a file was cut off, as by a power failure, the file is shortened to the
+        commands before it first. Raises EmbeddedServerError if the server does not start, or the
+        data directory cannot be used.
         """
-        await self.end()  # of a server whose guard was killed
+        await self.shut_down()  # a server whose guard was killed
         try:
-            self._make_folders()
+            self.directory.make()
+            self._make_folder()
             await self._start()
         except _NotStartedError:
-            if not await self._mend():
+            if not await self.directory.repair(self._binary):
                 raise
             await self._start()
         except OSError as error:
             raise EmbeddedServerError(
-                f"the data directory {self.data_dir} cannot be used: {error.strerror};"
+                f"the data directory {self.directory.path} cannot be used: {error.strerror};"
                 " set SESSION_DATA_DIR"
             ) from error
 
-    def warn_if_exposed(self) -> None:
-        """Log if others on this machine can read the data; all conversations are in them."""
-        if paths := [str(path) for path in appendonly.exposed(self.data_dir)]:
-            log.warning(
-                "others on this machine can read the data directory, which has all sessions:"
-                " chmod -R go= keeps it to the service's user",
-                extra={"paths": paths[:10]},
-            )
-
     async def _start(self) -> None:
         guard, log_size = await self._spawn()
-        started, bound = time.monotonic(), _START_SECONDS
-        socket = str(self.socket)
-        while not (answer := await _ask(socket, "PING", "INFO server")).startswith("+PONG"):
-            if answer.startswith("-LOADING"):
-                bound = _LOAD_SECONDS
-            if guard.returncode is not None or time.monotonic() - started > bound:
-                await self.end()
-                said = self._log_file.read_bytes()[log_size:].decode(errors="replace")
-                gist = "; ".join(line.strip() for line in said.strip().splitlines()[-2:])
+        started, limit = time.monotonic(), _START_SECONDS
+        while not (reply := await self._query("PING", "INFO server")).startswith("+PONG"):
+            if reply.startswith("-LOADING"):
+                limit = _LOAD_SECONDS
+            if guard.returncode is not None or time.monotonic() - started > limit:
+                await self.shut_down()
                 raise _NotStartedError(
-                    f"the embedded store does not start: {gist or 'no reason given'}"
-                    f" ({self._log_file})"
+                    f"the embedded store does not start: {self._last_log_lines(log_size)}"
+                    f" ({self.directory.log_file})"
                 )
             await asyncio.sleep(0.005)
-        name = "Valkey" if "valkey_version:" in answer else "Redis"  # Valkey has redis_version, too
-        version = re.search(rf"{name.lower()}_version:(\S+)", answer)
+        name = "Valkey" if "valkey_version:" in reply else "Redis"  # Valkey has redis_version, too
+        version = re.search(rf"{name.lower()}_version:(\S+)", reply)
         self.description = f"embedded {name} {version[1] if version else ''}"
 
-    def _make_folders(self) -> None:
-        """Make the data directory, and the socket's, which something may have removed."""
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _last_log_lines(self, start: int) -> str:
+        """Return the last two lines that the server logged after a position in its log file."""
+        text = self.directory.log_file.read_bytes()[start:].decode(errors="replace")
+        lines = "; ".join(line.strip() for line in text.strip().splitlines()[-2:])
+        return lines or "no reason given"
+
+    def _make_folder(self) -> None:
+        """Make the socket's folder again if something has removed it."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         found = self.folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise EmbeddedServerError(f"another user has made {self.folder}; restart the service")
 
-    async def _mend(self) -> bool:
-        """Cut off what a power failure left at the end of the data; tell whether there was any.
-
-        Raises EmbeddedServerError if more than that is damaged.
-        """
-        with open_private(self.data_dir / "lock") as lock:
-            await self._take(lock.fileno())
-            try:
-                files = appendonly.entries(self.data_dir)
-                damage = await asyncio.to_thread(appendonly.find_damage, self._binary, files)
-                base = await asyncio.to_thread(appendonly.damaged_base, self._binary, files)
-            except ManifestError as error:
-                raise EmbeddedServerError(damaged(self.data_dir, str(error))) from error
-            if base is not None:
-                raise EmbeddedServerError(damaged(self.data_dir, base.name))
-            if damage is None:
-                return False
-            if not damage.is_torn:
-                where = f"{damage.file.name} at byte {damage.sound:,} of {damage.size:,}"
-                raise EmbeddedServerError(damaged(self.data_dir, where))
-            kept = appendonly.cut(damage, appendonly.now())
-        log.warning(
-            "the embedded store's file ended in half a write, as after a power failure;"
-            " it was cut off there, and the rest is kept",
-            extra={"file": str(damage.file), "bytes": damage.lost, "kept": str(kept)},
-        )
-        return True
-
     async def stop(self) -> None:
-        """End the server, which writes its data out, and wait for it, 10 s at most; for good."""
-        await self.end()
+        """Stop the server for good, which writes its data out: after 10 s by force."""
+        await self.shut_down()
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._release()
+        self.directory.release()
 
     async def supervise(self) -> None:
-        """Start the server again whenever it dies. Ends by cancellation, which precedes stop().
+        """Start the server again whenever it ends. Ends by cancellation, before ``stop``.
 
-        Raises EmbeddedServerError where it cannot be started five times in a row.
+        Raises EmbeddedServerError if five attempts in a row fail.
         """
         delay = 0.0
         while self._guard is not None:
@@ -163,7 +127,7 @@ class EmbeddedServer:
             if time.monotonic() - started > _STABLE_SECONDS:
                 delay = 0.0
             log.error("embedded store ended; starting it again", extra={"status": status})
-            if not (self.data_dir / appendonly.DIRECTORY).exists() and self.is_modern:
+            if not self.directory.has_files and self.is_modern:
                 log.error("its data directory was removed before: all sessions are lost")
             for attempt in range(1, _MAX_ATTEMPTS + 1):
                 await asyncio.sleep(delay)
@@ -177,24 +141,21 @@ class EmbeddedServer:
                     log.warning("embedded store", extra={"problem": str(error)})
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, int]:
-        """Start the guard; also gives the size of the log before."""
+        """Start the guard; return it with the size of the server's log before."""
         with ExitStack() as stack:
-            self._release()
-            lock = stack.enter_context(open_private(self.data_dir / "lock"))
-            await self._take(lock.fileno())
-            try:
-                appendonly.entries(self.data_dir)  # else the server may start empty
-            except ManifestError as error:
-                raise EmbeddedServerError(damaged(self.data_dir, str(error))) from error
-            log_file = stack.enter_context(open_private(self._log_file))
+            self.directory.release()
+            lock = stack.enter_context(open_private(self.directory.lock_file))
+            await self.directory.lock(lock.fileno())
+            self.directory.entries()  # with an incomplete manifest the server might start empty
+            log_file = stack.enter_context(open_private(self.directory.log_file))
             log_size = log_file.tell()
-            theirs, self._pipe = os.pipe()
-            stack.callback(os.close, theirs)
+            guard_end, self._pipe = os.pipe()
+            stack.callback(os.close, guard_end)
             self._guard = await asyncio.create_subprocess_exec(
                 "/bin/sh", "-c", GUARD, "session-service-store", str(self.folder), self._binary,
                 *self._options(),
                 env={**os.environ, **ALLOCATOR},
-                stdin=theirs,
+                stdin=guard_end,
                 stdout=lock,  # locked for as long as the server lives
                 stderr=log_file,
                 start_new_session=True,  # a terminal's Ctrl-C is for the service
@@ -202,61 +163,21 @@ class EmbeddedServer:
         return self._guard, log_size
 
     def _options(self) -> list[str]:
+        data_dir, log_file = str(self.directory.path), str(self.directory.log_file)
         options = [
             "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
-            "--dir", str(self.data_dir), "--appendonly", "yes", "--appendfsync", "everysec",
+            "--dir", data_dir, "--appendonly", "yes", "--appendfsync", "everysec",
             "--save", "", "--maxmemory", str(self.max_memory), "--maxmemory-policy", "noeviction",
-            "--daemonize", "no", "--logfile", str(self._log_file), "--loglevel", "notice",
+            "--daemonize", "no", "--logfile", log_file, "--loglevel", "notice",
         ]  # fmt: skip
-        if self.is_modern:  # files are cut off here, with a copy; dir may be set while it runs
+        if self.is_modern:  # the service cuts files itself, with a copy; and sets dir (watch.py)
             options += ["--aof-load-truncated", "no", "--enable-protected-configs", "local"]
         return options
 
-    async def _take(self, lock: int) -> None:
-        """Lock the data directory: two servers would destroy it."""
-        started = time.monotonic()
-        is_logged = False
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waited = time.monotonic() - started
-                if waited > _LOCK_SECONDS:
-                    raise EmbeddedServerError(
-                        f"the data directory {self.data_dir} is in use by another running"
-                        " service; stop it, or set SESSION_DATA_DIR"
-                    ) from None
-                if waited > _LOCK_LOG_SECONDS and not is_logged:
-                    is_logged = True
-                    log.warning(
-                        "another service uses the data directory; waiting for it to end",
-                        extra={"directory": str(self.data_dir), "seconds": _LOCK_SECONDS},
-                    )
-            await asyncio.sleep(0.05)
-
-    def lock_again(self) -> None:
-        """Lock the data directory by a new lock file, if the server's was removed.
-
-        Raises BlockingIOError if another service was quicker.
-        """
-        self._release()
-        lock = os.open(self.data_dir / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise
-        self._lock = lock
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    async def end(self) -> None:
-        """End the server, which writes its data out; whoever supervises it starts it again."""
+    async def shut_down(self) -> None:
+        """Stop the server, which writes its data out; ``supervise`` starts it again."""
         if self._pipe is not None:
-            with suppress(BrokenPipeError):  # nobody is left to be asked
+            with suppress(BrokenPipeError):  # the guard has ended already
                 os.write(self._pipe, b"\n")
             os.close(self._pipe)
             self._pipe = None
@@ -268,28 +189,22 @@ class EmbeddedServer:
                 os.killpg(self._guard.pid, signal.SIGKILL)
                 await self._guard.wait()
 
+    async def _query(self, *commands: str) -> str:
+        """Return the server's replies to inline commands, or "" if none come within 1 s.
 
-async def _ask(socket: str, *commands: str) -> str:
-    """Ask the server; its replies in a row, or nothing where it does not answer within 1 s."""
-    try:
-        async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_unix_connection(socket)
-            try:
-                writer.write("\r\n".join([*commands, "QUIT", ""]).encode())
-                return (await reader.read()).decode()
-            finally:
-                writer.close()
-                await writer.wait_closed()
-    except OSError:  # TimeoutError is one
-        return ""
-
-
-def damaged(data_dir: Path, what: str) -> str:
-    """Say in one line that the data are damaged, and what helps."""
-    return (
-        f"the data in {data_dir} are damaged: {what}; `session-service repair` keeps what can be"
-        " read (docs/operating.md, Repair)"
-    )
+        E.g. ``PING`` returns ``+PONG`` and the reply to ``QUIT``, ``+OK``, each on its line.
+        """
+        try:
+            async with asyncio.timeout(1):
+                reader, writer = await asyncio.open_unix_connection(str(self.socket))
+                try:
+                    writer.write("\r\n".join([*commands, "QUIT", ""]).encode())
+                    return (await reader.read()).decode()
+                finally:
+                    writer.close()
+                    await writer.wait_closed()
+        except OSError:  # TimeoutError is one
+            return ""
 
 
 def _private_folder() -> str:

@@ -1,7 +1,7 @@
-"""Watches over the embedded store while it runs: its files and its socket.
+"""Watches the files and the socket of the embedded store while it runs.
 
-Somebody may remove or move the data directory, and cleaners of temporary files may remove the
-socket's. The server would not notice: it writes on into files that have no name any more.
+A person may remove or move the data directory, and a cleaner of temporary files the socket's
+folder. The server would not notice: it goes on writing into files that have no name any more.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -20,10 +20,12 @@ from redis.exceptions import RedisError
 
 from session_service.domain.budgets import STORE_LOOK_SECONDS
 from session_service.store.embedded import appendonly
+from session_service.store.embedded.directory import DataDirectory
 from session_service.store.embedded.server import EmbeddedServer
 
 _CALL_SECONDS = 5.0
-_REWRITE_SECONDS = 600.0  # for all data to be written anew
+_REWRITE_SECONDS = 600.0  # for the server to write all data anew
+_REPLACING_SECONDS = 0.2  # a rewrite replaces the manifest and the files one after the other
 
 REMOVED = "the data directory of the embedded store was removed while it ran"
 REPLACED = "the data directory of the embedded store was replaced while it ran"
@@ -33,22 +35,39 @@ LOCKED = "another service has locked the data directory of the embedded store"
 log = logging.getLogger(__name__)
 
 
-class StoreWatch:
-    """Looks after one server, and tells what is wrong with it: a sentence, or "" if it is well."""
+class _Inodes(NamedTuple):
+    """The inode numbers of a data directory; 0 for a path that does not exist."""
 
-    def __init__(self, server: EmbeddedServer, tell: Callable[[str], None]) -> None:
+    directory: int
+    files: int  # the folder of the append-only files
+    lock: int
+
+    @classmethod
+    def of(cls, directory: DataDirectory) -> "_Inodes":
+        path = directory.path
+        return cls(_inode(path), _inode(path / appendonly.DIRECTORY), _inode(directory.lock_file))
+
+    def has_same_folders(self, other: "_Inodes") -> bool:
+        return (self.directory, self.files) == (other.directory, other.files)
+
+
+class StoreWatch:
+    """Watches one server. ``report`` is called with its problem, a sentence, or "" once solved."""
+
+    def __init__(self, server: EmbeddedServer, report: Callable[[str], None]) -> None:
         self._server = server
-        self._tell = tell
+        self._directory = server.directory
+        self._report_problem = report
         self._client = _client(server)
-        self._files = _identity(server.data_dir)
+        self._inodes = _Inodes.of(server.directory)
         self._problem = ""
 
     async def run(self) -> None:
-        """Look every few seconds, and repair what can be repaired. Ends by cancellation."""
+        """Check the files every few seconds, and repair what can be. Ends by cancellation."""
         try:
-            while True:  # at once: the connection has to be there before the socket has gone
+            while True:  # at once: it has to be connected before the socket can be removed
                 try:
-                    await self._look()
+                    await self._check()
                 except (RedisError, OSError) as error:  # the server may be restarting
                     log.debug(
                         "the embedded store cannot be looked at", extra={"reason": str(error)}
@@ -57,79 +76,86 @@ class StoreWatch:
         finally:
             await self._client.aclose()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         await self._client.ping()
-        if not await self._are_files_there():
+        if not await self._has_files():
             await self._recreate()
         self._keep_lock()
         if not self._server.socket.exists():
             # Nothing is lost: the server writes its data out, and is started again.
             self._report(SOCKET_REMOVED, "starting it again")
-            await self._server.end()
+            await self._server.shut_down()
             await self._reconnect()
         else:
-            _keep_from_cleaners(self._server.folder, self._server.socket)
+            _touch(self._server.folder, self._server.socket)
         if self._problem and self._is_well():
             log.info("the embedded store is well again")
             self._problem = ""
-            self._tell("")
+            self._report_problem("")
 
-    async def _are_files_there(self) -> bool:
-        if _identity(self._server.data_dir)[:2] == self._files[:2] and _is_listed(self._server):
+    async def _has_files(self) -> bool:
+        """Return whether the directory is the one the server writes to, with all its files."""
+        if self._is_complete():
             return True
-        await asyncio.sleep(0.2)  # a rewrite may have replaced files between two glances
-        return _identity(self._server.data_dir)[:2] == self._files[:2] and _is_listed(self._server)
+        await asyncio.sleep(_REPLACING_SECONDS)
+        return self._is_complete()
+
+    def _is_complete(self) -> bool:
+        folders_are_same = _Inodes.of(self._directory).has_same_folders(self._inodes)
+        return folders_are_same and _has_listed_files(self._directory)
 
     def _is_well(self) -> bool:
         return (
             self._server.socket.exists()
-            and _identity(self._server.data_dir) == self._files
-            and _is_listed(self._server)
+            and _Inodes.of(self._directory) == self._inodes
+            and _has_listed_files(self._directory)
         )
 
     async def _recreate(self) -> None:
-        """Make the directory anew, and have the server write all it has into it."""
-        data_dir = self._server.data_dir
-        is_other = _identity(data_dir)[:2] != self._files[:2]
-        if is_other and appendonly.has_multipart_files(data_dir):
-            # Perhaps a backup that somebody wants to start from: not ours to write over.
+        """Make the directory anew, and let the server write all its data into it."""
+        path = self._directory.path
+        is_other = not _Inodes.of(self._directory).has_same_folders(self._inodes)
+        if is_other and appendonly.has_multipart_files(path):
+            # Perhaps a backup that somebody wants to start from: it must not be overwritten.
             self._report(REPLACED, "its data are left alone; restart the service to use them")
             return
         self._report(REMOVED, "writing all data anew")
         started = time.monotonic()
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.make()
         self._keep_lock()
-        for name, value in (("dir", str(data_dir)), ("appendonly", "no"), ("appendonly", "yes")):
+        for name, value in (("dir", str(path)), ("appendonly", "no"), ("appendonly", "yes")):
             await self._client.config_set(name, value)
         async with asyncio.timeout(_REWRITE_SECONDS):
             while True:  # the server has no event for it
                 if await self._is_written():
                     break
                 await asyncio.sleep(0.1)
-        self._files = _identity(data_dir)
+        self._inodes = _Inodes.of(self._directory)
         log.warning(
             "the embedded store has written all its data to the data directory anew",
-            extra={"directory": str(data_dir), "seconds": round(time.monotonic() - started, 1)},
+            extra={"directory": str(path), "seconds": round(time.monotonic() - started, 1)},
         )
 
     async def _is_written(self) -> bool:
-        found: dict[str, Any] = await self._client.info("persistence")
-        busy = found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"]
-        return not busy and found["aof_last_bgrewrite_status"] == "ok" and _is_listed(self._server)
+        info: dict[str, Any] = await self._client.info("persistence")
+        is_busy = info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]
+        is_written = not is_busy and info["aof_last_bgrewrite_status"] == "ok"
+        return is_written and _has_listed_files(self._directory)
 
     def _keep_lock(self) -> None:
-        """Take the lock again if its file was removed, which the server has locked."""
-        if self._problem == REPLACED or _identity(self._server.data_dir)[2] == self._files[2]:
+        """Lock a new lock file if the one that the server has locked was removed."""
+        found = _Inodes.of(self._directory)
+        if self._problem == REPLACED or found.lock == self._inodes.lock:
             return
         try:
-            self._server.lock_again()
+            self._directory.lock_again()
         except BlockingIOError:
             self._report(LOCKED, "stop it: two would destroy the data")
         else:
-            self._files = (*self._files[:2], _identity(self._server.data_dir)[2])
+            self._inodes = self._inodes._replace(lock=_Inodes.of(self._directory).lock)
 
     async def _reconnect(self) -> None:
-        """Wait until the server is back, which is supervised, and watch over it."""
+        """Wait until the server is started again, and connect to it."""
         await self._client.aclose()
         self._client = _client(self._server)
         async with asyncio.timeout(_REWRITE_SECONDS):
@@ -138,34 +164,25 @@ class StoreWatch:
                     await self._client.ping()
                     break
                 await asyncio.sleep(0.05)
-        self._files = _identity(self._server.data_dir)
+        self._inodes = _Inodes.of(self._directory)
 
-    def _report(self, problem: str, what_follows: str) -> None:
+    def _report(self, problem: str, consequence: str) -> None:
         if self._problem != problem:
             log.error(
-                "%s; %s", problem, what_follows, extra={"directory": str(self._server.data_dir)}
+                "%s; %s", problem, consequence, extra={"directory": str(self._directory.path)}
             )
         self._problem = problem
-        self._tell(problem)
+        self._report_problem(problem)
 
 
 def _client(server: EmbeddedServer) -> Redis:
-    """Make a client that keeps one connection, which works when the socket has no name."""
+    """Return a client with one connection, which still works if the socket's name is removed."""
     return Redis(
         unix_socket_path=str(server.socket),
         single_connection_client=True,
         socket_timeout=_CALL_SECONDS,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
-    )
-
-
-def _identity(data_dir: Path) -> tuple[int, int, int]:
-    """Return the numbers of the directories and of the lock file; 0 for what is not there."""
-    return (
-        _inode(data_dir),
-        _inode(data_dir / appendonly.DIRECTORY),
-        _inode(data_dir / "lock"),
     )
 
 
@@ -176,15 +193,15 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _is_listed(server: EmbeddedServer) -> bool:
-    """Tell whether the manifest and all files that it lists are there."""
+def _has_listed_files(directory: DataDirectory) -> bool:
+    """Return whether there is a manifest, and every file that it lists."""
     try:
-        return bool(appendonly.entries(server.data_dir))
+        return bool(appendonly.entries(directory.path))
     except appendonly.ManifestError:
         return False
 
 
-def _keep_from_cleaners(*paths: Path) -> None:
-    """Make the socket look used: cleaners of temporary files remove what is ten days old."""
+def _touch(*paths: Path) -> None:
+    """Set the times of the socket to now: cleaners remove files that are ten days old."""
     for path in paths:
         os.utime(path)
