@@ -77,5 +77,5 @@ async def test_thousands_that_stall_are_cut_a_few_at_a_time() -> None:
         await asyncio.sleep(0)
         count = sum(item.is_cut for item in items)
         most, before = max(most, count - before), count
-    assert most <= 2 * transfers._TOGETHER  # noqa: SLF001
+    assert most <= 2 * transfers._CUTS_A_TURN  # noqa: SLF001
     assert [item.is_cut for item in items] == [item.stalls for item in items]

@@ -1,4 +1,4 @@
-"""What is under way in this process, and how much may be."""
+"""Counts the work in progress in this process, and limits it."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ _log = logging.getLogger("session_service.refusals")
 
 
 class Refusals:
-    """What is refused or cut off: at most one log line a second of each kind, with a count."""
+    """Logs refusals and cut connections: at most one line a second of each kind, with a count."""
 
     def __init__(self) -> None:
         self.overload = Throttled(_log, "requests refused: too many are in flight")
@@ -36,9 +36,9 @@ class Refusals:
 
 
 class Admission:
-    """Counts requests in flight, bodies that have not arrived, and responses not read.
+    """Counts requests in flight, bodies that are arriving, and responses that are not read.
 
-    A request is in flight from its head to its response, but not while its body arrives.
+    A request is in flight from its head to its response, except while its body arrives.
     """
 
     def __init__(self, max_in_flight: int = IN_FLIGHT) -> None:
@@ -52,26 +52,26 @@ class Admission:
         self.bodies = Transfers(BODIES_BYTES)
 
     def request_begins(self) -> None:
-        """Count a request in."""
+        """Count a request as in flight."""
         self.in_flight += 1
 
     def request_ends(self) -> None:
-        """Count a request out."""
+        """Count a request as answered."""
         self.in_flight -= 1
         self.answered += 1
 
     @property
     def is_full(self) -> bool:
-        """Whether more requests are in flight than may be; one more would only wait."""
+        """Whether more requests are in flight than allowed; another would only wait."""
         return self.in_flight > self._max_in_flight
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is in flight, and no body arrives."""
+        """Whether no request is in flight and no body is arriving."""
         return not (self.in_flight or self.bodies)
 
     def check_held(self) -> None:
-        """Raise Overloaded if as many connections are held by streams and sockets as may be."""
+        """Raise Overloaded if streams and sockets hold as many connections as allowed."""
         if self._held >= self.max_held:
             raise Overloaded
 
@@ -86,10 +86,10 @@ class Admission:
 
     @asynccontextmanager
     async def body(self, content: StreamReader) -> AsyncIterator[None]:
-        """Wait for a body within the block; the request is not in flight meanwhile.
+        """Read a body within the block; the request is not in flight meanwhile.
 
-        Raises TimeoutError if the body is too slow or has to make room, and Overloaded if too many
-        requests are in flight when it has arrived.
+        Raises TimeoutError if the body is too slow or is cut off to make room, and Overloaded if
+        too many requests are in flight once it has arrived.
         """
         body = _Body(content)
         self.in_flight -= 1
@@ -105,7 +105,7 @@ class Admission:
 
 
 class _Body:
-    """A body that arrives."""
+    """A body that is arriving: a ``Transfer``."""
 
     def __init__(self, content: StreamReader) -> None:
         self.deadline = asyncio.timeout(BODY_SECONDS)

@@ -1,10 +1,10 @@
 """Requests from browsers: one policy for REST, event streams and Socket.IO.
 
-A browser sends requests on behalf of any page, with the network position of its user. So the
-service decides by the headers that a page cannot forge which pages may change something (``Origin``
-and ``Sec-Fetch-Site``), which may read answers (CORS), and under which names the service answers
-(``Host``: a page can point a name of its own at the service's address, "DNS rebinding").
-Requests from servers and from curl have neither Origin nor Sec-Fetch-Site, and pass.
+A browser sends requests on behalf of any page, from the network of its user. So headers that a
+page cannot forge decide which pages may change something (``Origin`` and ``Sec-Fetch-Site``), which
+may read responses (CORS), and for which hosts the service responds (``Host``: a page can point a
+name of its own at the service's address, "DNS rebinding"). Requests from servers and from curl have
+neither Origin nor Sec-Fetch-Site, and pass.
 """
 
 import ipaddress
@@ -28,7 +28,7 @@ _HOST = istr("Host")
 _REQUESTED_HEADERS = istr("Access-Control-Request-Headers")
 
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-_OWN_SITES = frozenset(("same-origin", "none"))  # none: typed, or from a bookmark
+_OWN_SITES = frozenset(("same-origin", "none"))  # none: the user typed it, or a bookmark
 _EXPOSED = "Location, Retry-After, X-Request-ID"
 _KNOWN_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID"
 
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 
 class BrowserPolicy:
-    """Which origins may use the service from a page, and which hosts it answers for.
+    """The origins whose pages may use the service, and the hosts that it responds for.
 
-    ``origins`` are those of SESSION_CORS_ORIGINS, such as ``https://app.example.org``; ``*`` stands
-    for every origin. ``hosts`` are those of ALLOWED_HOSTS, such as ``sessions.example.org`` or
-    ``*.example.org``; ``*`` stands for every host, and so does ``any_host``, which is for a service
-    whose callers need a credential: a page that is rebound has none.
+    ``origins`` are those of SESSION_CORS_ORIGINS, e.g. ``https://app.example.org``; ``*`` allows
+    every origin. ``hosts`` are those of ALLOWED_HOSTS, e.g. ``sessions.example.org`` or
+    ``*.example.org``; ``*`` allows every host, and so does ``any_host``, which is for a service
+    whose callers need a credential: after DNS rebinding a page has none.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class BrowserPolicy:
         self._any_host = any_host or "*" in hosts
         self._hosts = frozenset(host.lower() for host in hosts)
         self._logged: set[str] = set()
-        # Most requests name one of a few hosts and origins.
+        # Most requests have one of a few hosts and origins.
         self._is_allowed = lru_cache(HEADER_VALUES_REMEMBERED)(self._is_host_allowed)
         self.fields = lru_cache(HEADER_VALUES_REMEMBERED)(self._fields)
 
     def admit(self, method: str, headers: Mapping[str, str]) -> None:
-        """Check a request by its method and headers; raises Forbidden."""
+        """Raise Forbidden if the host is not allowed, or a page may not send the request."""
         host = headers.get(_HOST)
         if host is not None and not self._is_allowed(host):
             self._log("host refused: list it in ALLOWED_HOSTS", host)
@@ -72,7 +72,7 @@ class BrowserPolicy:
             self.check_page(headers)
 
     def check_page(self, headers: Mapping[str, str]) -> None:
-        """Raise Forbidden if a page sends the request that may not change anything here."""
+        """Raise Forbidden if the request comes from a page that may not change anything here."""
         origin, site = headers.get(ORIGIN), headers.get(SEC_FETCH_SITE)
         if origin is None and site is None:
             return
@@ -93,11 +93,15 @@ class BrowserPolicy:
         )
 
     def preflight(self, headers: Mapping[str, str], methods: str) -> tuple[tuple[str, str], ...]:
-        """Return the headers of a preflight's answer beyond ``fields``, if its origin is listed."""
+        """Return the header fields of the response to a preflight, besides those of ``fields``.
+
+        ``methods`` are those of the path, e.g. ``GET, HEAD, OPTIONS``. An origin that is not listed
+        gets none.
+        """
         origin = headers.get(ORIGIN)
         if origin is None or not self._is_listed(origin):
             return ()
-        # Libraries add headers of their own (tracing), which do no harm here.
+        # Libraries add headers of their own, e.g. for tracing, which do no harm here.
         requested = headers.get(_REQUESTED_HEADERS, "")
         more = f", {requested}" if _is_header_list(requested) else ""
         return (
@@ -107,12 +111,20 @@ class BrowserPolicy:
         )
 
     def _fields(self, origin: str | None) -> str:
-        """Return the header lines of every answer to a request with this Origin header."""
+        """Return the header lines of every response to a request with this Origin header.
+
+        An example for a listed origin::
+
+            Vary: Origin
+            Access-Control-Allow-Origin: https://app.example.org
+            Access-Control-Allow-Credentials: true
+            Access-Control-Expose-Headers: Location, Retry-After, X-Request-ID
+        """
         if not self._origins:
             return ""
         if origin is None or not self._is_listed(origin):
             return "Vary: Origin\r\n"
-        # Load balancers keep a client at one node by a cookie, so listed pages may send cookies.
+        # Load balancers pin a client to a node by a cookie, so listed pages may send cookies.
         allowed = "*" if self._lists_all else f"{origin}\r\nAccess-Control-Allow-Credentials: true"
         return (
             f"Vary: Origin\r\nAccess-Control-Allow-Origin: {allowed}\r\n"
@@ -129,7 +141,7 @@ class BrowserPolicy:
         return is_listed or "." not in name or _is_address(name.strip("[]"))
 
     def _log(self, problem: str, value: str) -> None:
-        """Log a refusal, once for each of the first values."""
+        """Log a refusal, once for each value, and for LOGGED_REFUSALS values at most."""
         if value not in self._logged and len(self._logged) < LOGGED_REFUSALS:
             self._logged.add(value)
             log.warning(problem, extra={"value": _shown(value)})
@@ -142,9 +154,10 @@ def _normal(origin: str) -> str:
 
 
 def _names(origin: str | None, host: str | None) -> bool:
-    """Tell whether an origin is the one that a Host header names, whichever the scheme.
+    """Return whether an origin has the host and port of a Host header, with any scheme.
 
-    A TLS proxy in front of the service is not seen here, so the scheme is not known.
+    ``https://app.example.org`` has those of ``app.example.org``. The scheme is not known here,
+    because a TLS proxy may stand in front of the service.
     """
     if origin is None or host is None:
         return False
@@ -165,5 +178,5 @@ def _is_address(name: str) -> bool:
 
 
 def _shown(value: str) -> str:
-    """Return a header's value in ASCII and short enough for an answer and the log."""
+    """Return a header's value in ASCII, and short enough for a response and the log."""
     return ascii(value[:80])

@@ -1,4 +1,4 @@
-"""The connections of a process: at most so many, and what else knows of one."""
+"""The connections of a process: a bounded table, and the view that long responses have of one."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from typing import Protocol, cast
 from aiohttp import web
 
 FAREWELL_SECONDS = 1.0  # for a client that has not read to read the last write, or to close
-_LOOK_SECONDS = 1e-5  # a connection, at most once in which idle ones are looked for
+_SCAN_INTERVAL_SECONDS = 1e-5  # between scans for idle connections, for each open connection
 
 
 class Connection(Protocol):
@@ -25,7 +25,7 @@ class Connection(Protocol):
         """Close the connection of a client that does not read."""
 
     def abort(self) -> None:
-        """Close the connection at once, and drop what it has not sent."""
+        """Close the connection at once, and drop unsent bytes."""
 
     def holding(self) -> AbstractContextManager[None]:
         """Count the connection as held by a stream or a socket within the block."""
@@ -53,16 +53,16 @@ def held_open(request: web.BaseRequest, kernel_bytes: int = 0) -> Iterator[Conne
 
 
 def bound_kernel_buffer(transport: asyncio.BaseTransport, size: int) -> None:
-    """Have the kernel buffer that many bytes, so that a client that does not read is noticed."""
+    """Limit the kernel's send buffer, so that a client that does not read is noticed."""
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def abort(transport: asyncio.Transport) -> None:
-    """Close a connection that is full at once, and have the kernel drop what it holds for it.
+    """Close a connection at once; if it has unsent bytes, with a reset.
 
-    Without the reset the kernel would try to deliver it for minutes.
+    Without the reset the kernel would try for minutes to deliver its send buffer.
     """
     connection: socket.socket | None = transport.get_extra_info("socket")
     if transport.get_write_buffer_size() and connection is not None:
@@ -71,29 +71,29 @@ def abort(transport: asyncio.Transport) -> None:
 
 
 class Evictable(Protocol):
-    """A connection that can be idle."""
+    """A connection that may be closed to make room while it is idle."""
 
     @property
     def idle_since(self) -> float | None:
-        """The event loop's time since which no request is under way; None while one is."""
+        """The event loop's time since when no request is in flight; None while one is."""
 
     def force_close(self) -> None:
-        """Close it."""
+        """Close the connection."""
 
 
 class ConnectionTable:
-    """Connections, at most ``limit``; in a full table the one that is idle longest makes room.
+    """At most ``limit`` connections; in a full table the one that is idle longest makes room.
 
-    One that has been idle for less than ``grace`` seconds does not.
+    A connection that has been idle for less than ``grace`` seconds stays.
     """
 
     def __init__(self, limit: int, grace: float = 0) -> None:
         self._limit = limit
         self._grace = grace
         self._open: set[Evictable] = set()
-        # Candidates as of the last look, those idle longest at the end.
+        # Those found by the last scan, the longest idle at the end.
         self._idle: list[tuple[float, Evictable]] = []
-        self._look_at = 0.0  # the event loop's time before which it is not looked again
+        self._next_scan = 0.0  # in the event loop's time
 
     def __len__(self) -> int:
         return len(self._open)
@@ -104,7 +104,7 @@ class ConnectionTable:
         return len(self._open) >= self._limit
 
     def add(self, connection: Evictable) -> bool:
-        """Add a connection; return false, and do not, if the table is full and none is idle."""
+        """Add a connection; return false if the table is full and no connection is idle."""
         if self.is_full and not self._make_room():
             return False
         self._open.add(connection)
@@ -115,7 +115,7 @@ class ConnectionTable:
         self._open.discard(connection)
 
     def _make_room(self) -> bool:
-        return self._evict() or (self._look() and self._evict())
+        return self._evict() or (self._scan() and self._evict())
 
     def _evict(self) -> bool:
         while self._idle:
@@ -126,12 +126,12 @@ class ConnectionTable:
                 return True
         return False
 
-    def _look(self) -> bool:
-        """Look for idle connections, unless it was done just before: each takes about 0.2 us."""
+    def _scan(self) -> bool:
+        """Find idle connections, unless the last scan was just before: each costs about 0.2 us."""
         now = asyncio.get_running_loop().time()
-        if now < self._look_at:
+        if now < self._next_scan:
             return False
-        self._look_at = now + _LOOK_SECONDS * len(self._open)
+        self._next_scan = now + _SCAN_INTERVAL_SECONDS * len(self._open)
         latest = now - self._grace
         found = [
             (since, each)

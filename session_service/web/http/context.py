@@ -1,4 +1,4 @@
-"""The context of a request: what handlers of REST, streams and Socket.IO take first."""
+"""The context of a request, the first argument of handlers of REST, streams and Socket.IO."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,12 +12,12 @@ from session_service.web.http.state import AppState
 
 
 class RequestContext(Struct, frozen=True, gc=False):
-    """What is known of a request beyond its path, query and body.
+    """Everything a handler needs besides the ids, query and body of the request.
 
-    ``sessions`` is scoped to the request's caller, and for a request with an Idempotency-Key to
-    that key. ``address`` is the client's, such as ``192.0.2.7``. A Socket.IO connection has one
-    context, made from the request that connected it. Collecting garbage skips contexts, because
-    nothing that they refer to refers back.
+    ``sessions`` is scoped to the caller, and to the Idempotency-Key if the request has one.
+    ``request_id`` is the one in the log, e.g. ``5f0c3a9be1d2-1a``, and ``address`` the client's,
+    e.g. ``192.0.2.7``. A Socket.IO connection has one context, that of the request which connected
+    it. The garbage collector may skip contexts, since nothing in them refers back to them.
     """
 
     state: AppState

@@ -1,8 +1,8 @@
-"""How many sessions pages may create from one address: SESSION_CREATE_LIMIT_ADDRESS.
+"""Limits the sessions that pages create from one address: SESSION_CREATE_LIMIT_ADDRESS.
 
 A page that creates a session whenever it does not find its own can loop, and did: one tab created
-124,682 sessions in three minutes. This stops such accidents. It is no defence against an attacker,
-who need not look like a browser.
+124,682 sessions in three minutes. The limit stops such accidents. It is no defence against an
+attacker, whose requests need not look like a browser's.
 """
 
 import math
@@ -27,9 +27,10 @@ _FORWARDED_FOR = istr("X-Forwarded-For")
 class CreateLimit:
     """Counts the sessions that pages create, by address, in windows of CREATE_SECONDS.
 
-    A proxy in front names the address in ``X-Forwarded-For``, which is taken as it is: to forge it
-    gains nothing. ``limit`` 0 counts nothing. Of more than CREATE_ADDRESSES addresses at a time the
-    oldest is forgotten, and begins anew.
+    An address is the connection's, together with the text of ``X-Forwarded-For``, e.g.
+    ``203.0.113.9, 10.0.0.2``. That is not verified: forging it gains nothing. With
+    ``limit`` 0, endpoints count nothing. If there are more than CREATE_ADDRESSES addresses, the
+    count of the oldest is lost.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class CreateLimit:
     def count(self, request: web.BaseRequest) -> None:
         """Count a creation if a page makes it; raises RateLimited.
 
-        Node's fetch sends Sec-Fetch-Mode, too, so that does not tell a page from a server.
+        Pages send Origin or Sec-Fetch-Site. Sec-Fetch-Mode proves nothing: Node's fetch sends it.
         """
         headers = request.headers
         if ORIGIN not in headers and SEC_FETCH_SITE not in headers:

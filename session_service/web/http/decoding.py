@@ -44,7 +44,7 @@ class RequestDecoder:
         check_depth(body)
         text = ""
         try:
-            text = body.decode()  # msgspec leaves what it skips unchecked
+            text = body.decode()  # msgspec does not check the values that it skips
             return self._json.decode(text)
         except msgspec.ValidationError as error:
             raise self._problem(str(error)) from None
@@ -52,55 +52,63 @@ class RequestDecoder:
             raise syntax_problem(text, str(error)) from None
 
     def query(self, request: web.BaseRequest) -> Any:
-        """Decode a query, and headers that stand for a part of it; raises ValidationFailed."""
+        """Decode a query, and the headers that replace parameters; raises ValidationFailed.
+
+        Lists may be repeated or joined by commas: ``type=created,ended`` is ``type=created`` and
+        ``type=ended``. The header ``Last-Event-ID`` replaces ``lastEventId``.
+        """
         query = request.query
-        given: dict[str, Any] = dict(query)
-        if len(given) < len(query):
+        values: dict[str, Any] = dict(query)
+        if len(values) < len(query):
             self._refuse_repeats(query)
-        for name in self._lists & given.keys():
-            given[name] = ",".join(query.getall(name)).split(",")
+        for name in self._lists & values.keys():
+            values[name] = ",".join(query.getall(name)).split(",")
         for name, header in self._headers.items():
             if header in request.headers:
-                given[name] = request.headers[header]
+                values[name] = request.headers[header]
         try:
-            return msgspec.convert(given, self._type, strict=False)
+            return msgspec.convert(values, self._type, strict=False)
         except msgspec.ValidationError as error:
             raise self._problem(str(error)) from None
 
     def _refuse_repeats(self, query: MultiMapping[str]) -> None:
-        """Raise ValidationFailed if a parameter that is not a list is given twice."""
+        """Raise ValidationFailed if a parameter that is not a list is repeated."""
         for name in query:
             if name not in self._lists and len(query.getall(name)) > 1:
                 shown = name if _is_name(name) else "A parameter"
                 raise ValidationFailed(shown, "must not be given more than once")
 
     def _problem(self, problem: str) -> ServiceError:
-        """Say what msgspec says as a sentence about a field."""
-        what, _, where = problem.partition(" - at `$")
-        path = where.rstrip("`").removeprefix(".")
-        if missing := re.search(r"missing required field `(\w+)`", what):
+        """Return the error for a message of msgspec.
+
+        ``Expected `int`, got `str` - at `$.timeoutConfig.timeoutMinutes` `` becomes
+        ``timeoutConfig.timeoutMinutes must be ..., not a string``.
+        """
+        reason, _, location = problem.partition(" - at `$")
+        path = location.rstrip("`").removeprefix(".")
+        if missing := re.search(r"missing required field `(\w+)`", reason):
             field = f"{path}.{missing[1]}" if path else missing[1]
             return ValidationFailed(field, f"is required: it must be {self._allowed_at(field)}")
-        if "unknown field" in what:
-            name = re.search(r"`(\w{1,64})`", what)
+        if "unknown field" in reason:
+            name = re.search(r"`(\w{1,64})`", reason)
             known = ", ".join(self._allowed)
             return ValidationFailed(
                 name[1] if name else "A parameter", f"is not known here: allowed are {known}"
             )
         if not path:
             return InvalidJson("It is not an object.")
-        if "out of range" in what and "[...]" in path:  # within metadata or an attachment
+        if "out of range" in reason and "[...]" in path:  # within metadata or an attachment
             return ValidationFailed(
                 path.partition("[...]")[0],
                 "has a number out of range: it must be at most 1.7e308, and have at most"
                 " 4,300 digits",
             )
-        got = re.search(r"got `(\w+)`", what)
-        is_what = f", not {_JSON_NAMES[got[1]]}" if got and got[1] in _JSON_NAMES else ""
-        return ValidationFailed(path, f"must be {self._allowed_at(path)}{is_what}")
+        got = re.search(r"got `(\w+)`", reason)
+        not_this = f", not {_JSON_NAMES[got[1]]}" if got and got[1] in _JSON_NAMES else ""
+        return ValidationFailed(path, f"must be {self._allowed_at(path)}{not_this}")
 
     def _allowed_at(self, path: str) -> str:
-        """Return what is allowed at a path, or at the nearest one around it that is described."""
+        """Return the description of a field, such as ``attachments[3].url``, or its parent's."""
         path = re.sub(r"\[[^]]*\]", "[]", path)
         while path not in self._allowed and path:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
@@ -108,7 +116,7 @@ class RequestDecoder:
 
 
 def headers_of(request_type: Any) -> dict[str, str]:
-    """Return the headers in which fields of a query can come, too, by the fields' names."""
+    """Return the headers that may replace parameters: ``{"lastEventId": "Last-Event-ID"}``."""
     info = inspect.type_info(request_type)
     return {
         field.encode_name: field.type.extra["header"]
@@ -120,7 +128,10 @@ def headers_of(request_type: Any) -> dict[str, str]:
 def _describe(
     node: inspect.Type, policy: TimeoutPolicy, path: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield the path of each field within a type, and its description."""
+    """Yield the path and the description of each field within a type.
+
+    ``timeoutConfig.timeoutMinutes`` is such a path, and so is ``attachments[].url``.
+    """
     match node:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
             if extra and "description" in extra:

@@ -1,10 +1,11 @@
-"""Workers of a node hand connections to each other, for the polls of Socket.IO.
+"""Workers of a node hand connections to each other, for clients of Socket.IO that poll.
 
-A polling socket is in one process, but its requests come on several connections, and the kernel
-gives each to any worker. So the id of a socket names its worker. A worker that gets a request for
-another one's socket hands over the connection with it: the file descriptor, and the bytes it has
-read. What follows on that connection, an upgrade to a WebSocket too, then comes to the right
-worker, and no byte has to be passed on (docs/decisions/0011-connections-are-handed-over.md).
+A polling socket lives in one worker, but its requests come on several connections, and the kernel
+gives each to any worker. So the id of a socket contains the number of its worker, for example
+``2.kQ3xV0bT8mK1wZc5yR7h``. A worker that receives a request for another worker's socket hands over
+the connection: its file descriptor, and the bytes read so far. Later requests on that connection,
+also an upgrade to a WebSocket, then reach the right worker without being forwarded
+(docs/decisions/0011-connections-are-handed-over.md).
 """
 
 import asyncio
@@ -21,8 +22,8 @@ from session_service.web.http.response import REQUEST_ID_HEADER, BaseResponse, T
 
 VARIABLE = "WORKER_FDS"  # in a worker's environment: see ``variable_for``
 
-# What describes how the bytes came, and not what they are.
-_OF_THE_WAY = frozenset(
+# They describe the transfer to this worker, and are written anew for the next.
+_HOP_FIELDS = frozenset(
     (b"content-length", b"transfer-encoding", b"expect", REQUEST_ID_HEADER.lower().encode())
 )
 
@@ -30,47 +31,54 @@ log = logging.getLogger(__name__)
 
 
 class Peers:
-    """The workers of a node, as one of them sees them: they receive from the first of each pair."""
+    """The workers of a node, as one of them sees them.
+
+    Worker ``number`` receives from its ``inbox``, and sends to each worker through the outbox with
+    that worker's number.
+    """
 
     def __init__(self, number: int, inbox: socket.socket, outboxes: list[socket.socket]) -> None:
         self._prefix = f"{number}."
         self._inbox = inbox
         self._outboxes = outboxes
-        self._turns = [asyncio.Lock() for _ in outboxes]
+        self._outbox_locks = [asyncio.Lock() for _ in outboxes]
         self._adopting: set[asyncio.Task[None]] = set()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Peers | None":
-        """Return the peers of this process, if it is a worker."""
+        """Return the peers of this process, or None if it is not a worker."""
         if VARIABLE not in environment:
             return None
         number, inbox, outboxes = environment[VARIABLE].split(":")
         return cls(int(number), _socket(inbox), [_socket(fd) for fd in outboxes.split(",")])
 
     def mark(self, engine_id: str) -> str:
-        """Return the id of a new socket of this worker."""
+        """Return the id of a new socket of this worker: ``2.kQ3xV0bT8mK1wZc5yR7h`` for worker 2."""
         return self._prefix + engine_id
 
     def owner_of(self, engine_id: str) -> int | None:
-        """Return the number of the other worker that has a socket, if one has."""
+        """Return the number of another worker that a socket's id names, or None."""
         number, dot, _ = engine_id.partition(".")
         if not dot or not number.isdecimal() or engine_id.startswith(self._prefix):
             return None
         return int(number) if int(number) < len(self._outboxes) else None
 
     def receive(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Take connections from now on, each with a protocol of the server."""
+        """Accept connections of other workers, each with a new protocol of the server."""
         asyncio.get_running_loop().add_reader(self._inbox, self._received, make_protocol)
 
     def close(self) -> None:
-        """Take no more; what waits is for the worker that comes in place of this one."""
+        """Accept no more; those in the inbox stay for the worker that replaces this one."""
         asyncio.get_running_loop().remove_reader(self._inbox)
 
     async def give(self, number: int, connection: int, request: bytes) -> bool:
-        """Hand over a connection, by its file descriptor; returns whether it was taken."""
+        """Send a connection's file descriptor and request to the worker with a number.
+
+        Returns false if that worker's inbox stays full for HANDOVER_SECONDS.
+        """
         outbox = self._outboxes[number]
         try:
-            async with asyncio.timeout(HANDOVER_SECONDS), self._turns[number]:
+            async with asyncio.timeout(HANDOVER_SECONDS), self._outbox_locks[number]:
                 while True:
                     with suppress(BlockingIOError):
                         socket.send_fds(outbox, [request], [connection])
@@ -106,7 +114,7 @@ class Peers:
         except OSError:  # its client has gone
             connection.close()
             return
-        if not transport.is_closing():  # else there is no place for it
+        if not transport.is_closing():  # else there is no room for it
             protocol.data_received(request)
 
 
@@ -124,7 +132,7 @@ class HandedOverResponse(BaseResponse):
         self._body = body
 
     async def write(self) -> None:
-        """Hand over the connection; write an error if the other worker does not take it."""
+        """Hand over the connection; write an error if the other worker's inbox is full."""
         request = self.request
         self.keep_alive = False  # for this worker
         if request.transport is None:
@@ -137,14 +145,14 @@ class HandedOverResponse(BaseResponse):
             await response.write()
 
     def _raw(self, request: web.BaseRequest) -> bytes:
-        """Write the request as it came, with the id that it has got."""
+        """Return the bytes of the request as received, with its request id."""
         version = f"HTTP/{request.version.major}.{request.version.minor}"
         lines = [
             f"{request.method} {request.raw_path} {version}".encode(),
             *(
                 name + b": " + value
                 for name, value in request.raw_headers
-                if name.lower() not in _OF_THE_WAY
+                if name.lower() not in _HOP_FIELDS
             ),
             f"{REQUEST_ID_HEADER}: {self.request_id}".encode(),
         ]
@@ -154,19 +162,22 @@ class HandedOverResponse(BaseResponse):
 
 
 def pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
-    """Make the sockets of a node's workers: of each pair the worker's own, and the others'."""
-    made = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
-    for pair in made:
+    """Return a socket pair for each worker: its inbox, and the outbox of the others."""
+    pairs_of_sockets = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
+    for pair in pairs_of_sockets:
         for each in pair:
             each.setblocking(False)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * HANDOVER_BYTES)
-    return made
+    return pairs_of_sockets
 
 
-def variable_for(number: int, made: list[tuple[socket.socket, socket.socket]]) -> str:
-    """Write what a worker has to know: its number, its socket, and those of all to send to."""
-    outboxes = ",".join(str(outbox.fileno()) for _, outbox in made)
-    return f"{number}:{made[number][0].fileno()}:{outboxes}"
+def variable_for(number: int, workers: list[tuple[socket.socket, socket.socket]]) -> str:
+    """Return the value of VARIABLE for a worker: its number and the file descriptors of sockets.
+
+    ``1:12:11,13`` is worker 1, with the inbox 12 and the outboxes 11 and 13 of workers 0 and 1.
+    """
+    outboxes = ",".join(str(outbox.fileno()) for _, outbox in workers)
+    return f"{number}:{workers[number][0].fileno()}:{outboxes}"
 
 
 def _socket(fd: str) -> socket.socket:

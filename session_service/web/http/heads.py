@@ -1,6 +1,6 @@
-"""How large the head of a request may be, all its fields together.
+"""Limits the size of a request's head, all header fields together.
 
-aiohttp's parser bounds each field and their number: 128 fields of 32 KiB are 4 MiB.
+aiohttp's parser limits the size of a field and the number of fields: 128 of 32 KiB are 4 MiB.
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ _REFUSED = _ErrInfo(status=400, exc=HeadersTooLarge(HEADERS_BYTES), message="")
 
 
 class BoundedHeads(web.RequestHandler):
-    """aiohttp's protocol, which puts an error in the place of a request whose head is too large.
+    """aiohttp's protocol, which replaces a request whose head is too large by an error.
 
-    Of aiohttp's own it reads ``_request_count``, ``_upgraded`` and ``_payload_parser``, and writes
-    ``_messages`` (requests not begun) and ``_waiter``. Every request goes through
-    ``data_received``, nearly all of them whole, which takes the first way out.
+    It reads aiohttp's ``_request_count``, ``_upgraded`` and ``_payload_parser``, and writes its
+    ``_messages`` (requests not begun) and ``_waiter``. Every byte received goes through
+    ``data_received``; nearly all requests arrive whole, for which its first branch is enough.
     """
 
     __slots__ = ("_arriving", "_head_bytes", "_head_since", "_reads_no_more")
@@ -31,12 +31,12 @@ class BoundedHeads(web.RequestHandler):
     def __init__(self, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the last request
-        self._head_bytes = 0  # of a head of which a part has arrived
-        self._head_since = 0.0  # when that began, by the event loop's time; 0: there is none
+        self._head_bytes = 0  # of a head that is incomplete
+        self._head_since = 0.0  # the event loop's time when that began to arrive, or 0
         self._reads_no_more = False
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of heads; the rest is aiohttp's."""
+        """Pass bytes to aiohttp, and count those of heads."""
         if self._reads_no_more:
             return
         count, arriving = self._request_count, self._arriving
@@ -59,18 +59,18 @@ class BoundedHeads(web.RequestHandler):
             self.head_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Let go of the last body, which refers to this protocol.
+        """Release the last body, which refers to this protocol.
 
-        Collecting the cycles of 450 lost connections a second takes pauses of 7 to 67 ms.
+        Collecting the reference cycles of 450 lost connections a second takes pauses of 7 to 67 ms.
         """
         super().connection_lost(exc)
         self._arriving = EMPTY_PAYLOAD
 
     def more_received(self, count: int) -> None:
-        """Learn that so many bytes of a body, or of what an upgrade made of it, have come."""
+        """Handle ``count`` more bytes of a body or, after an upgrade, of a WebSocket."""
 
     def head_received(self) -> None:
-        """Learn that a part of a head has come, which is not its end."""
+        """Handle a part of a head that is still incomplete."""
 
     def _check_heads(self, new: int) -> None:
         for n in range(-new, 0):

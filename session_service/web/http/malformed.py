@@ -1,4 +1,4 @@
-"""Which error answers bytes that aiohttp's parser does not take as a request."""
+"""Maps the errors of aiohttp's parser to those of the service."""
 
 from aiohttp.http_exceptions import LineTooLong
 
@@ -11,16 +11,16 @@ from session_service.web.http.errors import (
     UriTooLong,
 )
 
-# Parts of the messages of the parser (llhttp) about a version in the request line.
+# Parts of the parser's (llhttp's) messages about the version in the request line.
 _VERSION_PROBLEMS = ("Invalid HTTP version", "Expected dot", "Pause on PRI/Upgrade")
 
 
 def error_of(problem: BaseException | None) -> ServiceError:
-    """Return the error for what the parser, or BoundedHeads, raised."""
+    """Return the error for an exception of the parser, or from BoundedHeads."""
     if isinstance(problem, ServiceError):  # put there by BoundedHeads
         return problem
     if isinstance(problem, LineTooLong):
-        is_target = problem.args[1] == TARGET_BYTES  # the parser names the limit, not the place
+        is_target = problem.args[1] == TARGET_BYTES  # the message has the limit, not the part
         return UriTooLong(TARGET_BYTES) if is_target else HeadersTooLarge(HEADERS_BYTES)
     text = str(problem)
     if "Too many headers" in text:

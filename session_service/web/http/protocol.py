@@ -46,7 +46,7 @@ class Host(Protocol):
     admission: Admission
 
     def admits(self, connection: "HttpProtocol") -> bool:
-        """Add a connection, if need be for probes alone; return false if there is no room."""
+        """Add a connection, in a full server for probes only; return false if there is no room."""
 
     def has_lost(self, connection: "HttpProtocol") -> None:
         """Remove a connection that has closed."""
@@ -92,8 +92,8 @@ class HttpProtocol(BoundedHeads):
             return
         super().connection_made(transport)
         self._check_again_in(FIRST_REQUEST_SECONDS)
-        # Without a limit, uvloop writes the responses of a turn at its end; written at once, they
-        # let clients go on meanwhile.
+        # By default uvloop writes all responses at the end of a turn of the event loop. With this
+        # limit it writes each at once, and its client goes on during the rest of the turn.
         to_client.set_write_buffer_limits(high=0)
         bound_kernel_buffer(to_client, KERNEL_BYTES)
 
@@ -102,7 +102,7 @@ class HttpProtocol(BoundedHeads):
         self._request_handler = handler
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End what depends on the connection."""
+        """End the response that is being written, and release the connection."""
         self._host.has_lost(self)
         if self.when_lost is not None:
             self.when_lost()
@@ -122,7 +122,7 @@ class HttpProtocol(BoundedHeads):
             self._head_since = self._loop.time()
             self._check_again_in(self._deadline() - self._head_since)
 
-    # While no request is in flight: deadlines for the next one
+    # Deadlines for the next request, while none is in flight
 
     @property
     def idle_since(self) -> float | None:
@@ -156,7 +156,7 @@ class HttpProtocol(BoundedHeads):
         idle = idle_since + (IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS)
         return min(idle, self._head_since + HEAD_SECONDS) if self._head_since else idle
 
-    # While the client does not read: a Transfer, from the moment the transport's buffer is full
+    # A Transfer, from the moment the transport's buffer is full until the client has read
 
     def pause_writing(self) -> None:
         """Watch the client: the transport's buffer is full."""
@@ -199,7 +199,7 @@ class HttpProtocol(BoundedHeads):
             abort(to_client)
 
     def abort(self) -> None:
-        """Close the connection at once, and drop what it has not sent."""
+        """Close the connection at once, and drop unsent bytes."""
         if self._to_client is not None:
             abort(self._to_client)
 
@@ -223,7 +223,7 @@ class HttpProtocol(BoundedHeads):
 
 
 def _packed(error: ServiceError) -> bytes:
-    """Return the response to a client whose request is not read; its connection closes."""
+    """Return the response to a request that is not read; its connection closes."""
     return error_response(error).packed(secrets.token_hex(8))
 
 

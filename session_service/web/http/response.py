@@ -25,8 +25,8 @@ encode = msgspec.json.Encoder().encode
 class Response(Protocol):
     """The response to one request: ``start`` binds it to the request, ``write`` sends it.
 
-    ``keep_alive`` says whether the connection stays open afterwards. It is set by ``start``, and
-    ``write`` may clear it.
+    ``keep_alive`` is true if the connection stays open afterwards. ``start`` sets it, and ``write``
+    may clear it.
     """
 
     __slots__ = ()
@@ -81,7 +81,10 @@ class BaseResponse(Response):
 
 
 class BytesResponse(BaseResponse):
-    """A response with a body that is known in full, and header fields of its own."""
+    """A response with a body in memory, and with header fields such as ``("Location", "…")``.
+
+    A subclass has the content type.
+    """
 
     __slots__ = ("body", "headers", "status")
 
@@ -91,7 +94,7 @@ class BytesResponse(BaseResponse):
         self.headers = headers
 
     async def write(self) -> None:
-        """Send the response, and wait until it has left; a client that does not read is cut off."""
+        """Send the response, and wait until the transport has room for another."""
         request = self.request
         data = self.packed(
             self.request_id,
@@ -113,7 +116,7 @@ class BytesResponse(BaseResponse):
         is_http_1_0: bool = False,
         is_head: bool = False,
     ) -> bytes:
-        """Return the response as bytes."""
+        """Return the response as bytes; for HEAD without the body, but with its length."""
         body = self.body
         length = f"Content-Length: {len(body)}\r\n" if self.status != _NO_CONTENT else ""
         head = f"{length}{REQUEST_ID_HEADER}: {request_id}\r\n{browser_fields}"
@@ -128,7 +131,10 @@ class BytesResponse(BaseResponse):
 
 
 class JsonResponse(BytesResponse):
-    """A response whose body is JSON."""
+    """A response with a body of JSON.
+
+    For example, ``JsonResponse(200, encode(SessionInfo.of(session)))``.
+    """
 
     __slots__ = ()
 
@@ -136,7 +142,7 @@ class JsonResponse(BytesResponse):
 
 
 class TextResponse(BytesResponse):
-    """A response whose body is plain text in UTF-8."""
+    """A response with a body of plain text in UTF-8."""
 
     __slots__ = ()
 

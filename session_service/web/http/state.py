@@ -1,4 +1,4 @@
-"""What the handlers work with."""
+"""The state of the process: everything that lives longer than a request."""
 
 import asyncio
 import time
@@ -15,15 +15,15 @@ from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class AppState:
-    """The repository, the webhooks, the rules, the feed of events, and the state of this process.
+    """The store's repositories, the policies, and the counters of this process.
 
-    ``admission`` takes ``max_in_flight`` requests at most. ``browsers`` says
-    which pages may use the service, by default its own, and ``creations`` how many sessions these
-    may create. ``peers`` are the other workers.
+    ``admission`` allows ``max_in_flight`` requests at a time. ``browsers`` decides which pages may
+    use the service, by default its own, and ``creations`` limits how many sessions they create.
+    ``peers`` are the other workers of the node, or None if there are none.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class AppState:
         self.creations = creations or CreateLimit()
         self.peers = peers
         self.draining = False
-        self.when_draining: list[Callable[[], None]] = []  # what else is to end at once
+        self.when_draining: list[Callable[[], None]] = []  # called once, as ``drain`` begins
         self.admission = Admission(max_in_flight)
-        # Each says what is not in order, a sentence each; health is degraded by any. They are asked
-        # at each request for health, so they give what is known already.
+        # Each returns reasons for degraded health, e.g. "the store's last snapshot failed". Every
+        # request for health calls all of them, so they report the last observation and do not wait.
         self.health_reasons: list[Callable[[], Iterable[str]]] = []
         self._started = time.monotonic()
 
     async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
-        """Fail readiness, end streams and sockets, and wait up to ``seconds`` for requests.
+        """Fail readiness, close streams and sockets, and wait up to ``seconds`` for requests.
 
-        The next response on a connection tells its client that it closes. An idle connection has a
-        second for that: a request may be on its way.
+        The next response on each connection closes it. An idle connection stays open for a second,
+        because a request may be on its way.
         """
         self.draining = True
         self.feed.close()
@@ -71,7 +71,7 @@ class AppState:
             is_quiet = now - last_end > _IDLE_SECONDS or not has_connections()
             if is_quiet and self.admission.is_idle:
                 break
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     @property
     def uptime(self) -> float:

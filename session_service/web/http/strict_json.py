@@ -1,6 +1,6 @@
-"""What JSON has to be beyond its grammar, so that everything we take can be stored and given back.
+"""Rules for JSON beyond its grammar, so that every accepted body can be stored and returned.
 
-msgspec stops at a depth that differs by Python version, and some clients of a room stop earlier.
+msgspec's maximum depth differs by Python version, and that of some Socket.IO clients is smaller.
 """
 
 import re
@@ -20,14 +20,17 @@ _LONE_SURROGATE = re.compile(
 
 
 def check_depth(body: bytes) -> None:
-    """Raise InvalidJson if JSON is nested more deeply than JSON_DEPTH levels, its own included."""
-    # Most bodies have fewer brackets than they may have levels.
+    """Raise InvalidJson if JSON has more than JSON_DEPTH levels of nesting, the outermost included.
+
+    For example, ``{"a": [1]}`` has two levels.
+    """
+    # Most bodies have fewer brackets than levels are allowed.
     if body.count(b"{") + body.count(b"[") > JSON_DEPTH and _depth(body) > JSON_DEPTH:
         raise InvalidJson(f"It is nested more than {JSON_DEPTH} levels deep.")
 
 
 def _depth(body: bytes) -> int:
-    """Return how many brackets are open at once, at most; those in strings do not count.
+    """Return the depth of the deepest bracket outside of strings, or more than JSON_DEPTH.
 
     Each round removes the innermost pairs, so there are as many rounds as levels. 400 pairs take
     25 us. The worst body of 256 KiB takes 25 ms, and 11 ms to decode.
@@ -43,7 +46,10 @@ def _depth(body: bytes) -> int:
 
 
 def syntax_problem(text: str, reason: str) -> InvalidJson:
-    """Say why text is not JSON; ``reason`` is the decoder's own, which misses one case."""
+    """Return the error for text that is not JSON.
+
+    ``reason`` is the decoder's message, which is unclear for half of a surrogate pair.
+    """
     lone = _LONE_SURROGATE.search(text)
     if lone:
         return InvalidJson(f"A string has {lone[1]} without the other half of its surrogate pair.")
