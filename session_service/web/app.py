@@ -1,6 +1,6 @@
-"""The HTTP application: every request goes in and out through ``App.handle``.
+"""The HTTP application: every request and its response go through ``App.handle``.
 
-It runs on aiohttp's low-level server, with a lookup of its own in place of aiohttp's router
+It runs on aiohttp's low-level server, with a router of its own instead of aiohttp's
 (docs/decisions/0003-no-aiohttp-router.md).
 """
 
@@ -43,7 +43,7 @@ _PROBES = {route.path for route in ROUTES if route.tag is Tag.PROBES}
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
-# After these the rest of what the client sends is not worth reading, or cannot be understood.
+# After these errors the next bytes of the client are not worth reading, or not understood.
 _CLOSING = (PayloadTooLarge, CodingNotSupported, HttpVersionNotSupported)
 
 log = logging.getLogger("session_service.requests")
@@ -57,7 +57,7 @@ class App:
         self._sessions = state.repository
         self._admission = state.admission
         self._browsers = state.browsers
-        self._fields = state.browsers.fields(None)  # of most requests
+        self._fields = state.browsers.fields(None)  # for requests without Origin: most of them
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._router = Router[Endpoint]()
@@ -76,14 +76,17 @@ class App:
         for path in (PATH, PATH.removesuffix("/")):
             for method in ("GET", "POST"):
                 self._router.add(method, path, sockets.handle)
-        every = {"OPTIONS"}.union(*self._router.every_path())
+        all_methods = {"OPTIONS"}.union(*self._router.every_path())
         for methods in self._router.every_path():
             methods["OPTIONS"] = self._options({"OPTIONS", *methods})
         for path in WHOLE_SERVER:
-            self._router.add("OPTIONS", path, self._options(every))
+            self._router.add("OPTIONS", path, self._options(all_methods))
 
     async def handle(self, request: web.BaseRequest, *, close: bool = False) -> Response:
-        """Respond to a request, whatever happens; ``close`` closes the connection afterwards."""
+        """Return the response to a request, started; with ``close`` it closes the connection.
+
+        Every error becomes a response. Raises ConnectionError if the client has gone.
+        """
         response: Response
         started = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else 0.0
         headers = request.headers
@@ -91,7 +94,7 @@ class App:
         request_id = headers.get(REQUEST_ID_HEADER)
         if not request_id or not _is_sane_id(request_id):
             request_id = self._new_request_id()
-        REQUEST_ID.set(request_id)  # aiohttp runs each request in a context of its own
+        REQUEST_ID.set(request_id)  # aiohttp runs each request in its own contextvars.Context
         self._admission.request_begins()
         try:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
@@ -102,7 +105,7 @@ class App:
             if CONTENT_ENCODING in headers or TRANSFER_ENCODING in headers:
                 check_codings(headers)
             path = request.rel_url.raw_path
-            # Probes are answered always, and preflights: they cost nothing.
+            # Probes and preflights are always served: they cost next to nothing.
             if self._admission.is_full and is_api_path(path) and method != "OPTIONS":
                 raise Overloaded
             endpoint, ids = self._find(method, path)
@@ -111,10 +114,10 @@ class App:
         except ServiceError as error:
             response = self._refusal(request, error)
             close = close or isinstance(error, _CLOSING)
-            self._note_refusal(error)
+            self._log_refusal(error)
         except ConnectionError:
             raise  # the client has gone; nobody waits for a response
-        except Exception:  # a defect is answered like any error: no trace to the caller
+        except Exception:  # a defect has a response like any error, without its traceback
             log.exception("defect", extra={"method": method, "path": request.path})
             response = self._refusal(request, InternalError())
         finally:
@@ -135,7 +138,10 @@ class App:
         return response
 
     async def handle_probe(self, request: web.BaseRequest) -> Response:
-        """Respond to a probe and refuse all else: the connection is one above the limit."""
+        """Return the response to a probe, and refuse other requests.
+
+        It serves connections above the limit, and closes them.
+        """
         if request.rel_url.raw_path in _PROBES:
             return await self.handle(request, close=True)
         response = self._refusal(request, Overloaded())
@@ -144,14 +150,14 @@ class App:
         return response
 
     def _refusal(self, request: web.BaseRequest, error: ServiceError) -> Response:
-        """Return the response to a request that failed; one for a stream may have to come back."""
+        """Return the response to a request that failed; for a stream it may say when to retry."""
         with suppress(ServiceError):
             if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
                 return stream_refusal(error) or error_response(error)
         return error_response(error)
 
-    def _note_refusal(self, error: ServiceError) -> None:
-        """Log what an operator has to know of: an overload, or a store that is away."""
+    def _log_refusal(self, error: ServiceError) -> None:
+        """Log the errors that an operator should know of, e.g. that the store is unavailable."""
         refused = self._admission.refused
         if isinstance(error, StoreUnavailable):
             refused.store.log(reason=error.reason)
@@ -161,20 +167,20 @@ class App:
             refused.overload.log()
 
     def _new_request_id(self) -> str:
-        """Make an id that no other process makes: this one's random name, and a number."""
+        """Return the process's random name and a number, e.g. ``5f0c3a9be1d2-1a``."""
         return f"{self._name}-{next(self._numbers):x}"
 
     def _options(self, methods: set[str]) -> Endpoint:
-        """Make the call that answers OPTIONS, preflights among them, for a path's methods."""
+        """Return the endpoint for OPTIONS, also for preflights, of a path with these methods."""
         allowed = ", ".join(sorted(methods))
 
-        async def answer_options(
+        async def serve_options(
             _: RequestContext, request: web.BaseRequest, __: object
         ) -> Response:
-            more = self._browsers.preflight(request.headers, allowed)
-            return JsonResponse(204, b"", (("Allow", allowed), *more))
+            fields = self._browsers.preflight(request.headers, allowed)
+            return JsonResponse(204, b"", (("Allow", allowed), *fields))
 
-        return answer_options
+        return serve_options
 
     def _serve_document(self) -> Endpoint:
         body = json.dumps(document(self._state.policy)).encode()

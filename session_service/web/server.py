@@ -1,4 +1,4 @@
-"""aiohttp's server, set up for this application."""
+"""aiohttp's server with the limits of this service."""
 
 import asyncio
 from typing import Any, cast
@@ -26,24 +26,24 @@ from session_service.web.http.connections import (
 from session_service.web.http.protocol import HttpProtocol
 from session_service.web.http.state import AppState
 
-_LINGERING_SECONDS = 1.0  # a refused body is read on, so that the client comes to read the answer
+_LINGERING_SECONDS = 1.0  # a refused body is read for so long, so that its client gets to read
 
 
 class Server(web.Server):
-    """The server of one process. A handler goes on when its client has gone.
+    """The server of one process. A handler runs to its end even if its client has gone.
 
-    It has at most ``max_connections`` connections, and at most as many sockets of Socket.IO. In
-    their place the ones that are idle longest are closed; if all are busy, a new one is taken for
-    probes alone, and if there are enough of these it is answered 503 and closed.
+    It has at most ``max_connections`` connections, and at most as many Socket.IO sockets. A new
+    connection beyond that replaces the one that is idle longest. If all are busy, the new one
+    serves probes only; if RESERVED_CONNECTIONS do so already, it gets a 503 and is closed.
     """
 
-    def __init__(self, service: AppState, max_connections: int = CONNECTIONS) -> None:
-        self.admission = service.admission
+    def __init__(self, state: AppState, max_connections: int = CONNECTIONS) -> None:
+        self.admission = state.admission
         self._max_connections = max_connections
         self._connected = ConnectionTable(max_connections, GRACE_SECONDS)
         self._reserved = ConnectionTable(RESERVED_CONNECTIONS)
-        service.admission.max_held = int(max_connections * HELD_SHARE) or 1
-        self._app = App(service, max_connections)
+        state.admission.max_held = int(max_connections * HELD_SHARE) or 1
+        self._app = App(state, max_connections)
         self._options: dict[str, Any] = {
             "keepalive_timeout": IDLE_SECONDS,
             "lingering_time": _LINGERING_SECONDS,
@@ -56,11 +56,11 @@ class Server(web.Server):
         super().__init__(cast("Any", self._app.handle), request_factory=self._make_request)
 
     def __call__(self) -> web.RequestHandler:
-        """Make the protocol of a new connection."""
+        """Return the protocol for a new connection."""
         return HttpProtocol(self, self, loop=self._loop, **self._options)
 
     def admits(self, connection: HttpProtocol) -> bool:
-        """Take a connection, if need be for probes alone; return false if there is no place."""
+        """Add a connection, in a full server for probes only; return false if there is no room."""
         if self._connected.is_full:
             self.admission.refused.connections.log(limit=self._max_connections)
         if self._connected.add(connection):
@@ -69,13 +69,13 @@ class Server(web.Server):
         return self._reserved.add(connection)
 
     def has_lost(self, connection: HttpProtocol) -> None:
-        """Forget a connection."""
+        """Remove a connection that has closed."""
         self._connected.discard(connection)
         self._reserved.discard(connection)
         self.admission.unread.end(connection)
 
     def has_connections(self) -> bool:
-        """Whether a client is connected."""
+        """Return whether any client is connected."""
         return bool(self._connected or self._reserved)
 
     def _make_request(

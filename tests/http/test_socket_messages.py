@@ -272,7 +272,7 @@ async def test_a_room_reads_no_more_than_pages(
     client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many messages come at once, they are broadcast in order, each once."""
-    monkeypatch.setattr(rooms, "_TOGETHER", 3)
+    monkeypatch.setattr(rooms, "_PAGE", 3)
     session, (socket,) = await joined(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     await asyncio.gather(*(client.post(url, json={"content": str(n)}) for n in range(20)))

@@ -1,8 +1,9 @@
-"""python-socketio, set up for this service: the one module that knows the library's inner parts.
+"""python-socketio with the limits of this service: the one module that uses its private parts.
 
-The library keeps some 13 KB and a task for each polling handshake, whether the client connects or
-not. So handshakes are answered here, and cost an entry in a table; the library learns of a client
-when it connects. tests/unit/test_engine.py names every inner part of the library that is used.
+The library keeps some 13 KB and a task for each polling handshake, even if the client never
+connects. So this module completes handshakes itself, at the cost of an entry in a table, and passes
+a client on to the library once it connects. tests/unit/test_engine.py lists every private part of
+the library that is used.
 """
 
 import asyncio
@@ -18,14 +19,14 @@ from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTE
 from session_service.web.http.errors import Overloaded, SocketRefused
 from session_service.web.streaming.handshakes import Handshakes
 
-UNREADABLE = "unreadable"  # the event that stands for a packet that is not strict JSON
+UNREADABLE = "unreadable"  # the event in place of a packet that is not strict JSON
 UNKNOWN_SOCKET = (
     "The sid is of no socket that is open here. Behind a load balancer, a client that polls has to"
     " stay at one node; with transports: ['websocket'] it does."
 )
-_CONNECT = "40"  # the packet by which a client connects
+_CONNECT = "40"  # the packet with which a client connects
 
-# The library logs at length, and with content, what clients do.
+# The library logs every packet, with the content of messages.
 _silent = logging.getLogger(f"{__name__}.library")
 _silent.setLevel(logging.CRITICAL)
 
@@ -35,14 +36,14 @@ _Send = Callable[[_Event], Awaitable[None]]
 
 
 class _StrictJson:
-    """JSON as the rest of the service takes it: no NaN, no number out of range."""
+    """Strict JSON, as in the rest of the service: no NaN, no number out of range."""
 
     @staticmethod
     def loads(text: str) -> Any:
         try:
             return msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
-            # The library drops what raises, without an answer; an event can be answered.
+            # The library drops a packet if this raises; an event gets an acknowledgement.
             return [UNREADABLE, str(error)]
 
     @staticmethod
@@ -51,14 +52,14 @@ class _StrictJson:
 
 
 class _Unread:
-    """The packets that clients have not read, each counted once, however many it is for."""
+    """The size of all packets that clients have not read; a packet to many counts once."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self._readers: dict[Any, int] = {}
 
     def add(self, packet: Any) -> int:
-        """Count a reader of a packet; return the packet's size."""
+        """Add a reader of a packet; return the packet's size."""
         readers = self._readers.get(packet, 0)
         self._readers[packet] = readers + 1
         if not readers:
@@ -66,7 +67,7 @@ class _Unread:
         return len(packet.data)
 
     def remove(self, packet: Any) -> int:
-        """Count a reader of a packet out; return the packet's size."""
+        """Remove a reader of a packet; return the packet's size."""
         readers = self._readers.pop(packet)
         if readers > 1:
             self._readers[packet] = readers - 1
@@ -76,7 +77,7 @@ class _Unread:
 
 
 class _Queue(asyncio.Queue[Any]):
-    """The packets that wait for a client to read them, and their size."""
+    """The packets that a client has not read yet, and their size."""
 
     def __init__(self, unread: _Unread) -> None:
         super().__init__()
@@ -105,9 +106,9 @@ def _has_text(packet: Any) -> bool:
 
 
 class Engine:
-    """The library's server, with at most so many sockets.
+    """The library's server, with at most ``max_sockets`` sockets.
 
-    ``mark`` makes of a new id one that names this worker.
+    ``mark`` adds the number of this worker to a new id, see ``Peers.mark``.
     """
 
     def __init__(self, max_sockets: int, mark: Callable[[str], str] = str) -> None:
@@ -116,11 +117,11 @@ class Engine:
         )
         self.server = socketio.AsyncServer(
             async_mode="asgi",
-            async_handlers=False,  # one thing at a time of a socket, in order
+            async_handlers=False,  # the events of a socket are handled one by one, in order
             serializer=packet_class,
             logger=_silent,
             engineio_logger=_silent,
-            cors_allowed_origins=[],  # web/browsers.py decides about origins
+            cors_allowed_origins=[],  # App.handle checks origins
             max_http_buffer_size=SOCKET_PACKET_BYTES,
             http_compression=False,
         )
@@ -129,17 +130,17 @@ class Engine:
         self._engine.create_queue = lambda: _Queue(self._unread)
         self._make_id = self._engine.generate_id
         self._engine.generate_id = self._next_id
-        self._begin = self._engine.handlers["connect"]
-        self._engine.on("connect", self._begun)
+        self._library_on_connect = self._engine.handlers["connect"]
+        self._engine.on("connect", self._on_connect)
         self._max_sockets = max_sockets
         self._closing: set[asyncio.Task[None]] = set()
         self._handshakes = Handshakes(mark)
         self._id: ContextVar[str | None] = ContextVar("id", default=None)
 
     async def serve(self, scope: _Event, receive: _Receive, send: _Send) -> None:
-        """Serve a request that names its socket, or opens a WebSocket: an ASGI application.
+        """Serve a request with the id of its socket, or one that opens a WebSocket.
 
-        Raises SocketRefused or Overloaded.
+        An ASGI application, with the scope of ``engineio``. Raises SocketRefused or Overloaded.
         """
         socket_id = scope["sid"]
         if socket_id in self._handshakes:
@@ -147,56 +148,56 @@ class Engine:
             if event.get("body", b"").startswith(_CONNECT.encode()):
                 await self._connect(socket_id, scope)
             else:
-                await self._handshakes.over(socket_id)
-            receive = _again(event, receive)
+                await self._handshakes.wait_for_end(socket_id)
+            receive = _replaying(event, receive)
         if socket_id and not self.has(socket_id):
-            raise SocketRefused(UNKNOWN_SOCKET)  # the library would raise KeyError for some
+            raise SocketRefused(UNKNOWN_SOCKET)  # the library raises KeyError for some
         await self.server.handle_request(scope, receive, send)
 
     def shake_hands(self) -> bytes:
-        """Begin a polling socket; returns the packet that tells its client how to go on.
+        """Begin a polling socket; return the packet with its id; raises Overloaded.
 
-        Raises Overloaded.
+        For example, ``0{"sid":"kQ3xV0bT8mK1wZc5yR7h","upgrades":["websocket"], …}``.
         """
         self.refuse_too_many()
-        hello = {
+        handshake = {
             "sid": self._handshakes.begin(),
             "upgrades": ["websocket"],
             "pingTimeout": int(self._engine.ping_timeout * 1000),
             "pingInterval": int(self._engine.ping_interval * 1000),
             "maxPayload": SOCKET_PACKET_BYTES,
         }
-        return b"0" + msgspec.json.encode(hello)
+        return b"0" + msgspec.json.encode(handshake)
 
     def has(self, engine_id: str) -> bool:
-        """Return whether a socket is open here, or a client has shaken hands for it."""
+        """Return whether a socket is open here, or has completed its handshake."""
         connection = self._engine.sockets.get(engine_id)
         return engine_id in self._handshakes if connection is None else not connection.closed
 
     def refuse_too_many(self) -> None:
-        """Raise Overloaded if there are as many sockets as there may be."""
+        """Raise Overloaded if the maximum number of sockets is open."""
         if len(self._engine.sockets) >= self._max_sockets:
             raise Overloaded
 
     def unread(self, socket: str) -> tuple[int, int]:
-        """Return how many packets wait for a socket's client to read them, and their bytes."""
+        """Return the number of packets that a socket's client has not read, and their bytes."""
         connection = self._connection(socket)
         return (0, 0) if connection is None else (connection.queue.qsize(), connection.queue.bytes)
 
     @property
     def is_full(self) -> bool:
-        """Whether the packets that clients have not read take all the memory that they may."""
+        """Whether the packets that clients have not read use more memory than allowed."""
         return self._unread.bytes > UNREAD_BYTES
 
     def release(self, socket: str) -> None:
-        """Drop what a socket has not read, and end its poll, which would wait on."""
+        """Drop the unread packets of a closed socket, and end its poll if one waits."""
         connection = self._connection(socket)
         if connection is not None:
             connection.queue.forget()
             connection.queue.put_nowait(None)
 
     async def drop(self, sockets: Iterable[str]) -> None:
-        """Close sockets such that their clients connect again."""
+        """Close sockets in such a way that their clients reconnect."""
         for socket in sockets:
             connection = self._connection(socket)
             if connection is not None:
@@ -212,27 +213,28 @@ class Engine:
         return self._engine.sockets.get(self.server.manager.eio_sid_from_sid(socket, "/"))
 
     async def _connect(self, engine_id: str, scope: _Event) -> None:
-        """Make the library shake hands with a client that has done so here; raises Overloaded."""
+        """Pass a client on to the library, by a second handshake; raises Overloaded."""
         self.refuse_too_many()
         if not self._handshakes.end(engine_id):
             return
         first: _Event = {"type": "http.request", "body": b""}
         handshake = {**scope, "method": "GET", "query_string": b"EIO=4&transport=polling"}
         self._id.set(engine_id)
-        await self.server.handle_request(handshake, _again(first), _ignore)
+        await self.server.handle_request(handshake, _replaying(first), _ignore)
         self._id.set(None)
 
     def _next_id(self) -> str:
-        given = self._id.get()
+        engine_id = self._id.get()
         self._id.set(None)
-        return given or str(self._make_id())
+        return engine_id or str(self._make_id())
 
-    async def _begun(self, engine_id: str, environ: dict[str, Any]) -> Any:
-        asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._expect, engine_id)
-        return await self._begin(engine_id, environ)
+    async def _on_connect(self, engine_id: str, environ: dict[str, Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        loop.call_later(HANDSHAKE_SECONDS, self._close_unless_connected, engine_id)
+        return await self._library_on_connect(engine_id, environ)
 
-    def _expect(self, engine_id: str) -> None:
-        """Close a socket that has not connected in time."""
+    def _close_unless_connected(self, engine_id: str) -> None:
+        """Close a socket whose client has not connected within HANDSHAKE_SECONDS."""
         connection = self._engine.sockets.get(engine_id)
         if connection is not None and not self.server.manager.sid_from_eio_sid(engine_id, "/"):
             del self._engine.sockets[engine_id]
@@ -241,8 +243,11 @@ class Engine:
             closing.add_done_callback(self._closing.discard)
 
 
-def _again(first: _Event, then: _Receive | None = None) -> _Receive:
-    """Return a way to receive that begins with an event received before."""
+def _replaying(first: _Event, then: _Receive | None = None) -> _Receive:
+    """Return an ASGI ``receive`` that returns an event received before, and then others.
+
+    Without ``then`` it returns the first event each time.
+    """
     events = [first]
 
     async def receive() -> _Event:
@@ -258,7 +263,7 @@ async def _ignore(_: _Event) -> None:
 
 
 async def _close(connection: Any) -> None:
-    """Close an Engine.IO socket at once; its own way waits until the client has read everything."""
+    """Close an Engine.IO socket at once; by default it first waits for the client to read."""
     await connection.close(wait=False, abort=True)
     connection.queue.forget()
-    connection.queue.put_nowait(None)  # ends who writes
+    connection.queue.put_nowait(None)  # ends the task that writes

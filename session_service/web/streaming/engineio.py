@@ -1,7 +1,8 @@
-"""The transports of Socket.IO, polling and WebSocket: between aiohttp's requests and its server.
+"""The transports of Socket.IO, polling and WebSocket: from aiohttp's requests to an ASGI server.
 
-python-socketio speaks ASGI here, not aiohttp, so that every byte goes in and out through this file:
-what does not read is cut, what is too large or binary is refused, and errors have our one shape.
+python-socketio could serve aiohttp's requests itself. Through ASGI every byte passes this module,
+so that clients that do not read are cut off, packets that are too large or binary are refused, and
+errors have the same form as in REST.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from session_service.web.streaming.incoming import Incoming
 
 _POST_SECONDS = 10.0  # until the packets of one POST have been handled
 
-# Packets that are binary or announce it. The library would gather as many as a client announces.
+# Packets that are binary or announce binary ones. The library buffers as many as are announced.
 _BINARY = ("b", "45", "46")
 _ONLY_TEXT = "Allowed: packets of text in UTF-8; no binary data."
 _SEPARATOR = "\x1e"  # between the packets of a POST
@@ -41,8 +42,8 @@ Application = Callable[[_Event, Receive, Send], Awaitable[Any]]  # of ASGI; the 
 class EngineIoResponse(BaseResponse):
     """The response of an ASGI application to a poll, a POST or a WebSocket.
 
-    A poll waits until there is something to send; a WebSocket stays open until it is closed. While
-    it is written, the request is not in flight.
+    A poll waits for a packet; a WebSocket stays open until it is closed. Meanwhile the request does
+    not count as one in flight.
     """
 
     __slots__ = ("_application", "_body", "_context")
@@ -153,7 +154,10 @@ def _sender(websocket: web.WebSocketResponse, request: web.BaseRequest) -> Send:
 
 
 async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
-    """Read what is posted; raises PayloadTooLarge, SocketRefused, RequestTimeout or BadRequest."""
+    """Read the packets of a POST, e.g. ``40``, the one with which a client connects.
+
+    Raises PayloadTooLarge, SocketRefused, RequestTimeout, BadRequest or Overloaded.
+    """
     body = await read_bytes(request, admission, SOCKET_PACKET_BYTES)
     if len(body) > SOCKET_PACKET_BYTES:
         raise PayloadTooLarge(SOCKET_PACKET_BYTES)

@@ -1,4 +1,4 @@
-"""Polling clients that have shaken hands and not connected yet: bounded in number and in time."""
+"""Handshakes of polling clients that have not connected yet: limited in number and in time."""
 
 import asyncio
 import secrets
@@ -8,27 +8,27 @@ from session_service.domain.budgets import HANDSHAKE_SECONDS, HANDSHAKES
 
 
 class Handshakes:
-    """The ids that were given to clients, oldest first. One more than HANDSHAKES ends the oldest.
+    """The ids of handshakes, oldest first. If there are HANDSHAKES, a new one ends the oldest.
 
-    ``mark`` makes of a new id one that names this worker.
+    ``mark`` adds the number of this worker to a new id, see ``Peers.mark``.
     """
 
     def __init__(self, mark: Callable[[str], str] = str) -> None:
         self._mark = mark
-        self._until: dict[str, float] = {}  # in the event loop's time
-        self._awaited: dict[str, asyncio.Event] = {}  # those that a request waits for
+        self._until: dict[str, float] = {}  # deadlines, in the event loop's time
+        self._awaited: dict[str, asyncio.Event] = {}  # for requests that wait for a handshake's end
 
     def __contains__(self, engine_id: str) -> bool:
-        self._forget()
+        self._end_expired()
         return engine_id in self._until
 
     def __len__(self) -> int:
-        self._forget()
+        self._end_expired()
         return len(self._until)
 
     def begin(self) -> str:
-        """Begin a handshake; returns its id."""
-        self._forget()
+        """Begin a handshake; return its id, for example ``kQ3xV0bT8mK1wZc5yR7h``."""
+        self._end_expired()
         if len(self._until) >= HANDSHAKES:
             self.end(next(iter(self._until)))
         engine_id = self._mark(secrets.token_urlsafe(15))
@@ -36,22 +36,22 @@ class Handshakes:
         return engine_id
 
     def end(self, engine_id: str) -> bool:
-        """End a handshake; returns whether it was under way."""
+        """End a handshake; return false if it had ended before."""
         awaited = self._awaited.pop(engine_id, None)
         if awaited is not None:
             awaited.set()
         return self._until.pop(engine_id, None) is not None
 
-    async def over(self, engine_id: str) -> None:
-        """Wait until the client connects, or its time is over."""
+    async def wait_for_end(self, engine_id: str) -> None:
+        """Wait until the client connects, or the deadline has passed."""
         try:
             async with asyncio.timeout_at(self._until[engine_id]):
                 await self._awaited.setdefault(engine_id, asyncio.Event()).wait()
         except TimeoutError:
             self.end(engine_id)
 
-    def _forget(self) -> None:
-        """Forget those whose time is over."""
+    def _end_expired(self) -> None:
+        """End the handshakes whose deadline has passed."""
         now = asyncio.get_running_loop().time()
         while self._until:
             engine_id, until = next(iter(self._until.items()))

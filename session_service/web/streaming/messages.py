@@ -1,6 +1,6 @@
-"""What Socket.IO clients send and receive: the published socket managers' names and shapes.
+"""The events that Socket.IO clients send and receive, with the names of the published clients.
 
-A message that a client sends, of type 2:
+An example of a message that a client sends, of type 2:
 
     {"channelId": "<session id>", "senderId": "<the session's userId or agentId>",
      "message": "Hello", "messageId": "<the client's own id of it>", "senderName": "Ada",
@@ -19,11 +19,11 @@ from session_service.domain.sessions import Session
 from session_service.web.http.decoding import RequestDecoder
 from session_service.web.http.errors import InvalidJson
 
-# By the names of SendMessage, the names that clients of the socket use.
+# The names of SendMessage's fields in Socket.IO.
 _NAMES = {"content": "message", "authorId": "senderId"}
-# What the sender says about a message beside it, by the name under which its metadata keeps it:
-# so a broadcast from any node, and the history, have it too.
-_KEPT = {"user_display_name": "senderName", "source": "source"}
+# Members of a message that are stored in its metadata, by their name there. So they are in the
+# history, and in the broadcast of every node.
+_STORED_MEMBERS = {"user_display_name": "senderName", "source": "source"}
 _NAMES_OF_USERS = ("user_display_name", "senderName")
 _NAMES_OF_AGENTS = ("agentName", "agent_name", "senderName")
 
@@ -36,22 +36,22 @@ class Sent(NamedTuple):
     client_message_id: str | None  # the client's own id of it
 
 
-def session_id_of(given: object) -> str:
-    """Return the session that a client names: as any of its names, or by its id alone.
+def session_id_of(payload: object) -> str:
+    """Return the session id in a payload; raises ValidationFailed.
 
-    Raises ValidationFailed.
+    The payload is the id itself, or an object such as ``{"channelId": "<session id>"}``.
     """
-    if isinstance(given, dict):
-        given = given.get("channelId") or given.get("roomId") or given.get("sessionId")
-    if not isinstance(given, str):
+    if isinstance(payload, dict):
+        payload = payload.get("channelId") or payload.get("roomId") or payload.get("sessionId")
+    if not isinstance(payload, str):
         raise ValidationFailed("channelId", "is required: it must be the id of a session")
-    return given.lower()
+    return payload.lower()
 
 
 def read_message(payload: object, decoder: RequestDecoder) -> Sent:
-    """Read a message, by the rules of ``POST …/messages``; raises ServiceError.
+    """Return the message in a payload, by the rules of ``POST …/messages``; raises ServiceError.
 
-    An error may name a field as SendMessage does: see ``renamed``.
+    An error may have the name of a field of SendMessage: see ``with_socket_names``.
     """
     if not isinstance(payload, dict):
         raise ValidationFailed("payload", "is required: it must be an object with the message")
@@ -65,12 +65,12 @@ def read_message(payload: object, decoder: RequestDecoder) -> Sent:
         "metadata": _with_sender(payload),
         "attachments": payload.get("attachments"),
     }
-    given = {name: value for name, value in request.items() if value is not None}
-    return Sent(session_id, decoder.body(_encoded(given)), client_message_id)
+    present = {name: value for name, value in request.items() if value is not None}
+    return Sent(session_id, decoder.body(_encoded(present)), client_message_id)
 
 
-def renamed(error: ValidationFailed) -> ValidationFailed:
-    """Return an error of SendMessage that names the field as clients of the socket do."""
+def with_socket_names(error: ValidationFailed) -> ValidationFailed:
+    """Return an error of SendMessage with the name that its field has in Socket.IO."""
     field = error.details
     if field not in _NAMES:
         return error
@@ -78,7 +78,7 @@ def renamed(error: ValidationFailed) -> ValidationFailed:
 
 
 def acknowledged(sent: Sent, message: Message) -> dict[str, Any]:
-    """Return the event ``messageAck``: the message is stored."""
+    """Return the data of the event ``messageAck``: the message is stored."""
     return {
         "clientMessageId": sent.client_message_id,
         "messageId": message.id,
@@ -89,7 +89,7 @@ def acknowledged(sent: Sent, message: Message) -> dict[str, Any]:
 
 
 def joined(session: Session) -> dict[str, Any]:
-    """Return the events ``channel_joined`` and ``room_joined``."""
+    """Return the data of the events ``channel_joined`` and ``room_joined``."""
     return {
         "message": f"Joined channel {session.id}",
         "agentId": session.agent_id,
@@ -98,28 +98,30 @@ def joined(session: Session) -> dict[str, Any]:
 
 
 def broadcast(message: Message, session_id: str) -> dict[str, Any]:
-    """Return the event ``messageBroadcast``."""
+    """Return the data of the event ``messageBroadcast``."""
     metadata = msgspec.json.decode(message.metadata)
     names = _NAMES_OF_AGENTS if message.is_agent else _NAMES_OF_USERS
-    otherwise = ("Agent", "agent_response") if message.is_agent else ("User", "user")
-    shown = {
+    default_name, default_source = (
+        ("Agent", "agent_response") if message.is_agent else ("User", "user")
+    )
+    event = {
         "id": message.id,
         "senderId": message.author_id,
-        "senderName": _first_text(metadata, names) or otherwise[0],
+        "senderName": _first_text(metadata, names) or default_name,
         "isAgent": message.is_agent,
         "text": message.content,
         "createdAt": message.created_at,
-        "source": _first_text(metadata, ("source",)) or otherwise[1],
+        "source": _first_text(metadata, ("source",)) or default_source,
         "metadata": metadata,
         **names_of(session_id),
     }
     if message.attachments is not None:
-        shown["attachments"] = msgspec.json.decode(message.attachments)
-    return shown
+        event["attachments"] = msgspec.json.decode(message.attachments)
+    return event
 
 
 def names_of(session_id: str) -> dict[str, Any]:
-    """Return a session's id by each of its names."""
+    """Return a session's id under each of its names in Socket.IO."""
     return {"sessionId": session_id, "roomId": session_id, "channelId": session_id}
 
 
@@ -131,17 +133,20 @@ def _encoded(request: dict[str, Any]) -> bytes:
 
 
 def _with_sender(payload: dict[str, Any]) -> Any:
-    """Return the metadata with what the payload says about the sender; metadata's own wins."""
+    """Return the metadata with the payload's members about the sender; its own take precedence."""
     metadata = payload.get("metadata")
-    said = {kept: _text(payload, (name,), SENDER_CHARACTERS) for kept, name in _KEPT.items()}
-    said = {name: text for name, text in said.items() if text is not None}
-    if not said or not isinstance(metadata, dict | None):
+    sender = {
+        stored: text
+        for stored, name in _STORED_MEMBERS.items()
+        if (text := _text(payload, (name,), SENDER_CHARACTERS)) is not None
+    }
+    if not sender or not isinstance(metadata, dict | None):
         return metadata
-    return {**said, **(metadata or {})}
+    return {**sender, **(metadata or {})}
 
 
 def _text(payload: dict[str, Any], names: tuple[str, ...], longest: int) -> str | None:
-    """Return the first of these members that is there; raises ValidationFailed."""
+    """Return the first of these members that is present, or None; raises ValidationFailed."""
     for name in names:
         value = payload.get(name)
         if value is None:

@@ -1,7 +1,7 @@
-"""Rooms: the sockets that have joined a session, and what they receive of it.
+"""Rooms: the sockets that have joined a session, and the events that they receive.
 
 Any node serves any socket: each follows the outbox for the sessions that its own sockets have
-joined, so nodes need not talk to each other.
+joined, so nodes do not communicate with each other.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ from session_service.web.http.state import AppState
 from session_service.web.streaming.engine import Engine
 from session_service.web.streaming.messages import broadcast, names_of
 
-_TOGETHER = 100  # messages read at a time
+_PAGE = 100  # messages read at a time
 _LONG_SECONDS = 3600.0
 
-# The name under which rooms receive an event, and which members of its data they receive.
+# The name under which rooms receive an event, and the members of its data that they receive.
 _NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     ExpiringDetails.type: ("sessionExpirationWarning", ("minutesRemaining",)),
     ExpiredDetails.type: ("sessionExpired", ("expiredAt",)),
@@ -61,17 +61,16 @@ class _Room:
         self.session_id = session_id
         self.subscription = subscription
         self.members: set[str] = set()
-        self.following: asyncio.Task[None] | None = None  # once the session is known to exist
-        # By message, the socket that sent it and that client's own id of it.
-        self.sent_from: dict[str, tuple[str, str]] = {}
+        self.following: asyncio.Task[None] | None = None  # set once the session was found
+        # By the message's id, the socket that sent it and its client's own id of it.
+        self.senders: dict[str, tuple[str, str]] = {}
 
 
 class Rooms:
     """The rooms of this process's sockets.
 
-    A socket that would miss something is closed, so that its client connects again, joins again and
-    reads what it has missed: when the process stops, when its client does not read, and when events
-    were lost.
+    A socket that would miss events is closed, so that its client reconnects, joins again and reads
+    the history: if the process stops, if its client does not read, and if events were lost.
     """
 
     def __init__(self, state: AppState, engine: Engine) -> None:
@@ -79,19 +78,19 @@ class Rooms:
         self._engine = engine
         self._store = Availability("sockets")
         self._rooms: dict[str, _Room] = {}
-        self._joined: dict[str, set[str]] = {}  # by socket the sessions that it has joined
+        self._joined: dict[str, set[str]] = {}  # sessions by socket
 
     def enter(self, socket: str) -> None:
-        """Take a new socket, which is in no room."""
+        """Add a new socket, which is in no room yet."""
         self._joined.setdefault(socket, set())
 
     def exit(self, socket: str) -> None:
-        """Take a socket that has gone out of its rooms."""
+        """Remove a closed socket from its rooms."""
         for session_id in self._joined.pop(socket, ()):
             self._leave(socket, session_id)
 
     def leave(self, socket: str, session_id: str) -> None:
-        """Take a socket out of a room, if it is in it."""
+        """Remove a socket from a room, if it is in it."""
         self._joined.get(socket, set()).discard(session_id)
         self._leave(socket, session_id)
 
@@ -99,27 +98,29 @@ class Rooms:
         """Return whether a socket has joined a session."""
         return session_id in self._joined.get(socket, ())
 
-    def expect(self, socket: str, session_id: str, message_id: str, client_id: str) -> None:
-        """Send a socket its own id of a message with that message's broadcast.
+    def remember_sender(
+        self, socket: str, session_id: str, message_id: str, client_id: str
+    ) -> None:
+        """Remember the sender of a message, so that its broadcast to that socket has ``client_id``.
 
-        Its client puts the broadcast in place of what it showed at once. No other socket receives
-        the id: to it, the message is a new one.
+        The client then replaces the message that it shows already. Other sockets do not receive
+        the client's id: for them the message is new.
         """
         room = self._rooms.get(session_id)
         if room is None:
             return
-        if len(room.sent_from) >= EXPECTED_BROADCASTS:
-            del room.sent_from[next(iter(room.sent_from))]
-        room.sent_from[message_id] = (socket, client_id)
+        if len(room.senders) >= EXPECTED_BROADCASTS:
+            del room.senders[next(iter(room.senders))]
+        room.senders[message_id] = (socket, client_id)
 
-    def expect_no_more(self, session_id: str, message_id: str) -> None:
-        """Forget what ``expect`` was told of a message that was not stored."""
+    def forget_sender(self, session_id: str, message_id: str) -> None:
+        """Undo ``remember_sender`` for a message that was not stored."""
         room = self._rooms.get(session_id)
         if room is not None:
-            room.sent_from.pop(message_id, None)
+            room.senders.pop(message_id, None)
 
     async def join(self, context: RequestContext, socket: str, session_id: str) -> Session:
-        """Put a socket into a session's room; raises ServiceError."""
+        """Add a socket to the room of a session; raises ServiceError."""
         if shard_of_session(session_id) is None:
             raise SessionNotFound
         joined = self._joined.setdefault(socket, set())
@@ -127,10 +128,10 @@ class Rooms:
             raise ValidationFailed(
                 "channelId", f"is one too many: a socket may be in {ROOMS} rooms, leave one first"
             )
-        # The subscription starts before the session is read, so nothing falls between the two.
+        # The subscription starts before the session is read, so no event falls between the two.
         if session_id not in self._rooms:
             subscription = await self._state.feed.subscribe(EventFilter(session_id=session_id))
-            if session_id in self._rooms:  # another was quicker
+            if session_id in self._rooms:  # another socket opened it meanwhile
                 subscription.close()
             else:
                 self._rooms[session_id] = _Room(session_id, subscription)
@@ -143,9 +144,9 @@ class Rooms:
             joined.discard(session_id)
             self._leave(socket, session_id)
             raise
-        if self._joined.get(socket) is not joined:  # the socket has gone meanwhile
+        if self._joined.get(socket) is not joined:  # the socket has been closed meanwhile
             self._leave(socket, session_id)
-        elif self._rooms.get(session_id) is not room:  # the session has
+        elif self._rooms.get(session_id) is not room:  # the session has ended meanwhile
             raise SessionNotFound
         elif room.following is None:
             room.following = asyncio.create_task(self._follow(room), name="room")
@@ -164,7 +165,7 @@ class Rooms:
             del self._rooms[room.session_id]
 
     async def _follow(self, room: _Room) -> None:
-        """Send a room what happens, until it is empty or its session is over."""
+        """Send events to a room until it is empty or its session is over."""
         is_over = False
         try:
             while not (is_over or room.subscription.is_closed):
@@ -177,7 +178,7 @@ class Rooms:
                     break
         except FellBehindError:
             log.warning("sockets closed: messages were not read in time from the store")
-        except Exception:  # a defect; its members are closed, connect and join again
+        except Exception:  # a defect: the members are closed, reconnect and join again
             log.exception("defect in a room")
         finally:
             self._close(room)
@@ -212,7 +213,7 @@ class Rooms:
         while not room.subscription.is_closed:
             try:
                 history = await self._state.repository.history(
-                    room.session_id, limit=min(count, _TOGETHER), after=since - 1
+                    room.session_id, limit=min(count, _PAGE), after=since - 1
                 )
             except (SessionNotFound, SessionExpired):
                 break
@@ -228,7 +229,7 @@ class Rooms:
 
     async def _send_message(self, room: _Room, message: Message) -> None:
         shown = broadcast(message, room.session_id)
-        sender, client_id = room.sent_from.pop(message.id, ("", ""))
+        sender, client_id = room.senders.pop(message.id, ("", ""))
         if sender in room.members:
             own = {**shown, "clientMessageId": client_id}
             await self._send(room, "messageBroadcast", own, [sender])
@@ -242,7 +243,7 @@ class Rooms:
     async def _send(
         self, room: _Room, name: str, data: dict[str, Any], to: list[str] | None = None
     ) -> None:
-        """Send an event to a room, or to some of its members; cut those that do not read."""
+        """Send an event to a room or to some of its members, and close those that do not read."""
         sockets = list(room.members) if to is None else to
         slow = [socket for socket in sockets if self._is_slow(socket)]
         if slow:

@@ -1,4 +1,4 @@
-"""Socket.IO: clients join the rooms of sessions, send messages, and receive what happens."""
+"""Socket.IO: clients join the rooms of sessions, send messages, and receive events."""
 
 import asyncio
 import logging
@@ -37,14 +37,14 @@ from session_service.web.streaming.messages import (
     joined,
     names_of,
     read_message,
-    renamed,
     session_id_of,
+    with_socket_names,
 )
 from session_service.web.streaming.rooms import Rooms
 
 PATH = "/socket.io/"
 
-# The types of a published client's messages, which it may also use as the event's name.
+# The types of messages of published clients, which also use them as names of events.
 _JOIN, _SEND = 1, 2
 
 _OTHER_VERSION = "Allowed: clients of version 3 and 4 of Socket.IO (EIO=4)."
@@ -55,7 +55,10 @@ _Acknowledgement = dict[str, Any]
 
 
 class Sockets:
-    """The Socket.IO server of this process, with at most so many sockets."""
+    """The Socket.IO server of this process, with at most ``max_sockets`` sockets.
+
+    A client emits, for example, ``42["join",{"channelId":"<session id>"}]``.
+    """
 
     def __init__(self, state: AppState, max_sockets: int) -> None:
         self._state = state
@@ -68,8 +71,8 @@ class Sockets:
         self._greetings: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
         server = self._engine.server
-        server.on("connect", self._connected)
-        server.on("disconnect", self._disconnected)
+        server.on("connect", self._on_connect)
+        server.on("disconnect", self._on_disconnect)
         for name, handler in {
             "join": self._join,
             str(_JOIN): self._join,
@@ -78,15 +81,15 @@ class Sockets:
             str(_SEND): self._send,
             UNREADABLE: self._unreadable,
         }.items():
-            server.on(name, partial(self._answered, handler))
+            server.on(name, partial(self._acknowledge, handler))
         state.when_draining.append(self._stop)
 
     async def handle(
         self, context: RequestContext, request: web.BaseRequest, _: object
     ) -> Response:
-        """Take a request of one of the transports; raises ServiceError.
+        """Return the response to a request of one of the transports; raises ServiceError.
 
-        A GET opens a socket or reads from it, so it is checked as a change is.
+        A GET may open a socket, so it is checked like a request that changes something.
         """
         self._state.browsers.check_page(request.headers)
         if self._state.draining:
@@ -108,24 +111,24 @@ class Sockets:
             return HandedOverResponse(self._peers, owner, body)
         return EngineIoResponse(context, self._engine.serve, body)
 
-    async def _connected(self, socket: str, environ: dict[str, Any], *_: object) -> None:
+    async def _on_connect(self, socket: str, environ: dict[str, Any], *_: object) -> None:
         self._contexts[socket] = environ["asgi.scope"]["context"]
         self._rooms.enter(socket)
-        # The library tells the client that it is connected when this returns.
-        greeting = asyncio.create_task(self._greet(socket), name="socket greeting")
+        # The library accepts the connection when this returns; only then the client can be greeted.
+        greeting = asyncio.create_task(self._send_greeting(socket), name="socket greeting")
         self._greetings.add(greeting)
         greeting.add_done_callback(self._greetings.discard)
 
-    async def _greet(self, socket: str) -> None:
-        hello = {"message": "Connected", "socketId": socket}
-        await self._engine.server.emit("connection_established", hello, to=socket)
+    async def _send_greeting(self, socket: str) -> None:
+        greeting = {"message": "Connected", "socketId": socket}
+        await self._engine.server.emit("connection_established", greeting, to=socket)
 
-    async def _disconnected(self, socket: str, *_: object) -> None:
+    async def _on_disconnect(self, socket: str, *_: object) -> None:
         self._contexts.pop(socket, None)
         self._rooms.exit(socket)
         self._engine.release(socket)
 
-    async def _answered(
+    async def _acknowledge(
         self,
         handler: Callable[[RequestContext, str, Any], Awaitable[_Acknowledgement]],
         socket: str,
@@ -139,14 +142,14 @@ class Sockets:
             if isinstance(error, StoreUnavailable):
                 self._admission.refused.store.log(reason=error.reason)
             return await self._refuse(socket, error)
-        except Exception:  # a defect is answered like any error: no trace to the caller
+        except Exception:  # a defect is acknowledged like any error, without its traceback
             log.exception("defect in a socket")
             return await self._refuse(socket, InternalError())
 
     async def _refuse(self, socket: str, error: ServiceError) -> _Acknowledgement:
-        """Emit an error, for a client that wants no acknowledgement; returns that.
+        """Emit an error and return it as the acknowledgement, for which not every client asks.
 
-        ``messageError`` is the form that published clients listen for.
+        Published clients listen for ``messageError``.
         """
         body: dict[str, Any] = msgspec.to_builtins(error_body(error))
         emit = self._engine.server.emit
@@ -191,38 +194,38 @@ class Sockets:
             is_member = self._rooms.has(socket, sent.session_id)
             message = await self._store(context, socket, sent)
         except ValidationFailed as error:
-            raise renamed(error) from None
+            raise with_socket_names(error) from None
         answer = acknowledged(sent, message)
         await self._engine.server.emit("messageAck", answer, to=socket)
         if not is_member:
-            await self._show_sender(socket, sent, message)
+            await self._send_back(socket, sent, message)
         return {"success": True, **answer}
 
     async def _store(self, context: RequestContext, socket: str, sent: Sent) -> Message:
         message_id = new_message_id(os.urandom)
         if sent.client_message_id is not None:
-            self._rooms.expect(socket, sent.session_id, message_id, sent.client_message_id)
+            self._rooms.remember_sender(socket, sent.session_id, message_id, sent.client_message_id)
         self._admission.request_begins()
         try:
             message, _, _ = await context.sessions.send(
                 sent.session_id, message_of(sent.message), message_id
             )
         except StoreUnavailable:
-            raise  # it may have been stored
+            raise  # the message may have been stored
         except ServiceError:
-            self._rooms.expect_no_more(sent.session_id, message_id)
+            self._rooms.forget_sender(sent.session_id, message_id)
             raise
         finally:
             self._admission.request_ends()
         return message
 
-    async def _show_sender(self, socket: str, sent: Sent, message: Message) -> None:
-        """Send the sender its message, without a room: as the published server does."""
-        shown = {
+    async def _send_back(self, socket: str, sent: Sent, message: Message) -> None:
+        """Send the message to a sender outside of the room, as the published server does."""
+        event = {
             **broadcast(message, sent.session_id),
             "clientMessageId": sent.client_message_id,
         }
-        await self._engine.server.emit("messageBroadcast", shown, to=socket)
+        await self._engine.server.emit("messageBroadcast", event, to=socket)
 
     async def _unreadable(self, _: RequestContext, __: str, reason: object) -> _Acknowledgement:
         raise InvalidJson(f"It is not JSON: {reason}")

@@ -1,8 +1,8 @@
 """Streams of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-Every event has its id. The opening and the heartbeats have the id of the position reached, so that
-a quiet client resumes from there and not from the last event it got. They are named ``position``
-and have ``{}`` as data, for some clients parse the data of every block::
+Every event has its id. The first block and the heartbeats have the id of the position reached, so
+that a client resumes from there even if it has received no event for long. Their name is
+``position`` and their data ``{}``, because some clients parse the data of every block::
 
     retry: 1730
     id: 1764000000000-ff-18446744073709551615
@@ -10,7 +10,7 @@ and have ``{}`` as data, for some clients parse the data of every block::
     data: {}
 
 An EventSource gives up for good at any status but 200. So only a request that can never succeed is
-refused; any other is answered by a stream that ends at once and says when to come back.
+refused; any other gets a stream that ends at once, with the time after which to come back.
 """
 
 import time
@@ -41,7 +41,7 @@ from session_service.web.http.response import (
 CONTENT_TYPE = "text/event-stream"
 
 HEARTBEAT_SECONDS = 15.0
-_TOGETHER = 32  # events in one write, about 20 KB
+_EVENTS_A_WRITE = 32  # about 20 KB
 
 _CACHING = "no-store, no-transform"  # else proxies that compress hold events back
 _RESET = encode(
@@ -50,7 +50,7 @@ _RESET = encode(
 _POSITION = b"event: position\ndata: {}\n"
 _SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
 _STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
-# Statuses of what can never succeed; those from 413 on are of requests that no EventSource makes.
+# Statuses of requests that can never succeed; no EventSource makes requests for those from 413 on.
 _FINAL = frozenset((400, 401, 403, 404, 405, 410, 413, 414, 415, 417, 431, 501, 505))
 
 
@@ -91,8 +91,8 @@ class EventStreamResponse(BaseResponse):
         has_begun = False
         while True:
             items = await subscription.take(HEARTBEAT_SECONDS)
-            for n in range(0, len(items), _TOGETHER):
-                await send(request, b"".join(map(_frame, items[n : n + _TOGETHER])))
+            for n in range(0, len(items), _EVENTS_A_WRITE):
+                await send(request, b"".join(map(_frame, items[n : n + _EVENTS_A_WRITE])))
             if not items and subscription.is_closed:
                 return await send(request, _STOPPING)
             if not items:
@@ -127,12 +127,12 @@ class EndedStreamResponse(BaseResponse):
 
 
 def is_final(error: type[ServiceError]) -> bool:
-    """Whether a stream request that failed with this error can never succeed."""
+    """Return whether a request for a stream that fails with this error can never succeed."""
     return ERRORS[error].status in _FINAL
 
 
 def stream_refusal(error: ServiceError) -> EndedStreamResponse | None:
-    """Return what answers a stream request that failed, or None if the error is final."""
+    """Return the response to a request for a stream that failed, or None if the error is final."""
     if is_final(type(error)):
         return None
     seconds = STREAM_RETRY_SECONDS
@@ -154,12 +154,16 @@ def _head(stream: BaseResponse) -> bytes:
 
 
 def _is_last(item: Event | Reset, has_begun: bool) -> bool:
-    """Tell whether a session's stream ends; in a gap it may have, which a new request will show."""
+    """Return whether a session's stream ends after an item.
+
+    A gap ends a stream that has begun, because the session may have ended in the gap; the client's
+    next request will show that.
+    """
     return item.type in LAST_TYPES if isinstance(item, Event) else has_begun
 
 
 def _opening(subscription: Subscription) -> bytes:
-    """Write when to come back, and from which position."""
+    """Return the first block of a stream: the time after which to come back, and the position."""
     retry_ms = _retry_ms(STREAM_RETRY_SECONDS)
     return b"retry: %d\nid: %b\n%b\n" % (retry_ms, _id(subscription), _POSITION)
 
@@ -179,7 +183,7 @@ def _frame(item: Event | Reset) -> bytes:
     return b"id: %b\nevent: reset\ndata: %b\n\n" % (str(item.position).encode(), _RESET)
 
 
-@lru_cache(maxsize=1024)  # many who subscribe are told the same
+@lru_cache(maxsize=1024)  # most events go to several subscribers
 def _event_frame(event: Event) -> bytes:
     head = f"id: {event.id}\nevent: session.{event.type}\ndata: ".encode()
     return head + encode(event.cloud_event()) + b"\n\n"
