@@ -28,7 +28,7 @@ in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
     (domain/event_types.py), session, agent, user, details
 ``session-service:{3f}:trimmed``
     string: the past of the outbox: its epoch, when a node last saw it, what was taken from it to
-    bound it, which positions are doubtful (lua/past.lua)
+    bound it, which positions are doubtful (lua/events/past.lua)
 ``session-service:{7a}:claim:<SHA-256 of an Idempotency-Key; its first two digits are the shard>``
     hash: the ``request`` it was used for (SHA-256), the ``seed`` of what that does, and where that
     takes several steps a ``lease`` until when they may take, then the ``answer``; a day
@@ -64,7 +64,8 @@ for one webhook, which are delivered one after the other.
     sorted set: events that are parked, by when they were
 ``session-service:{3f}:webhook:state:<webhook>``
     hash: by shard the last event that came to the queue, or was dropped; ``dropped``, ``failures``
-    and ``reviving``, counts (lua/webhooks/settle.lua); ``clock``, when lanes were last claimed
+    and ``reviving``, counts (lua/webhooks/record_result.lua); ``clock``, when lanes were last
+    claimed
 
 A session that can be read is in exactly one of warn, expire and forget. All keys have a TTL; those
 of a shard are kept a day longer than the last of their entries can matter.

@@ -17,7 +17,6 @@ from session_service.store.client.script import (
     NoArguments,
     Script,
 )
-from session_service.store.scripts import UnnamedArguments
 from session_service.store.scripts.library import LIBRARY
 from session_service.store.scripts.sessions import END, SEND
 from session_service.store.scripts.variants import recording_reply, retaining_history
@@ -187,10 +186,7 @@ class TestVariants:
         assert recording_reply(SEND) is recording_reply(SEND)
 
 
-NAMED = [script for script in every_script() if script.arguments is not UnnamedArguments]
-
-
-@pytest.mark.parametrize("script", NAMED, ids=repr)
+@pytest.mark.parametrize("script", every_script(), ids=repr)
 class TestCatalogue:
     """Every script that the service may run."""
 

@@ -186,7 +186,7 @@ class Script(Generic[A, R_co]):
 
     def pack(self, keys: KeySet, arguments: A) -> bytes:
         """Return the command that runs the script, as the protocol has it."""
-        values = _values_of(arguments)
+        values = astuple(arguments)
         if self.has_rest:
             values = (*values[:-1], *values[-1])
         count = keys.size + len(values)
@@ -200,7 +200,7 @@ class Script(Generic[A, R_co]):
 
     def words(self, keys: KeySet, arguments: A) -> list[bytes]:
         """Return the words of that command, e.g. ``[b"EVALSHA", b"5f1c…", b"1", key, …]``."""
-        values = _values_of(arguments)
+        values = astuple(arguments)
         if self.has_rest:
             values = (*values[:-1], *values[-1])
         encoded = map(encode, (*values, *self.fixed.values()))
@@ -225,10 +225,6 @@ class Script(Generic[A, R_co]):
 
     def __repr__(self) -> str:
         return f"Script({'+'.join((self.name, *self.labels))!r})"
-
-
-def _values_of(arguments: Any) -> tuple[Any, ...]:
-    return arguments if isinstance(arguments, tuple) else astuple(arguments)
 
 
 def _in_lua(kind: Any, n: int) -> str:

@@ -7,13 +7,19 @@ that asks.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from session_service.domain.events import EventId
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.events import (
+    ACKNOWLEDGE,
+    NEXT,
+    AcknowledgeArguments,
+    GivenEntries,
+    NextArguments,
+)
 from session_service.store.shards import ShardGroups
 
 PATIENCE_MS = 10_000  # after which a node that has not acknowledged its events counts as gone
@@ -57,10 +63,8 @@ class Consumer:
         self.quarantine = Quarantine() if quarantine is None else quarantine
         self.group = group
         self._patience_ms = patience_ms
-        self._next = ShardGroups(
-            executor, keys, scripts.OUTBOX_NEXT, self.quarantine, together=_MAX_SHARDS
-        )
-        self._done = ShardGroups(executor, keys, scripts.OUTBOX_DONE, self.quarantine)
+        self._next = ShardGroups(executor, keys, NEXT, self.quarantine, together=_MAX_SHARDS)
+        self._acknowledge = ShardGroups(executor, keys, ACKNOWLEDGE, self.quarantine)
 
     async def next(self, since: int) -> list[Batch]:
         """Return the next events of each shard, except those that other nodes are working on.
@@ -68,23 +72,21 @@ class Consumer:
         A shard that the group has not read yet starts at ``since`` (epoch ms). Shards that cannot
         be read are left out. Raises StoreUnavailable.
         """
-        arguments = (self.group, self._patience_ms, _MAX_EVENTS, since)
+        arguments = NextArguments(self.group, self._patience_ms, _MAX_EVENTS, since)
         return [batch for found in await self._next.run(arguments, _batches) for batch in found]
 
     async def acknowledge(self, batches: list[Batch]) -> None:
         """Note that batches were handled: no node gets them again. Raises StoreUnavailable."""
-        ids = {batch.shard: batch.ids for batch in batches}
-        await self._done.run(
-            lambda shards: (self.group, *ids[shards[0]]), lambda _, reply: reply, list(ids)
+        ids = {batch.shard: tuple(batch.ids) for batch in batches}
+        await self._acknowledge.run(
+            lambda shards: AcknowledgeArguments(self.group, ids[shards[0]]),
+            lambda _, reply: reply,
+            list(ids),
         )
 
 
-def _batches(shards: Sequence[str], reply: Any) -> list[Batch]:
-    """Read the reply of lua/webhooks/next.lua."""
-    return [
-        _batch(shards[number], entries)
-        for number, entries in zip(reply[::2], reply[1::2], strict=True)
-    ]
+def _batches(shards: Sequence[str], found: list[GivenEntries]) -> list[Batch]:
+    return [_batch(shards[each.number], each.entries) for each in found]
 
 
 def _batch(shard: str, entries: list[tuple[bytes, list[bytes] | None]]) -> Batch:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from session_service.domain.events import LAST_NUMBER, MAX_RETENTION_MS, EventId
 from session_service.store.events.past import Past, first_ms
+from session_service.store.scripts.events import ReadReply, ShardNews
 
 LEAST = 8  # events that a shard may have of a call's, whatever the others have
 
-_FROM_NOW, _FROM_BEGINNING = b"$", b">0-0"  # see lua/read.lua
+_FROM_NOW, _FROM_BEGINNING = b"$", b">0-0"  # see lua/events/read.lua
 _NOT_ASKED = b"-"
 
 
@@ -27,7 +28,7 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a reply says of a shard (lua/read.lua)."""
+    """What a reply says of a shard (lua/events/read.lua)."""
 
     past: Past | None
     flags: bytes = b""
@@ -36,11 +37,11 @@ class Found(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply of lua/read.lua."""
+    """A reply of lua/events/read.lua."""
 
     clock: int
     pasts: dict[str, Past | None]  # of the shards that were asked
-    told: dict[str, tuple[bytes, bytes, Sequence[Any]]]  # flags, the last entry before, entries
+    news: dict[str, ShardNews]
 
     @property
     def without_past(self) -> list[str]:
@@ -50,17 +51,14 @@ class Reply(NamedTuple):
         return [shard for shard, past in self.pasts.items() if past is None]
 
     @classmethod
-    def of(cls, shards: Sequence[str], reply: Any) -> "Reply":
-        """Read the reply of a call for these shards."""
-        clock, pasts, *told = reply
-        found = {
+    def of(cls, shards: Sequence[str], reply: ReadReply) -> "Reply":
+        """Name the shards in the reply of a call."""
+        pasts = {
             shard: Past.parse(past)
-            for shard, past in zip(shards, pasts.split(b","), strict=True)
+            for shard, past in zip(shards, reply.pasts, strict=True)
             if past != _NOT_ASKED
         }
-        names = [shards[number] for number in told[::4]]
-        entries = zip(told[1::4], told[2::4], told[3::4], strict=True)
-        return cls(clock, found, dict(zip(names, entries, strict=True)))
+        return cls(reply.clock, pasts, {shards[news.number]: news for news in reply.news})
 
 
 class Cursor:
@@ -89,7 +87,7 @@ class Cursor:
         self.is_cut = False  # whether there were more than it could be given
         self.given_out = EventId(0, shard, 0)
         self.known = EventId.before(0) if after is None else after  # all up to here were read
-        self.start = _FROM_NOW  # see lua/read.lua
+        self.start = _FROM_NOW  # see lua/events/read.lua
         if after is None:
             return
         if after.shard == shard and after.number < LAST_NUMBER:

@@ -7,18 +7,26 @@ after here: by every node when it trims, and whenever a reader sees the store's 
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from session_service.domain.budgets import MARK_SECONDS, SEEN_SECONDS
 from session_service.domain.events import MAX_RETENTION_MS, EventId, EventPolicy
 from session_service.domain.ids import SHARDS
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.past import NO_DOUBT, ClockWatch, Doubt, Past
 from session_service.store.events.reader import Reader
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.events import (
+    MARK,
+    READ,
+    TRIM,
+    MarkArguments,
+    ReadArguments,
+    ReadReply,
+    TrimArguments,
+    TrimReply,
+)
 from session_service.store.shards import ShardGroups
 
 _TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
@@ -36,13 +44,13 @@ class _Trimmed(NamedTuple):
     pasts: dict[str, Past | None]  # as they were before
 
     @classmethod
-    def of(cls, shards: Sequence[str], reply: Any) -> "_Trimmed":
-        clock, *rest = reply
+    def of(cls, shards: Sequence[str], reply: TrimReply) -> "_Trimmed":
+        pairs = list(zip(shards, reply.shards, strict=True))
         return cls(
-            clock,
-            dict(zip(shards, rest[::3], strict=True)),
-            dict(zip(shards, rest[1::3], strict=True)),
-            dict(zip(shards, map(Past.parse, rest[2::3]), strict=True)),
+            reply.clock,
+            {shard: each.left for shard, each in pairs},
+            {shard: each.trimmed for shard, each in pairs},
+            {shard: Past.parse(each.past) for shard, each in pairs},
         )
 
 
@@ -55,10 +63,10 @@ class Outbox:
         self.quarantine = Quarantine() if quarantine is None else quarantine
         self.undecodable = 0  # events that were skipped since the start
         self.pasts: dict[str, Past] = {}  # by shard, as this process last saw them
-        self._spans_shards = executor.spans_shards
-        self._groups = partial(ShardGroups, executor, keys, quarantine=self.quarantine)
-        self._trim = self._groups(script=scripts.TRIM, together=_TOGETHER)
-        self._mark = self._groups(script=scripts.MARK, together=_TOGETHER)
+        self._executor = executor
+        self._keys = keys
+        self._trim = ShardGroups(executor, keys, TRIM, self.quarantine, together=_TOGETHER)
+        self._mark = ShardGroups(executor, keys, MARK, self.quarantine, together=_TOGETHER)
         self._lengths = dict.fromkeys(SHARDS, 0)  # as it was last seen
         self._clocks = ClockWatch()
         self._doubts: dict[str, Doubt] = {}  # by shard, to be written down
@@ -68,10 +76,13 @@ class Outbox:
 
         Raises StoreUnavailable.
         """
-        most = _fair_share(self._lengths.values(), policy.max_length)
-        arguments = (
-            *(most, policy.retention_ms, MAX_RETENTION_MS, _TRIMMED),
-            *(1000 * MARK_SECONDS, 1000 * SEEN_SECONDS),
+        arguments = TrimArguments(
+            max_events=_fair_share(self._lengths.values(), policy.max_length),
+            retention_ms=policy.retention_ms,
+            past_ms=MAX_RETENTION_MS,
+            limit=_TRIMMED,
+            mark_ms=1000 * MARK_SECONDS,
+            seen_ms=1000 * SEEN_SECONDS,
         )
         busy: Sequence[str] = SHARDS
         while busy:
@@ -92,9 +103,11 @@ class Outbox:
         """Make a reader of some shards that starts after a position, or now."""
         return Reader(self, shards, after)
 
-    def read_calls(self, shards: Sequence[str]) -> ShardGroups[Any, Any]:
+    def read_calls(self, shards: Sequence[str]) -> ShardGroups[ReadArguments, ReadReply]:
         """Return the calls by which these shards are read."""
-        return self._groups(script=scripts.READ, together=_TOGETHER, shards=shards)
+        return ShardGroups(
+            self._executor, self._keys, READ, self.quarantine, together=_TOGETHER, shards=shards
+        )
 
     def watch(self, shards: Iterable[str], clock: int, sent: float) -> bool:
         """Note the clock of a reply for some shards (epoch ms), asked for at ``sent`` (monotonic).
@@ -102,7 +115,9 @@ class Outbox:
         Returns whether it went back; ``settle`` writes that down then.
         """
         received = asyncio.get_running_loop().time()
-        shards = SHARDS if self._spans_shards else tuple(shards)  # those of the same server
+        shards = (
+            SHARDS if self._executor.spans_shards else tuple(shards)
+        )  # those of the same server
         doubt = self._clocks.observe(shards[0], clock, sent, received) if shards else None
         if doubt is not None:
             back_ms = round(doubt.until - doubt.after)
@@ -127,7 +142,7 @@ class Outbox:
 
     async def begin(self, shards: Sequence[str], doubt: Doubt = NO_DOUBT) -> None:
         """Begin the past of shards that have none, e.g. because the store was emptied."""
-        arguments = (doubt.after, doubt.until, MAX_RETENTION_MS)
+        arguments = MarkArguments(doubt.after, doubt.until, MAX_RETENTION_MS)
         await self._mark.run(arguments, _nothing, shards)
 
     def skipped(self, position: EventId, error: Exception) -> None:
@@ -157,8 +172,8 @@ class Outbox:
         self.pasts[shard] = past
 
 
-def _nothing(_: Sequence[str], __: Any) -> None:
-    """Read a reply that says nothing."""
+def _nothing(_: Sequence[str], __: None) -> None:
+    """Read a reply without content."""
 
 
 def _fair_share(sizes: Iterable[int], total: int) -> int:

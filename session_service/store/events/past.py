@@ -2,8 +2,8 @@
 
 A position is a moment of the store's clock. It stops to mean what it meant if the data set is
 another one, or an older copy, or if the clock went back: new events then get ids before it, and a
-client that resumes there would miss them. ``lua/past.lua`` keeps, for each shard, which positions
-are affected; ``ClockWatch`` notices that a clock went back.
+client that resumes there would miss them. ``lua/events/past.lua`` keeps, for each shard, which
+positions are affected; ``ClockWatch`` notices that a clock went back.
 """
 
 import math

@@ -12,7 +12,7 @@ worth). The cursors of a reader that starts there are found by its first reading
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_service.domain.budgets import EVENTS_A_TURN
 from session_service.domain.errors import StoreUnavailable
@@ -20,6 +20,7 @@ from session_service.domain.events import Event, EventId
 from session_service.store.events.cursor import LEAST, Cursor, Entry, Found, Reply
 from session_service.store.events.past import Doubt
 from session_service.store.records import unpack_event
+from session_service.store.scripts.events import ReadArguments, ReadReply
 from session_service.store.shards import ShardGroups
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Reader:
         self.position = EventId.before(0) if after is None else after
         self._outbox = outbox
         self.cursors = {shard: Cursor(shard, after, outbox.pasts.get(shard)) for shard in shards}
-        self._calls: ShardGroups[Any, Any] | None = None
+        self._calls: ShardGroups[ReadArguments, ReadReply] | None = None
         self._lost: set[str] = set()  # to be told with the next batch
 
     async def read(self, wants: Callable[[Event], bool] | None = None) -> Batch:
@@ -125,13 +126,13 @@ class Reader:
         for reply in replies:
             now = EventId.before(reply.clock)
             for shard, past in reply.pasts.items():
-                cursor, told = cursors[shard], reply.told.get(shard)
-                if told is None and cursor.stays(past, now):
+                cursor, news = cursors[shard], reply.news.get(shard)
+                if news is None and cursor.stays(past, now):
                     continue
                 if cursor.is_away:  # others went on meanwhile, and gave out positions
                     self._outbox.doubt((shard,), Doubt(cursor.known.ms, reply.clock))
                 self._outbox.saw(shard, past, reply.clock)
-                found = Found(past, *(told or ()))
+                found = Found(past, *(news[1:] if news else ()))
                 if cursor.is_lost(found, min(clocks), max(clocks)):
                     cursor.start_from_now()
                     self._lost.add(shard)
@@ -140,11 +141,12 @@ class Reader:
                     cursor.receive(found, now)
         return is_lost
 
-    def _arguments(self, shards: Sequence[str]) -> tuple[bytes | int, ...]:
+    def _arguments(self, shards: Sequence[str]) -> ReadArguments:
         calls = -(-len(self.cursors) // len(shards))
         most = max(LEAST * len(shards), min(_MOST // calls, _MOST_OF_CALL))
         cursors = (self.cursors.get(shard) for shard in shards)
-        return (LEAST, most, *(c.start if c is not None and c.is_wanted else b"" for c in cursors))
+        starts = (c.start if c is not None and c.is_wanted else b"" for c in cursors)
+        return ReadArguments(LEAST, most, tuple(starts))
 
     def _complete_until(self) -> EventId:
         """Return up to where every shard that can be read is complete."""

@@ -5,7 +5,7 @@ For example ``DAY_MS`` in a Lua file becomes ``86400000`` in the source of a scr
 
 from importlib.resources import files
 
-from session_service.domain.budgets import KEYS_PER_SESSION
+from session_service.domain.budgets import KEYS_PER_SESSION, PARKED_MS
 from session_service.domain.events import MAX_RETENTION_MS
 from session_service.domain.times import LATEST
 from session_service.store.client.script import Library
@@ -31,5 +31,6 @@ LIBRARY = Library(
         "CLAIM_MS": CLAIM_MS,
         "RECORDED_MS": CLAIM_MS + HOUR_MS,  # the clocks of a cluster's servers differ
         "KEYS_PER_SESSION": KEYS_PER_SESSION,
+        "PARKED_MS": PARKED_MS,
     },
 )

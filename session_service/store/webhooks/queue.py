@@ -12,12 +12,26 @@ from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import Event
 from session_service.domain.times import jitter
 from session_service.domain.webhooks import DeadLetter, QueueSizes, WebhookPolicy
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.protocol import KeySet
+from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.events.consumer import Entry
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.webhooks import (
+    CLAIM,
+    DEAD_LETTERS,
+    DROP,
+    ENQUEUE,
+    RECORD_RESULT,
+    REPLAY,
+    SIZES,
+    ClaimArguments,
+    ClaimedLane,
+    DeadLettersArguments,
+    EnqueueArguments,
+    RecordResultArguments,
+    ReplayArguments,
+)
 from session_service.store.webhooks.records import unpack_letter, unpack_queued_event
 
 MAX_DEAD = 10_000  # deliveries parked for an endpoint
@@ -40,14 +54,6 @@ class Claim(NamedTuple):
 
     deliveries: list[Delivery]
     next_in_ms: int | None
-
-
-class _Lane(NamedTuple):
-    """The first delivery of a session, as the store has it."""
-
-    session: bytes
-    event_id: bytes
-    lease: bytes
 
 
 class DeliveryQueues:
@@ -73,44 +79,44 @@ class DeliveryQueues:
         dropped = 0
         for n in range(0, len(entries), _BATCH):
             batch = entries[n : n + _BATCH]
-            words = [word for entry in batch for word in (str(entry.id), entry.event)]
-            _, over = await self._executor.run(
-                scripts.DELIVERY_ENQUEUE,
-                self._keys_of(webhook_id),
-                (self._policy.max_queued, *words),
+            words = tuple(word for entry in batch for word in (str(entry.id), entry.event))
+            enqueued = await self._executor.run(
+                ENQUEUE,
+                self._keys.of_webhook(ENQUEUE.keys, webhook_id),
+                EnqueueArguments(self._policy.max_queued, words),
             )
-            dropped += over
+            dropped += enqueued.dropped
         return dropped
 
     async def claim(self, webhook_id: str, count: int) -> Claim:
         """Claim at most ``count`` deliveries that are due, one of each session."""
-        now, due, dropped, *found = await self._executor.run(
-            scripts.DELIVERY_CLAIM, self._keys_of(webhook_id), (count, self._policy.lease_ms)
+        claimed = await self._executor.run(
+            CLAIM,
+            self._keys.of_webhook(CLAIM.keys, webhook_id),
+            ClaimArguments(count, self._policy.lease_ms),
         )
-        if dropped:
-            error = RecordUnreadable(f"{dropped} deliveries of another form were dropped")
+        if claimed.dropped:
+            error = RecordUnreadable(f"{claimed.dropped} deliveries of another form were dropped")
             self._quarantine.left_out(f"queue of {subject_of(webhook_id)}", "claim", error)
         deliveries = []
-        for session, event_id, lease, failures, body in zip(
-            *(found[n::5] for n in range(5)), strict=True
-        ):
+        for lane in claimed.lanes:
             try:
-                event = unpack_queued_event(event_id, body)
+                event = unpack_queued_event(lane.event_id, lane.event)
             except RecordUnreadable as error:
-                lane = _Lane(session, event_id, lease)
-                await self._postpone(webhook_id, lane, int(failures), error)
+                await self._postpone(webhook_id, lane, error)
             else:
-                deliveries.append(Delivery(event, int(failures), lease, now))
-        return Claim(deliveries, max(0, due - now) if due else None)
+                deliveries.append(Delivery(event, lane.failures, lane.lease, claimed.now))
+        due = claimed.next_due
+        return Claim(deliveries, max(0, due - claimed.now) if due else None)
 
-    async def _postpone(
-        self, webhook_id: str, lane: _Lane, failures: int, error: RecordUnreadable
-    ) -> None:
+    async def _postpone(self, webhook_id: str, lane: ClaimedLane, error: RecordUnreadable) -> None:
         """Try an event later that this node cannot read: a node of a newer version may."""
         subject = f"event {lane.event_id.decode(errors='backslashreplace')[:_ID_CHARACTERS]}"
         self._quarantine.failed(subject, "deliver", error)
-        delay_ms = self._policy.delay_ms(failures + 1, jitter())
-        if await self._record_result(webhook_id, lane, "UNREADABLE", delay_ms) != b"failed":
+        delay_ms = self._policy.delay_ms(lane.failures + 1, jitter())
+        attempt = (lane.session_id, lane.event_id, lane.lease)
+        result = await self._record_result(webhook_id, attempt, "UNREADABLE", delay_ms)
+        if result != "failed":
             self._quarantine.forget(subject)
 
     async def record_result(
@@ -122,27 +128,36 @@ class DeliveryQueues:
         is parked; ``late`` if another node has claimed it meanwhile, which records nothing.
         """
         event = delivery.event
-        lane = _Lane(event.session_id.encode(), event.id.encode(), delivery.lease)
-        return (await self._record_result(webhook_id, lane, failure, delay_ms)).decode()
+        attempt = (event.session_id.encode(), event.id.encode(), delivery.lease)
+        return await self._record_result(webhook_id, attempt, failure or None, delay_ms)
 
     async def _record_result(
-        self, webhook_id: str, lane: _Lane, failure: str, delay_ms: int
-    ) -> bytes:
-        outcome: bytes = await self._executor.run(
-            scripts.DELIVERY_SETTLE,
-            self._keys_of(webhook_id),
-            (*lane, failure, delay_ms, self._policy.retry_ms, MAX_DEAD),
+        self,
+        webhook_id: str,
+        attempt: tuple[bytes, bytes, bytes],  # session, event, lease
+        failure: str | None,
+        delay_ms: int,
+    ) -> str:
+        return await self._executor.run(
+            RECORD_RESULT,
+            self._keys.of_webhook(RECORD_RESULT.keys, webhook_id),
+            RecordResultArguments(
+                *attempt,
+                failure,
+                delay_ms,
+                retry_ms=self._policy.retry_ms,
+                max_dead=MAX_DEAD,
+            ),
         )
-        return outcome
 
     async def sizes(self, webhook_ids: Iterable[str]) -> list[QueueSizes | None]:
         """Return the size of each queue, or None for one that cannot be read."""
         return await asyncio.gather(*(self._sizes(webhook_id) for webhook_id in webhook_ids))
 
     async def _sizes(self, webhook_id: str) -> QueueSizes | None:
+        keys = self._keys.of_webhook(SIZES.keys, webhook_id)
         try:
-            counts = await self._executor.run(scripts.QUEUE_SIZES, self._keys_of(webhook_id), ())
-            return QueueSizes(*counts)
+            return await self._executor.run(SIZES, keys, NO_ARGUMENTS)
         except (RecordUnreadable, TypeError):
             return None
 
@@ -150,38 +165,32 @@ class DeliveryQueues:
         self, webhook_id: str, offset: int, limit: int
     ) -> tuple[list[DeadLetter], int]:
         """Return a page of the parked deliveries, oldest first, and how many there are."""
-        total, *found = await self._executor.run(
-            scripts.DELIVERY_DEAD, self._keys_of(webhook_id), (offset, limit)
+        found = await self._executor.run(
+            DEAD_LETTERS,
+            self._keys.of_webhook(DEAD_LETTERS.keys, webhook_id),
+            DeadLettersArguments(offset, limit),
         )
-        letters = [
-            unpack_letter(*parts)
-            for parts in zip(found[::3], found[1::3], found[2::3], strict=True)
-        ]
-        return letters, total
+        return [unpack_letter(*letter) for letter in found.page], found.total
 
     async def replay(self, webhook_id: str, event_ids: Sequence[str] | None) -> int:
         """Put parked deliveries back, those of some events or all; return how many."""
-        keys, replayed = self._keys_of(webhook_id), 0
+        keys, replayed = self._keys.of_webhook(REPLAY.keys, webhook_id), 0
         if event_ids is not None:
             for n in range(0, len(event_ids), _BATCH):
-                batch = event_ids[n : n + _BATCH]
-                _, back = await self._executor.run(scripts.DELIVERY_REPLAY, keys, (0, *batch))
-                replayed += back
+                arguments = ReplayArguments(0, tuple(event_ids[n : n + _BATCH]))
+                replayed += (await self._executor.run(REPLAY, keys, arguments)).replayed
             return replayed
         for _ in range(0, MAX_DEAD, _BATCH):
-            seen, back = await self._executor.run(scripts.DELIVERY_REPLAY, keys, (_BATCH,))
-            replayed += back
-            if seen < _BATCH:
+            reply = await self._executor.run(REPLAY, keys, ReplayArguments(_BATCH, ()))
+            replayed += reply.replayed
+            if reply.seen < _BATCH:
                 break
             await asyncio.sleep(0)
         return replayed
 
     async def drop(self, webhook_id: str) -> None:
         """Delete a queue with all of its deliveries."""
-        await self._executor.run(scripts.QUEUE_DROP, self._keys_of(webhook_id), ())
-
-    def _keys_of(self, webhook_id: str) -> KeySet:
-        return self._keys.of_webhook(scripts.DELIVERY_ENQUEUE.keys, webhook_id)
+        await self._executor.run(DROP, self._keys.of_webhook(DROP.keys, webhook_id), NO_ARGUMENTS)
 
 
 def subject_of(webhook_id: str) -> str:

@@ -20,10 +20,23 @@ from session_service.domain.webhooks import (
     WebhookPolicy,
     settings_id,
 )
-from session_service.store import scripts
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.webhooks import (
+    LIST,
+    PUT,
+    REMOVE,
+    ROTATE,
+    SET_ENABLED,
+    SETTINGS_REGISTERED,
+    ListArguments,
+    PutArguments,
+    RemoveArguments,
+    RotateArguments,
+    SetEnabledArguments,
+    SettingsRegisteredArguments,
+)
 from session_service.store.webhooks.queue import DeliveryQueues, subject_of
 from session_service.store.webhooks.records import pack_webhook, unpack_webhook
 
@@ -50,7 +63,7 @@ class Webhooks:
         self.quarantine = Quarantine() if quarantine is None else quarantine
         self.queues = DeliveryQueues(executor, keys, policy, self.quarantine)
         self._executor = executor
-        self._registry = keys.of_shard(scripts.WEBHOOKS.keys, SHARDS[0])
+        self._registry = keys.of_shard(LIST.keys, SHARDS[0])
         self._version = b""
         self._known: dict[str, Webhook] = {}
         self._json: dict[str, bytes] = {}  # as they are stored
@@ -61,9 +74,8 @@ class Webhooks:
     async def list_all(self) -> dict[str, Webhook]:
         """Return all readable webhooks by id, as they are now. Cheap if nothing has changed."""
         version = b"" if self._must_read_again() else self._version
-        reply = await self._executor.run(scripts.WEBHOOKS, self._registry, (version, _KEPT_MS))
-        if reply != b"same":
-            values = dict(zip(reply[::2], reply[1::2], strict=True))
+        values = await self._executor.run(LIST, self._registry, ListArguments(version, _KEPT_MS))
+        if values is not None:
             self._version = values.pop(b"version", b"")
             self._seen_mark = values.pop(b"settings", b"")
             self._read(values)
@@ -122,7 +134,9 @@ class Webhooks:
         except TooManyWebhooks as error:
             too_many = error
         self._mark = self._seen_mark = await self._executor.run(
-            scripts.WEBHOOKS_ADOPTED, self._registry, (os.urandom(8).hex(), _KEPT_MS)
+            SETTINGS_REGISTERED,
+            self._registry,
+            SettingsRegisteredArguments(os.urandom(8).hex(), _KEPT_MS),
         )
         if too_many is not None:
             raise too_many
@@ -138,17 +152,16 @@ class Webhooks:
     async def remove(self, webhook_id: str) -> None:
         """Remove a webhook and its queue."""
         if shard_of_session(webhook_id) is None or not await self._executor.run(
-            scripts.WEBHOOK_REMOVE, self._registry, (webhook_id,)
+            REMOVE, self._registry, RemoveArguments(webhook_id)
         ):
             raise WebhookNotFound
         await self.queues.drop(webhook_id)
 
     async def set_enabled(self, webhook_id: str, *, enabled: bool) -> bool:
         """Enable or disable a webhook; return whether that changed anything."""
-        changed: int = await self._executor.run(
-            scripts.WEBHOOK_SWITCH, self._registry, (webhook_id, int(enabled))
+        return await self._executor.run(
+            SET_ENABLED, self._registry, SetEnabledArguments(webhook_id, enabled)
         )
-        return changed == 1
 
     async def rotate(self, webhook_id: str, secret: str, overlap_ms: int) -> Webhook:
         """Replace the secret of a webhook; the old one is used beside it for ``overlap_ms``.
@@ -165,13 +178,13 @@ class Webhooks:
                 )
             target = replace(webhook.target, secret=secret, previous_secret=webhook.target.secret)
             overlap_until = await self._executor.run(
-                scripts.WEBHOOK_ROTATE,
+                ROTATE,
                 self._registry,
-                (
+                RotateArguments(
                     webhook_id,
-                    self._json[webhook_id],
-                    pack_webhook(target, is_from_settings=False),
-                    overlap_ms,
+                    old_json=self._json[webhook_id],
+                    new_json=pack_webhook(target, is_from_settings=False),
+                    overlap_ms=overlap_ms,
                 ),
             )
             if overlap_until is not None:
@@ -196,8 +209,8 @@ class Webhooks:
     async def _put(self, webhook_id: str, target: Target, *, is_from_settings: bool) -> Webhook:
         record = pack_webhook(target, is_from_settings=is_from_settings)
         created = await self._executor.run(
-            scripts.WEBHOOK_PUT, self._registry, (webhook_id, record, MAX_WEBHOOKS, _KEPT_MS)
+            PUT, self._registry, PutArguments(webhook_id, record, MAX_WEBHOOKS, _KEPT_MS)
         )
         if created is None:
             raise TooManyWebhooks(MAX_WEBHOOKS)
-        return Webhook(webhook_id, target, int(created), is_from_settings, is_enabled=True)
+        return Webhook(webhook_id, target, created, is_from_settings, is_enabled=True)

@@ -1,15 +1,14 @@
--- Takes lanes that are due, to deliver the first event of each.
--- ARGV   1 how many  2 for how long they are taken (ms)
--- Reply  {clock, when the next lane is due, or 0, how many were dropped because their body has not
---        the form of one; of each lane: session, event, until when it is taken, failures, the event as
---        in the outbox}
+-- Claims lanes that are due, to deliver the first event of each.
+-- Reply  {clock; when the next lane is due, or 0; how many deliveries were dropped because their body is
+--        malformed; of each lane: session, event, until when it is claimed, failures, the event as in the
+--        outbox}
 
 go_on_when_memory_is_full()
 
 local CLOCK_EVERY = 10000  -- a step back of the clock holds lanes up no longer than that
 
--- If the clock went back, what was due at a moment is due as much earlier. A lane that seems to be
--- taken for far longer than any is was taken before that; its event may be delivered again.
+-- If the clock went back, everything that is due becomes due as much earlier. A lane that is claimed for
+-- far longer than any claim lasts was claimed before that; its event may be delivered again.
 local function follow_clock()
   local last = tonumber(call('HGET', STATE, 'clock')) or 0
   if now < last then
@@ -24,25 +23,25 @@ local function follow_clock()
   keep(STATE)
 end
 if call('EXISTS', DUE) == 1 then follow_clock() end
-for _, session in ipairs(call('ZRANGEBYSCORE', LEASED, '(' .. now + 2 * ARGV[2], '+inf', 'LIMIT', 0, 100)) do
+for _, session in ipairs(call('ZRANGEBYSCORE', LEASED, '(' .. now + 2 * LEASE_MS, '+inf', 'LIMIT', 0, 100)) do
   call('ZADD', LEASED, now .. '', session)
 end
 
--- A node that took a lane and did not settle it is gone.
+-- A node that has claimed a lane and has recorded no result in time is gone.
 for _, session in ipairs(call('ZRANGEBYSCORE', LEASED, '-inf', now .. '', 'LIMIT', 0, 100)) do
   call('ZREM', LEASED, session)
   call('ZADD', DUE, now .. '', session)
 end
 
 local reply = {now, 0, 0}
-local taken_until = now + ARGV[2] .. ''
-for _, session in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', now .. '', 'LIMIT', 0, ARGV[1])) do
+local claimed_until = now + LEASE_MS .. ''
+for _, session in ipairs(call('ZRANGEBYSCORE', DUE, '-inf', now .. '', 'LIMIT', 0, LIMIT)) do
   local event = first(session)
   local body = event and call('HGET', BODIES, event)
-  local failures, _, _, told = parse(body or '')
+  local failures, _, _, text = parse(body or '')
   if failures then
-    call('ZADD', LEASED, taken_until, session)
-    for _, value in ipairs({session, event, taken_until, failures, told}) do
+    call('ZADD', LEASED, claimed_until, session)
+    for _, value in ipairs({session, event, claimed_until, tonumber(failures), text}) do
       reply[#reply + 1] = value
     end
   elseif event then

@@ -1,4 +1,4 @@
--- Deletes the queue.
+-- Deletes a queue.
 -- Reply  how many keys it had
 
-return redis.call('UNLINK', unpack(KEYS))
+return redis.call('UNLINK', QUEUE, BODIES, DUE, LEASED, DEAD, STATE)

@@ -1,14 +1,13 @@
--- Puts events into the queue, each once: those of a shard come in order, so that the last one tells
--- which have been here.
--- ARGV   1 how many the queue holds at most  2... event, as in the outbox, of each; in order
+-- Puts events into a queue, each once: those of a shard come in order, so the last one of the shard shows
+-- which have been in the queue. WORDS are the id of each event and the event as in the outbox.
 -- Reply  {how many were new, how many of those were dropped because the queue was full}
 
 go_on_when_memory_is_full()
-local room = ARGV[1] - call('ZCARD', QUEUE)
+local room = MAX_QUEUED - call('ZCARD', QUEUE)
 local new, dropped = 0, 0
 local last = {}
-for n = 2, #ARGV, 2 do
-  local event, body = ARGV[n], ARGV[n + 1]
+for n = 1, #WORDS, 2 do
+  local event, body = WORDS[n], WORDS[n + 1]
   local ms, shard, number = string.match(event, '^(%d+)%-(%x%x)%-(%d+)$')
   local before = last[shard] or call('HGET', STATE, shard) or '0-0'
   local last_ms, last_number = string.match(before, '^(%d+)%-(%d+)$')

@@ -1,18 +1,16 @@
--- Registers a webhook, or changes it, which switches it on and ends the overlap of its secrets.
--- ARGV   1 id  2 JSON  3 how many there may be  4 for how long they are kept (ms)
--- Reply  createdAt, or nil if there are as many as there may be
+-- Registers a webhook, or changes it, which enables it and ends the overlap of its secrets.
+-- Reply  createdAt (ms), or nil if MAX_WEBHOOKS are registered
 
-local before = call('HGET', WEBHOOKS, ARGV[1])
+local before = call('HGET', WEBHOOKS, WEBHOOK_ID)
 if not before then
   local others = call('HEXISTS', WEBHOOKS, 'version') + call('HEXISTS', WEBHOOKS, 'settings')
-  if call('HLEN', WEBHOOKS) - others >= tonumber(ARGV[3]) then return false end
+  if call('HLEN', WEBHOOKS) - others >= MAX_WEBHOOKS then return false end
 end
-local created = before and string.match(before, '^%d (%d+)')
-  or time[1] * 1000 + math.floor(time[2] / 1000) .. ''
-local record = '1 ' .. created .. ' ' .. ARGV[2]
+local created = before and string.match(before, '^%d (%d+)') or now .. ''
+local record = '1 ' .. created .. ' ' .. JSON
 if record ~= before then
-  call('HSET', WEBHOOKS, ARGV[1], record)
+  call('HSET', WEBHOOKS, WEBHOOK_ID, record)
   change()
 end
-call('PEXPIRE', WEBHOOKS, ARGV[4])
-return created
+call('PEXPIRE', WEBHOOKS, KEPT_MS)
+return tonumber(created)

@@ -1,13 +1,9 @@
--- The queue of a webhook (keys.py). Events are called as outside: <ms>-<shard>-<number>.
+-- The queue of a webhook (keys.py). Events have the ids that clients know: <ms>-<shard>-<number>.
 
-local call = redis.call
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function keep(key) call('PEXPIRE', key, PARKED_MS .. '') end
 
-local KEEP = 2592000000  -- 30 days after the last use
-local function keep(key) call('PEXPIRE', key, KEEP .. '') end
-
--- Members of the queue sort as numbers do: a letter before the last one tells how long it is.
+-- Members of the queue sort as numbers do: a letter before the last number is its length.
+-- E.g. '<session> 1764000000000-3f-b12' for event 1764000000000-3f-12.
 local function member(session, event)
   local start, number = string.match(event, '^(%d+%-%x%x%-)(%d+)$')
   return session .. ' ' .. start .. string.char(96 + #number) .. number
@@ -35,5 +31,6 @@ local function push(event, session, body)
   if not call('ZSCORE', LEASED, session) then call('ZADD', DUE, 'NX', now .. '', session) end
 end
 
+-- Returns failures, when it was queued, the last failure, and the event as in the outbox.
 local function parse(body) return string.match(body, '^(%d+) (%d+) (%S+) (.*)$') end
 local function session_of(body) return string.match(body, '^%S+ (%S+)') end

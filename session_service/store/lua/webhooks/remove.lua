@@ -1,7 +1,6 @@
 -- Removes a webhook.
--- ARGV   1 id
 -- Reply  how many were removed
 
-local removed = call('HDEL', WEBHOOKS, ARGV[1])
+local removed = call('HDEL', WEBHOOKS, WEBHOOK_ID)
 if removed == 1 then change() end
 return removed

@@ -1,5 +1,5 @@
--- Counts what is in the queue.
--- Reply  {to be delivered, parked, dropped in all}
+-- Counts the deliveries of a queue.
+-- Reply  {to be made, parked, dropped in all}
 
 return {
   redis.call('ZCARD', QUEUE), redis.call('ZCARD', DEAD),

@@ -1,7 +1,4 @@
--- A new version with each change, by which readers know that there was one.
-
-local call = redis.call
-local time = call('TIME')
+-- Gives the registry a new version, by which nodes see that it has changed.
 local function change()
   call('HSET', WEBHOOKS, 'version', time[1] .. '.' .. time[2])
 end

@@ -1,8 +1,7 @@
--- Reads what is parked, oldest first.
--- ARGV   1 after how many  2 how many
--- Reply  {how many there are; of each: event, since when, its body}
+-- Reads a page of the deliveries that are parked, oldest first.
+-- Reply  {how many there are; of each: event, since when (ms), its body}
 
-local found = redis.call('ZRANGE', DEAD, ARGV[1], ARGV[1] + ARGV[2] - 1, 'WITHSCORES')
+local found = redis.call('ZRANGE', DEAD, OFFSET, OFFSET + LIMIT - 1, 'WITHSCORES')
 local reply = {redis.call('ZCARD', DEAD)}
 for n = 1, #found, 2 do
   local body = redis.call('HGET', BODIES, found[n])

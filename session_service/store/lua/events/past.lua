@@ -1,16 +1,13 @@
--- What a shard's outbox knows of its past: one string, in the key "trimmed" (store/past.py).
---   <epoch> <mark> <gone> <from> <to>
--- epoch: made with the data set, so that another one is noticed; mark: when a node last saw this, about;
--- gone: events before this moment may be missing; from, to: a position after from and up to to is
--- doubtful, because the clock went back or nobody saw the data set meanwhile; 0 0 if none is.
+-- What is known of the past of a shard's outbox: one string, in the key "trimmed" (events/past.py).
+--   <epoch> <mark> <gone> <from> <to>, e.g. 1764000000.123456 1764000000123 1764000000123 0 0
+-- epoch: made with the data set, so that another data set is noticed. mark: when a node last saw it,
+-- about. gone: events before this moment may be missing. from, to: a position after "from" and up to "to"
+-- is doubtful, because the clock went back or no node saw the data set meanwhile; 0 0 if none is.
 -- All but the epoch are epoch milliseconds by the store's clock.
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
--- Returns what is known of a shard's past. If nothing is, it begins now.
+-- Returns the past of a shard. If there is none, it begins now.
 local function past_of(key)
-  local value = redis.call('GET', key) or ''
+  local value = call('GET', key) or ''
   local epoch, mark, gone, from, to = string.match(value, '^(%S+) (%d+) (%d+) (%d+) (%d+)$')
   if not epoch then
     return {epoch = time[1] .. '.' .. time[2], mark = now, gone = now, from = 0, to = 0, before = ''}
@@ -26,10 +23,10 @@ local function doubt(past, from, to)
   past.from, past.to = math.max(from, 0), to
 end
 
--- Writes a past down if it has changed, and returns its text.
+-- Writes a past if it has changed, and returns its text.
 local function keep(key, past, ttl)
   if past.to < past.gone then past.from, past.to = 0, 0 end
   local value = string.format('%s %.0f %.0f %.0f %.0f', past.epoch, past.mark, past.gone, past.from, past.to)
-  if value ~= past.before then redis.call('SET', key, value, 'PX', ttl) end
+  if value ~= past.before then call('SET', key, value, 'PX', ttl) end
   return value
 end
