@@ -20,7 +20,7 @@ from session_service.store.client.urls import StoreUrl, read_url
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.feed import Feed
 from session_service.store.events.outbox import Outbox
-from session_service.store.inspection.dataset import DataSets
+from session_service.store.inspection.dataset import DataSetReader
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
@@ -43,7 +43,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     feed: Feed
     consumer: Consumer  # of the group that delivers to webhooks
     webhooks: Webhooks
-    data_sets: DataSets
+    data_set: DataSetReader
     monitor: StoreMonitor
 
 
@@ -104,7 +104,7 @@ def compose(
         feed=Feed(outbox),
         consumer=Consumer(executor, keys, "webhooks", quarantine=quarantine),
         webhooks=Webhooks(executor, keys, settings.webhooks, quarantine),
-        data_sets=DataSets(executor, keys),
+        data_set=DataSetReader(executor, keys),
         monitor=StoreMonitor(executor, keys, url, settings.write_ack),
     )
 

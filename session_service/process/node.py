@@ -65,7 +65,7 @@ async def serve_requests(
 
 def _start_tasks(store: Store, tasks: Tasks) -> None:
     events = store.settings.events
-    tasks.start(store.data_sets.watch_forever(store.quarantine))
+    tasks.start(store.data_set.watch_forever(store.quarantine))
     tasks.start(sweep_forever(store.deadlines, store.outbox, events, store.quarantine))
     tasks.start(deliver_forever(store.webhooks, store.consumer))
     if store.url.kind != "memory":

@@ -86,14 +86,14 @@ async def inspect_store(store: Store, *, is_worker: bool = False) -> None:
     """
     monitor = store.monitor
     if store.url.kind != "memory":
-        await monitor.look()
+        await monitor.refresh()
     if not is_worker:
         if monitor.problem:
             raise UnusableStoreError(monitor.problem)
         if monitor.latest is not None:  # the store was reached
             await _check_layout(store)
     # From now on the monitor also reads the data set, which writes to a store that is new.
-    monitor.data_sets = store.data_sets
+    monitor.data_set = store.data_set
 
 
 async def _check_layout(store: Store) -> None:

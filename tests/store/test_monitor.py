@@ -36,13 +36,13 @@ def binary(request: pytest.FixtureRequest) -> str:
 async def watched(url: str) -> AsyncIterator[tuple[StoreMonitor, SessionRepository]]:
     """A monitor that has looked once, and the sessions of the same pipeline."""
     async with open_store(store_settings(url, store_timeout=1)) as store:
-        await store.monitor.look()
+        await store.monitor.refresh()
         yield store.monitor, store.repository
 
 
 async def reasons(monitor: StoreMonitor) -> str:
     """What health says when the monitor has looked again."""
-    await monitor.look()
+    await monitor.refresh()
     return "; ".join(monitor.reasons())
 
 
@@ -109,7 +109,7 @@ async def test_evictions_are_counted_and_logged_once(
             seen = monitor.evicted_keys
             assert f"has evicted {seen:,} keys: sessions are lost" in why
             await fill(repository)
-            await monitor.look()
+            await monitor.refresh()
             assert monitor.evicted_keys > seen > 0
             assert len(lines(caplog, "the store evicts keys")) == 1
             with operator(url) as store:
@@ -171,13 +171,13 @@ async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
     settings = store_settings(f"redis://127.0.0.1:{port}", store_timeout=1)
     async with open_store(settings) as store:
         monitor = store.monitor
-        monitor.data_sets = store.data_sets
+        monitor.data_set = store.data_set
         seen = set[str]()
         for number in (1, 2):
             with store_server(valkey_binary(), "--port", str(port)):
 
                 async def is_read(number: int = number) -> bool:
-                    await monitor.look()
+                    await monitor.refresh()
                     seen.update([monitor.latest.epoch] if monitor.latest else [])
                     return len(seen) == number
 
@@ -194,12 +194,12 @@ async def test_a_clock_that_is_set_is_noticed(
     clock = SettableClock(tmp_path)
     with store_server(valkey_binary(), environment=clock.environment) as url:
         async with watched(url) as (monitor, _):
-            await monitor.look()
+            await monitor.refresh()
             assert monitor.clock_step == 0
             clock.set(seconds)
 
             async def is_noticed() -> bool:
-                await monitor.look()
+                await monitor.refresh()
                 return monitor.clock_step != 0
 
             await wait_until(is_noticed)  # a server looks at the clock ten times a second

@@ -55,7 +55,7 @@ def user(server: str, rules: list[str]) -> Iterator[str]:
 @asynccontextmanager
 async def monitor(url: str) -> AsyncIterator[StoreMonitor]:
     async with open_store(Settings(redis_url=url)) as store:
-        await store.monitor.look()
+        await store.monitor.refresh()
         yield store.monitor
 
 

@@ -1,1 +1,1 @@
-"""What the service finds out about the store that it is connected to."""
+"""Inspection of the connected store: its kind, its configuration, its data set, its problems."""

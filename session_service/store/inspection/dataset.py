@@ -1,8 +1,8 @@
-"""The data set in the store: which format it has, and whether it is still the same one.
+"""The data set in the store: its format, and whether it is still the same one.
 
-Its ``meta`` key states the newest format that any node has written, and an epoch: random digits
-that change when the store has lost its data, as after FLUSHALL. The first node makes the key, and
-every node keeps it alive.
+Its ``meta`` key has the newest format that a node has written, and an epoch: random digits that
+change if the store loses its data, as after FLUSHALL. The first node writes the key, and every node
+renews its TTL.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ DEFAULT_PREFIX = "session-service"
 OLD_PREFIX = "sess"  # the default of 0.1.0
 
 _KEPT_MS = 2 * 366 * 86_400_000  # without a node: longer than any session or conversation is kept
-_REFRESH_SECONDS = 5.0  # so long a new epoch may stay unnoticed; one call of 5 us
-_TOGETHER = 32  # shards looked at by one call, if the store allows that
+_REFRESH_SECONDS = 5.0  # until a new epoch is noticed; one call of 5 us
+_TOGETHER = 32  # shards checked by one call, if the store allows that
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class OldDataError(Exception):
 
 
 class DataSet(NamedTuple):
-    """What the store holds: e.g. ``DataSet(1, "9f86d081884c7d65")``."""
+    """The data set that a store holds, e.g. ``DataSet(1, "9f86d081884c7d65")``."""
 
     format: int
     epoch: str
 
 
-class DataSets:
-    """Reads what the data set is, and notes changes."""
+class DataSetReader:
+    """Reads the data set, and logs its changes."""
 
     def __init__(self, executor: ScriptExecutor, keys: Keys) -> None:
         self._executor = executor
@@ -50,26 +50,26 @@ class DataSets:
         self.current: DataSet | None = None  # None until it was read
 
     async def read(self) -> DataSet:
-        """Read the data set, and make it if the store is empty.
+        """Read the data set; start a new one if the store is empty.
 
-        Raises StoreUnavailable, and RecordUnreadable if the key is not ours.
+        Raises StoreUnavailable, and RecordUnreadable if another program wrote the key.
         """
         new_epoch = os.urandom(8).hex()
         meta = await self._executor.run(
             META, self._keys, MetaArguments(FORMAT, new_epoch, kept_ms=_KEPT_MS)
         )
         found = DataSet(meta.format, meta.epoch.decode())
-        self._note(found)
+        self._compare(found)
         return found
 
     async def watch_forever(self, quarantine: Quarantine) -> None:
-        """Read it every few seconds, which keeps its key alive. Ends by cancellation."""
+        """Read the data set every 5 s, which renews its key. Ends by cancellation."""
         while True:
             with suppress(StoreUnavailable), quarantine.isolating("the key meta", "read"):
                 await self.read()
             await asyncio.sleep(_REFRESH_SECONDS)
 
-    def _note(self, found: DataSet) -> None:
+    def _compare(self, found: DataSet) -> None:
         before, self.current = self.current, found
         if found.format > FORMAT and (before is None or before.format <= FORMAT):
             log.warning(
@@ -81,9 +81,9 @@ class DataSets:
 
 
 async def check_layout(executor: ScriptExecutor, prefix: str) -> None:
-    """Raise OldDataError if the store has sessions of version 0.1.0 that this one would not find.
+    """Raise OldDataError if the store has sessions of 0.1.0, which this version cannot find.
 
-    Looks under the prefix, and if that is the default one, under the default of 0.1.0, too.
+    Searches under the prefix, and if it is the default, also under the default of 0.1.0.
     """
     for each in dict.fromkeys((prefix, OLD_PREFIX) if prefix == DEFAULT_PREFIX else (prefix,)):
         keys, size = Keys(each), _TOGETHER if executor.spans_shards else 1

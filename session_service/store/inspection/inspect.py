@@ -1,6 +1,6 @@
-"""What the store says of itself, and what of that puts sessions at risk.
+"""Reads the state and the configuration of the store, and finds the risks for sessions in them.
 
-``read`` asks every master; ``inspect`` makes one value of the replies, for health, log and start.
+``read`` asks every master; ``inspect`` summarises the replies for health, the log and the start.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ _OLDEST = (6, 2)
 _WITH_WAITAOF = (7, 2)
 _CHANGING = ("memory", "stats", "persistence")  # sections of INFO; Redis 6.2 takes one at a time
 _FIXED = ("server", "replication")
-_SHARD = "00"  # on which commands are tried: nodes of a cluster have the same users
-# What is run outside of scripts, in a way that changes nothing.
+_SHARD = "00"  # for trying commands: the nodes of a cluster have the same users
+# The commands that are run outside of scripts, in a form that changes nothing.
 _DIRECT: tuple[tuple[Argument, ...], ...] = (("PING",), ("SCRIPT", "LOAD", PROBE.source))
 _ACKNOWLEDGING: dict[str, tuple[tuple[Argument, ...], ...]] = {
     "none": (),
@@ -37,42 +37,42 @@ _NAMED = re.compile(r"permissions? to run the '([a-z|]+)' command")
 
 
 class Reading(NamedTuple):
-    """What one master says of itself."""
+    """The facts that one master reports about itself."""
 
-    facts: dict[str, str]  # as INFO has them; ``save`` too, if CONFIG tells it
-    clock: float | None  # seconds by which its clock is ahead of the loop's
-    missing: tuple[str, ...]  # commands, of those asked here, that the user may not run
+    facts: dict[str, str]  # of INFO, e.g. {"maxmemory": "0"}; also ``save`` if CONFIG is allowed
+    clock: float | None  # seconds that its clock is ahead of the event loop's
+    missing: tuple[str, ...]  # those of the commands above that the user may not run
 
     def number(self, name: str) -> int:
-        """Return a fact that is a number; 0 if it is not told."""
+        """Return a fact as a number, e.g. ``evicted_keys``; 0 if the master does not report it."""
         digits = re.match(r"\d+", self.facts.get(name, ""))
         return int(digits[0]) if digits else 0
 
     @property
     def version(self) -> tuple[int, ...]:
-        """The first two numbers of the Redis version, or of the one it is compatible with."""
+        """The Redis version, or the one that Valkey is compatible with, e.g. ``(7, 2)``."""
         return tuple(map(int, re.findall(r"\d+", self.facts.get("redis_version", ""))[:2]))
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store is: the latest state that is known."""
+    """The state of the store at the last reading."""
 
     server: str  # e.g. Valkey 9.0.1
     topology: str  # e.g. one server, 2 replicas
-    policy: str  # maxmemory-policy, empty if it is not told
+    policy: str  # maxmemory-policy; empty if it is unknown
     persistence: str  # append-only file, snapshots, none, or unknown
-    used_memory: int  # bytes that count towards the limit, of the fullest master
-    max_memory: int  # bytes, of the same; 0: no limit
-    epoch: str  # of the data set, which a store that lost its data has another one of; or empty
+    used_memory: int  # bytes of the fullest master that count towards its limit
+    max_memory: int  # bytes of the same master; 0: no limit
+    epoch: str  # of the data set; a store that lost its data has a new one; or empty
     missing: tuple[str, ...]  # commands that the user may not run, e.g. XGROUP CREATE
-    warnings: tuple[str, ...]  # what puts sessions at risk, a sentence each
-    failing: tuple[str, ...]  # what the store cannot do at the moment, a sentence each
-    problem: str  # why the service cannot use it at all, e.g. that it is too old; or empty
+    warnings: tuple[str, ...]  # risks for sessions, a sentence each
+    failing: tuple[str, ...]  # operations that fail at the moment, a sentence each
+    problem: str  # the reason why it cannot be used at all, e.g. its age; or empty
     acknowledges_fsync: bool  # WAITAOF works on every server: there is an append-only file
 
 
 async def read(executor: ScriptExecutor, *, all_facts: bool) -> dict[str, Reading]:
-    """Ask each master for what changes by itself, or for all facts; raises StoreUnavailable."""
+    """Read the changing facts of each master, or all facts; raises StoreUnavailable."""
     sections = (*_CHANGING, *_FIXED) if all_facts else _CHANGING
     commands: list[tuple[Argument, ...]] = [("TIME",), *(("INFO", each) for each in sections)]
     if all_facts:
@@ -104,39 +104,40 @@ def _reading(commands: list[tuple[Argument, ...]], replies: list[Any], asked_at:
 
 
 async def missing_commands(executor: ScriptExecutor, keys: Keys, write_ack: str) -> tuple[str, ...]:
-    """Try what the service does, and return the commands that the user may not run.
+    """Try the commands of the service; return those that the user may not run.
 
-    ``write_ack`` is the setting. Raises StoreUnavailable if something else goes wrong.
+    E.g. ``("XGROUP CREATE",)``. ``write_ack`` is the setting. Raises StoreUnavailable if a command
+    fails for another reason.
     """
     direct = _DIRECT + _ACKNOWLEDGING[write_ack]
     missing: list[str] = []
     for replies in (await executor.run_on_masters(*direct)).values():
         for reply in replies:
-            if isinstance(reply, Exception) and (named := command_named(_reason(reply))):
+            if isinstance(reply, Exception) and (named := command_named(_error_text(reply))):
                 missing.append(named)
             elif isinstance(reply, StoreUnavailable):
                 raise reply
     try:
         probe_keys = keys.of_shard(PROBE.keys, _SHARD)
         missing += await executor.run(PROBE, probe_keys, NO_ARGUMENTS)
-    except ResponseError as error:  # this is no store at all, such as a Sentinel
+    except ResponseError as error:  # the server is no store, e.g. a Sentinel
         raise StoreUnavailable(str(error)) from error
     except StoreUnavailable as error:
         if error_code(error.reason) != "NOPERM":
             raise
-        # Not of a command, then of the keys, which have a prefix.
+        # If it is not about a command, it is about the keys, which have a prefix.
         missing.append(command_named(error.reason) or "keys that start with SESSION_KEY_PREFIX")
     return tuple(dict.fromkeys(missing))
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return error.reason if isinstance(error, StoreUnavailable) else str(error)
 
 
 def command_named(text: str) -> str:
-    """Return the command that an error says is not permitted, or nothing.
+    """Return the command that an error names as not permitted, or "" if it names none.
 
-    E.g. CLIENT SETNAME for ``NOPERM User app has no permissions to run the 'client|setname' …``.
+    E.g. ``CLIENT SETNAME`` of ``NOPERM User app has no permissions to run the 'client|setname' …``.
     """
     named = _NAMED.search(text)
     return named[1].replace("|", " ").upper() if named else ""
@@ -145,10 +146,10 @@ def command_named(text: str) -> str:
 def inspect(
     readings: Mapping[str, Reading], kind: str, missing: tuple[str, ...] = (), epoch: str = ""
 ) -> Inspection:
-    """Make one value of what all masters say; ``kind`` is that of the store's URL."""
+    """Summarise the readings of all masters; ``kind`` is that of the store's URL."""
     masters = list(readings.values())
     fullest = max(
-        masters, key=lambda master: _counted(master) / (master.number("maxmemory") or 1e18)
+        masters, key=lambda master: _counted_memory(master) / (master.number("maxmemory") or 1e18)
     )
     policies = dict.fromkeys(master.facts.get("maxmemory_policy", "") for master in masters)
     return Inspection(
@@ -156,12 +157,12 @@ def inspect(
         topology=_topology(masters, kind),
         policy=next((each for each in policies if each != "noeviction"), "noeviction"),
         persistence=_persistence(masters[0]),
-        used_memory=_counted(fullest),
+        used_memory=_counted_memory(fullest),
         max_memory=fullest.number("maxmemory"),
         epoch=epoch,
         missing=missing,
         warnings=tuple(dict.fromkeys(risk for master in masters for risk in _risks(master))),
-        failing=tuple(dict.fromkeys(what for master in masters for what in _failing(master))),
+        failing=tuple(dict.fromkeys(each for master in masters for each in _failing(master))),
         problem=next(filter(None, map(_problem, masters)), ""),
         acknowledges_fsync=all(
             master.facts.get("aof_enabled") == "1" and master.version >= _WITH_WAITAOF
@@ -170,12 +171,13 @@ def inspect(
     )
 
 
-def _counted(master: Reading) -> int:
+def _counted_memory(master: Reading) -> int:
+    """Return the bytes that count towards maxmemory."""
     return master.number("used_memory") - master.number("mem_not_counted_for_evict")
 
 
 def _name(master: Reading) -> str:
-    """Name the server; Valkey tells a Redis version too, which is what it is compatible with."""
+    """Return the server's name; Valkey also reports the Redis version it is compatible with."""
     if "valkey_version" in master.facts:
         return f"Valkey {master.facts['valkey_version']}"
     return f"Redis {master.facts.get('redis_version', 'of unknown version')}"
@@ -208,16 +210,20 @@ def _risks(master: Reading) -> Iterator[str]:
     if _persistence(master) == "none":
         yield "the store does not write to disk: its restart loses all sessions"
     limit = master.number("maxmemory")
-    if limit and _counted(master) >= STORE_FULL_SHARE * limit:
+    if limit and _counted_memory(master) >= STORE_FULL_SHARE * limit:
         yield (
-            f"the store uses {_counted(master) / limit:.0%} of its maxmemory of"
+            f"the store uses {_counted_memory(master) / limit:.0%} of its maxmemory of"
             f" {limit / 2**20:,.0f} MiB"
         )
 
 
 def _failing(master: Reading) -> Iterator[str]:
     limit = master.number("maxmemory")
-    if limit and _counted(master) >= limit and master.facts.get("maxmemory_policy") == "noeviction":
+    if (
+        limit
+        and _counted_memory(master) >= limit
+        and master.facts.get("maxmemory_policy") == "noeviction"
+    ):
         yield f"the store is full (maxmemory is {limit / 2**20:,.0f} MiB): it refuses new data"
     if master.facts.get("aof_last_write_status", "ok") != "ok":
         yield "the store cannot write its append-only file"

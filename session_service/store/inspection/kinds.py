@@ -1,4 +1,4 @@
-"""Whether the servers at a URL are of the kind that its scheme names."""
+"""Checks that the servers at a URL are of the kind that its scheme names."""
 
 import asyncio
 from contextlib import suppress
@@ -12,22 +12,24 @@ from redis.utils import str_if_bytes
 
 from session_service.store.client.urls import StoreUrl
 
-_SECONDS = 1.0  # for an answer: servers that are away hold up the start for so long
+_SECONDS = 1.0  # for a reply: servers that are down delay the start for so long
 _NAMES = {"": "a single server", "sentinel": "a Sentinel", "cluster": "a node of a Redis Cluster"}
 _MODES = {"standalone": "", "sentinel": "sentinel", "cluster": "cluster"}  # as INFO names them
 _FORMS = {"": "host:port/db", "sentinel": "host,host/service/db", "cluster": "host,host"}
 
 
 async def wrong_kind(store: StoreUrl) -> str:
-    """Return a sentence for the operator if the servers are of another kind than the URL says.
+    """Return a sentence for the operator if the servers are of another kind than the URL's.
 
-    Returns nothing if none can be reached within a second, or none tells its kind.
+    E.g. ``REDIS_URL is redis://, but a.example:26379 is a Sentinel: use
+    redis+sentinel://host,host/service/db``. Returns "" if no server replies within a second, or
+    none reveals its kind.
     """
     if store.kind == "memory":
         return ""
-    places = store.hosts or [("", 0)]
-    kinds = await asyncio.gather(*(_kind_of(store, *place) for place in places))
-    for (host, port), found in zip(places, kinds, strict=True):
+    addresses = store.hosts or [("", 0)]
+    kinds = await asyncio.gather(*(_kind_of(store, *address) for address in addresses))
+    for (host, port), found in zip(addresses, kinds, strict=True):
         if found == store.kind:
             return ""
         if found is not None:
@@ -40,11 +42,11 @@ async def wrong_kind(store: StoreUrl) -> str:
 
 
 async def _kind_of(store: StoreUrl, host: str, port: int) -> str | None:
-    given = store.sentinel if store.kind == "sentinel" else store.options
-    options: dict[str, Any] = {name: value for name, value in given.items() if name != "db"}
-    place = {"host": host, "port": port} if host else {"unix_socket_path": store.path}
+    from_url = store.sentinel if store.kind == "sentinel" else store.options
+    options: dict[str, Any] = {name: value for name, value in from_url.items() if name != "db"}
+    address = {"host": host, "port": port} if host else {"unix_socket_path": store.path}
     client = Redis(
-        **place,
+        **address,
         protocol=2,
         socket_timeout=_SECONDS,
         socket_connect_timeout=_SECONDS,
@@ -54,19 +56,19 @@ async def _kind_of(store: StoreUrl, host: str, port: int) -> str | None:
     try:
         with suppress(Exception):  # the server may be of any kind and reply with anything
             async with asyncio.timeout(_SECONDS):
-                return await _ask_kind(client, store.kind)
+                return await _query_kind(client, store.kind)
         return None
     finally:
         with suppress(RedisError, OSError):
             await client.aclose()
 
 
-async def _ask_kind(client: Any, kind: str) -> str | None:
-    """Ask for what only the kind of the URL answers first: INFO can be forbidden, or untrue."""
-    question = {"sentinel": ("SENTINEL", "MASTERS"), "cluster": ("CLUSTER", "SLOTS")}.get(kind)
-    if question is not None:
+async def _query_kind(client: Any, kind: str) -> str | None:
+    """Try a command of the URL's kind before INFO, which can be forbidden or untrue."""
+    command = {"sentinel": ("SENTINEL", "MASTERS"), "cluster": ("CLUSTER", "SLOTS")}.get(kind)
+    if command is not None:
         try:
-            await client.execute_command(*question)
+            await client.execute_command(*command)
         except NoPermissionError:
             return None
         except ResponseError as error:

@@ -1,4 +1,4 @@
-"""Watches the store: inspects it at each connection, and reads every few seconds what changes."""
+"""Watches the store: inspects it at each new connection, and reads its state every few seconds."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from session_service.domain.budgets import (
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.urls import StoreUrl
-from session_service.store.inspection.dataset import DataSets
+from session_service.store.inspection.dataset import DataSetReader
 from session_service.store.inspection.inspect import (
     Inspection,
     Reading,
@@ -46,19 +46,19 @@ log = logging.getLogger(__name__)
 
 
 class StoreMonitor:
-    """What is known of the store, for health, the log and whoever asks.
+    """The state of the store, for health, the log and the start of the service.
 
-    ``latest`` is the last inspection, if the store was ever reached. ``problem`` says why the
-    service cannot use the store at all. ``evicted_keys`` counts keys that the store evicted while
-    it was watched, ``clock_step`` is by how many seconds its clock was last set, e.g. -25.0 if that
-    went back; a replica that became the master counts as the same clock.
+    ``latest`` is the last inspection, or None if the store was never reached. ``problem`` is the
+    reason why the service cannot use the store at all, or "". ``evicted_keys`` counts the keys that
+    the store evicted while it was watched. ``clock_step`` is the last step of its clock in seconds,
+    e.g. -25.0 if it was set back; a replica that becomes the master continues the same clock.
     """
 
     def __init__(
         self, executor: ScriptExecutor, keys: Keys, store: StoreUrl, write_ack: str = "none"
     ) -> None:
         self.latest: Inspection | None = None
-        self.data_sets: DataSets | None = None  # read at each connection, once it is set
+        self.data_set: DataSetReader | None = None  # is read at each connection, once it is set
         self.problem = ""
         self.evicted_keys = 0
         self.clock_step = 0.0
@@ -67,11 +67,11 @@ class StoreMonitor:
         self._store = store
         self._write_ack = write_ack
         self._missing: tuple[str, ...] = ()
-        self._is_away = False  # and was never reached
+        self._is_absence_logged = False
         self._readings: dict[str, Reading] = {}
-        self._seen = Counter[str]()  # refusals, at the last reading
-        self._recent: dict[str, float] = {}  # by what happened, when it did last
-        self._logged: dict[str, float] = {}
+        self._refusals = Counter[str]()  # by error code, as of the last reading
+        self._last_times: dict[str, float] = {}  # of each kind of trouble, by the loop's clock
+        self._log_times: dict[str, float] = {}
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -81,36 +81,41 @@ class StoreMonitor:
                 await asyncio.wait_for(connected.wait(), STORE_READING_SECONDS)
             problem = self.problem
             try:
-                await self.look()
+                await self.refresh()
                 if self.problem and self.problem != problem:
                     log.error(self.problem)
             except Exception:
-                # A server that answers oddly must not end a service that can do without this.
+                # The service works without the monitor: an odd reply must not end it.
                 log.exception("store cannot be inspected")
             await asyncio.sleep(_LEAST_SECONDS)
 
-    async def look(self) -> None:
-        """Inspect the store if a connection was made since the last time, else read what changes.
+    async def refresh(self) -> None:
+        """Inspect the store if there is a new connection, else read the facts that change.
 
         A store that cannot be reached is logged, once.
         """
         signals = self._executor.signals
         is_new = self.latest is None or signals.connected.is_set()
-        refused = signals.refused["NOPERM"] > self._seen["NOPERM"]
+        refused = signals.refused["NOPERM"] > self._refusals["NOPERM"]
         try:
             if is_new or refused or self._missing:
                 await self._inspect()
             else:
                 readings = await read(self._executor, all_facts=False)
-                self._take({n: _merged(self._readings.get(n), r) for n, r in readings.items()})
+                self._set_readings(
+                    {n: _merged(self._readings.get(n), r) for n, r in readings.items()}
+                )
         except StoreUnavailable as error:
-            await self._note_absence(error.reason)
+            await self._note_failure(error.reason)
         else:
             if is_new and self.latest is not None:
-                self._report(self.latest)
+                self._log_inspection(self.latest)
 
     def reasons(self) -> Iterator[str]:
-        """Say why the store is not in order, a sentence each."""
+        """Yield the reasons why health is degraded, a sentence each.
+
+        E.g. ``the store is full: it refuses new data``.
+        """
         if self.problem:
             yield self.problem
         if self._missing:
@@ -128,29 +133,28 @@ class StoreMonitor:
 
     async def _inspect(self) -> None:
         signals = self._executor.signals
-        await self._executor.run_on_masters(
-            ("PING",)
-        )  # connects, which is no further reason to look
+        # Connects, if need be, before the signal of a new connection is cleared.
+        await self._executor.run_on_masters(("PING",))
         signals.connected.clear()
         missing = await missing_commands(self._executor, self._keys, self._write_ack)
         readings = await read(self._executor, all_facts=True)
         missing += tuple(command for each in readings.values() for command in each.missing)
-        self._permit(tuple(dict.fromkeys(missing)))
-        if self.data_sets is not None:
-            with suppress(RecordUnreadable):  # whoever watches it reports that
-                await self.data_sets.read()
-        self._take(readings)
+        self._set_missing(tuple(dict.fromkeys(missing)))
+        if self.data_set is not None:
+            with suppress(RecordUnreadable):  # its own task logs that
+                await self.data_set.read()
+        self._set_readings(readings)
 
-    def _permit(self, missing: tuple[str, ...]) -> None:
-        """Take over which commands are not permitted, and log it if that has changed."""
+    def _set_missing(self, missing: tuple[str, ...]) -> None:
+        """Store the commands that are not permitted; log them if they have changed."""
         if missing and missing != self._missing:
             log.error(_not_permitted(missing))
         elif self._missing and not missing:
             log.info("the store's user is permitted all commands now")
         self._missing = missing
 
-    def _report(self, found: Inspection) -> None:
-        """Log what the store is."""
+    def _log_inspection(self, found: Inspection) -> None:
+        """Log the store's properties, warnings and problem."""
         log.info(
             "store",
             extra={
@@ -162,16 +166,16 @@ class StoreMonitor:
         )
         for warning in found.warnings:
             log.warning(warning)
-            self._logged[_gist(warning)] = self._now()
+            self._log_times[_without_numbers(warning)] = self._now()
         problem = found.problem
         if self._write_ack == "fsync" and not found.acknowledges_fsync:
             problem = problem or _NO_FSYNC
         self.problem = problem
 
-    def _take(self, readings: dict[str, Reading]) -> None:
-        """Take over new readings, and log what has happened since the last ones."""
+    def _set_readings(self, readings: dict[str, Reading]) -> None:
+        """Store new readings, and log the troubles since the last ones."""
         before, self._readings = self._readings, readings
-        data_set = self.data_sets.current if self.data_sets else None
+        data_set = self.data_set.current if self.data_set else None
         epoch = data_set.epoch if data_set else ""
         found = inspect(readings, self._store.kind, self._missing, epoch)
         for name, reading in readings.items():
@@ -179,13 +183,13 @@ class StoreMonitor:
                 self._compare(before[name], reading, found.policy)
         refused = self._executor.signals.refused
         for code, sentence in _REFUSALS.items():
-            if refused[code] > self._seen[code]:
+            if refused[code] > self._refusals[code]:
                 self._note(code, sentence)
-        self._seen = refused.copy()
+        self._refusals = refused.copy()
         if self.latest is not None:
-            for what in (*found.failing, *found.warnings):
-                if what not in self.latest.failing + self.latest.warnings:
-                    self._note(_gist(what), what)
+            for sentence in (*found.failing, *found.warnings):
+                if sentence not in self.latest.failing + self.latest.warnings:
+                    self._note(_without_numbers(sentence), sentence)
         self.latest = found
 
     def _compare(self, before: Reading, after: Reading, policy: str) -> None:
@@ -203,29 +207,30 @@ class StoreMonitor:
                 self.clock_step = step
                 log.warning("the store's clock was set", extra={"seconds": round(step, 3)})
 
-    def _note(self, what: str, sentence: str) -> None:
-        """Remember that something happens, and log it, at most once a minute."""
+    def _note(self, trouble: str, sentence: str) -> None:
+        """Remember the time of a trouble, e.g. ``OOM``; log it, at most once a minute."""
         now = self._now()
-        self._recent[what] = now
-        if now - self._logged.get(what, -STORE_LOG_SECONDS) >= STORE_LOG_SECONDS:
-            self._logged[what] = now
-            extra = {"evicted": self.evicted_keys} if what == "evicted" else {}
+        self._last_times[trouble] = now
+        if now - self._log_times.get(trouble, -STORE_LOG_SECONDS) >= STORE_LOG_SECONDS:
+            self._log_times[trouble] = now
+            extra = {"evicted": self.evicted_keys} if trouble == "evicted" else {}
             log.warning(sentence, extra=extra)
 
-    async def _note_absence(self, reason: str) -> None:
+    async def _note_failure(self, reason: str) -> None:
         if command := command_named(reason):  # of those that make a connection
-            self._permit((command,))
+            self._set_missing((command,))
         elif "DB index is out of range" in reason:
             self.problem = "REDIS_URL names a database that the store does not have"
         elif self.latest is None:  # else the connections log it
-            if not self._is_away:
+            if not self._is_absence_logged:
                 log.warning("store cannot be reached yet", extra={"reason": reason})
-            self._is_away = True
+            self._is_absence_logged = True
             self.problem = await wrong_kind(self._store)
 
-    def _is_recent(self, what: str) -> bool:
-        seconds = STORE_EVICTED_SECONDS if what == "evicted" else STORE_REFUSED_SECONDS
-        return what in self._recent and self._now() - self._recent[what] < seconds
+    def _is_recent(self, trouble: str) -> bool:
+        seconds = STORE_EVICTED_SECONDS if trouble == "evicted" else STORE_REFUSED_SECONDS
+        last = self._last_times.get(trouble)
+        return last is not None and self._now() - last < seconds
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -235,8 +240,8 @@ def _merged(before: Reading | None, now: Reading) -> Reading:
     return now._replace(facts={**before.facts, **now.facts}) if before else now
 
 
-def _gist(sentence: str) -> str:
-    """Return what tells sentences apart, without the numbers in them, which change."""
+def _without_numbers(sentence: str) -> str:
+    """Return a sentence without its digits: it is the same if only a number has changed."""
     return re.sub(r"\d", "", sentence)
 
 
