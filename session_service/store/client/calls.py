@@ -1,4 +1,4 @@
-"""Commands on their way, each with its caller's reply, and what writes wait for beyond it."""
+"""Commands on their way to a server, each with the future of its reply, and write concerns."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,20 +10,23 @@ from session_service.store.client.script import A, R, Script
 
 
 class WriteConcern(NamedTuple):
-    """What a write waits for beyond its own reply."""
+    """The condition, beyond its own reply, for a write to count as done.
 
-    command: Callable[[int], bytes]  # sent after a batch with writes; waits for so many ms
-    suffices: Callable[[Any], bool]  # whether its reply does
-    lack: str  # what to say where it does not
-    seconds: float  # from when a write was asked for until it is given up
+    For example ``WAIT 1 1600``, met if at least one replica has acknowledged the batch.
+    """
+
+    command: Callable[[int], bytes]  # follows a batch with writes; its argument is a timeout in ms
+    is_met: Callable[[Any], bool]  # by the reply to that command
+    failure_message: str
+    seconds: float  # from the submission of a write until the server gives up waiting
 
 
 class Call:
-    """One command, and its caller's reply."""
+    """A command, and the future of its reply."""
 
     __slots__ = (
-        "acknowledged",
-        "asks",
+        "barrier",
+        "is_asking",
         "load",
         "packed",
         "redirected",
@@ -45,10 +48,10 @@ class Call:
         self.shard = shard
         self.sent_at = loop.time()
         self.reply: asyncio.Future[Any] = loop.create_future()
-        self.acknowledged: WriteBarrier | None = None
-        self.load: FireAndForget | None = None  # of its script, which the server did not know
+        self.barrier: WriteBarrier | None = None  # which the reply has to wait for
+        self.load: FireAndForget | None = None  # of its script, if the server did not know it
         self.redirected = False
-        self.asks = False  # whether ASKING, which holds for what follows directly, is part of it
+        self.is_asking = False  # whether it begins with ASKING, which holds for the next command
 
     @classmethod
     def of_script(
@@ -57,23 +60,23 @@ class Call:
         """Make a call of a script."""
         return cls(script.pack(keys, arguments), loop, script, keys.shard)
 
-    def ask_first(self, asks: bool) -> None:
-        """Put ASKING before it, or no more."""
-        if asks and not self.asks:
+    def set_asking(self, is_asking: bool) -> None:
+        """Begin the call with ASKING, or no longer."""
+        if is_asking and not self.is_asking:
             self.packed = _ASKING + self.packed
-        elif self.asks and not asks:
+        elif self.is_asking and not is_asking:
             self.packed = self.packed.removeprefix(_ASKING)
-        self.asks = asks
+        self.is_asking = is_asking
 
     def answer(self, value: Any) -> None:
-        """Give the caller its reply, once it is acknowledged if it has to be."""
-        if self.acknowledged is not None:
-            self.acknowledged.held.append((self, value))
-        elif not self.reply.done():  # else its caller has given up
+        """Set the reply, or leave that to the barrier if there is one."""
+        if self.barrier is not None:
+            self.barrier.waiting.append((self, value))
+        elif not self.reply.done():  # the caller may have been cancelled
             self.reply.set_result(value)
 
     def fail(self, error: Exception) -> None:
-        """Give the caller an error."""
+        """Set an error in place of the reply."""
         if not self.reply.done():
             self.reply.set_exception(error)
 
@@ -88,48 +91,51 @@ class FireAndForget(Call):
         self.error: Exception | None = None
 
     def fail(self, error: Exception) -> None:
-        """Keep the error for whoever depends on the command."""
+        """Keep the error, for calls that depend on the command."""
         self.error = error
 
 
 class WriteBarrier(FireAndForget):
-    """The command behind a batch that tells whether its writes are safe."""
+    """The command that follows a batch with writes: they get their replies if its reply is good."""
 
-    __slots__ = ("by", "held")
+    __slots__ = ("concern", "waiting")
 
-    def __init__(self, by: WriteConcern, oldest: float, loop: asyncio.AbstractEventLoop) -> None:
-        left = oldest + by.seconds - loop.time()
-        super().__init__(by.command(max(1, int(left * 1000))), loop)  # 0 would wait for ever
-        self.by = by
-        self.held: list[tuple[Call, Any]] = []
+    def __init__(
+        self, concern: WriteConcern, oldest: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        left = oldest + concern.seconds - loop.time()
+        super().__init__(concern.command(max(1, int(left * 1000))), loop)  # 0 would wait forever
+        self.concern = concern
+        self.waiting: list[tuple[Call, Any]] = []  # each with the reply to itself
 
     def answer(self, value: Any) -> None:
-        """Give the callers their replies where the writes are safe, else an error."""
-        if not self.by.suffices(value):
-            self._give_up(StoreUnavailable(self.by.lack))
+        """Set the replies of the writes if the concern is met, otherwise StoreUnavailable."""
+        if not self.concern.is_met(value):
+            self._fail_all(StoreUnavailable(self.concern.failure_message))
             return
-        for call, reply in self.held:
-            call.acknowledged = None
+        for call, reply in self.waiting:
+            call.barrier = None
             call.answer(reply)
-        self._end()
+        self._finish()
 
     def fail(self, error: Exception) -> None:
-        """Pass on what happened; what the server refuses is for the operator to mend."""
-        unavailable = isinstance(error, StoreUnavailable)
-        self._give_up(error if unavailable else StoreUnavailable(f"{self.by.lack}: {error}"))
+        """Fail the writes. A refusal by the server is for the operator to solve: unavailable."""
+        if not isinstance(error, StoreUnavailable):
+            error = StoreUnavailable(f"{self.concern.failure_message}: {error}")
+        self._fail_all(error)
 
-    def _give_up(self, error: Exception) -> None:
-        for call, _ in self.held:
+    def _fail_all(self, error: Exception) -> None:
+        for call, _ in self.waiting:
             call.fail(error)
-        self._end()
+        self._finish()
 
-    def _end(self) -> None:
-        if not self.reply.done():  # it is what a wire that closes waits for
+    def _finish(self) -> None:
+        if not self.reply.done():  # a connection that closes waits for its last reply
             self.reply.set_result(None)
 
 
 def command(*words: Argument) -> bytes:
-    """Write a command for the wire."""
+    r"""Return a command as it is sent, e.g. ``*1\r\n$4\r\nPING\r\n``."""
     return b"".join((b"*%d\r\n" % len(words), *map(pack, words)))
 
 

@@ -1,8 +1,8 @@
-"""One connection to one server: bytes out, replies read by hiredis, made anew when it is lost.
+"""A connection to one server, shared by all callers and made again whenever it is lost.
 
-redis-py makes the connection (URL, TLS, credentials, Sentinel) and hands it over. Calls leave as
-they come, a few in one write, and nothing waits for an earlier reply, unless writes are to be
-acknowledged.
+redis-py makes the connection (URL, TLS, credentials, Sentinel) and hands it over. Calls are sent as
+they come, a few in one write, and none waits for the reply to an earlier one, unless there is a
+write concern.
 """
 
 import asyncio
@@ -12,25 +12,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-import hiredis
 from redis.asyncio.connection import AbstractConnection
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.calls import (
-    Call,
-    FireAndForget,
-    WriteBarrier,
-    WriteConcern,
-    command,
-)
-from session_service.store.client.executor import Signals, error_code, failure
+from session_service.store.client.calls import Call, FireAndForget, WriteConcern, command
+from session_service.store.client.executor import Signals, error_code
+from session_service.store.client.link import Link
 from session_service.store.client.protocol import Argument
-from session_service.store.client.script import Script
 
-_MAX_UNWRITTEN = 4  # calls; more leave before the turn ends, and the server works meanwhile
-_MAX_WAITING = 20_000  # calls; past that the server does not keep up, and waiting would not help
-_TICKS = 8  # how often in one timeout it is looked for calls that have waited too long
-_ATTEMPT_SECONDS = 0.9  # for a connection and its handshake, so that a server's return is noticed
+_MAX_WAITING = 20_000  # calls; with more the server does not keep up, and waiting would not help
+_CHECKS = 8  # for calls that have waited too long, in the time of one timeout
+_ATTEMPT_SECONDS = 0.9  # to connect, with the handshake, so that a server's return is noticed
 _PAUSE_SECONDS = 0.1  # between attempts
 
 _PING = command("PING")
@@ -38,35 +30,35 @@ _PING = command("PING")
 log = logging.getLogger(__name__)
 
 
-class Wire:
-    """The way to one server.
+class Connection:
+    """A connection to one server.
 
-    ``make`` makes a connection of redis-py, not connected yet. ``timeout``, in seconds, is what a
-    call waits at most. ``redirect`` may take over a call that the server refused (and then returns
-    true). ``signals`` learns of connections made and calls refused. While the server cannot be
-    reached calls fail at once, and it is tried all the time.
+    ``make`` makes a connection of redis-py that is not connected yet. ``timeout``, in seconds, is
+    the longest that a call waits. ``redirect`` may take over a call that the server refused, and
+    then returns True. ``signals`` records connections made and calls refused. While the server
+    cannot be reached, calls fail at once, and the connection is attempted again and again.
     """
 
     def __init__(
         self,
         make: Callable[[], AbstractConnection],
         timeout: float,
-        acknowledgement: WriteConcern | None = None,
+        write_concern: WriteConcern | None = None,
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
         signals: Signals | None = None,
     ) -> None:
         self._make = make
         self._timeout = timeout
-        self._acknowledgement = acknowledgement
+        self._write_concern = write_concern
         self._redirect = redirect
         self._signals = signals or Signals()
         self._loop = asyncio.get_running_loop()
-        self._connection: _Connection | None = None
-        self._address: tuple[str, int] | None = None  # of a server that may be replaced
-        self._patience: float | None = None  # as its connections have it
+        self._link: Link | None = None  # None while there is no connection
+        self._address: tuple[str, int] | None = None  # of the server that it is connected to
+        self._max_silence: float | None = None  # of its links
         self._connecting: asyncio.Task[None] | None = None
-        self._unsent: deque[Call] = deque()  # asked for while there is no connection
-        self._watch: asyncio.TimerHandle | None = None
+        self._unsent: deque[Call] = deque()  # submitted while there is no connection
+        self._check: asyncio.TimerHandle | None = None
         self.problem = ""  # why the server cannot be reached, while it cannot
 
     @property
@@ -76,68 +68,66 @@ class Wire:
 
     def send(self, call: Call) -> None:
         """Send a call, or keep it until there is a connection, or fail it."""
-        connection = self._connection
+        link = self._link
         if self.problem:
             call.fail(StoreUnavailable(self.problem))
-        elif len(connection.in_flight if connection else self._unsent) >= _MAX_WAITING:
+        elif len(link.in_flight if link else self._unsent) >= _MAX_WAITING:
             call.fail(StoreUnavailable(f"{_MAX_WAITING} calls wait already"))
         else:
-            (connection.send if connection else self._unsent.append)(call)
-            if connection is None and self._connecting is None:
+            (link.send if link else self._unsent.append)(call)
+            if link is None and self._connecting is None:
                 self._connecting = self._loop.create_task(self._connect(), name="store-connect")
-            if self._watch is None:
-                self._watch = self._loop.call_later(self._timeout / _TICKS, self._drop_late)
+            if self._check is None:
+                self._check = self._loop.call_later(self._timeout / _CHECKS, self._fail_late)
 
-    async def ask(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
-        """Send some commands; returns the reply to each, or the error in its place."""
+    async def run_commands(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+        """Run commands, e.g. ``("TIME",)``; return the reply to each, or the error in its place."""
         calls = [Call(command(*words), self._loop) for words in commands]
         for call in calls:
             self.send(call)
         return await asyncio.gather(*(call.reply for call in calls), return_exceptions=True)
 
-    def probe(self, seconds: float) -> None:
-        """Have the server prove that it is there; one that was silent for longer is left."""
-        self._patience = seconds
-        if self._connection is not None:
-            self._connection.patience = seconds
-            self._connection.send(FireAndForget(_PING, self._loop))
+    def check_alive(self, max_silence: float) -> None:
+        """PING the server, and drop the connection if it was silent for that many seconds."""
+        self._max_silence = max_silence
+        if self._link is not None:
+            self._link.max_silence = max_silence
+            self._link.send(FireAndForget(_PING, self._loop))
 
-    def leave_unless(self, address: tuple[str, int]) -> None:
-        """Leave the server unless it is the one at this address."""
-        if self._connection and self._address != address:
-            self._connection.stop("another server has taken its place")
+    def drop_unless(self, address: tuple[str, int]) -> None:
+        """Drop the connection unless it goes to this address."""
+        if self._link and self._address != address:
+            self._link.stop("another server has taken its place")
 
     async def close(self) -> None:
-        """Wait for the replies on their way, then close the connection."""
-        connection, self.problem = self._connection, "closed"
+        """Wait for the replies to the calls in flight, then close the connection."""
+        link, self.problem = self._link, "closed"
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         self._fail_unsent()
-        if connection is not None:
-            if connection.in_flight:
-                await asyncio.wait([connection.in_flight[-1].reply], timeout=self._timeout)
-            self._connection = None
-            connection.close()
-        if self._watch is not None:
-            self._watch.cancel()
+        if link is not None:
+            if link.in_flight:
+                await asyncio.wait([link.in_flight[-1].reply], timeout=self._timeout)
+            self._link = None
+            link.close()
+        if self._check is not None:
+            self._check.cancel()
 
     async def _connect(self) -> None:
-        asked_at = self._loop.time()
+        attempted_at = self._loop.time()
         while (writer := await self._attempt()) is None:
             await asyncio.sleep(_PAUSE_SECONDS)
-            asked_at = self._loop.time()
+            attempted_at = self._loop.time()
         if self.problem:
             log.info("store is back", extra={"was": self.problem})
         self.problem = ""
         self._connecting = None
-        self._connection = _Connection(
-            writer, asked_at, self._lost, self._take_refusal, self._acknowledgement
-        )
-        self._connection.patience = self._patience
+        self._link = Link(writer, attempted_at, self._lost, self._take_refusal, self._write_concern)
+        self._link.max_silence = self._max_silence
         for call in self._unsent:
-            if not call.reply.done():  # else its caller has given up
-                self._connection.send(call)
+            if not call.reply.done():  # the caller may have been cancelled
+                self._link.send(call)
         self._unsent.clear()
         self._signals.connected.set()
 
@@ -163,11 +153,11 @@ class Wire:
         self._address = getattr(made, "host", ""), getattr(made, "port", 0)
         return writer
 
-    def _lost(self, connection: "_Connection", reason: str, *, hangs: bool) -> None:
-        """Try to connect again; a server that hangs is not waited for."""
-        if self._connection is not connection:
+    def _lost(self, link: Link, reason: str, *, hangs: bool) -> None:
+        """Connect again. Calls do not wait for that if the server hangs."""
+        if self._link is not link:
             return
-        self._connection = None
+        self._link = None
         log.warning("store connection lost", extra={"reason": reason})
         if hangs:
             self._break(reason)
@@ -184,156 +174,38 @@ class Wire:
         while self._unsent:
             self._unsent.popleft().fail(StoreUnavailable(self.problem))
 
-    def _drop_late(self) -> None:
-        """Fail what has waited too long. Replies come in order, so the oldest tells of a stall."""
-        self._watch = None
+    def _fail_late(self) -> None:
+        """Fail calls that waited too long. Replies come in order: the oldest call shows a stall."""
+        self._check = None
         too_old = self._loop.time() - self._timeout
         while self._unsent and self._unsent[0].sent_at < too_old:
             self._unsent.popleft().fail(StoreUnavailable("no connection in time"))
-        on_its_way = self._connection.in_flight if self._connection else None
-        if self._connection and on_its_way and on_its_way[0].sent_at < too_old:
-            self._connection.stop(f"no reply in {self._timeout:g} s", hangs=True)
-        if self._unsent or on_its_way:
-            self._watch = self._loop.call_later(self._timeout / _TICKS, self._drop_late)
+        in_flight = self._link.in_flight if self._link else None
+        if self._link and in_flight and in_flight[0].sent_at < too_old:
+            self._link.stop(f"no reply in {self._timeout:g} s", hangs=True)
+        if self._unsent or in_flight:
+            self._check = self._loop.call_later(self._timeout / _CHECKS, self._fail_late)
 
 
-class _Connection(asyncio.Protocol):
-    """What is on its way on one connection, oldest first."""
+class DurableConnection(Connection):
+    """Two connections to a server: one for writes, which wait for a write concern, one for reads.
 
-    def __init__(
-        self,
-        writer: asyncio.StreamWriter,
-        heard: float,
-        lost: Callable[..., None],
-        redirect: Callable[[Call, str], bool],
-        acknowledgement: WriteConcern | None,
-    ) -> None:
-        self.in_flight: deque[Call] = deque()
-        self.patience: float | None = None  # seconds of silence, after which it is not trusted
-        self._heard = heard
-        self._writer = writer  # kept, for it closes the transport when it goes
-        self._transport = writer.transport
-        self._lost = lost
-        self._redirect = redirect
-        self._acknowledgement = acknowledgement
-        self._waits_for: WriteBarrier | None = None  # the next batch fills meanwhile
-        self._reader = hiredis.Reader()
-        self._loop = asyncio.get_running_loop()
-        self._unwritten: list[Call] = []
-        self._transport.set_protocol(self)
-        self._transport.set_write_buffer_limits(high=0)  # else uvloop writes at the turn's end only
-
-    def send(self, call: Call) -> None:
-        """Send a call: at once where nothing else is on its way, else with others of this turn."""
-        unwritten, in_flight = self._unwritten, self.in_flight
-        unwritten.append(call)
-        if call.asks:
-            in_flight.append(FireAndForget(b"", self._loop))
-        in_flight.append(call)
-        if len(in_flight) == 1 or len(unwritten) == _MAX_UNWRITTEN:
-            self._write()
-        elif len(unwritten) == 1:
-            self._loop.call_soon(self._write)
-
-    def _write(self) -> None:
-        if not self._unwritten or self._waits_for is not None:
-            return
-        packed = [call.packed for call in self._unwritten]
-        if self._acknowledgement is not None:
-            writes = [call for call in self._unwritten if call.script and call.script.writes]
-            if writes:
-                oldest = writes[0].sent_at
-                self._waits_for = WriteBarrier(self._acknowledgement, oldest, self._loop)
-                for call in writes:
-                    call.acknowledged = self._waits_for
-                packed.append(self._waits_for.packed)
-                self.in_flight.append(self._waits_for)
-        self._transport.write(b"".join(packed))
-        self._unwritten.clear()
-
-    def data_received(self, data: bytes) -> None:
-        """Give each reply to its caller."""
-        if self.patience is not None:
-            heard, self._heard = self._heard, self._loop.time()
-            if self._heard - heard > self.patience:
-                self.stop(f"silent for {self._heard - heard:.1f} s; it may have been replaced")
-                return
-        try:
-            self._give_replies(data)
-        except hiredis.HiredisError as error:
-            self.stop(f"it does not speak Redis's protocol: {error}")
-
-    def _give_replies(self, data: bytes) -> None:
-        reader, in_flight = self._reader, self.in_flight
-        reader.feed(data)
-        while (reply := reader.gets()) is not False:
-            if not in_flight:  # an earlier reply of this read has ended the connection
-                self.stop("a reply came that nothing had asked for")
-                return
-            call = in_flight.popleft()
-            if isinstance(reply, hiredis.ReplyError):
-                self._refused(call, str(reply))
-            else:
-                call.answer(reply)
-            if call is self._waits_for:
-                self._waits_for = None
-                self._write()
-
-    def _refused(self, call: Call, error: str) -> None:
-        code = error_code(error)
-        if code == "NOSCRIPT" and call.script is not None:
-            self._load_and_send(call, call.script)
-        elif not self._redirect(call, error):
-            call.fail(failure(error))
-            if code == "READONLY":
-                self.stop("the server is a replica now")
-
-    def _load_and_send(self, call: Call, script: Script[Any, Any]) -> None:
-        if call.load is not None:
-            call.fail(call.load.error or StoreUnavailable("it does not keep scripts"))
-            return
-        call.load = FireAndForget(command("SCRIPT", "LOAD", script.source), self._loop)
-        call.acknowledged = None
-        self.send(call.load)
-        self.send(call)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail all that is on its way; it may have taken effect."""
-        self.stop(f"connection lost: {exc}" if exc else "connection lost")
-
-    def stop(self, reason: str, *, hangs: bool = False) -> None:
-        """Fail all that is on its way and close the connection."""
-        self._lost(self, reason, hangs=hangs)
-        self.close()
-        waiting = list(self.in_flight)
-        self.in_flight.clear()
-        self._unwritten.clear()
-        for call in waiting:
-            call.fail(StoreUnavailable(reason))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._transport.abort()
-
-
-class DurableConnection(Wire):
-    """Two connections: a server that is asked to acknowledge writes answers nothing else meanwhile.
-
-    Reads go the other way, and so do commands. Whoever has seen a write acknowledged reads it.
-    Of the two only the connection for reads signals that it was made: they are made together.
+    A server that acknowledges a batch of writes answers nothing else on that connection meanwhile.
+    A caller whose write was acknowledged sees it when it reads. Both connections are made together,
+    and only the one for reads signals that.
     """
 
     def __init__(
         self,
         make: Callable[[], AbstractConnection],
         timeout: float,
-        acknowledgement: WriteConcern,
+        write_concern: WriteConcern,
         redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
         signals: Signals | None = None,
     ) -> None:
         signals = signals or Signals()
-        super().__init__(make, timeout, acknowledgement, redirect, Signals(signals.refused))
-        self._reads = Wire(make, timeout, None, redirect, signals)
+        super().__init__(make, timeout, write_concern, redirect, Signals(signals.refused))
+        self._reads = Connection(make, timeout, None, redirect, signals)
 
     @property
     def is_broken(self) -> bool:
@@ -347,31 +219,28 @@ class DurableConnection(Wire):
         else:
             self._reads.send(call)
 
-    def probe(self, seconds: float) -> None:
-        """Have the server prove that it is there; one that was silent for longer is left.
+    def check_alive(self, max_silence: float) -> None:
+        """Check the connection for reads: the other may be silent while it waits for replicas."""
+        self._reads.check_alive(max_silence)
 
-        Who acknowledges writes has proved it, and may take its time for it.
-        """
-        self._reads.probe(seconds)
-
-    def leave_unless(self, address: tuple[str, int]) -> None:
-        """Leave the server unless it is the one at this address."""
-        super().leave_unless(address)
-        self._reads.leave_unless(address)
+    def drop_unless(self, address: tuple[str, int]) -> None:
+        """Drop the connections unless they go to this address."""
+        super().drop_unless(address)
+        self._reads.drop_unless(address)
 
     async def close(self) -> None:
-        """Wait for the replies on their way, then close the connections."""
+        """Wait for the replies to the calls in flight, then close the connections."""
         await asyncio.gather(super().close(), self._reads.close())
 
 
-def wire_to(
+def connect_to(
     make: Callable[[], AbstractConnection],
     timeout: float,
-    acknowledgement: WriteConcern | None,
+    write_concern: WriteConcern | None,
     redirect: Callable[[Call, str], bool] = lambda _call, _error: False,
     signals: Signals | None = None,
-) -> Wire:
-    """Make the way to a server, with the parameters of ``Wire``."""
-    if acknowledgement is None:
-        return Wire(make, timeout, None, redirect, signals)
-    return DurableConnection(make, timeout, acknowledgement, redirect, signals)
+) -> Connection:
+    """Make a connection, a DurableConnection if there is a write concern."""
+    if write_concern is None:
+        return Connection(make, timeout, None, redirect, signals)
+    return DurableConnection(make, timeout, write_concern, redirect, signals)

@@ -1,6 +1,6 @@
 """Runs Lua scripts on the store; calls of many callers share a round trip.
 
-A caller that is cancelled disturbs neither the connection nor other callers: it only stops waiting
+A caller that is cancelled affects neither the connection nor other callers: it only stops waiting
 for its own reply. ``factory.py`` chooses the executor: ``StandaloneExecutor``,
 ``SentinelExecutor``, ``ClusterExecutor``, or ``FakeRedisExecutor`` for fakeredis.
 """
@@ -18,8 +18,7 @@ from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.store.client.protocol import Argument, KeySet
 from session_service.store.client.script import A, R, Script
 
-# What these say passes, or is for the operator to mend; anything else that the server answers is a
-# defect of ours.
+# Codes of errors that pass, or that the operator has to solve. All others are defects of ours.
 _UNAVAILABLE = {
     "ASK",
     "BUSY",
@@ -37,16 +36,18 @@ _UNAVAILABLE = {
     "UNBLOCKED",
     "WRONGPASS",
 }
-_INNER_CODE = re.compile(r": -([A-Z]+)\b")  # before Redis 7 a script's error has it inside
-# Of a script's command: said without a code by Redis 6.2 and 7.0, and by 7.2 and later and Valkey.
+_INNER_CODE = re.compile(
+    r": -([A-Z]+)\b"
+)  # before Redis 7 the error of a script has its code inside
+# Errors of a script's command without a code: of Redis 6.2 and 7.0; of 7.2 and later, and Valkey.
 _NOT_PERMITTED = re.compile(r"The user executing the script|ACL failure in script")
 _CLUSTER_DOWN = re.compile(r"[Ss]cript attempted to execute .* while the cluster is down")
 
 
 def error_code(text: str) -> str:
-    """Return the code of a server's error reply, e.g. ``OOM``; of the script's error if it is one.
+    """Return the code of an error reply, e.g. ``OOM``, also if it is inside the error of a script.
 
-    Redis 7 says ``READONLY You can't write…``, Redis 6.2 of the same script ``ERR Error running
+    Redis 7 replies ``READONLY You can't write…``, Redis 6.2 to the same script ``ERR Error running
     script (call to f_…): @user_script:7: @user_script: 7: -READONLY You can't write…``.
     """
     if _NOT_PERMITTED.search(text):
@@ -58,9 +59,10 @@ def error_code(text: str) -> str:
 
 
 def failure(text: str) -> Exception:
-    """Make an exception of a server's error reply.
+    """Return the exception for an error reply.
 
-    StoreUnavailable, RecordUnreadable if a key holds another type than ours, or a defect's.
+    That is StoreUnavailable, RecordUnreadable if a key is of the wrong type, or redis-py's
+    ResponseError, which is a defect of the service.
     """
     if error_code(text) in _UNAVAILABLE:
         return StoreUnavailable(text)
@@ -70,26 +72,25 @@ def failure(text: str) -> Exception:
 
 
 class Signals:
-    """What the connections of a pipeline notice about their servers."""
+    """Events and counts of the connections of an executor."""
 
     def __init__(self, refused: Counter[str] | None = None) -> None:
-        self.connected = asyncio.Event()  # set whenever a connection was made; the reader clears it
-        # Calls, by the code of the server's error reply.
+        self.connected = (
+            asyncio.Event()
+        )  # set when a connection is made; who waits for it clears it
+        # Calls, by the code of the error reply.
         self.refused: Counter[str] = Counter() if refused is None else refused
 
 
 class ScriptExecutor(ABC):
-    """Runs scripts, those of one moment together.
+    """Runs scripts; those submitted at the same time share a round trip."""
 
-    ``spans_shards`` tells whether the keys of a call may be of several shards.
-    """
-
-    spans_shards = True
+    spans_shards = True  # whether the keys of a call may be of several shards
     signals: Signals
 
     @abstractmethod
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
-        """Run a script soon; the future has the server's reply, or the error as of ``run``."""
+        """Send a script; return the future of the server's reply, which fails as ``run`` does."""
 
     async def run(self, script: Script[A, R], keys: KeySet, arguments: A) -> R:
         """Run a script, and return its reply as the script's ``reply`` reads it.
@@ -110,15 +111,15 @@ class ScriptExecutor(ABC):
 
     @abstractmethod
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
-        """Give each master some commands; returns its replies, by its name.
+        """Run commands on each master; return its replies by its name.
 
         The name is empty if there is one master at a time, whichever server that is. An error is
-        returned in place of its reply. Raises StoreUnavailable if it is not known who the masters
-        are. E.g. ``run_on_masters(("TIME",))`` returns ``{"": [[b"1767225600", b"0"]]}``.
+        returned in place of a reply. Raises StoreUnavailable if the masters are not known. For
+        example ``run_on_masters(("TIME",))`` returns ``{"": [[b"1767225600", b"0"]]}``.
         """
 
     async def ping(self) -> None:
-        """Return if every master answers; raises StoreUnavailable."""
+        """Ping every master; raises StoreUnavailable unless all of them reply."""
         for replies in (await self.run_on_masters(("PING",))).values():
             for reply in replies:
                 if isinstance(reply, Exception):
@@ -126,4 +127,4 @@ class ScriptExecutor(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Wait for what is under way, then close the connections."""
+        """Wait for the calls in flight, then close the connections."""

@@ -1,4 +1,4 @@
-"""From a store's URL (``urls.py``) to a client of redis-py and to the pipeline of its topology."""
+"""Makes the client of redis-py and the executor for the URL of a store (``urls.py``)."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from session_service.store.client.sentinel import SentinelExecutor, SentinelPool
 from session_service.store.client.standalone import StandaloneExecutor
 from session_service.store.client.urls import read_url
 
-_LOOK_SECONDS = 0.5  # for a node that is asked for the cluster's slots
+_DISCOVERY_SECONDS = 0.5  # for a node that is asked for the slots of the cluster
 _SENTINEL_SECONDS = 0.25  # for a sentinel that is asked for the master
 
 
 def connect(url: str, timeout: float) -> Any:
-    """Make a client of redis-py, Redis or RedisCluster; nothing is sent yet.
+    """Make a client of redis-py, Redis or RedisCluster; it does not connect yet.
 
-    ``timeout``, in seconds, bounds a connection attempt and a reply. redis-py would try again by
-    itself, ten times, even a write whose reply was lost: it is told not to.
+    ``timeout``, in seconds, bounds a connection attempt and a reply. Retries are off: redis-py
+    would make ten, even of a write whose reply was lost.
     """
     store = read_url(url)
     if store.kind == "memory":
@@ -41,18 +41,18 @@ def connect(url: str, timeout: float) -> Any:
     if store.kind == "cluster":
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in store.hosts],
-            socket_timeout=min(timeout, _LOOK_SECONDS),
-            socket_connect_timeout=min(timeout, _LOOK_SECONDS),
+            socket_timeout=min(timeout, _DISCOVERY_SECONDS),
+            socket_connect_timeout=min(timeout, _DISCOVERY_SECONDS),
             **options,
         )
     options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     if store.kind == "sentinel":
-        look = min(timeout, _SENTINEL_SECONDS)
+        seconds = min(timeout, _SENTINEL_SECONDS)
         sentinels = Sentinel(
             store.hosts,
             sentinel_kwargs={
-                "socket_timeout": look,
-                "socket_connect_timeout": look,
+                "socket_timeout": seconds,
+                "socket_connect_timeout": seconds,
                 "retry": Retry(NoBackoff(), 0),
                 **store.sentinel,
             },
@@ -65,28 +65,28 @@ def connect(url: str, timeout: float) -> Any:
 
 
 def open_executor(
-    url: str, client: Redis | RedisCluster, timeout: float, acknowledgement: str = "none"
+    url: str, client: Redis | RedisCluster, timeout: float, write_ack: str = "none"
 ) -> ScriptExecutor:
-    """Choose the pipeline for what is behind the URL.
+    """Make the executor for the topology that the URL names.
 
-    ``acknowledgement`` is ``replica`` or ``fsync`` where a write is to be safe there before its
-    caller has its reply, else ``none``.
+    ``write_ack`` is ``replica`` if a write waits until a replica has it, ``fsync`` if it waits
+    until it is on disk, otherwise ``none``.
     """
-    by = _acknowledgement(acknowledgement, timeout)
+    write_concern = _write_concern(write_ack, timeout)
     if isinstance(client, RedisCluster):
-        return ClusterExecutor(client, timeout, by)
+        return ClusterExecutor(client, timeout, write_concern)
     match read_url(url).kind:
         case "memory":
             return FakeRedisExecutor(client, timeout)
         case "sentinel":
-            return SentinelExecutor(client, timeout, by)
+            return SentinelExecutor(client, timeout, write_concern)
         case _:
-            return StandaloneExecutor(client, timeout, by)
+            return StandaloneExecutor(client, timeout, write_concern)
 
 
-def _acknowledgement(by: str, timeout: float) -> WriteConcern | None:
+def _write_concern(write_ack: str, timeout: float) -> WriteConcern | None:
     seconds = timeout * 0.8  # well before the call's own deadline
-    match by:
+    match write_ack:
         case "replica":
             return WriteConcern(
                 lambda ms: command("WAIT", 1, ms),

@@ -20,7 +20,7 @@ class _Call(NamedTuple):
 
 
 class FakeRedisExecutor(ScriptExecutor):
-    """Sends batches through a redis-py client: while one is in flight, the next one fills."""
+    """Sends batches with a redis-py client: while one is in flight, the next one fills."""
 
     MAX_BATCH = 512  # commands; it keeps Redis busy for about 5 ms
 
@@ -29,21 +29,21 @@ class FakeRedisExecutor(ScriptExecutor):
         self._timeout = timeout
         self.signals = Signals()
         self._waiting: deque[_Call] = deque()
-        self._courier: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
 
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
-        """Put a call into the next batch."""
+        """Add a call to the next batch."""
         loop = asyncio.get_running_loop()
         call = _Call(script.source, script.words(keys, arguments), loop.create_future())
         self._waiting.append(call)
-        if self._courier is None:
-            self._courier = loop.create_task(self._carry(), name="store-executor")
-        late = loop.call_later(self._timeout, _give_up, call.reply, self._timeout)
-        call.reply.add_done_callback(lambda _: late.cancel())
+        if self._sender is None:
+            self._sender = loop.create_task(self._send_waiting(), name="store-executor")
+        timer = loop.call_later(self._timeout, _time_out, call.reply, self._timeout)
+        call.reply.add_done_callback(lambda _: timer.cancel())
         return call.reply
 
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
-        """Give fakeredis some commands."""
+        """Run commands on fakeredis."""
         return {"": [await self._try(words) for words in commands]}
 
     async def _try(self, words: tuple[Argument, ...]) -> Any:
@@ -54,23 +54,23 @@ class FakeRedisExecutor(ScriptExecutor):
             return _as_ours(error)
 
     async def close(self) -> None:
-        """Wait for the batch under way, then close the connections."""
-        if self._courier is not None:
-            await asyncio.wait([self._courier], timeout=self._timeout)
+        """Wait for the batch in flight, then close the connections."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender], timeout=self._timeout)
         await self._client.aclose()
 
-    async def _carry(self) -> None:
+    async def _send_waiting(self) -> None:
         try:
             while self._waiting:
                 batch: list[_Call] = []
                 while self._waiting and len(batch) < self.MAX_BATCH:
                     call = self._waiting.popleft()
-                    if not call.reply.done():  # else its caller has given up
+                    if not call.reply.done():  # the caller may have been cancelled
                         batch.append(call)
                 if batch:
                     await self._send(batch)
         finally:
-            self._courier = None
+            self._sender = None
 
     async def _send(self, batch: list[_Call]) -> None:
         try:
@@ -106,13 +106,13 @@ class FakeRedisExecutor(ScriptExecutor):
             replies[n] = reply
 
 
-def _give_up(reply: asyncio.Future[Any], timeout: float) -> None:
+def _time_out(reply: asyncio.Future[Any], timeout: float) -> None:
     if not reply.done():
         reply.set_exception(StoreUnavailable(f"no reply in {timeout:g} s"))
 
 
 def _as_ours(error: Exception) -> Exception:
-    """Tell a store that cannot serve now from a defect. redis-py cuts known codes off."""
+    """Return StoreUnavailable for a store that cannot serve now. redis-py cuts known codes off."""
     match error:
         case redis_errors.OutOfMemoryError() | redis_errors.ReadOnlyError():
             return StoreUnavailable(str(error))

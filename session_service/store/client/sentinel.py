@@ -1,14 +1,14 @@
-"""The pipeline for a Sentinel group: the way to its master, as long as that is the master.
+"""The executor for a Sentinel group: connects to its master, as long as that is the master.
 
-A server that was out of reach while another took its place believes to be the master until Sentinel
-tells it, seconds later: it loses what it takes meanwhile, and knows nothing of what the other took.
-Sentinel replaces a master after ``down-after-milliseconds`` of silence. So what a server says after
-nearly as much of it is not believed, and the sentinels are asked time and again who the master is.
-All of them are, for they learn of a new one one after the other: who knows of the latest is right.
+A master that was out of reach while Sentinel replaced it still takes itself for the master, for
+some seconds. Writes to it are lost, and it does not know those to the new one. Sentinel replaces a
+master after ``down-after-milliseconds`` of silence. So replies after a silence of nearly that long
+are not trusted, and all sentinels are asked again and again for the master. They learn of a new one
+one after the other; the one with the highest configuration epoch is right.
 
-Nor do the nodes of the service learn of it at once. One that went to the new master while another
-still asks the former would make that one's answers false. So a new master is asked nothing until
-the others have had time to hear of it.
+The nodes of the service do not learn of a new master at the same time either. If one used it while
+another still used the old one, the replies that the latter gets would be wrong. So a new master is
+not used until all nodes have had time to find it.
 """
 
 import asyncio
@@ -24,26 +24,29 @@ from redis.utils import str_if_bytes
 from session_service.store.client.calls import WriteConcern
 from session_service.store.client.standalone import StandaloneExecutor
 
-_PROBE_SECONDS = 0.2  # between probes of the master, and looks at who it is
-_TRUST = 0.8  # of the time after which a silent master is replaced
-_LEAST_SECONDS = 0.5  # of silence before a master is left
-# Before a new master is asked. All nodes look every 0.2 s, or 0.25 later where a sentinel hangs.
+_CHECK_SECONDS = 0.2  # between checks whether the master is alive, and which server it is
+_TRUSTED_SHARE = 0.8  # of the silence after which a master is replaced
+_MIN_SILENCE_SECONDS = 0.5  # after which a connection is dropped
+# Before a new master is used. All nodes look every 0.2 s, or 0.25 s later if a sentinel hangs.
 _HANDOVER_SECONDS = 0.5
 
 
 class NoMasterError(RedisError):
-    """No sentinel tells of a master that is in order and can be asked."""
+    """No sentinel names a master that is in order and may be used."""
 
 
 class SentinelPool(SentinelConnectionPool):
-    """redis-py's way to the master, which believes the first sentinel that it can reach."""
+    """A pool that asks all sentinels for the master.
 
-    silence = 0.0  # seconds after which the master is replaced, as the sentinels are set
-    _master: tuple[str, int] | None = None  # as it was named last
-    _master_since = -_HANDOVER_SECONDS  # by the loop's clock, where it took another one's place
+    redis-py's own believes the first sentinel that it can reach.
+    """
+
+    silence = 0.0  # seconds after which the sentinels replace the master
+    _master: tuple[str, int] | None = None  # as it was last named
+    _master_since = -_HANDOVER_SECONDS  # by the loop's clock, if it replaced another
 
     async def get_master_address(self) -> tuple[str, int]:
-        """Find the master to connect to; raises NoMasterError and what redis-py does."""
+        """Return the master to connect to; raises NoMasterError, and errors of redis-py."""
         address = await self.find_master()
         if asyncio.get_running_loop().time() < self._master_since + _HANDOVER_SECONDS:
             raise NoMasterError(
@@ -52,21 +55,21 @@ class SentinelPool(SentinelConnectionPool):
         return address
 
     async def find_master(self) -> tuple[str, int]:
-        """Ask all sentinels who is the master; raises as ``get_master_address``."""
+        """Ask all sentinels for the master; raises as ``get_master_address``."""
         manager, name = self.sentinel_manager, self.service_name
         answers = await asyncio.gather(
             *(sentinel.sentinel_masters() for sentinel in manager.sentinels),
             return_exceptions=True,
         )
-        told = [
+        states = [
             (answer[name]["config-epoch"], sentinel, answer[name])
             for sentinel, answer in zip(manager.sentinels, answers, strict=True)
             if isinstance(answer, dict) and name in answer
         ]
-        if not told:
+        if not states:
             problem = next((f": {a}" for a in answers if isinstance(a, Exception)), "")
-            raise NoMasterError(f"no sentinel tells of {name}{problem}")
-        _, sentinel, state = max(told, key=itemgetter(0))
+            raise NoMasterError(f"no sentinel knows {name}{problem}")
+        _, sentinel, state = max(states, key=itemgetter(0))
         # A sentinel that is replacing the master lists it until all follow the other one.
         named = await sentinel.sentinel_get_master_addr_by_name(name)
         address = (str_if_bytes(named[0]), named[1]) if named else None
@@ -81,20 +84,20 @@ class SentinelPool(SentinelConnectionPool):
 
 
 class SentinelExecutor(StandaloneExecutor):
-    """All calls go to the master."""
+    """Sends all calls to the master."""
 
     def __init__(
-        self, client: Redis, timeout: float, acknowledgement: WriteConcern | None = None
+        self, client: Redis, timeout: float, write_concern: WriteConcern | None = None
     ) -> None:
-        super().__init__(client, timeout, acknowledgement)
+        super().__init__(client, timeout, write_concern)
         self._pool = cast("SentinelPool", client.connection_pool)
         self._watching = [
             self._loop.create_task(each, name="store-sentinel")
-            for each in (self._probe(), self._look())
+            for each in (self._check_alive(), self._follow_master())
         ]
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the connections."""
+        """Wait for the calls in flight, then close the connections."""
         for task in self._watching:
             task.cancel()
         await asyncio.wait(self._watching)
@@ -102,15 +105,16 @@ class SentinelExecutor(StandaloneExecutor):
         for sentinel in self._pool.sentinel_manager.sentinels:
             await sentinel.aclose()
 
-    async def _probe(self) -> None:
+    async def _check_alive(self) -> None:
         while True:
             if self._pool.silence:
-                self._wire.probe(max(_LEAST_SECONDS, _TRUST * self._pool.silence))
-            await asyncio.sleep(_PROBE_SECONDS)
+                trusted = _TRUSTED_SHARE * self._pool.silence
+                self._connection.check_alive(max(_MIN_SILENCE_SECONDS, trusted))
+            await asyncio.sleep(_CHECK_SECONDS)
 
-    async def _look(self) -> None:
+    async def _follow_master(self) -> None:
         while True:
-            await asyncio.sleep(_PROBE_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             # A sentinel may be anything and reply with anything; connections report the problem.
             with suppress(Exception):
-                self._wire.leave_unless(await self._pool.find_master())
+                self._connection.drop_unless(await self._pool.find_master())
