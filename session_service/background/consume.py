@@ -97,5 +97,5 @@ def _decoded(consumer: Consumer, batches: Iterable[Batch]) -> list[ConsumedEvent
             try:
                 found.append(ConsumedEvent(entry, unpack_event(*entry)))
             except RecordUnreadable as error:
-                consumer.quarantine.left_out(f"event {entry.id}", _WORK, error)
+                consumer.quarantine.skipped(f"event {entry.id}", _WORK, error)
     return found

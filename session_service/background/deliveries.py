@@ -57,7 +57,7 @@ class _Deliveries:
     async def since(self) -> int | None:
         """Return when the first webhook was registered (epoch ms), or None if there is none."""
         enabled = await self._enabled()
-        if self._webhooks.must_adopt_settings and not self._quarantine.has(_REGISTRY, _LIST):
+        if self._webhooks.must_adopt_settings and not self._quarantine.is_failing(_REGISTRY, _LIST):
             await self._register_settings()
             enabled = await self._enabled()
         return min((webhook.created_at for webhook in enabled), default=None)

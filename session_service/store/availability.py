@@ -1,4 +1,4 @@
-"""Whether the store answers somebody who works in the background: logged once, then waited for."""
+"""Outages of the store in background tasks: each is logged once at its start and at its end."""
 
 import asyncio
 import logging
@@ -10,10 +10,11 @@ log = logging.getLogger(__name__)
 
 
 class Availability:
-    """The store, as one kind of background task finds it. ``who`` stands before its log lines.
+    """The availability of the store to one kind of background task.
 
-    If several tasks share it, each names itself: the first that finds the store away and the last
-    that finds it back are logged.
+    ``name`` begins the log lines, e.g. "sweep: store unavailable" and "sweep: store is back".
+    Several tasks may share an object if each passes a ``task`` of its own: the first one that fails
+    and the last one that succeeds again are logged.
 
     Example::
 
@@ -26,26 +27,26 @@ class Availability:
                 await store.wait_after(error)
     """
 
-    def __init__(self, who: str) -> None:
-        self._who = who
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._waiting: set[str] = set()
 
     @property
     def is_away(self) -> bool:
-        """Whether the store did not do what one of the tasks asked last."""
+        """Whether the last call of one of the tasks failed."""
         return bool(self._waiting)
 
     def answered(self, task: str = "") -> None:
-        """Note that the store did what it was asked; log it if it was away before."""
+        """Record a call that succeeded; log the end of an outage."""
         if task in self._waiting:
             self._waiting.remove(task)
             if not self._waiting:
-                log.info("%s: store is back", self._who)
+                log.info("%s: store is back", self._name)
 
     async def wait_after(self, error: StoreUnavailable, task: str = "") -> None:
-        """Log that the store is away if that is new, and sleep until it may be asked again."""
+        """Record a call that failed, log the start of an outage, and wait AWAY_SECONDS."""
         if not self._waiting:
-            log.warning("%s: store unavailable", self._who, extra={"reason": error.reason})
+            log.warning("%s: store unavailable", self._name, extra={"reason": error.reason})
         self._waiting.add(task)
         await pause()
 

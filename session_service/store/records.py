@@ -1,19 +1,25 @@
-"""How a session, a message and an event are written down in Redis: format 1.
+"""The format of sessions, messages and events in Redis: format 1.
 
-A session is one string, so that scripts can read and rewrite it (lua/session.lua): the format,
-numbers, ids and metadata, separated by spaces, with a newline at the end:
+A session is one string, which scripts can read and rewrite (lua/session.lua): the format, numbers,
+ids and metadata, separated by spaces, with a newline at the end:
 
     1 created lastActivity lastRenewal renewals timeout maxDuration warning autoRenew
     agent user metadata
 
-Times are epoch milliseconds, durations milliseconds, autoRenew is 0 or 1, metadata is compact JSON,
-which never contains a newline: a record that was cut short is recognised by its last byte. When a
-session has expired, the sweep leaves ``1 expired <its deadline>`` and a newline. Anything else is
-damaged or of a newer format; it is answered with RecordUnreadable and left as it is.
-One string costs about a third of a hash: 64 bytes a field end the compact encoding.
+For example (one line)::
 
-An event is one string, too: its type, session, agent and user, then what changed, as the scripts
-that announce it have it.
+    1 1768473045123 1768473105123 1768473045123 0 1800000 3600000 300000 1
+    2c6e4f0a-… 8d1b7c32-… {"topic":"billing"}
+
+Times are epoch milliseconds, durations milliseconds, and autoRenew is 0 or 1. The metadata is
+compact JSON, which never contains a newline, so a record that was cut off is recognised by its last
+byte. After a session has expired, the sweep replaces the record by ``1 expired <expiresAt>`` and a
+newline. Any other record is damaged or of a newer format: it raises RecordUnreadable and is left as
+it is. One string takes about a third of the memory of a hash, whose compact encoding ends at 64
+bytes a field.
+
+An event is one string as well: its type, session, agent and user, and then the details that
+domain/event_types.py describes.
 """
 
 import re
@@ -34,7 +40,7 @@ from session_service.domain.times import LATEST
 
 FORMAT = 1  # of records; the scripts write it, too
 
-# Places in the tail of a record, counted from 1 as Lua does: agent, space, user, space, metadata.
+# Positions in the tail of a record (agent, space, user, space, metadata), from 1 as in Lua.
 ID_LENGTH = 36
 USER_START = ID_LENGTH + 2
 USER_END = USER_START + ID_LENGTH - 1
@@ -44,14 +50,14 @@ _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
 
 
 def pack_tail(new: NewSession) -> bytes:
-    """Write the part of a session's record that never changes."""
+    """Return the part of a record that never changes: ``<agent id> <user id> <metadata>\\n``."""
     return f"{new.agent_id} {new.user_id} ".encode() + new.metadata + b"\n"
 
 
 def unpack_session(session_id: str, record: bytes, observed_at: int | None = None) -> Session:
-    """Read a session's record; without ``observed_at`` it was observed at its last activity.
+    """Return the session of a record, as observed at a time; by default, at its last activity.
 
-    Raises SessionExpired for what the sweep leaves, and RecordUnreadable.
+    Raises SessionExpired for the record of an expired session, and RecordUnreadable.
     """
     try:
         version, *numbers, auto, agent, user, metadata = record.decode().split(" ", 11)
@@ -77,7 +83,10 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
 
 
 def refusal(reply: bytes | None) -> ServiceError:
-    """Return the error for what a script replies in place of a session (lua/session.lua, load)."""
+    """Return the error for a reply in place of a session (lua/session.lua, load).
+
+    E.g. SessionNotFound for None, and SessionExpired for ``b"expired 1768473045123"``.
+    """
     if reply is None:
         return SessionNotFound()
     found = _is_expired(reply)
@@ -85,12 +94,12 @@ def refusal(reply: bytes | None) -> ServiceError:
 
 
 def pack_message(new: NewMessage) -> tuple[bytes, bytes, bytes]:
-    """Write the content, the metadata and the attachments of a message."""
+    """Return the content, the metadata and the attachments of a message as they are stored."""
     return new.content.encode(), new.metadata, new.attachments or b""
 
 
 def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id: str) -> Message:
-    """Read a stream entry: its id, and names and values as lua/send.lua writes them.
+    """Return the message of a stream entry: its id, and names and values as in lua/send.lua.
 
     E.g. ``b"1768473045123-0"`` and ``[b"id", b"9b2f…", b"by", b"user", b"content", b"Hello",
     b"metadata", b"{}", b"attachments", b""]``. Raises RecordUnreadable.
@@ -112,7 +121,10 @@ def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id:
 
 
 def unpack_event(position: EventId, event: bytes) -> Event:
-    """Read an event of the outbox; raises RecordUnreadable."""
+    """Return an event of the outbox; raises RecordUnreadable.
+
+    E.g. for ``b"ended <session id> <agent id> <user id> bulk"``.
+    """
     try:
         kind, session_id, agent, user, *detail = event.decode().split(" ", 4)
         if kind not in EVENT_DETAILS or not is_uuid(session_id) or position.ms > LATEST:

@@ -1,4 +1,4 @@
-"""A script over many shards: as few calls as can be, and a shard that fails stops no other."""
+"""Runs a script on many shards, in few calls; a shard that fails does not stop the others."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 class _Group(NamedTuple):
-    """Shards that one call has the keys of."""
+    """The shards of one call, and their keys."""
 
     shards: tuple[str, ...]
     keys: KeySet
 
 
 class ShardGroups(Generic[A, R]):
-    """Runs a script over shards, ``together`` in one call if the store allows that, otherwise one.
+    """Runs a script on shards: ``together`` of them in one call, or one if the store is a cluster.
 
-    A shard that cannot be processed, such as one with a key of the wrong type, is skipped: its
-    group is run again shard by shard, and it goes to the quarantine. When its pause is over it is
-    tried in a call of its own. ``shards`` are those that ``run`` takes if it is given none.
+    If a call fails, e.g. because a key has the wrong type, its shards are run again one by one, and
+    the one that fails goes to the quarantine. It is retried in a call of its own when its pause is
+    over. ``shards`` are the default of ``run``.
     """
 
     def __init__(
@@ -53,25 +53,25 @@ class ShardGroups(Generic[A, R]):
         read: Callable[[Sequence[str], R], T],
         shards: Sequence[str] | None = None,
     ) -> list[T]:
-        """Run the script and return what ``read`` makes of each call's shards and reply.
+        """Run the script; return the result of ``read(shards, reply)`` for each call.
 
-        ``arguments`` may depend on the shards of a call. Shards that fail, or whose reply ``read``
-        cannot take, are missing from the result; ``read`` may see a shard again after it has
-        raised. Raises StoreUnavailable if any call does.
+        ``arguments`` may be a function of the shards of a call. The result lacks the shards that
+        fail, and those for whose reply ``read`` raises; ``read`` may get a shard again after that.
+        Raises StoreUnavailable if any call does.
         """
         groups = self._default if shards is None else self._grouped(shards)
         if not self._quarantine.is_empty:
             groups = self._without_failing(groups)
-        found, failed = await self._run(groups, arguments, read)
+        results, failed = await self._run(groups, arguments, read)
         divisible = [group for group, _ in failed if len(group.shards) > 1]
         if divisible:
             alone = [self._group((shard,)) for group in divisible for shard in group.shards]
             rest, again = await self._run(alone, arguments, read)
-            found += rest
+            results += rest
             failed = [each for each in failed if len(each[0].shards) == 1] + again
         for group, error in failed:
             self._quarantine.failed(_subject(group.shards[0]), self._script.name, error)
-        return found
+        return results
 
     async def _run(
         self,
@@ -79,7 +79,7 @@ class ShardGroups(Generic[A, R]):
         arguments: A | Callable[[Sequence[str]], A],
         read: Callable[[Sequence[str], R], T],
     ) -> tuple[list[T], list[tuple[_Group, Exception]]]:
-        """Return what was found, and the groups that failed."""
+        """Return the results, and the groups that failed."""
         groups = list(groups)
         replies = await asyncio.gather(
             *(
@@ -92,31 +92,31 @@ class ShardGroups(Generic[A, R]):
             ),
             return_exceptions=True,
         )
-        found: list[T] = []
+        results: list[T] = []
         failed: list[tuple[_Group, Exception]] = []
         for group, reply in zip(groups, replies, strict=True):
             try:
                 if isinstance(reply, BaseException):
                     raise reply
-                found.append(read(group.shards, self._script.reply(reply)))
+                results.append(read(group.shards, self._script.reply(reply)))
             except StoreUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - a shard that fails must not stop the others
                 failed.append((group, error))
             else:
                 self._succeeded(group)
-        return found, failed
+        return results, failed
 
     def _succeeded(self, group: _Group) -> None:
         if len(group.shards) == 1 and not self._quarantine.is_empty:
             self._quarantine.succeeded(_subject(group.shards[0]), self._script.name)
 
     def _without_failing(self, groups: Iterable[_Group]) -> list[_Group]:
-        """Leave out the shards that must wait, and put those that failed before into own calls."""
-        work = self._script.name
+        """Remove the shards that are paused, and give those that failed before their own calls."""
+        task = self._script.name
         kept: list[_Group] = []
         for group in groups:
-            failing = [s for s in group.shards if self._quarantine.has(_subject(s), work)]
+            failing = [s for s in group.shards if self._quarantine.is_failing(_subject(s), task)]
             if not failing:
                 kept.append(group)
                 continue
@@ -125,7 +125,7 @@ class ShardGroups(Generic[A, R]):
             kept += [
                 self._group((shard,))
                 for shard in failing
-                if not self._quarantine.must_wait(_subject(shard), work)
+                if not self._quarantine.must_wait(_subject(shard), task)
             ]
         return kept
 

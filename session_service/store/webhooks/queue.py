@@ -97,7 +97,7 @@ class DeliveryQueues:
         )
         if claimed.dropped:
             error = RecordUnreadable(f"{claimed.dropped} deliveries of another form were dropped")
-            self._quarantine.left_out(f"queue of {subject_of(webhook_id)}", "claim", error)
+            self._quarantine.skipped(f"queue of {subject_of(webhook_id)}", "claim", error)
         deliveries = []
         for lane in claimed.lanes:
             try:
