@@ -159,7 +159,7 @@ async def test_what_cannot_be_resumed_is_reset(client: Client, last_id: str) -> 
         source = await follow(client, path, last_id)
         (reset,) = await source.take(1)
         assert reset.name == "reset"
-        assert "read anew" in reset.data["message"]
+        assert "read the sessions again" in reset.data["message"]
         await client.post(f"{url}/renew")
         (told,) = await source.take(1)
         assert told.name == "session.renewed"

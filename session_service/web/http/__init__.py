@@ -1,1 +1,1 @@
-"""HTTP itself: the server, requests, responses and errors."""
+"""HTTP: connections, requests, responses, errors, and the state that handlers share."""

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
-FAREWELL_SECONDS = 1.0  # for a client that has not read to read the last write, or to close
+FAREWELL_SECONDS = 1.0  # for a slow client to read the last bytes, or to confirm a close
 _SCAN_INTERVAL_SECONDS = 1e-5  # between scans for idle connections, for each open connection
 
 

@@ -28,9 +28,9 @@ class CreateLimit:
     """Counts the sessions that pages create, by address, in windows of CREATE_SECONDS.
 
     An address is the connection's, together with the text of ``X-Forwarded-For``, e.g.
-    ``203.0.113.9, 10.0.0.2``. That is not verified: forging it gains nothing. With
-    ``limit`` 0, endpoints count nothing. If there are more than CREATE_ADDRESSES addresses, the
-    count of the oldest is lost.
+    ``203.0.113.9, 10.0.0.2``. That is not verified: forging it gains nothing. Endpoints
+    do not count if ``limit`` is 0. If there are more than CREATE_ADDRESSES addresses, the count of
+    the oldest is lost.
     """
 
     def __init__(

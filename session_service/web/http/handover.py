@@ -141,7 +141,7 @@ class HandedOverResponse(BaseResponse):
         request.transport.pause_reading()  # the next request is for the other worker
         if not await self._peers.give(self._owner, connection, self._raw(request)):
             response = error_response(SocketRefused())
-            response.start(request, self.request_id, self.browser_fields, close=True)
+            response.start(request, self.request_id, self.request_fields, close=True)
             await response.write()
 
     def _raw(self, request: web.BaseRequest) -> bytes:

@@ -39,14 +39,15 @@ class Response(Protocol):
         self,
         request: web.BaseRequest,
         request_id: str,
-        browser_fields: str = "",
+        request_fields: str = "",
         *,
         close: bool = False,
     ) -> None:
-        """Bind the response to its request, and add header fields that depend on the request.
+        """Bind the response to its request.
 
-        ``browser_fields`` are whole header lines, see ``BrowserPolicy.fields``. ``close`` closes
-        the connection after the response, even if the client would keep it.
+        ``request_fields`` are header lines that depend on the request, such as
+        ``Vary: Origin\\r\\n`` (see ``BrowserPolicy.fields``). ``close`` closes the connection after
+        the response, even if the client would keep it.
         """
 
     async def write(self) -> None:
@@ -56,20 +57,20 @@ class Response(Protocol):
 class BaseResponse(Response):
     """A response with the two methods that aiohttp's protocol calls on it."""
 
-    __slots__ = ("browser_fields", "keep_alive", "request", "request_id")
+    __slots__ = ("keep_alive", "request", "request_fields", "request_id")
 
     def start(
         self,
         request: web.BaseRequest,
         request_id: str,
-        browser_fields: str = "",
+        request_fields: str = "",
         *,
         close: bool = False,
     ) -> None:
-        """Bind the response to its request, and add header fields that depend on the request."""
+        """Bind the response to its request."""
         self.request = request
         self.request_id = request_id
-        self.browser_fields = browser_fields
+        self.request_fields = request_fields
         self.keep_alive = not close and request.keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -98,7 +99,7 @@ class BytesResponse(BaseResponse):
         request = self.request
         data = self.packed(
             self.request_id,
-            self.browser_fields,
+            self.request_fields,
             keep_alive=self.keep_alive,
             is_http_1_0=request.version.minor == 0,
             is_head=request.method == "HEAD",
@@ -110,7 +111,7 @@ class BytesResponse(BaseResponse):
     def packed(
         self,
         request_id: str,
-        browser_fields: str = "",
+        request_fields: str = "",
         *,
         keep_alive: bool = False,
         is_http_1_0: bool = False,
@@ -119,7 +120,7 @@ class BytesResponse(BaseResponse):
         """Return the response as bytes; for HEAD without the body, but with its length."""
         body = self.body
         length = f"Content-Length: {len(body)}\r\n" if self.status != _NO_CONTENT else ""
-        head = f"{length}{REQUEST_ID_HEADER}: {request_id}\r\n{browser_fields}"
+        head = f"{length}{REQUEST_ID_HEADER}: {request_id}\r\n{request_fields}"
         for name, value in self.headers:
             head += f"{name}: {value}\r\n"
         if not keep_alive:

@@ -8,7 +8,7 @@ the library that is used.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +17,7 @@ import socketio
 
 from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTES, UNREAD_BYTES
 from session_service.web.http.errors import Overloaded, SocketRefused
+from session_service.web.streaming.engineio import Event, Receive, Send
 from session_service.web.streaming.handshakes import Handshakes
 
 UNREADABLE = "unreadable"  # the event in place of a packet that is not strict JSON
@@ -29,10 +30,6 @@ _CONNECT = "40"  # the packet with which a client connects
 # The library logs every packet, with the content of messages.
 _silent = logging.getLogger(f"{__name__}.library")
 _silent.setLevel(logging.CRITICAL)
-
-_Event = dict[str, Any]
-_Receive = Callable[[], Awaitable[_Event]]
-_Send = Callable[[_Event], Awaitable[None]]
 
 
 class _StrictJson:
@@ -137,7 +134,7 @@ class Engine:
         self._handshakes = Handshakes(mark)
         self._id: ContextVar[str | None] = ContextVar("id", default=None)
 
-    async def serve(self, scope: _Event, receive: _Receive, send: _Send) -> None:
+    async def serve(self, scope: Event, receive: Receive, send: Send) -> None:
         """Serve a request with the id of its socket, or one that opens a WebSocket.
 
         An ASGI application, with the scope of ``engineio``. Raises SocketRefused or Overloaded.
@@ -151,7 +148,7 @@ class Engine:
                 await self._handshakes.wait_for_end(socket_id)
             receive = _replaying(event, receive)
         if socket_id and not self.has(socket_id):
-            raise SocketRefused(UNKNOWN_SOCKET)  # the library raises KeyError for some
+            raise SocketRefused(UNKNOWN_SOCKET)  # for some ids the library would raise KeyError
         await self.server.handle_request(scope, receive, send)
 
     def shake_hands(self) -> bytes:
@@ -212,12 +209,12 @@ class Engine:
     def _connection(self, socket: str) -> Any:
         return self._engine.sockets.get(self.server.manager.eio_sid_from_sid(socket, "/"))
 
-    async def _connect(self, engine_id: str, scope: _Event) -> None:
+    async def _connect(self, engine_id: str, scope: Event) -> None:
         """Pass a client on to the library, by a second handshake; raises Overloaded."""
         self.refuse_too_many()
         if not self._handshakes.end(engine_id):
             return
-        first: _Event = {"type": "http.request", "body": b""}
+        first: Event = {"type": "http.request", "body": b""}
         handshake = {**scope, "method": "GET", "query_string": b"EIO=4&transport=polling"}
         self._id.set(engine_id)
         await self.server.handle_request(handshake, _replaying(first), _ignore)
@@ -243,14 +240,14 @@ class Engine:
             closing.add_done_callback(self._closing.discard)
 
 
-def _replaying(first: _Event, then: _Receive | None = None) -> _Receive:
+def _replaying(first: Event, then: Receive | None = None) -> Receive:
     """Return an ASGI ``receive`` that returns an event received before, and then others.
 
     Without ``then`` it returns the first event each time.
     """
     events = [first]
 
-    async def receive() -> _Event:
+    async def receive() -> Event:
         if events or then is None:
             return events.pop() if events else first
         return await then()
@@ -258,7 +255,7 @@ def _replaying(first: _Event, then: _Receive | None = None) -> _Receive:
     return receive
 
 
-async def _ignore(_: _Event) -> None:
+async def _ignore(_: Event) -> None:
     pass
 
 

@@ -33,10 +33,10 @@ _BINARY = ("b", "45", "46")
 _ONLY_TEXT = "Allowed: packets of text in UTF-8; no binary data."
 _SEPARATOR = "\x1e"  # between the packets of a POST
 
-_Event = dict[str, Any]
-Receive = Callable[[], Awaitable[_Event]]
-Send = Callable[[_Event], Awaitable[None]]
-Application = Callable[[_Event, Receive, Send], Awaitable[Any]]  # of ASGI; the first is its scope
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Application = Callable[[Event, Receive, Send], Awaitable[Any]]  # of ASGI; the first is its scope
 
 
 class EngineIoResponse(BaseResponse):
@@ -70,17 +70,17 @@ class EngineIoResponse(BaseResponse):
         if response is None:
             self.keep_alive = False
             return
-        response.start(request, self.request_id, self.browser_fields, close=not self.keep_alive)
+        response.start(request, self.request_id, self.request_fields, close=not self.keep_alive)
         await response.write()
 
     async def _serve_http(self) -> BytesResponse:
         request = self.request
         status, body = 400, b""
 
-        async def receive() -> _Event:
+        async def receive() -> Event:
             return {"type": "http.request", "body": self._body}
 
-        async def send(event: _Event) -> None:
+        async def send(event: Event) -> None:
             nonlocal status, body
             status, body = event.get("status", status), event.get("body", body)
 
@@ -124,7 +124,7 @@ def _receiver(websocket: web.WebSocketResponse, incoming: Incoming) -> Receive:
     """Return the ASGI ``receive`` of a WebSocket: it connects, sends text, and disconnects."""
     has_begun = False
 
-    async def receive() -> _Event:
+    async def receive() -> Event:
         nonlocal has_begun
         if not has_begun:
             has_begun = True
@@ -141,7 +141,7 @@ def _receiver(websocket: web.WebSocketResponse, incoming: Incoming) -> Receive:
 def _sender(websocket: web.WebSocketResponse, request: web.BaseRequest) -> Send:
     """Return the ASGI ``send`` of a WebSocket."""
 
-    async def send(event: _Event) -> None:
+    async def send(event: Event) -> None:
         if event["type"] == "websocket.accept":
             await websocket.prepare(request)
         elif websocket.prepared:
@@ -170,7 +170,7 @@ async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
     return body
 
 
-def _scope(context: RequestContext, request: web.BaseRequest, kind: str, length: int = 0) -> _Event:
+def _scope(context: RequestContext, request: web.BaseRequest, kind: str, length: int = 0) -> Event:
     """Return the ASGI scope of a request, with two members of ours: ``context`` and ``sid``."""
     headers = [pair for pair in request.raw_headers if pair[0].lower() != b"content-length"]
     return {

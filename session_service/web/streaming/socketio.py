@@ -195,11 +195,11 @@ class Sockets:
             message = await self._store(context, socket, sent)
         except ValidationFailed as error:
             raise with_socket_names(error) from None
-        answer = acknowledged(sent, message)
-        await self._engine.server.emit("messageAck", answer, to=socket)
+        acknowledgement = acknowledged(sent, message)
+        await self._engine.server.emit("messageAck", acknowledgement, to=socket)
         if not is_member:
             await self._send_back(socket, sent, message)
-        return {"success": True, **answer}
+        return {"success": True, **acknowledgement}
 
     async def _store(self, context: RequestContext, socket: str, sent: Sent) -> Message:
         message_id = new_message_id(os.urandom)

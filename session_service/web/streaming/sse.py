@@ -45,7 +45,7 @@ _EVENTS_A_WRITE = 32  # about 20 KB
 
 _CACHING = "no-store, no-transform"  # else proxies that compress hold events back
 _RESET = encode(
-    {"message": "Events before this one were missed and are not held any more; read anew"}
+    {"message": "Earlier events were missed and are no longer available; read the sessions again"}
 )
 _POSITION = b"event: position\ndata: {}\n"
 _SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
@@ -148,7 +148,7 @@ def _head(stream: BaseResponse) -> bytes:
     start = shared_head(stream.status, int(time.time()), stream.content_type, _CACHING)
     ends = (
         f"X-Accel-Buffering: no\r\n{REQUEST_ID_HEADER}: {stream.request_id}\r\n"
-        f"{stream.browser_fields}Connection: close\r\n\r\n"
+        f"{stream.request_fields}Connection: close\r\n\r\n"
     )
     return start + ends.encode("latin-1")
 
