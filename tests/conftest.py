@@ -145,7 +145,7 @@ def outbox(store: Store) -> Outbox:
 @pytest.fixture
 async def begun(outbox: Outbox) -> None:
     """The outbox has begun before the test, as that of a running service."""
-    await outbox.begin(SHARDS)
+    await outbox.begin_pasts(SHARDS)
 
 
 @pytest.fixture

@@ -289,8 +289,8 @@ async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: A
     """One that would be its third waits until another has had its turn."""
     _, source = await of_new_session(client)
     await wait_until(lambda: source.response.content.total_bytes)
-    turns = service.feed.turns.of("127.0.0.1")
-    async with turns, service.feed.turns.of("127.0.0.1"):
+    turns = service.feed.catch_up_slots.hold("127.0.0.1")
+    async with turns, service.feed.catch_up_slots.hold("127.0.0.1"):
         late = asyncio.create_task(follow(client, EVENTS))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(late), 0.1)

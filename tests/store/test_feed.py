@@ -44,7 +44,7 @@ async def take(subscription: Subscription, count: int) -> list[Any]:
     """The next items, so many."""
     items: list[Any] = []
     while len(items) < count:
-        more = await subscription.take(10)
+        more = await subscription.get_batch(10)
         assert more, f"only {len(items)} of {count} came"
         items += more
     assert len(items) == count
@@ -249,15 +249,15 @@ async def test_who_does_not_take_is_cut_and_disturbs_nobody(
         events += await take(busy, 100)
     assert len(await take(idle, 1000)) == 1000
     with pytest.raises(FellBehindError):
-        await idle.take(10)
+        await idle.get_batch(10)
     assert len(events) == 1500
 
 
 async def test_a_subscriber_of_nothing_waits(feed: Feed) -> None:
     """A session that cannot be has no events; a wait has a bound; a closed feed lets go at once."""
     subscription = await feed.subscribe(EventFilter(session_id="no session"))
-    assert await subscription.take(0.01) == []
-    waiting = asyncio.create_task(subscription.take(60))
+    assert await subscription.get_batch(0.01) == []
+    waiting = asyncio.create_task(subscription.get_batch(60))
     await asyncio.sleep(0)
     feed.close()
     assert await waiting == []

@@ -48,7 +48,7 @@ async def has_long_been_there(redis: Any, epoch: str = "a", mark: int = 0) -> No
 
 async def next_of(subscription: Subscription) -> Event | Reset:
     """The next item, of which there is one."""
-    (item,) = await subscription.take(10)
+    (item,) = await subscription.get_batch(10)
     return item
 
 
@@ -56,7 +56,7 @@ async def created(subscription: Subscription, count: int) -> list[str]:
     """The sessions of the next events."""
     found: list[str] = []
     while len(found) < count:
-        items = await subscription.take(10)
+        items = await subscription.get_batch(10)
         assert items, f"only {len(found)} of {count} came"
         found += [item.session_id for item in items if isinstance(item, Event)]
     return found
@@ -104,7 +104,7 @@ class TestWhenTheClockGoesBack:
         at = now_ms() - 10_000
         session = await add(redis, "05", at)
         outbox.doubt(SHARDS, Doubt(at + 1000, at + 5000))
-        await outbox.settle()
+        await outbox.write_doubts()
         for ms in (at + 1001, at + 3000, at + 5000):
             for wanted in (EVERYTHING, EventFilter(user_id=new_uuid())):
                 subscription = await feed.subscribe(wanted, EventId(ms, "ff", 7))
@@ -118,10 +118,10 @@ class TestWhenTheClockGoesBack:
         """They notice at different moments; it is kept until all of that time is gone anyway."""
         await has_long_been_there(redis)
         outbox.doubt(SHARDS, Doubt(2000, 3000))
-        await outbox.settle()
+        await outbox.write_doubts()
         outbox.doubt(SHARDS[:2], Doubt(1000, 2500))
         outbox.doubt(SHARDS[:1], Doubt(2600, 4000))
-        await outbox.settle()
+        await outbox.write_doubts()
         values = [await redis.get(shard_key("trimmed", shard)) for shard in SHARDS[:3]]
         assert [value.split()[3:] for value in values] == [
             [b"1000", b"4000"],
@@ -257,7 +257,7 @@ class TestWhatCannotBeRead:
 async def test_a_caller_catches_up_in_turn(feed: Feed, redis: Any) -> None:
     """Two of its streams at a time; another caller need not wait for them."""
     await add(redis, "01", now_ms() - 1000)
-    async with feed.turns.of("greedy"), feed.turns.of("greedy"):
+    async with feed.catch_up_slots.hold("greedy"), feed.catch_up_slots.hold("greedy"):
         assert REPLAYS_OF_CALLER == 2
         third = asyncio.create_task(feed.subscribe(EVERYTHING, caller="greedy"))
         assert await asyncio.wait_for(feed.subscribe(EVERYTHING, caller="modest"), 10)

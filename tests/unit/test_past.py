@@ -71,4 +71,4 @@ def test_a_position_is_covered_if_nothing_behind_it_is_gone_or_doubtful() -> Non
     assert not past.covers(EventId(201, "3f", 0), "3f")
     assert not past.covers(EventId(300, "3f", 0), "3f")
     assert past.covers(EventId(301, "3f", 0), "3f")
-    assert Doubt(150, 250).and_of(past.doubt) == Doubt(150, 300)
+    assert Doubt(150, 250).merged_with(past.doubt) == Doubt(150, 300)

@@ -1,7 +1,8 @@
-"""How far a reader has come in the stream of one shard: behind the last entry that it has read.
+"""Cursors: how far a reader has come in the stream of one shard.
 
-What comes behind that is found whatever the store's clock does, for the ids of a stream always
-grow. A cursor that starts at a position, a moment of the clock, has its entry from the first reply.
+A cursor stands behind the last entry that was read. The next entries are found from there whatever
+the store's clock does, because the ids of a stream always grow. A cursor that starts at a position,
+which is a moment of the clock, has no such entry until the first reply.
 """
 
 from collections import deque
@@ -13,10 +14,10 @@ from session_service.domain.events import LAST_NUMBER, MAX_RETENTION_MS, EventId
 from session_service.store.events.past import Past, first_ms
 from session_service.store.scripts.events import ReadReply, ShardNews
 
-LEAST = 8  # events that a shard may have of a call's, whatever the others have
+MIN_EVENTS = 8  # of a call's that a shard may have, whatever the others have
 
 _FROM_NOW, _FROM_BEGINNING = b"$", b">0-0"  # see lua/events/read.lua
-_NOT_ASKED = b"-"
+_NOT_READ = b"-"
 
 
 class Entry(NamedTuple):
@@ -27,21 +28,21 @@ class Entry(NamedTuple):
     event: bytes
 
 
-class Found(NamedTuple):
-    """What a reply says of a shard (lua/events/read.lua)."""
+class ShardReply(NamedTuple):
+    """The part of a reply that is about one shard (lua/events/read.lua)."""
 
     past: Past | None
-    flags: bytes = b""
+    flags: bytes = b""  # e.g. b"missing more"
     last: bytes | None = None  # the last entry before those, if there is one
     entries: Sequence[Any] = ()
 
 
 class Reply(NamedTuple):
-    """A reply of lua/events/read.lua."""
+    """A reply to a call that reads several shards."""
 
-    clock: int
-    pasts: dict[str, Past | None]  # of the shards that were asked
-    news: dict[str, ShardNews]
+    clock: int  # of the store, epoch ms
+    pasts: dict[str, Past | None]  # of the shards that were read
+    news: dict[str, ShardNews]  # of the shards that have any
 
     @property
     def without_past(self) -> list[str]:
@@ -52,139 +53,146 @@ class Reply(NamedTuple):
 
     @classmethod
     def of(cls, shards: Sequence[str], reply: ReadReply) -> "Reply":
-        """Name the shards in the reply of a call."""
+        """Name the shards in the reply to a call."""
         pasts = {
             shard: Past.parse(past)
             for shard, past in zip(shards, reply.pasts, strict=True)
-            if past != _NOT_ASKED
+            if past != _NOT_READ
         }
         return cls(reply.clock, pasts, {shards[news.number]: news for news in reply.news})
 
 
 class Cursor:
-    """How far a shard was read, and what was read of it and not given out."""
+    """How far a shard was read, and the events that were read and not delivered yet."""
 
     __slots__ = (
-        "_ahead",
-        "_clock",
+        "_buffer",
+        "_last_clock",
         "_past",
-        "_resumed",
         "_shard",
-        "given_out",
-        "is_away",
-        "is_cut",
-        "known",
+        "_unverified",
+        "complete_until",
+        "delivered",
+        "is_truncated",
+        "is_unreadable",
         "start",
     )
 
     def __init__(self, shard: str, after: EventId | None, past: Past | None) -> None:
         self._shard = shard
-        self._ahead: deque[Entry] = deque()
-        self._clock = EventId.before(0)  # of the last reply
-        self._resumed = after  # a position that a client names, until it is known what it is worth
+        self._buffer: deque[Entry] = deque()
+        self._last_clock = EventId.before(0)  # of the last reply
+        self._unverified = after  # a client's position, until the shard is known to cover it
         self._past = None if after is None else past
-        self.is_away = False  # whether it could not be read the last time
-        self.is_cut = False  # whether there were more than it could be given
-        self.given_out = EventId(0, shard, 0)
-        self.known = EventId.before(0) if after is None else after  # all up to here were read
-        self.start = _FROM_NOW  # see lua/events/read.lua
+        self.is_unreadable = False  # whether the last attempt to read the shard failed
+        self.is_truncated = False  # whether the last reply left events out
+        self.delivered = EventId(0, shard, 0)  # the last event that was
+        self.complete_until = EventId.before(0) if after is None else after
+        self.start = _FROM_NOW  # of the next read, see lua/events/read.lua
         if after is None:
             return
         if after.shard == shard and after.number < LAST_NUMBER:
-            self._go_behind(after)
+            self._move_behind(after)
         else:
             self.start = b"?" + _first_after(after, shard)
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether to ask for more: of those that are far ahead the others are waited for."""
-        return not self._ahead or (not self.is_cut and len(self._ahead) < LEAST)
+    def needs_events(self) -> bool:
+        """Whether to read more. If the buffer is full enough, the other shards are waited for."""
+        return not self._buffer or (not self.is_truncated and len(self._buffer) < MIN_EVENTS)
 
     @property
     def has_more(self) -> bool:
-        """Whether it is known that there is more to give out."""
-        return not self.is_away and (self.is_cut or not self.is_wanted)
+        """Whether there certainly are more events to deliver."""
+        return not self.is_unreadable and (self.is_truncated or not self.needs_events)
 
-    def stays(self, past: Past | None, now: EventId) -> bool:
-        """Whether nothing has happened, as in most readings; takes that all before now was read."""
-        if past is not self._past or past is None or self.is_away or now < self._clock:
+    def advance_if_unchanged(self, past: Past | None, now: EventId) -> bool:
+        """Note that there are no events before ``now``, as in most replies.
+
+        Returns False, and does nothing, if this cannot be seen from an empty reply.
+        """
+        if past is not self._past or past is None or self.is_unreadable or now < self._last_clock:
             return False
-        if self._resumed is not None or self.start[:1] in b"?$":
+        if self._unverified is not None or self.start[:1] in b"?$":
             return False
-        self._clock, self.is_cut = now, False
-        self.known = max(self.known, now)
+        self._last_clock, self.is_truncated = now, False
+        self.complete_until = max(self.complete_until, now)
         return True
 
-    def is_lost(self, found: Found, earliest: int, latest: int) -> bool:
-        """Whether events are missing between the cursor and what was found."""
-        past, known = found.past, self._past
-        if self.is_away:
+    def has_gap(self, reply: ShardReply, earliest: int, latest: int) -> bool:
+        """Return whether events are missing between the cursor and a reply.
+
+        ``earliest`` and ``latest`` are the clocks of all replies, in epoch ms.
+        """
+        past, known = reply.past, self._past
+        if self.is_unreadable:
             return True
         if past is None:
-            return known is not None or self._resumed is not None
+            return known is not None or self._unverified is not None
         if known is not None and past.epoch != known.epoch:
             return True
-        is_missing = b"missing" in found.flags
-        if self._resumed is not None:
-            can_be = earliest - MAX_RETENTION_MS < self._resumed.ms <= latest
-            return is_missing or not (can_be and past.covers(self._resumed, self._shard))
+        is_missing = b"missing" in reply.flags
+        if self._unverified is not None:
+            is_possible = earliest - MAX_RETENTION_MS < self._unverified.ms <= latest
+            return is_missing or not (is_possible and past.covers(self._unverified, self._shard))
         if is_missing and past.gone <= _position(self.start[1:], self._shard).ms:
             return True  # the entry was not trimmed
         is_trimmed = is_missing or (known is not None and past.gone != known.gone)
-        return is_trimmed and past.gone > first_ms(self.known, self._shard)
+        return is_trimmed and past.gone > first_ms(self.complete_until, self._shard)
 
-    def receive(self, found: Found, now: EventId) -> None:
-        """Take what was found; ``now`` is the position of the clock."""
-        if now < self._clock:
-            self._go_back(now)
-        self._clock, self._past, self._resumed = now, found.past, None
+    def receive(self, reply: ShardReply, now: EventId) -> None:
+        """Move behind the entries of a reply; ``now`` is the position of the clock."""
+        if now < self._last_clock:
+            self._follow_clock_back(now)
+        self._last_clock, self._past, self._unverified = now, reply.past, None
         latest = EventId(now.ms + 1, self._shard, LAST_NUMBER)
         if self.start[:1] in b"?$":
-            self._go_behind(_position(found.last, self._shard) if found.last else None)
-        elif b"missing" in found.flags:
+            self._move_behind(_position(reply.last, self._shard) if reply.last else None)
+        elif b"missing" in reply.flags:
             self.start = b">" + self.start[1:]
-        for entry_id, fields in found.entries:
+        for entry_id, fields in reply.entries:
             position = _position(entry_id, self._shard)
             order = min(position, latest)
-            if self._ahead:
-                order = max(order, self._ahead[-1].order)
-            self._ahead.append(Entry(order, position, fields[1] if len(fields) == 2 else b""))
+            if self._buffer:
+                order = max(order, self._buffer[-1].order)
+            self._buffer.append(Entry(order, position, fields[1] if len(fields) == 2 else b""))
             self.start = b"=" + entry_id
-        self.is_cut = b"more" in found.flags
-        if not self.is_cut:
-            self.known = max(self.known, now)
-        if self._ahead:
-            self.known = max(self.known, self._ahead[-1].order)
+        self.is_truncated = b"more" in reply.flags
+        if not self.is_truncated:
+            self.complete_until = max(self.complete_until, now)
+        if self._buffer:
+            self.complete_until = max(self.complete_until, self._buffer[-1].order)
 
-    def start_from_now(self) -> None:
-        """Give up what was to come, and go on with what happens from the next reading on."""
-        self.start, self._past, self._resumed = _FROM_NOW, None, None
-        self.known = EventId.before(0)
-        self.is_away = self.is_cut = False
-        self._ahead.clear()
+    def restart_from_now(self) -> None:
+        """Drop the buffer, and continue with events that happen from the next read on."""
+        self.start, self._past, self._unverified = _FROM_NOW, None, None
+        self.complete_until = EventId.before(0)
+        self.is_unreadable = self.is_truncated = False
+        self._buffer.clear()
 
-    def up_to(self, position: EventId) -> Iterator[Entry]:
-        """Return what is ahead up to a position."""
-        return takewhile(lambda entry: entry.order <= position, self._ahead)
+    def until(self, position: EventId) -> Iterator[Entry]:
+        """Return the buffered events up to a position."""
+        return takewhile(lambda entry: entry.order <= position, self._buffer)
 
-    def give_out(self, entry: Entry) -> None:
-        """Let go of the first entry that is ahead."""
-        self._ahead.popleft()
-        self.given_out = entry.position
+    def discard_first(self, entry: Entry) -> None:
+        """Remove the first event from the buffer: it is delivered."""
+        self._buffer.popleft()
+        self.delivered = entry.position
 
-    def _go_behind(self, last: EventId | None) -> None:
-        """Go on behind an entry, or from the beginning of the stream."""
-        self.given_out = last or EventId(0, self._shard, 0)
+    def _move_behind(self, last: EventId | None) -> None:
+        """Continue behind an entry, or from the beginning of the stream."""
+        self.delivered = last or EventId(0, self._shard, 0)
         self.start = b"=%d-%d" % (last.ms, last.number) if last else _FROM_BEGINNING
 
-    def _go_back(self, now: EventId) -> None:
-        """Follow a clock that went back: nothing that is ahead need wait until it has caught up."""
+    def _follow_clock_back(self, now: EventId) -> None:
+        """Follow a clock that went back: buffered events need not wait until it has caught up."""
         latest = EventId(now.ms + 1, self._shard, LAST_NUMBER)
-        self._ahead = deque(e._replace(order=min(e.order, latest)) for e in self._ahead)
-        self.known = now
+        self._buffer = deque(e._replace(order=min(e.order, latest)) for e in self._buffer)
+        self.complete_until = now
 
 
 def _position(entry_id: bytes, shard: str) -> EventId:
+    """Read an entry's id, e.g. ``1764000000000-0``."""
     ms, _, number = entry_id.partition(b"-")
     return EventId(int(ms), shard, int(number))
 

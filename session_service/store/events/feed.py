@@ -1,8 +1,8 @@
-"""Events for any number of subscribers in this process, by one reader of the outbox.
+"""Events for any number of subscribers in this process, from one reader of the outbox.
 
-A subscriber that starts at an earlier position catches up by a reader of its own, no faster than it
-takes what it is given, and then joins the others. Both readers follow the one order of all events,
-so where they meet there is no gap, and nothing comes twice.
+A subscriber that starts at an earlier position catches up with a reader of its own, no faster than
+it takes the events, and then joins the others. Both readers follow the one order of all events, so
+there is no gap and no repeat when it joins.
 """
 
 import asyncio
@@ -17,39 +17,39 @@ from session_service.store import availability
 from session_service.store.availability import Availability
 from session_service.store.events.outbox import Outbox
 from session_service.store.events.reader import Batch, Reader
-from session_service.store.events.turns import Turns
+from session_service.store.events.slots import CatchUpSlots
 
-_INTERVAL_SECONDS = 0.1  # between looks for what is new
+_INTERVAL_SECONDS = 0.1  # between reads that found no more events
 _MILLISECOND = 0.001
-_BUFFERED = 1000  # events that may wait for a subscriber
-_TURN = 64  # events that are delivered before the subscribers have their turn
-_LONG_SECONDS = 3600.0  # a subscriber that has nothing else to do waits again after it
+_MAX_BUFFERED = 1000  # events that may wait for a subscriber
+_TURN = 64  # events that are delivered before the subscribers run
+_LONG_SECONDS = 3600.0  # a subscriber without another task waits again after that
 
 log = logging.getLogger(__name__)
 
 
 class Reset(NamedTuple):
-    """Stands for a gap: what happened before ``position`` may be missing; the rest follows."""
+    """A gap: events before ``position`` may be missing; those after it follow."""
 
     position: EventId
 
 
 class FellBehindError(Exception):
-    """The subscriber did not take what it was given, and gets nothing more."""
+    """The subscriber did not take its events in time, and gets no more."""
 
 
 class Feed:
-    """Reads the outbox while somebody subscribes."""
+    """Reads the outbox while there are subscriptions."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
-        self.turns = Turns()
+        self.catch_up_slots = CatchUpSlots()
         self._subscriptions: set[Subscription] = set()
-        # Those that have joined, by the session or the user they ask for, so that an event is shown
-        # to few that do not want it; and how many of them want each shard.
+        # Those that have joined, by the session or the user in their filter, so that an event is
+        # matched against few filters that do not select it.
         self._joined: dict[str | None, dict[Subscription, None]] = defaultdict(dict)
-        self._wanted: Counter[str] = Counter()
-        self._newcomers: list[Subscription] = []  # that may have had what is read next
+        self._shards: Counter[str] = Counter()  # the number of joined subscriptions to each
+        self._newcomers: list[Subscription] = []  # that may have had some of the next events
         self._reader: Reader | None = None
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -58,10 +58,10 @@ class Feed:
     async def subscribe(
         self, event_filter: EventFilter, after: EventId | None = None, caller: str = ""
     ) -> "Subscription":
-        """Subscribe to what happens from now on, or happened after a position.
+        """Subscribe to the events from now on, or after a position; close it after use.
 
-        Of one ``caller``, such as an address, only a few catch up at a time. Raises
-        StoreUnavailable. A subscription is to be closed when it is not wanted any more.
+        Only two subscriptions of a ``caller``, e.g. of an address, catch up at a time. Raises
+        StoreUnavailable.
         """
         subscription = Subscription(self, event_filter, after, caller)
         await subscription.start()
@@ -72,7 +72,7 @@ class Feed:
 
     @property
     def subscribers(self) -> int:
-        """How many subscriptions there are."""
+        """The number of subscriptions."""
         return len(self._subscriptions)
 
     def close(self) -> None:
@@ -84,34 +84,37 @@ class Feed:
             self._reading.cancel()
 
     def join(self, subscription: "Subscription", reader: Reader) -> bool:
-        """Take over a subscription that has come as far as its reader, if that is far enough."""
+        """Serve a subscription from now on, which has caught up as far as its reader.
+
+        Returns False if that is not far enough.
+        """
         if self._reader is None:
             self.position = reader.position
             self._reader = reader
             self._reading = asyncio.create_task(self._read(reader), name="feed")
-        elif not self._reader.take_over(reader):
+        elif not self._reader.merge(reader):
             return False
         self._joined[subscription.key][subscription] = None
         self._newcomers.append(subscription)
-        self._wanted.update(subscription.shards)
+        self._shards.update(subscription.shards)
         return True
 
     def leave(self, subscription: "Subscription") -> None:
-        """Forget a subscription."""
+        """Remove a subscription."""
         self._subscriptions.discard(subscription)
         others = self._joined[subscription.key]
         if subscription in others:
             del others[subscription]
-            self._wanted.subtract(subscription.shards)
-            self._wanted = +self._wanted
+            self._shards.subtract(subscription.shards)
+            self._shards = +self._shards
         if not others:
             del self._joined[subscription.key]
 
     async def _read(self, reader: Reader) -> None:
         store = Availability("feed")
         try:
-            while self._wanted:
-                reader.keep(self._wanted)
+            while self._shards:
+                reader.restrict_to(self._shards)
                 try:
                     batch = await reader.read()
                 except StoreUnavailable as error:
@@ -146,10 +149,10 @@ class Feed:
             if n % _TURN == 0:
                 await asyncio.sleep(0)
         self.position = position
-        self._newcomers = [each for each in self._newcomers if not each.has_met(reader)]
+        self._newcomers = [each for each in self._newcomers if not each.is_passed_by(reader)]
 
     def _reset(self, shards: frozenset[str], position: EventId) -> None:
-        """Tell those who may miss events of these shards."""
+        """Send a reset to the subscriptions that may miss events of these shards."""
         for subscriptions in list(self._joined.values()):
             for subscription in list(subscriptions):
                 if not shards.isdisjoint(subscription.shards):
@@ -157,7 +160,7 @@ class Feed:
 
 
 class Subscription:
-    """One subscriber's events, in order: to be taken, or iterated over."""
+    """The events of one subscriber, in order: call ``get_batch``, or iterate."""
 
     def __init__(
         self, feed: Feed, event_filter: EventFilter, after: EventId | None, caller: str = ""
@@ -169,32 +172,32 @@ class Subscription:
         self._feed = feed
         self._caller = caller
         self._reader: Reader | None = None  # of its own, until it joins
-        self._had: dict[str, EventId] = {}  # by shard, what came before it joined
+        self._before_joining: dict[str, EventId] = {}  # the last event of each shard
         self._has_joined = False
         self._after = after
-        self._taken = self._since = after or EventId.before(0)  # all to here was taken, was put
+        self._delivered_until = self._consumed_until = after or EventId.before(0)
         self._items: deque[Event | Reset] = deque()
         self._fell_behind = False
-        self._news = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     async def start(self) -> None:
-        """See that the store answers, and what it has to begin with."""
+        """Read for the first time, which also shows that the store is available."""
         await self._catch_up()
         if self._after is None:
-            self._taken = self._since
+            self._consumed_until = self._delivered_until
 
-    async def take(self, seconds: float) -> list[Event | Reset]:
-        """Return what has come, or wait for it at most so long and return nothing.
+    async def get_batch(self, seconds: float) -> list[Event | Reset]:
+        """Return the waiting events; wait up to ``seconds`` for the first, then return [].
 
-        Returns nothing at once when it is closed. Raises FellBehindError when 1,000 events have
-        waited and more came, once those were taken.
+        Returns [] at once if the subscription is closed. If 1,000 events wait and another one
+        comes, they are returned, and the next call raises FellBehindError.
         """
         give_up = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout_at(give_up):
                 while not (self._items or self.is_closed or self._fell_behind):
                     if self._has_joined:
-                        await self._news.wait()
+                        await self._wakeup.wait()
                     else:
                         await self._catch_up()
         except TimeoutError:
@@ -205,29 +208,31 @@ class Subscription:
         if self._fell_behind and not self._items:
             raise FellBehindError
         items = list(self._items)
-        self._taken = items[-1].position if items else self._taken
+        self._consumed_until = items[-1].position if items else self._consumed_until
         self._items.clear()
-        self._news.clear()
+        self._wakeup.clear()
         return items
 
     @property
     def position(self) -> EventId:
-        """From where to go on for who has had all that was taken."""
+        """The position to resume from after all batches so far."""
         if self._items:
-            return self._taken
-        return max(self._since, self._feed.position) if self._has_joined else self._since
+            return self._consumed_until
+        if not self._has_joined:
+            return self._delivered_until
+        return max(self._delivered_until, self._feed.position)
 
     async def has_missed(self) -> bool:
-        """Tell whether something has happened until now that is still to be taken.
+        """Return whether there are events up to now that no batch has contained yet.
 
         Raises StoreUnavailable.
         """
         if any(isinstance(item, Event) for item in self._items):
             return True
-        reader = self._feed.outbox.reader(self.shards, self._since)
-        now = None  # a read comes up to the millisecond before the one in which it happens
+        reader = self._feed.outbox.reader(self.shards, self._delivered_until)
+        now = None  # a read is complete up to the millisecond before its own
         while now is None or reader.position == now:
-            async with self._feed.turns.of(self._caller):
+            async with self._feed.catch_up_slots.hold(self._caller):
                 batch = await reader.read(self.filter.matches)
             if batch.events:
                 return True
@@ -238,40 +243,40 @@ class Subscription:
 
     async def __aiter__(self) -> AsyncIterator[Event | Reset]:
         while True:
-            items = await self.take(_LONG_SECONDS)
+            items = await self.get_batch(_LONG_SECONDS)
             if not items and self.is_closed:
                 return
             for item in items:
                 yield item
 
     def put(self, item: Event | Reset) -> bool:
-        """Let an item wait to be taken; false if too many wait already."""
-        if self._had and isinstance(item, Event):
-            had = self._had.get(item.position.shard)
-            if had is not None and item.position <= had:
+        """Add an item to the next batch; return False if too many wait."""
+        if self._before_joining and isinstance(item, Event):
+            last = self._before_joining.get(item.position.shard)
+            if last is not None and item.position <= last:
                 return True
-        if len(self._items) >= _BUFFERED:
+        if len(self._items) >= _MAX_BUFFERED:
             self._fell_behind = True
         else:
             self._items.append(item)
-        self._news.set()
+        self._wakeup.set()
         return not self._fell_behind
 
     def close(self) -> None:
-        """Want no more."""
+        """Unsubscribe."""
         self.is_closed = True
         self._feed.leave(self)
-        self._news.set()
+        self._wakeup.set()
 
-    def has_met(self, reader: Reader) -> bool:
-        """Whether the reader for all gives out nothing more that came before it joined."""
-        if not self.is_closed and not reader.has_passed(self._had):
+    def is_passed_by(self, reader: Reader) -> bool:
+        """Return whether the feed's reader is past all events that came before joining."""
+        if not self.is_closed and not reader.has_delivered(self._before_joining):
             return False
-        self._had = {}
+        self._before_joining = {}
         return True
 
     async def _catch_up(self) -> None:
-        async with self._feed.turns.of(self._caller):
+        async with self._feed.catch_up_slots.hold(self._caller):
             if self._reader is None:
                 self._reader = self._feed.outbox.reader(self.shards, self._after)
             reader = self._reader
@@ -279,10 +284,10 @@ class Subscription:
         if batch.lost:
             self._items.append(Reset(reader.position))
         self._items.extend(batch.events)
-        self._since = reader.position
+        self._delivered_until = reader.position
         if batch.more or self.is_closed:
             return
-        self._had = reader.given_out()
+        self._before_joining = reader.delivered()
         if self._feed.join(self, reader):
             self._has_joined, self._reader = True, None
         else:

@@ -1,7 +1,7 @@
-"""The outbox: what happened to all sessions, bounded by age and length, and what its past is worth.
+"""The outbox: the events of all sessions, bounded by age and length.
 
-Each shard has a stream of its own; ``reader.py`` merges them. Its past (``past.py``) is looked
-after here: by every node when it trims, and whenever a reader sees the store's clock go back.
+Each shard has a stream of its own; ``reader.py`` merges them. The pasts of the shards (``past.py``)
+are kept here: by every node when it trims, and when a reader sees that the store's clock went back.
 """
 
 import asyncio
@@ -29,22 +29,23 @@ from session_service.store.scripts.events import (
 )
 from session_service.store.shards import ShardGroups
 
-_TOGETHER = 32  # shards read, or trimmed, in one call, where they can be
-_TRIMMED = 1000  # events of a shard in one call
+_MAX_SHARDS = 32  # read or trimmed in one call, if the store allows more than one
+_MAX_TRIMMED = 1000  # events of a shard in one call
 
 log = logging.getLogger(__name__)
 
 
 class _Trimmed(NamedTuple):
-    """What a call of lua/trim.lua says of its shards."""
+    """The reply to a call that trims several shards."""
 
-    clock: int
+    clock: int  # epoch ms
     lengths: dict[str, int]
-    counts: dict[str, int]
+    counts: dict[str, int]  # of the events that were trimmed
     pasts: dict[str, Past | None]  # as they were before
 
     @classmethod
     def of(cls, shards: Sequence[str], reply: TrimReply) -> "_Trimmed":
+        """Name the shards in a reply."""
         pairs = list(zip(shards, reply.shards, strict=True))
         return cls(
             reply.clock,
@@ -55,7 +56,7 @@ class _Trimmed(NamedTuple):
 
 
 class Outbox:
-    """What the scripts announce."""
+    """The events that scripts announce (lua/outbox.lua)."""
 
     def __init__(
         self, executor: ScriptExecutor, keys: Keys, quarantine: Quarantine | None = None
@@ -65,14 +66,14 @@ class Outbox:
         self.pasts: dict[str, Past] = {}  # by shard, as this process last saw them
         self._executor = executor
         self._keys = keys
-        self._trim = ShardGroups(executor, keys, TRIM, self.quarantine, together=_TOGETHER)
-        self._mark = ShardGroups(executor, keys, MARK, self.quarantine, together=_TOGETHER)
-        self._lengths = dict.fromkeys(SHARDS, 0)  # as it was last seen
+        self._trim = ShardGroups(executor, keys, TRIM, self.quarantine, together=_MAX_SHARDS)
+        self._mark = ShardGroups(executor, keys, MARK, self.quarantine, together=_MAX_SHARDS)
+        self._lengths = dict.fromkeys(SHARDS, 0)  # as they were last seen
         self._clocks = ClockWatch()
-        self._doubts: dict[str, Doubt] = {}  # by shard, to be written down
+        self._doubts: dict[str, Doubt] = {}  # by shard, to be written
 
     async def trim(self, policy: EventPolicy) -> None:
-        """Bound it, about, by age and by length: the shards with most have to give.
+        """Trim all shards to about the age and the length of the policy, the longest ones most.
 
         Raises StoreUnavailable.
         """
@@ -80,44 +81,44 @@ class Outbox:
             max_events=_fair_share(self._lengths.values(), policy.max_length),
             retention_ms=policy.retention_ms,
             past_ms=MAX_RETENTION_MS,
-            limit=_TRIMMED,
+            limit=_MAX_TRIMMED,
             mark_ms=1000 * MARK_SECONDS,
             seen_ms=1000 * SEEN_SECONDS,
         )
         busy: Sequence[str] = SHARDS
         while busy:
             counts: dict[str, int] = {}
-            for n in range(0, len(busy), _TOGETHER):  # one call at a time: each can take 5 ms
-                shards = busy[n : n + _TOGETHER]
+            for n in range(0, len(busy), _MAX_SHARDS):  # one call at a time: each can take 5 ms
+                shards = busy[n : n + _MAX_SHARDS]
                 sent = asyncio.get_running_loop().time()
                 for trimmed in await self._trim.run(arguments, _Trimmed.of, shards):
                     self._lengths.update(trimmed.lengths)
                     counts.update(trimmed.counts)
                     for shard, past in trimmed.pasts.items():
-                        self.saw(shard, past, trimmed.clock)
-                    self.watch(trimmed.lengths, trimmed.clock, sent)
-                await self.settle()
-            busy = [shard for shard, events in counts.items() if events >= _TRIMMED // 2]
+                        self.compare_past(shard, past, trimmed.clock)
+                    self.check_clock(trimmed.lengths, trimmed.clock, sent)
+                await self.write_doubts()
+            busy = [shard for shard, events in counts.items() if events >= _MAX_TRIMMED // 2]
 
     def reader(self, shards: Sequence[str] = SHARDS, after: EventId | None = None) -> Reader:
-        """Make a reader of some shards that starts after a position, or now."""
+        """Return a reader of some shards that starts after a position, or now."""
         return Reader(self, shards, after)
 
     def read_calls(self, shards: Sequence[str]) -> ShardGroups[ReadArguments, ReadReply]:
         """Return the calls by which these shards are read."""
         return ShardGroups(
-            self._executor, self._keys, READ, self.quarantine, together=_TOGETHER, shards=shards
+            self._executor, self._keys, READ, self.quarantine, together=_MAX_SHARDS, shards=shards
         )
 
-    def watch(self, shards: Iterable[str], clock: int, sent: float) -> bool:
-        """Note the clock of a reply for some shards (epoch ms), asked for at ``sent`` (monotonic).
+    def check_clock(self, shards: Iterable[str], clock: int, sent: float) -> bool:
+        """Return whether the clock of a reply (epoch ms) shows that the store's clock went back.
 
-        Returns whether it went back; ``settle`` writes that down then.
+        The reply is about these shards; its call was sent at ``sent`` (monotonic seconds). Some of
+        their positions are doubtful then: call ``write_doubts``.
         """
         received = asyncio.get_running_loop().time()
-        shards = (
-            SHARDS if self._executor.spans_shards else tuple(shards)
-        )  # those of the same server
+        # All shards of the same server have the same clock.
+        shards = SHARDS if self._executor.spans_shards else tuple(shards)
         doubt = self._clocks.observe(shards[0], clock, sent, received) if shards else None
         if doubt is not None:
             back_ms = round(doubt.until - doubt.after)
@@ -126,27 +127,30 @@ class Outbox:
         return doubt is not None
 
     def doubt(self, shards: Iterable[str], doubt: Doubt) -> None:
-        """Have positions refused that clients name for these shards; ``settle`` writes it down."""
+        """Refuse such positions of these shards from clients, once ``write_doubts`` was called."""
         for shard in shards:
-            self._doubts[shard] = doubt.and_of(self._doubts.get(shard))
+            self._doubts[shard] = doubt.merged_with(self._doubts.get(shard))
 
-    async def settle(self) -> None:
-        """Write down which positions are doubtful. Raises StoreUnavailable; call it again then."""
+    async def write_doubts(self) -> None:
+        """Write the doubtful positions to the store, for all nodes.
+
+        Raises StoreUnavailable; it must be called again then.
+        """
         while self._doubts:
             doubt = next(iter(self._doubts.values()))
             shards = [shard for shard, other in self._doubts.items() if other == doubt]
-            await self.begin(shards, doubt)
+            await self.begin_pasts(shards, doubt)
             for shard in shards:
                 if self._doubts.get(shard) == doubt:
                     del self._doubts[shard]
 
-    async def begin(self, shards: Sequence[str], doubt: Doubt = NO_DOUBT) -> None:
-        """Begin the past of shards that have none, e.g. because the store was emptied."""
+    async def begin_pasts(self, shards: Sequence[str], doubt: Doubt = NO_DOUBT) -> None:
+        """Begin the past of each shard that has none, e.g. because the store was emptied."""
         arguments = MarkArguments(doubt.after, doubt.until, MAX_RETENTION_MS)
         await self._mark.run(arguments, _nothing, shards)
 
-    def skipped(self, position: EventId, error: Exception) -> None:
-        """Count an event that cannot be decoded; the first one is logged."""
+    def skip(self, position: EventId, error: Exception) -> None:
+        """Count an event that cannot be decoded; log the first one."""
         self.undecodable += 1
         if self.undecodable == 1:
             log.error(
@@ -154,8 +158,8 @@ class Outbox:
                 extra={"position": str(position), "reason": f"{type(error).__name__}: {error}"},
             )
 
-    def saw(self, shard: str, past: Past | None, clock: int) -> None:
-        """Compare the past of a shard with what this process knew.
+    def compare_past(self, shard: str, past: Past | None, clock: int) -> None:
+        """Compare the past of a shard with the one that this process knows, and keep it.
 
         Positions are doubtful if the data set is another one, or an older copy.
         """
@@ -177,7 +181,10 @@ def _nothing(_: Sequence[str], __: None) -> None:
 
 
 def _fair_share(sizes: Iterable[int], total: int) -> int:
-    """Return the most that each may have of a total, where those that need less leave the rest."""
+    """Return the most that each may have of a total, if those that need less leave the rest.
+
+    For example, of 100 for the sizes 10, 80 and 90 it is 45.
+    """
     left = total
     ascending = sorted(sizes)
     for n, size in enumerate(ascending):

@@ -1,9 +1,9 @@
-"""The past of an outbox: whether a position means the same as when it was given out.
+"""The past of an outbox: whether a client can still resume at a position.
 
-A position is a moment of the store's clock. It stops to mean what it meant if the data set is
-another one, or an older copy, or if the clock went back: new events then get ids before it, and a
-client that resumes there would miss them. ``lua/events/past.lua`` keeps, for each shard, which
-positions are affected; ``ClockWatch`` notices that a clock went back.
+A position is a moment of the store's clock. It becomes invalid if the data set is another one, or
+an older copy, or if the clock went back: new events then get ids before it, and a client that
+resumes there would miss them. ``lua/events/past.lua`` keeps the affected positions of each shard;
+``ClockWatch`` notices that a clock went back.
 """
 
 import math
@@ -15,13 +15,13 @@ from session_service.domain.events import EventId
 
 
 class Doubt(NamedTuple):
-    """Positions after one moment and up to another cannot be resumed (epoch ms)."""
+    """A range of positions at which clients cannot resume, in epoch ms."""
 
-    after: int
-    until: int
+    after: int  # exclusive
+    until: int  # inclusive
 
-    def and_of(self, other: "Doubt | None") -> "Doubt":
-        """Return the range that covers both."""
+    def merged_with(self, other: "Doubt | None") -> "Doubt":
+        """Return the range that covers this one and the other, if there is one."""
         if other is None:
             return self
         return Doubt(min(self.after, other.after), max(self.until, other.until))
@@ -33,7 +33,7 @@ NO_DOUBT = Doubt(0, 0)
 class Past(NamedTuple):
     """The past of a shard, e.g. ``1764000000.123456 1764000000123 1764000000123 0 0``."""
 
-    epoch: bytes  # differs between data sets
+    epoch: bytes  # made with the data set
     mark: int  # when a node last saw it, about (epoch ms)
     gone: int  # events before this moment may be missing (epoch ms)
     doubt: Doubt
@@ -41,7 +41,7 @@ class Past(NamedTuple):
     @staticmethod
     @lru_cache(maxsize=1024)  # the same 256 are read ten times a second
     def parse(value: bytes) -> "Past | None":
-        """Read what past.lua wrote; None if there is nothing that can be read."""
+        """Read the text of past.lua; return None if it is empty or malformed."""
         epoch, *moments = value.split(b" ")
         if len(moments) != 4 or not all(moment.isdigit() for moment in moments):
             return None
@@ -49,7 +49,7 @@ class Past(NamedTuple):
         return Past(epoch, mark, gone, Doubt(after, until))
 
     def covers(self, position: EventId, shard: str) -> bool:
-        """Whether the shard has every event after a position that a client names."""
+        """Return whether the shard has every event after a client's position."""
         is_doubtful = self.doubt.after < position.ms <= self.doubt.until
         return self.gone <= first_ms(position, shard) and not is_doubtful
 
@@ -61,7 +61,7 @@ def first_ms(position: EventId, shard: str) -> int:
 
 
 class _Reading(NamedTuple):
-    """One look at a clock: its offset from ours lies between two values (ms)."""
+    """A reading of a server's clock: its offset from ours is between two values, in ms."""
 
     lowest: float
     highest: float
@@ -76,10 +76,10 @@ class ClockWatch:
         self._last: dict[str, _Reading] = {}
 
     def observe(self, server: str, clock_ms: int, sent: float, received: float) -> Doubt | None:
-        """Note a clock that was read between two moments (monotonic seconds).
+        """Compare a clock with its last reading; return the doubtful positions if it went back.
 
-        Returns which positions are doubtful if it went back: those that were given out by the
-        former time and may come again by the new one.
+        It was read between ``sent`` and ``received`` (monotonic seconds). Positions are doubtful if
+        clients got them by the former time, and events can get them again by the new time.
         """
         lowest = clock_ms - 1000 * received
         highest = clock_ms + CLOCK_RESOLUTION_MS - 1000 * sent

@@ -169,7 +169,7 @@ class Rooms:
         is_over = False
         try:
             while not (is_over or room.subscription.is_closed):
-                items = await room.subscription.take(_LONG_SECONDS)
+                items = await room.subscription.get_batch(_LONG_SECONDS)
                 events = [item for item in items if isinstance(item, Event)]
                 await self._send_events(room, events)
                 is_over = any(event.type in LAST_TYPES for event in events)

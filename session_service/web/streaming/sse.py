@@ -90,7 +90,7 @@ class EventStreamResponse(BaseResponse):
         subscription = self._subscription
         has_begun = False
         while True:
-            items = await subscription.take(HEARTBEAT_SECONDS)
+            items = await subscription.get_batch(HEARTBEAT_SECONDS)
             for n in range(0, len(items), _EVENTS_A_WRITE):
                 await send(request, b"".join(map(_frame, items[n : n + _EVENTS_A_WRITE])))
             if not items and subscription.is_closed:
