@@ -1,7 +1,7 @@
-"""The options in the query of a store's URL: which there are, and what each may be.
+"""The options in the query of a store's URL, e.g. ``ssl_ca_certs=/etc/ca.pem``.
 
-They have the names that redis-py gives them. What it would only find at its first connection, such
-as a file that is not there, is found here.
+They have redis-py's names. Mistakes that redis-py would only report at its first connection, such
+as a missing file, are reported here.
 """
 
 import re
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 
 class StoreUrlError(ValueError):
-    """The URL cannot be used; the message is what is allowed in its place."""
+    """A URL that cannot be used; the message says what is allowed instead."""
 
 
 def _text(value: str) -> str:
@@ -54,15 +54,15 @@ def _verification(value: str) -> str:
 
 
 def _tls_version(value: str) -> Any:
-    import ssl  # noqa: PLC0415 - 10 ms, which only a URL with TLS is to cost
+    import ssl  # noqa: PLC0415 - 10 ms, for URLs with TLS only
 
     return {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[
         value.lower().removeprefix("tlsv")
     ]
 
 
-_OPTION = re.compile(r"[a-z][a-z_]{0,39}")  # another name may be a piece of a password
-_Kind = tuple[Callable[[str], Any], str]  # how an option is read, and what is allowed
+_OPTION = re.compile(r"[a-z][a-z_]{0,39}")  # any other name may be part of a password
+_Kind = tuple[Callable[[str], Any], str]  # reads an option; says what is allowed
 _A_FILE = _file, "the path of a file that the service can read"
 _A_TEXT = _text, "a text that is not empty"
 _A_SWITCH = _switch, "true or false"
@@ -88,7 +88,7 @@ _SENTINEL: dict[str, _Kind] = {"sentinel_username": _A_TEXT, "sentinel_password"
 
 
 def read_options(query: str, scheme: str) -> dict[str, Any]:
-    """Return the options, each as redis-py has it."""
+    """Return the options as redis-py takes them, e.g. ``{"db": 0}``; raises StoreUrlError."""
     allowed = _allowed(scheme)
     found: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -130,8 +130,11 @@ def _instead(name: str, scheme: str) -> str:
 
 
 def check_tls(options: Mapping[str, Any]) -> None:
-    """Load what the options name: redis-py would do it at each connection, and fail at each."""
-    import ssl  # noqa: PLC0415 - 10 ms, which only a URL with TLS is to cost
+    """Load the files that the options name; raises StoreUrlError.
+
+    redis-py would load them at each connection, and fail at each.
+    """
+    import ssl  # noqa: PLC0415 - 10 ms, for URLs with TLS only
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     certificate, key = options.get("ssl_certfile"), options.get("ssl_keyfile")

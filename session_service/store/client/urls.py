@@ -1,4 +1,4 @@
-"""Reads the store's URL, without redis-py, which the health check can do without.
+"""Reads the URL of a store. Does not import redis-py, which the health check does not need.
 
 ``redis://host:port/db``, ``rediss://`` (TLS), ``unix:///path``
     one server
@@ -9,11 +9,11 @@
 ``memory://``
     fakeredis, for tests
 
-Each host may have a port. User name and password stand before the hosts, options in the query, e.g.
+Each host may have a port. User name and password come before the hosts, options in the query, e.g.
 ``rediss://app:p%40ss@store.example:6380/0?ssl_ca_certs=/etc/ca.pem``.
 
-A URL can be mistyped, and any part of it can then be a piece of a password. No message of this
-module repeats anything but the scheme, hosts that can be nothing else, and the name of an option.
+If a URL is mistyped, any part of it may be part of a password. So messages repeat only the scheme,
+hosts that can be nothing else, and names of options.
 """
 
 import re
@@ -39,7 +39,7 @@ _FORMS = {
     "cluster": "{}://host,host without a path: a cluster has one database",
 }
 
-# The login is greedy: a password may have an @ of its own, as long as it has none of / ? #
+# The login is greedy: a password may contain @, but none of / ? #
 _URL = re.compile(
     r"(?P<scheme>[a-z+]+)://(?:(?P<login>[^/?#]*)@)?(?P<hosts>[^/?#@]*)"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?",
@@ -50,19 +50,19 @@ _SERVICE = re.compile(r"[\w.-]+")  # the names that Sentinel allows
 
 
 class StoreUrl(NamedTuple):
-    """What a URL says."""
+    """The parts of a URL."""
 
     scheme: str
     kind: str  # "" for one server, sentinel, cluster or memory
     hosts: list[tuple[str, int]]  # the server, the sentinels or some nodes of a cluster
     path: str  # of a unix socket
     service: str  # of a Sentinel group
-    sentinel: dict[str, Any]  # options for connections to sentinels, as redis-py has them
-    options: dict[str, Any]  # options for connections to servers, as redis-py has them
+    sentinel: dict[str, Any]  # options of redis-py for connections to sentinels
+    options: dict[str, Any]  # options of redis-py for connections to servers
 
     @property
     def address(self) -> str:
-        """Where the store is, without credentials, e.g. ``redis+sentinel://a:26379/main/0``."""
+        """The URL without credentials and options, e.g. ``redis+sentinel://a:26379/main/0``."""
         hosts = ",".join(
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
         )
@@ -72,7 +72,7 @@ class StoreUrl(NamedTuple):
 
 
 def read_url(url: str) -> StoreUrl:
-    """Read a URL; raises StoreUrlError. Files that its options name have to be there."""
+    """Read a URL; raises StoreUrlError, also if a file that an option names does not exist."""
     scheme, found, rest = url.partition("://")
     scheme = scheme.lower()
     if not found or scheme not in SCHEMES:
@@ -84,7 +84,7 @@ def read_url(url: str) -> StoreUrl:
     try:
         return _read(f"{scheme}://{rest}")
     except StoreUrlError:
-        if _ends_early(url):  # and what looks like an option may be a piece of the password
+        if _ends_early(url):  # the option may be part of the password
             raise StoreUrlError(
                 "a URL whose user name and password have %2F %3A %40 %3F %23 in place of / : @ ? #"
             ) from None
@@ -92,13 +92,13 @@ def read_url(url: str) -> StoreUrl:
 
 
 def _ends_early(url: str) -> bool:
-    """Tell whether the login seems to contain the / ? or # that ends it."""
+    """Return whether the login seems to contain the / ? or # that ends it."""
     authority, *rest = re.split("[/?#]", url.partition("://")[2], maxsplit=1)
     return "#" in url or ("@" in "".join(rest) and "@" not in authority)
 
 
 def masked(url: str) -> str:
-    """Return what can be shown of a URL that cannot be read: the scheme, and hosts if any."""
+    """Return the part of an unreadable URL that can be shown, e.g. ``redis://host:6379``."""
     scheme, found, rest = url.partition("://")
     if not found or not re.fullmatch(r"[a-z][a-z+]{0,20}", scheme):
         return "***"
