@@ -102,7 +102,7 @@ def field(part: str, name: str, value: str) -> Write:
 
 
 WRONG_TYPES = {
-    "session": "session", "messages": "", "kept": "", "parties": "", "warn": "shard",
+    "session": "session", "messages": "", "retained": "", "participants": "", "warn": "shard",
     "expire": "shard", "forget": "shard", "unreadable": "shard", "listing": "shard",
     "events": "shard", "trimmed": "shard", "claim": "", "outcome": "", "webhooks": "registry",
     "queue": "webhook", "bodies": "webhook", "due": "webhook", "leased": "webhook", "dead": "",

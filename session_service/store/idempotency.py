@@ -1,10 +1,11 @@
-"""A request with an Idempotency-Key happens once, and is answered alike each time.
+"""Idempotency keys: a request that is sent again with its key has the same effect, once.
 
-The key is claimed first, with the request's fingerprint and a random seed; the same request later
-finds that seed. What is one script then goes through ``Once``: the script remembers its reply in
-the same atomic step, under a name from the seed, and new ids are drawn from the seed too. So a node
-that dies at any moment leaves either nothing or all that the answer is made of, and nobody has to
-wait for it. What takes several steps holds a lease meanwhile, and its answer is kept.
+A key is claimed first, for the request's fingerprint and a random seed; the same request later gets
+that seed. A request that is one script then runs through ``ReplayingExecutor``: the script records
+its reply in the same atomic step, in a key that is named after the seed, and new ids are drawn from
+the seed, too. So a node that dies at any moment leaves either nothing or all that the response is
+made of, and no other node has to wait for it. A request in several steps holds a lease meanwhile,
+and its response is recorded.
 """
 
 import asyncio
@@ -24,24 +25,25 @@ from session_service.store.client.protocol import Argument, KeySet
 from session_service.store.client.script import A, R, Script
 from session_service.store.keys import Keys
 from session_service.store.scripts.idempotency import (
-    ANSWER,
     CLAIM,
-    AnswerArguments,
+    RECORD,
     ClaimArguments,
     Claimed,
+    RecordArguments,
 )
 from session_service.store.scripts.variants import recording_reply
 
-_LEASE_MS = 60_000  # a request in several steps takes far less; a dead node's keeps others waiting
+_LEASE_MS = 60_000  # far longer than a request takes; that of a dead node holds up the next try
 _NAME_BYTES = 16  # of the seed; the others are for ids
-_SEED_BYTES = 32  # as many again as one id takes
+_SEED_BYTES = 32  # 16 for the name, 16 for one new id
 
 
-class Once(ScriptExecutor):
-    """A pipeline for one request, each of whose scripts happens once and remembers its reply.
+class ReplayingExecutor(ScriptExecutor):
+    """Runs the scripts of one request, each once; later calls replay its reply.
 
-    ``random`` gives bytes, as ``os.urandom`` does, but the same ones each time. ``name`` stands
-    before the numbers of the scripts, in the names of the keys that remember them.
+    ``random(16)`` returns that many bytes for new ids, as ``os.urandom`` does, but the same each
+    time the request is made. The first script records its reply in a key such as
+    ``session-service:{3f}:idem:5be3…9c:0``: the ``name`` from the seed, and the script's number.
     """
 
     def __init__(self, executor: ScriptExecutor, keys: Keys, seed: bytes) -> None:
@@ -54,35 +56,36 @@ class Once(ScriptExecutor):
         self.random = io.BytesIO(seed[_NAME_BYTES:]).read
 
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
-        """Run a script soon, or look up what it replied."""
+        """Send a script, which replies as it did the first time."""
         name = f"{self.name}:{next(self._numbers)}"
         session_id = getattr(arguments, "session_id", "")
         keys = self._keys.and_more(keys, outcome=name, tails=session_id, used=session_id)
-        remembered = self._executor.submit(recording_reply(script), keys, arguments)
-        return asyncio.get_running_loop().create_task(_read(remembered))
+        recorded = self._executor.submit(recording_reply(script), keys, arguments)
+        return asyncio.get_running_loop().create_task(_decode(recorded))
 
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
-        """Give each master some commands; they are not remembered."""
+        """Run commands on each master; their replies are not recorded."""
         return await self._executor.run_on_masters(*commands)
 
     async def close(self) -> None:
-        """Do nothing: the pipeline below is others' too."""
+        """Do nothing: other requests use the executor below."""
 
 
-async def _read(remembered: asyncio.Future[Any]) -> Any:
-    (reply,) = msgspec.json.decode(await remembered)
+async def _decode(recorded: asyncio.Future[Any]) -> Any:
+    """Return the script's own reply from that of lua/record_reply.lua, e.g. ``["expired 17…"]``."""
+    (reply,) = msgspec.json.decode(await recorded)
     if reply == "too many keys":
         raise TooManyKeys(KEYS_PER_SESSION)
-    return _as_replied(reply)
+    return _as_server_reply(reply)
 
 
-def _as_replied(value: Any) -> Any:
-    """Turn what was JSON into what the server would have replied."""
+def _as_server_reply(value: Any) -> Any:
+    """Convert JSON to the reply that the server would have sent: bytes, lists, numbers, None."""
     match value:
         case str():
             return value.encode()
         case list():
-            return [_as_replied(each) for each in value]
+            return [_as_server_reply(each) for each in value]
         case False:
             return None
         case _:
@@ -90,48 +93,47 @@ def _as_replied(value: Any) -> Any:
 
 
 class Claim(NamedTuple):
-    """A key, claimed for a request in several steps; ``answer`` is there once it is kept."""
+    """A key claimed for a request in several steps, and its response if it has been made."""
 
     keys: KeySet
     seed: bytes
-    answer: bytes | None
+    response: bytes | None
 
 
-class Claims:
-    """Who claims a key first has it for a day.
+class IdempotencyKeys:
+    """Keys, each of which belongs for a day to the request that claims it first.
 
-    A request is told by its fingerprint, any text that differs where the requests do. Another one
-    with the same key is an IdempotencyMismatch.
+    A request is identified by its fingerprint, a text that differs between requests. A claim of a
+    key for another request raises IdempotencyMismatch.
     """
 
     def __init__(self, executor: ScriptExecutor, keys: Keys) -> None:
         self._executor = executor
         self._keys = keys
 
-    async def once(self, key: str, request: str) -> Once:
-        """Claim a key; return the pipeline for the request, whose every script is atomic."""
-        _, claimed = await self._claim(key, request)
-        return Once(self._executor, self._keys, base64.b64decode(claimed.seed))
+    async def claim(self, key: str, fingerprint: str) -> ReplayingExecutor:
+        """Claim a key for a request whose every script is atomic; return the executor for it."""
+        _, claimed = await self._claim(key, fingerprint)
+        return ReplayingExecutor(self._executor, self._keys, base64.b64decode(claimed.seed))
 
-    async def begin(self, key: str, request: str) -> Claim:
+    async def claim_with_lease(self, key: str, fingerprint: str) -> Claim:
         """Claim a key for a request in several steps.
 
-        Raises IdempotencyConflict while the same request is being made. What gets no answer must
-        be ended with ``finish``; if that never comes, another try may begin after a minute.
+        Raises IdempotencyConflict while the same request is being made. Call ``record`` at its
+        end; without that, the request can be made again after a minute.
         """
-        keys, claimed = await self._claim(key, request, _LEASE_MS)
+        keys, claimed = await self._claim(key, fingerprint, _LEASE_MS)
         return Claim(keys, claimed.seed, claimed.response)
 
-    async def finish(self, claim: Claim, answer: bytes = b"") -> None:
-        """Keep the answer to a request; without one it may be made anew."""
-        await self._executor.run(ANSWER, claim.keys, AnswerArguments(claim.seed, answer))
+    async def record(self, claim: Claim, response: bytes = b"") -> None:
+        """Record the response to a request; without one, the request can be made again at once."""
+        await self._executor.run(RECORD, claim.keys, RecordArguments(claim.seed, response))
 
     async def _claim(
-        self, key: str, request: str, lease_ms: int | None = None
+        self, key: str, fingerprint: str, lease_ms: int | None = None
     ) -> tuple[KeySet, Claimed]:
         name = hashlib.sha256(key.encode()).hexdigest()
         keys = self._keys.one("claim", name[:2], name)
         seed = base64.b64encode(os.urandom(_SEED_BYTES))
-        arguments = ClaimArguments(request, seed, lease_ms)
-        claimed = await self._executor.run(CLAIM, keys, arguments)
-        return keys, claimed
+        arguments = ClaimArguments(fingerprint, seed, lease_ms)
+        return keys, await self._executor.run(CLAIM, keys, arguments)

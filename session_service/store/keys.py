@@ -1,16 +1,16 @@
-"""The key schema, in one place.
+"""The key schema.
 
-Every key carries its shard (two hex digits) as hash tag, so that all that belongs to a session is
-in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
+The shard of a key (two hex digits) is its hash tag, so all keys of a session are in one slot of a
+Redis Cluster. ``session-service`` is the prefix from the settings.
 
 ``session-service:{3f}:id:<session>``
     string: the session's record, or what the sweep leaves of it (``records.py``); until its
     retention ends
 ``session-service:{3f}:msg:<session>``
-    stream: its messages, entry ids ``<createdAt in ms>-0``; as long as the session can last
+    stream: its messages, with entry ids ``<createdAt in ms>-0``; as long as the session can last
 ``session-service:{3f}:kept:<session>``, ``session-service:{3f}:parties:<session>``
-    stream and string: the messages and the agent and user of a session that is over, for as long as
-    conversations are kept
+    stream and string: the messages, and the agent and user, of a session that is over; for as long
+    as conversations are retained
 ``session-service:{3f}:warn``
     sorted set: live sessions, by the time at which their warning is due
 ``session-service:{3f}:expire``
@@ -18,57 +18,56 @@ in one Redis Cluster slot. ``session-service`` is the prefix from the settings.
 ``session-service:{3f}:forget``
     sorted set: expired sessions, by the end of their retention
 ``session-service:{3f}:unreadable``
-    sorted set: sessions whose record was met and could not be read, by when it is looked at again;
-    the sweep takes them out of warn and expire when they are overdue for ten seconds
+    sorted set: sessions whose record cannot be read, by the time of the next check; the sweep moves
+    them here from warn and expire when they are overdue for ten seconds
 ``session-service:{3f}:listing``
     sorted set, all of score 0: ``u<user>:<agent>:<session>`` and ``a<agent>:<session>`` of each
     session that was not ended and whose expiry was not acted on
 ``session-service:{3f}:events``
-    stream, the outbox: what happened to the shard's sessions, in one field, ``event``: the type
+    stream, the outbox: events of the shard's sessions, each in one field, ``event``: the type
     (domain/event_types.py), session, agent, user, details
 ``session-service:{3f}:trimmed``
     string: the past of the outbox: its epoch, when a node last saw it, what was taken from it to
     bound it, which positions are doubtful (lua/events/past.lua)
 ``session-service:{7a}:claim:<SHA-256 of an Idempotency-Key; its first two digits are the shard>``
-    hash: the ``request`` it was used for (SHA-256), the ``seed`` of what that does, and where that
-    takes several steps a ``lease`` until when they may take, then the ``answer``; a day
+    hash, for a day: the fingerprint of the ``request`` (SHA-256), its ``seed``, and if it has
+    several steps the end of its ``lease``, and then the ``answer``: its response
 ``session-service:{3f}:idem:<name from the seed>:<number>``
-    string: what a script replied that a request with an Idempotency-Key asked for, JSON, without
-    the tail of the record in it, after the number of that tail, or 0 (lua/remember.lua); a day
+    string, for a day: the reply of a script of a request with an Idempotency-Key, as JSON without
+    the tail of the record, after the number of that tail, or 0 (lua/record_reply.lua)
 ``session-service:{3f}:tails:<session>``
-    hash: by number the tails (agent, user, metadata) of the records in those replies; a day
+    hash, for a day: the tails (agent, user, metadata) of the records in those replies, by number
 ``session-service:{3f}:used:<session>``
-    string: how many requests with an Idempotency-Key the session had in a day, at least
+    string, for a day: how many requests with an Idempotency-Key the session had, at least
 ``session-service:{00}:probe``
-    what commands are tried on, to see whether they are permitted (lua/probe.lua); it never stays
+    the key on which commands are tried, to see whether they are permitted (lua/probe.lua)
 ``session-service:{00}:meta``
     hash: the newest ``format`` that a node has written, and the data set's ``epoch``, 16 hex digits
 
-A webhook's id names a shard as a session's does: that of its queue. A lane is a session's events
-for one webhook, which are delivered one after the other.
+The id of a webhook names the shard of its queue, as a session's id names its shard. A lane is a
+session's events for one webhook, which are delivered one after the other.
 
 ``session-service:{00}:webhooks``
-    hash: webhooks by id, ``<0|1: is on> <createdAt in ms> <JSON>``, with the end of the previous
-    secret, in ms, before the JSON of one whose secret was replaced; ``version``, which changes with
-    each change; ``settings``, a random mark from when the settings' endpoints were registered
+    hash: webhooks by id, ``<0|1: is enabled> <createdAt in ms> <JSON>``; after a rotation the end
+    of the overlap, in ms, is before the JSON; ``version``, which changes with each change;
+    ``settings``, a random mark of when the endpoints of the settings were registered
 ``session-service:{3f}:webhook:queue:<webhook>``
-    sorted set, all of score 0: ``<session> <event>`` of what is to be delivered, each lane in order
+    sorted set, all of score 0: ``<session> <event>`` of each delivery, each lane in order
     (lua/webhooks/queue.lua)
 ``session-service:{3f}:webhook:bodies:<webhook>``
     hash: by event ``<failures> <queued at, ms> <last failure, or -> <event as in the outbox>``
 ``session-service:{3f}:webhook:due:<webhook>``
-    sorted set: lanes by when their first event is to be delivered
+    sorted set: lanes, by the time at which their first event is to be delivered
 ``session-service:{3f}:webhook:leased:<webhook>``
-    sorted set: lanes whose first event is being delivered, by when another node takes it
+    sorted set: lanes whose first event is being delivered, by the time at which the lease ends
 ``session-service:{3f}:webhook:dead:<webhook>``
-    sorted set: events that are parked, by when they were
+    sorted set: parked events, by the time at which they were parked
 ``session-service:{3f}:webhook:state:<webhook>``
-    hash: by shard the last event that came to the queue, or was dropped; ``dropped``, ``failures``
-    and ``reviving``, counts (lua/webhooks/record_result.lua); ``clock``, when lanes were last
-    claimed
+    hash: by shard the last event that was queued or dropped; ``dropped``, ``failures`` and
+    ``reviving``, counts (lua/webhooks/record_result.lua); ``clock``, when lanes were last claimed
 
-A session that can be read is in exactly one of warn, expire and forget. All keys have a TTL; those
-of a shard are kept a day longer than the last of their entries can matter.
+A session that can be read is in exactly one of warn, expire and forget. All keys have a TTL; the
+keys of a shard outlive the last of their entries that matters by a day.
 """
 
 from collections.abc import Sequence
@@ -76,12 +75,12 @@ from collections.abc import Sequence
 from session_service.store.client.protocol import KeySet, bulk
 from session_service.store.records import ID_LENGTH
 
-# Which part of a name stands for which key; the scripts know them by these names in capitals.
+# Parts of the names above. Scripts use the names on the left, in capitals.
 _PARTS = {
     "session": "id:",
     "messages": "msg:",
-    "kept": "kept:",
-    "parties": "parties:",
+    "retained": "kept:",
+    "participants": "parties:",
     "warn": "warn",
     "expire": "expire",
     "forget": "forget",
@@ -103,16 +102,16 @@ _PARTS = {
     "dead": "webhook:dead:",
     "state": "webhook:state:",
 }
-# Of one session, or of one webhook: its id follows.
+# Keys of one session or webhook, whose id follows.
 _WITH_ID = ("session", "messages", "queue", "bodies", "due", "leased", "dead", "state")
 
 
 class Keys:
-    """Names keys under a prefix."""
+    """Makes the keys of calls, under a prefix."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        # As packed, in two pieces or more where a session's id is to go between them.
+        # Packed keys, in pieces between which the id goes.
         self._templates: dict[tuple[tuple[str, ...], str], list[bytes]] = {}
         self._of_shards: dict[tuple[tuple[str, ...], str], KeySet] = {}
 
@@ -130,7 +129,7 @@ class Keys:
     def of_shard(self, names: tuple[str, ...], shard: str) -> KeySet:
         """Return the keys of these names for a shard.
 
-        In place of a session's own keys there are their prefixes then, to put its id behind.
+        A key of one session is its prefix then, e.g. ``session-service:{3f}:id:``.
         """
         keys = self._of_shards.get((names, shard))
         if keys is None:
@@ -142,11 +141,11 @@ class Keys:
         return KeySet.of(shards[0], [self._name(name, shard) for shard in shards for name in names])
 
     def one(self, name: str, shard: str, of: str) -> KeySet:
-        """Return a key of the shard that belongs to something other than a session."""
+        """Return one key of the shard, e.g. of ``one("claim", "7a", "7a51…")``."""
         return KeySet.of(shard, [self._name(name, shard) + of.encode()])
 
     def and_more(self, keys: KeySet, **more: str) -> KeySet:
-        """Return keys and more of the same shard, by name: what each belongs to, or ''."""
+        """Return keys and more keys of their shard: by name the end of each, e.g. an id."""
         added = [self._name(name, keys.shard) + of.encode() for name, of in more.items()]
         return KeySet.of(keys.shard, [*keys.names(), *added])
 

@@ -310,8 +310,8 @@ def check(store: Any, subjects: list[Subject], durations: Durations) -> None:
             session_key, messages_key = subject.keys(HISTORY).names()
             pipe.get(session_key)
             pipe.xrange(messages_key)
-            pipe.get(KEYS.one("parties", shard, subject.id).names()[0])
-            pipe.xrange(KEYS.one("kept", shard, subject.id).names()[0])
+            pipe.get(KEYS.one("participants", shard, subject.id).names()[0])
+            pipe.xrange(KEYS.one("retained", shard, subject.id).names()[0])
     (seconds, micros), *found = pipe.execute()[len(SHARDS) :]
     assert [key for key in store.scan_iter(count=1000) if store.pttl(key) == -1] == []
     now = seconds * 1000 + micros // 1000

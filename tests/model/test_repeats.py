@@ -93,7 +93,7 @@ async def asked(
 ) -> Any:
     """What an operation returns, or the kind of its error."""
     if with_key:
-        once = await repository.claims.once(key, f"{name} {session_id}")
+        once = await repository.idempotency_keys.claim(key, f"{name} {session_id}")
         repository = repository.scoped(Scope(once, once.random))
     given = {"create": (shape,), "send": (session_id, HELLO)}.get(name, (session_id,))
     try:

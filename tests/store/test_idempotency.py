@@ -14,7 +14,7 @@ from session_service.domain.errors import (
     TooManyKeys,
 )
 from session_service.store import idempotency
-from session_service.store.idempotency import Claim, Once
+from session_service.store.idempotency import Claim, ReplayingExecutor
 from session_service.store.scripts.sessions import HEARTBEAT
 from session_service.store.scripts.variants import recording_reply
 from session_service.store.sessions.repository import SessionRepository
@@ -23,60 +23,60 @@ from tests.support.factories import HELLO, KEYS, create_session, new_session, ow
 from tests.support.waiting import wait_until
 
 
-def _scoped(repository: SessionRepository, once: Once) -> SessionRepository:
+def _scoped(repository: SessionRepository, once: ReplayingExecutor) -> SessionRepository:
     return repository.scoped(Scope(once, once.random))
 
 
 async def test_a_claim_is_answered_once(repository: SessionRepository) -> None:
     """While it is in flight another is a conflict; then it has the answer that came first."""
-    claims = repository.claims
-    claim = await claims.begin("key", "request")
+    keys = repository.idempotency_keys
+    claim = await keys.claim_with_lease("key", "request")
     with pytest.raises(IdempotencyConflict):
-        await claims.begin("key", "request")
+        await keys.claim_with_lease("key", "request")
     with pytest.raises(IdempotencyMismatch):
-        await claims.begin("key", "another request")
-    await claims.finish(claim, b"first")
-    await claims.finish(claim, b"second")
-    assert (await claims.begin("key", "request")).answer == b"first"
+        await keys.claim_with_lease("key", "another request")
+    await keys.record(claim, b"first")
+    await keys.record(claim, b"second")
+    assert (await keys.claim_with_lease("key", "request")).response == b"first"
     with pytest.raises(IdempotencyMismatch):
-        await claims.begin("key", "another request")
+        await keys.claim_with_lease("key", "another request")
 
 
 async def test_what_got_no_answer_begins_anew(repository: SessionRepository) -> None:
     """Where it failed, the next try begins at once."""
-    claims = repository.claims
-    await claims.finish(await claims.begin("key", "request"))
-    assert (await claims.begin("key", "request")).answer is None
+    keys = repository.idempotency_keys
+    await keys.record(await keys.claim_with_lease("key", "request"))
+    assert (await keys.claim_with_lease("key", "request")).response is None
 
 
 async def test_a_dead_node_blocks_a_key_for_a_while_only(
     repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease that nobody gives back runs out, and the key still belongs to its request."""
-    claims = repository.claims
+    keys = repository.idempotency_keys
     monkeypatch.setattr(idempotency, "_LEASE_MS", 200)
-    first = await claims.begin("key", "request")
+    first = await keys.claim_with_lease("key", "request")
 
     async def begun() -> Claim | None:
         try:
-            return await claims.begin("key", "request")
+            return await keys.claim_with_lease("key", "request")
         except IdempotencyConflict:
             return None
 
     assert await begun() is None
     second = await wait_until(begun)
-    assert (second.seed, second.answer) == (first.seed, None)
+    assert (second.seed, second.response) == (first.seed, None)
     with pytest.raises(IdempotencyMismatch):
-        await claims.begin("key", "another request")
+        await keys.claim_with_lease("key", "another request")
 
 
 async def test_a_claim_without_an_effect_waits_for_nobody(repository: SessionRepository) -> None:
     """Where a node died between the two steps, another makes the second one."""
     session = await create_session(repository)
     for _ in range(3):
-        once = await repository.claims.once("key", "request")
+        once = await repository.idempotency_keys.claim("key", "request")
     sent = [
-        await _scoped(repository, await repository.claims.once("key", "request")).send(
+        await _scoped(repository, await repository.idempotency_keys.claim("key", "request")).send(
             session.id, HELLO
         )
         for _ in range(2)
@@ -90,7 +90,7 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
     repository: SessionRepository, redis: Any
 ) -> None:
     """What a script remembers has the tag of the script's keys, and a TTL beyond the claim's."""
-    once = await repository.claims.once("key", "request")
+    once = await repository.idempotency_keys.claim("key", "request")
     session = await _scoped(repository, once).create(new_session())
     (claim,) = await redis.keys("*:claim:*")
     (outcome,) = await redis.keys("*:idem:*")
@@ -103,9 +103,9 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
 async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: SessionRepository) -> None:
     """Different keys make different ids."""
     made = [
-        await _scoped(repository, await repository.claims.once(str(n), "request")).create(
-            new_session()
-        )
+        await _scoped(
+            repository, await repository.idempotency_keys.claim(str(n), "request")
+        ).create(new_session())
         for n in range(20)
     ]
     assert len({session.id[2:] for session in made}) == 20
@@ -115,7 +115,7 @@ async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: Session
 async def kept_for(repository: SessionRepository, redis: Any, session_id: str, times: int) -> int:
     """How many bytes the store keeps for that many heartbeats, each with a key of its own."""
     for n in range(times):
-        once = await repository.claims.once(f"key {times} {n}", "request")
+        once = await repository.idempotency_keys.claim(f"key {times} {n}", "request")
         await _scoped(repository, once).heartbeat(session_id)
     keys = [key async for key in redis.scan_iter() if b":claim:" in key or b":idem:" in key]
     keys += [key async for key in redis.scan_iter() if b":tails:" in key or b":used:" in key]
@@ -147,7 +147,7 @@ async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
     session = await create_session(repository, metadata=metadata)
 
     async def asked(key: str, name: str, *given: Any) -> Any:
-        once = await repository.claims.once(key, name)
+        once = await repository.idempotency_keys.claim(key, name)
         return await getattr(_scoped(repository, once), name)(session.id, *given)
 
     calls: list[tuple[Any, ...]] = [("1", "heartbeat"), ("2", "send", HELLO), ("3", "renew")]
@@ -166,7 +166,7 @@ async def test_what_was_not_done_is_not_remembered(
     session = await create_session(repository)
     await repository.end(session.id)
     for name in ("heartbeat", "renew", "end"):
-        once = await repository.claims.once(name, "request")
+        once = await repository.idempotency_keys.claim(name, "request")
         with pytest.raises(SessionNotFound):
             await getattr(_scoped(repository, once), name)(session.id)
     assert {key.split(b":")[2] for key in await redis.keys("*")} == {b"claim", b"events"}
@@ -175,17 +175,17 @@ async def test_what_was_not_done_is_not_remembered(
 async def test_a_session_has_so_many_keys_a_day(repository: SessionRepository, redis: Any) -> None:
     """One more is refused and does nothing; a repeat and a request without a key are served."""
     session = await create_session(repository)
-    first = await repository.claims.once("first", "request")
+    first = await repository.idempotency_keys.claim("first", "request")
     done = await _scoped(repository, first).heartbeat(session.id)
     used = own_key("used", session.id)
     assert await redis.get(used) == b"1"
     await redis.set(used, KEYS_PER_SESSION, keepttl=True)
     for n in range(2):
-        once = await repository.claims.once(f"more {n}", "request")
+        once = await repository.idempotency_keys.claim(f"more {n}", "request")
         with pytest.raises(TooManyKeys):
             await _scoped(repository, once).heartbeat(session.id)
     assert (await repository.get(session.id)).renewal_count == 1
-    again = await repository.claims.once("first", "request")
+    again = await repository.idempotency_keys.claim("first", "request")
     assert await _scoped(repository, again).heartbeat(session.id) == done
     await repository.heartbeat(session.id)
 
@@ -204,7 +204,7 @@ async def test_a_damaged_key_is_found_before_anything_is_done(
 ) -> None:
     """Otherwise a repeat would do it again."""
     session = await create_session(repository)
-    once = await repository.claims.once("key", "request")
+    once = await repository.idempotency_keys.claim("key", "request")
     of = f"{once.name}:0" if kind == "outcome" else session.id
     key = KEYS.one(kind, session.id[:2], of).names()[0]
     await (redis.rpush(key, "x") if value is None else redis.set(key, value))

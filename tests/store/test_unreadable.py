@@ -239,7 +239,7 @@ async def test_a_kept_conversation_that_is_damaged(
     node = another_node(store, history_minutes=1).repository
     session = await create_session(node)
     await node.end(session.id)
-    key = key_of(session, "parties")
+    key = key_of(session, "participants")
     if damaged is None:
         await become_a_list(redis, key)
     else:

@@ -181,7 +181,7 @@ class TestVariants:
         """Their names say what they are."""
         both = recording_reply(retaining_history(END, 60_000))
         assert repr(both) == "Script('end+retain+record')"
-        assert both.keys == (*END.keys, "kept", "parties", "outcome", "tails", "used")
+        assert both.keys == (*END.keys, "retained", "participants", "outcome", "tails", "used")
         assert retaining_history(END, 0) is END
         assert recording_reply(SEND) is recording_reply(SEND)
 

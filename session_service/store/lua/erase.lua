@@ -1,6 +1,6 @@
 -- Erases a conversation whose session is over.
 -- Reply  1, or 0 if none is kept
 
-local removed = redis.call('DEL', PARTIES)
-redis.call('UNLINK', KEPT)
+local removed = redis.call('DEL', PARTICIPANTS)
+redis.call('UNLINK', RETAINED)
 return removed

@@ -48,28 +48,28 @@ HISTORY = Script(
 )
 
 
-class KeptPage(NamedTuple):
+class RetainedPage(NamedTuple):
     """A part of a conversation, after its agent and user, e.g. ``b"7c9e… 0f8b…"``."""
 
-    parties: bytes
+    participants: bytes
     more: int  # 0, 1
     entries: Entries
 
 
-def _kept_page(reply: Any) -> KeptPage | None:
-    return None if reply is None else KeptPage._make(reply)
+def _retained_page(reply: Any) -> RetainedPage | None:
+    return None if reply is None else RetainedPage._make(reply)
 
 
-KEPT = Script(
+RETAINED = Script(
     LIBRARY,
-    "kept",
-    keys=("kept", "parties"),
+    "retained",
+    keys=("retained", "participants"),
     arguments=PageArguments,
     parts=("page",),
-    reply=_kept_page,
+    reply=_retained_page,
     writes=False,
 )
 
 ERASE = Script(
-    LIBRARY, "erase", keys=("kept", "parties"), arguments=NoArguments, reply=int
+    LIBRARY, "erase", keys=("retained", "participants"), arguments=NoArguments, reply=int
 )  # 1, or 0 if none is kept

@@ -37,11 +37,17 @@ CLAIM = Script(
 )
 
 
-class AnswerArguments(Arguments):
+class RecordArguments(Arguments):
     """The seed of a claim, and the response to its request, if there is one."""
 
     seed: bytes
     response: bytes | None
 
 
-ANSWER = Script(LIBRARY, "answer", keys=("claim",), arguments=AnswerArguments, reply=bool)
+RECORD = Script(
+    LIBRARY,
+    "record_response",
+    keys=("claim",),
+    arguments=RecordArguments,
+    reply=bool,  # False if the claim no longer exists
+)

@@ -17,7 +17,7 @@ def retaining_history(script: Script[A, R], history_ms: int) -> Script[A, R]:
     return script.variant(
         "retain",
         replaced={"delete": "retain"},
-        keys=("kept", "parties"),
+        keys=("retained", "participants"),
         fixed={"history_ms": history_ms},
     )
 

@@ -11,7 +11,7 @@ from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.records import unpack_message
-from session_service.store.scripts.conversations import ERASE, KEPT, Entries, PageArguments
+from session_service.store.scripts.conversations import ERASE, RETAINED, Entries, PageArguments
 
 
 class MessageRange(NamedTuple):
@@ -53,11 +53,11 @@ async def read(
 ) -> History:
     """Read a retained conversation; raises ConversationNotFound, RecordUnreadable."""
     arguments = PageArguments(*selected.arguments())
-    page = await executor.run(KEPT, _keys_of(keys, session_id), arguments)
+    page = await executor.run(RETAINED, _keys_of(keys, session_id), arguments)
     if page is None:
         raise ConversationNotFound
     try:
-        agent_id, user_id = page.parties.decode().split(" ")
+        agent_id, user_id = page.participants.decode().split(" ")
     except ValueError:
         raise RecordUnreadable from None
     return selected.page(page.more, page.entries, agent_id, user_id)
@@ -74,4 +74,4 @@ def _keys_of(keys: Keys, session_id: str) -> KeySet:
     shard = shard_of_session(session_id)
     if shard is None:
         raise ConversationNotFound
-    return keys.and_more(keys.one("kept", shard, session_id), parties=session_id)
+    return keys.and_more(keys.one("retained", shard, session_id), participants=session_id)

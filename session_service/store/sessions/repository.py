@@ -32,7 +32,7 @@ from session_service.domain.sessions import (
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
-from session_service.store.idempotency import Claims
+from session_service.store.idempotency import IdempotencyKeys
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import pack_message, pack_tail, unpack_session
@@ -97,7 +97,7 @@ class SessionRepository:
         self._listing = Listing(
             executor, keys, self._counter, quarantine=quarantine, unreadable=self._unreadable
         )
-        self.claims = Claims(executor, keys)
+        self.idempotency_keys = IdempotencyKeys(executor, keys)
 
     def scoped(self, scope: Scope) -> "SessionRepository":
         """Return a copy that runs its scripts in another scope and shares all else.

@@ -37,10 +37,10 @@ def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Response:
         sessions = context.sessions
-        once = await sessions.claims.once(
+        replaying = await sessions.idempotency_keys.claim(
             _key(request), await _fingerprint(route, context, request)
         )
-        scope = Scope(once, once.random, context.caller)
+        scope = Scope(replaying, replaying.random, context.caller)
         return await endpoint(replace(context, sessions=sessions.scoped(scope)), request, ids)
 
     return replay
@@ -55,10 +55,12 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
     async def record(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Response:
-        claims = context.sessions.claims
-        claim = await claims.begin(_key(request), await _fingerprint(route, context, request))
-        if claim.answer is not None:
-            return _unpack(claim.answer)
+        keys = context.sessions.idempotency_keys
+        claim = await keys.claim_with_lease(
+            _key(request), await _fingerprint(route, context, request)
+        )
+        if claim.response is not None:
+            return _unpack(claim.response)
         recorded = b""
         try:
             try:
@@ -71,7 +73,7 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
             recorded = _pack(response)
         finally:
             with suppress(StoreUnavailable):  # the request was executed: respond nevertheless
-                await claims.finish(claim, recorded)
+                await keys.record(claim, recorded)
         return response
 
     return record
