@@ -46,6 +46,11 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     data_set: DataSetReader
     monitor: StoreMonitor
 
+    @property
+    def is_memory(self) -> bool:
+        """Whether this is ``memory://``, in this process, which needs no inspection."""
+        return self.url.kind == "memory"
+
 
 @asynccontextmanager
 async def open_store(settings: Settings, client: Any = None) -> AsyncIterator[Store]:
@@ -54,11 +59,7 @@ async def open_store(settings: Settings, client: Any = None) -> AsyncIterator[St
     Nothing is sent before the first call. ``client`` is redis-py's for the same URL, by default a
     new one; it is closed, too. Raises ValueError if the settings name no store.
     """
-    if settings.redis_url is None:
-        raise ValueError(
-            "the settings have no redis_url: start the embedded store, and use its URL"
-        )
-    url, timeout = settings.redis_url, settings.store_timeout
+    url, timeout = _url_of(settings), settings.store_timeout
     client = connect(url, timeout) if client is None else client
     executor = open_executor(url, client, timeout, settings.write_ack)
     try:
@@ -93,16 +94,22 @@ def compose(
         repository=SessionRepository(
             executor,
             keys,
-            retention_ms,
-            settings.events,
-            history_ms,
+            retention_ms=retention_ms,
+            history_ms=history_ms,
+            events=settings.events,
             limits=settings.limits,
             quarantine=quarantine,
         ),
-        deadlines=Deadlines(executor, keys, retention_ms, history_ms, quarantine),
+        deadlines=Deadlines(
+            executor,
+            keys,
+            retention_ms=retention_ms,
+            history_ms=history_ms,
+            quarantine=quarantine,
+        ),
         outbox=outbox,
         feed=Feed(outbox),
-        consumer=Consumer(executor, keys, "webhooks", quarantine=quarantine),
+        consumer=Consumer(executor, keys, "webhooks", quarantine),
         webhooks=Webhooks(executor, keys, settings.webhooks, quarantine),
         data_set=DataSetReader(executor, keys),
         monitor=StoreMonitor(executor, keys, url, settings.write_ack),

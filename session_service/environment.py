@@ -24,8 +24,10 @@ LOOPBACK = ("127.0.0.1", "::1")  # a machine without IPv6 does not have the seco
 # Variables of other programs with names like ours: that of a desktop's session manager, and those
 # that Kubernetes sets for a service, e.g. SESSION_SERVICE_HOST or SESSION_STORE_PORT_6379_TCP_ADDR.
 _FOREIGN = re.compile(r"SESSION_MANAGER|.*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
-_NEAR = 0.85  # the similarity, of 1, from which a name without SESSION_ counts as misspelt
-_SHORT = 8  # shorter names, e.g. HOST, are similar to too many others
+_MIN_SIMILARITY = (
+    0.85  # the similarity, of 1, from which a name without SESSION_ counts as misspelt
+)
+_MIN_LENGTH = 8  # shorter names, e.g. HOST, are similar to too many others
 
 
 class Reader:
@@ -76,12 +78,12 @@ class Reader:
         """
         found = []
         for name in sorted(set(self._environment) - self._names):
-            ours = name.startswith("SESSION_")
-            if _FOREIGN.fullmatch(name) or not (ours or len(name) >= _SHORT):
+            is_ours = name.startswith("SESSION_")
+            if _FOREIGN.fullmatch(name) or not (is_ours or len(name) >= _MIN_LENGTH):
                 continue
-            others = [n for n in self._names if n.startswith("SESSION_") == ours]
-            near = difflib.get_close_matches(name, others, 1, 0.6 if ours else _NEAR)
-            if ours or (near and near[0] not in self._environment):
+            others = [n for n in self._names if n.startswith("SESSION_") == is_ours]
+            near = difflib.get_close_matches(name, others, 1, 0.6 if is_ours else _MIN_SIMILARITY)
+            if is_ours or (near and near[0] not in self._environment):
                 hint = f"; did you mean {near[0]}?" if near else ""
                 found.append(f"{name} is set, and there is no such setting{hint}")
         return tuple(found)

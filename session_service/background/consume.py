@@ -3,7 +3,7 @@
 A consumer is a group of nodes that share the events of the outbox, and a handler for these events.
 To add one, write the handler in a module of this package, and run::
 
-    await consume_forever(Consumer(executor, keys, "handoff", quarantine=quarantine), Handoff())
+    await consume_forever(Consumer(executor, keys, "handoff", quarantine), Handoff())
 """
 
 import asyncio

@@ -37,7 +37,7 @@ async def serve_requests(
     notice: Notice,
     when_ready: Callable[[], None],
 ) -> None:
-    """Serve on the sockets until one of the tasks ends, then drain. Raises what the task raised."""
+    """Serve on the sockets until one of the tasks ends, then drain; raise the task's exception."""
     _start_tasks(store, tasks)
     state = _state(store, notice)
     server = Server(state, allow_files(store.settings.max_connections))
@@ -68,7 +68,7 @@ def _start_tasks(store: Store, tasks: Tasks) -> None:
     tasks.start(store.data_set.watch_forever(store.quarantine))
     tasks.start(sweep_forever(store.deadlines, store.outbox, events, store.quarantine))
     tasks.start(deliver_forever(store.webhooks, store.consumer))
-    if store.url.kind != "memory":
+    if not store.is_memory:
         tasks.start(store.monitor.run())
 
 

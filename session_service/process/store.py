@@ -85,7 +85,7 @@ async def inspect_store(store: Store, *, is_worker: bool = False) -> None:
     running, too.
     """
     monitor = store.monitor
-    if store.url.kind != "memory":
+    if not store.is_memory:
         await monitor.refresh()
     if not is_worker:
         if monitor.problem:

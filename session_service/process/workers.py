@@ -30,10 +30,10 @@ class WorkerError(Exception):
 
 
 class Workers:
-    """The workers of one service. ``settings`` are added to their environment.
+    """The workers of one service.
 
-    The standard input of a worker is a pipe from this process: if this process ends, so does the
-    worker.
+    ``settings``, e.g. ``{"WEB_CONCURRENCY": "1"}``, are added to the environment of each. The
+    standard input of a worker is a pipe from this process, so it ends when this process does.
     """
 
     def __init__(

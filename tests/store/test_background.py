@@ -62,7 +62,9 @@ async def test_a_defect_does_not_end_the_sweeper(
     """It is logged once, with its trace, and the sweeper goes on after a pause."""
     caplog.set_level(logging.INFO)
     quarantine = Quarantine(fraction=lambda: 0.0)
-    deadlines = Defective(executor, KEYS, RETENTION_MS, quarantine=quarantine)
+    deadlines = Defective(
+        executor, KEYS, retention_ms=RETENTION_MS, history_ms=0, quarantine=quarantine
+    )
     async with running(sweep_forever(deadlines, outbox, EventPolicy(), quarantine)):
         await wait_until(lambda: deadlines.looks > deadlines.failures and not len(quarantine))
     first, last = [record for record in caplog.records if record.name.endswith("quarantine")]
@@ -139,7 +141,7 @@ async def test_another_group_consumes_on_its_own(
     """Each group is given every event."""
     await create_session(repository)
     for group in ("webhooks", "agents"):
-        consumer = Consumer(executor, KEYS, group)
+        consumer = Consumer(executor, KEYS, group, Quarantine())
         (batch,) = await consumer.next(0)
         assert len(batch.entries) == 1
         await consumer.acknowledge([batch])
@@ -170,7 +172,7 @@ async def test_a_consumer_gets_events_again_until_it_has_handled_them(
     session = await create_session(repository)
     collector = Collector()
     consumer = Consumer(
-        executor, KEYS, "collector", patience_ms=0, quarantine=Quarantine(fraction=lambda: 0.0)
+        executor, KEYS, "collector", Quarantine(fraction=lambda: 0.0), patience_ms=0
     )
     async with running(consume_forever(consumer, collector)):
         await wait_until(lambda: len(collector.calls) == 2)

@@ -337,7 +337,7 @@ class TestConsumer:
         session = await create_session(repository)
         lost = await store.consumer.next(0)
         await repository.end(session.id)
-        other = Consumer(store.executor, store.keys, "webhooks", patience_ms=50)
+        other = Consumer(store.executor, store.keys, "webhooks", store.quarantine, patience_ms=50)
 
         async def given() -> list[Batch]:
             return await other.next(0)
@@ -373,7 +373,7 @@ class TestConsumer:
         session = await create_session(repository)
         await store.consumer.next(0)
         await redis.xtrim(shard_key("events", session.id), maxlen=0, approximate=False)
-        other = Consumer(store.executor, store.keys, "webhooks", patience_ms=0)
+        other = Consumer(store.executor, store.keys, "webhooks", store.quarantine, patience_ms=0)
         (batch,) = await other.next(0)
         assert (batch.entries, batch.lost) == ([], 1)
         await other.acknowledge([batch])

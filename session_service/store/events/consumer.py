@@ -57,10 +57,11 @@ class Consumer:
         executor: ScriptExecutor,
         keys: Keys,
         group: str,
+        quarantine: Quarantine,
+        *,
         patience_ms: int = PATIENCE_MS,
-        quarantine: Quarantine | None = None,
     ) -> None:
-        self.quarantine = Quarantine() if quarantine is None else quarantine
+        self.quarantine = quarantine
         self.group = group
         self._patience_ms = patience_ms
         self._next = ShardGroups(executor, keys, NEXT, self.quarantine, together=_MAX_SHARDS)

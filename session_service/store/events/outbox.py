@@ -58,10 +58,8 @@ class _Trimmed(NamedTuple):
 class Outbox:
     """The events that scripts announce (lua/outbox.lua)."""
 
-    def __init__(
-        self, executor: ScriptExecutor, keys: Keys, quarantine: Quarantine | None = None
-    ) -> None:
-        self.quarantine = Quarantine() if quarantine is None else quarantine
+    def __init__(self, executor: ScriptExecutor, keys: Keys, quarantine: Quarantine) -> None:
+        self.quarantine = quarantine
         self.undecodable = 0  # events that were skipped since the start
         self.pasts: dict[str, Past] = {}  # by shard, as this process last saw them
         self._executor = executor

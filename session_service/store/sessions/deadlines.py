@@ -57,11 +57,11 @@ class Deadlines:
         self,
         executor: ScriptExecutor,
         keys: Keys,
+        *,
         retention_ms: int,
-        history_ms: int = 0,
-        quarantine: Quarantine | None = None,
+        history_ms: int,
+        quarantine: Quarantine,
     ) -> None:
-        quarantine = Quarantine() if quarantine is None else quarantine
         self._executor = executor
         self._keys = keys
         self._quarantine = quarantine

@@ -77,14 +77,13 @@ class SessionRepository:
         self,
         executor: ScriptExecutor,
         keys: Keys,
-        retention_ms: int,
-        events: EventPolicy = EventPolicy(),
-        history_ms: int = 0,
         *,
-        limits: SessionLimits = SessionLimits(),
-        quarantine: Quarantine | None = None,
+        retention_ms: int,
+        history_ms: int,
+        events: EventPolicy,
+        limits: SessionLimits,
+        quarantine: Quarantine,
     ) -> None:
-        quarantine = Quarantine() if quarantine is None else quarantine
         self.scope = Scope(executor)
         self._keys = keys
         self._limits = limits

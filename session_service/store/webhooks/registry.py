@@ -53,14 +53,10 @@ class Webhooks:
     """
 
     def __init__(
-        self,
-        executor: ScriptExecutor,
-        keys: Keys,
-        policy: WebhookPolicy,
-        quarantine: Quarantine | None = None,
+        self, executor: ScriptExecutor, keys: Keys, policy: WebhookPolicy, quarantine: Quarantine
     ) -> None:
         self.policy = policy
-        self.quarantine = Quarantine() if quarantine is None else quarantine
+        self.quarantine = quarantine
         self.queues = DeliveryQueues(executor, keys, policy, self.quarantine)
         self._executor = executor
         self._registry = keys.of_shard(LIST.keys, SHARDS[0])
