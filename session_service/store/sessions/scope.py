@@ -9,7 +9,7 @@ from session_service.store.client.executor import ScriptExecutor
 
 
 class Scope(NamedTuple):
-    """What differs between requests that use the same repository.
+    """The parts of a repository that differ between requests.
 
     ``executor`` runs the scripts: for a request with an Idempotency-Key it is one that replays
     their replies. ``random`` returns that many bytes for new ids, as ``os.urandom`` does.

@@ -90,7 +90,7 @@ class Rooms:
             self._leave(socket, session_id)
 
     def leave(self, socket: str, session_id: str) -> None:
-        """Remove a socket from a room, if it is in it."""
+        """Remove a socket from the room of a session; nothing happens if it is not a member."""
         self._joined.get(socket, set()).discard(session_id)
         self._leave(socket, session_id)
 
@@ -206,9 +206,10 @@ class Rooms:
                 await self._send(room, name, {**names_of(room.session_id), **data})
 
     async def _page(self, room: _Room, since: int, count: int) -> dict[str, Message] | None:
-        """Read the messages from a time on (epoch ms), as many as a page holds.
+        """Read a page of messages from a time on, in epoch milliseconds; return them by id.
 
-        Returns None if they cannot be read: those of a session that is over have gone with it.
+        Returns None if they cannot be read, e.g. because they were deleted with the session. It
+        reads for all members, so not in the scope of one: each was checked when it joined.
         """
         while not room.subscription.is_closed:
             try:
@@ -228,15 +229,15 @@ class Rooms:
         return None
 
     async def _send_message(self, room: _Room, message: Message) -> None:
-        shown = broadcast(message, room.session_id)
+        event = broadcast(message, room.session_id)
         sender, client_id = room.senders.pop(message.id, ("", ""))
         if sender in room.members:
-            own = {**shown, "clientMessageId": client_id}
-            await self._send(room, "messageBroadcast", own, [sender])
+            to_sender = {**event, "clientMessageId": client_id}
+            await self._send(room, "messageBroadcast", to_sender, [sender])
         await self._send(
             room,
             "messageBroadcast",
-            shown,
+            event,
             [socket for socket in room.members if socket != sender],
         )
 
