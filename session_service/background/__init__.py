@@ -1,1 +1,1 @@
-"""What goes on beside requests: the sweep and the delivery of webhooks."""
+"""Background tasks of each node: the sweep, and consumers of events such as the webhooks."""

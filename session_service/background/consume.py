@@ -1,6 +1,6 @@
-"""Consumers of events: the loop that each of them runs, on every node.
+"""Consumers of events: the loop that every consumer runs, on every node.
 
-A consumer is a group of nodes that share the events of the outbox, and a handler for these events.
+A consumer is a group of nodes that share the events of the outbox, and a handler for the events.
 To add one, write the handler in a module of this package, and run::
 
     await consume_forever(Consumer(executor, keys, "handoff", quarantine), Handoff())
@@ -32,7 +32,7 @@ class ConsumedEvent(NamedTuple):
 
 
 class EventHandler(Protocol):
-    """What is done with events, by whichever node reads them."""
+    """Handles the events that this node was given."""
 
     name: str  # in the quarantine, e.g. "webhook deliveries"
 

@@ -1,8 +1,8 @@
-"""Deliveries: events are sent to the registered endpoints, by whichever node comes first.
+"""Deliveries: each event is sent to the registered endpoints, by one of the nodes.
 
 Events move from the outbox into a queue for each endpoint, and from there, signed, to the endpoint.
-An endpoint that fails or is slow holds up nothing but its own queue, and one whose record or queue
-is damaged stops no other.
+An endpoint that fails or is slow holds up only its own queue. If the record or the queue of a
+webhook is damaged, the others continue.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class _Deliveries:
         self._quarantine = webhooks.quarantine
         self._registered: dict[str, Webhook] = {}
         self._workers: dict[str, DeliveryWorker] = {}
-        self._lost: Counter[str] = Counter()  # events, by webhooks whose queue cannot be written
+        self._lost: Counter[str] = Counter()  # events by webhook, while its queue cannot be written
         self._store_of_workers = Availability("webhook deliveries")
 
     async def since(self) -> int | None:

@@ -1,4 +1,4 @@
-"""The sweeper: acts on deadlines that are due, and bounds the outbox, on every node."""
+"""The sweeper: processes deadlines that are due, and trims the outbox, on every node."""
 
 import asyncio
 import logging
@@ -12,9 +12,8 @@ from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.deadlines import MAX_SHARDS_PER_CALL, SHARD_BLOCKS, Deadlines
 
-_ROUND_SECONDS = (
-    0.5  # in which all shards are looked at: a deadline waits for half of it on average
-)
+# In which every shard is checked once: on average, a deadline waits for half of it.
+_ROUND_SECONDS = 0.5
 _TRIM_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -23,16 +22,19 @@ log = logging.getLogger(__name__)
 async def sweep_forever(
     deadlines: Deadlines, outbox: Outbox, events: EventPolicy, quarantine: Quarantine
 ) -> None:
-    """Look at a block of shards at a time, evenly over the round. Ends by cancellation.
+    """Check a block of shards at a time, evenly over the round, until this is cancelled.
 
-    If more is due in a shard than a script takes, it is acted on again, in turn with others like
-    it, in the time that the looks leave. If the store is away, the sweeper waits for it. A shard
-    that cannot be processed does not stop the others, nor does a defect stop the sweeper.
+    If more is due in a shard than one script processes, the shard is processed again in the time
+    that is left until the next block, in turn with other such shards. If the store is away, the
+    sweeper waits for it. A shard that cannot be processed does not stop the others, nor does a
+    defect stop the sweeper.
     """
     sweeper = _Sweeper(deadlines, outbox, events, quarantine)
     store = Availability("sweep")
     now = asyncio.get_running_loop().time
-    order = random.sample(SHARD_BLOCKS, len(SHARD_BLOCKS))  # so that nodes do not go in step
+    order = random.sample(
+        SHARD_BLOCKS, len(SHARD_BLOCKS)
+    )  # random, so that nodes do not run in step
     for block in cycle(order):
         until = now() + _ROUND_SECONDS / len(SHARD_BLOCKS)
         try:
@@ -44,7 +46,7 @@ async def sweep_forever(
 
 
 class _Sweeper:
-    """What the rounds have in common."""
+    """The state that rounds share."""
 
     def __init__(
         self, deadlines: Deadlines, outbox: Outbox, events: EventPolicy, quarantine: Quarantine
@@ -53,11 +55,11 @@ class _Sweeper:
         self._outbox = outbox
         self._events = events
         self._quarantine = quarantine
-        self._waiting: dict[str, None] = {}  # shards in which something is due, in turn
+        self._waiting: dict[str, None] = {}  # shards with something due, in their turn
         self._trim_at = 0.0
 
     async def step(self, block: tuple[str, ...], until: float) -> None:
-        """Look at a block, act on what waits until that time, and trim the outbox if it is time."""
+        """Check a block, process shards that are due until ``until``, and trim if it is time."""
         now = asyncio.get_running_loop().time
         if not self._quarantine.must_wait("sweeper", "sweep"):
             with self._quarantine.isolating("sweeper", "sweep"):

@@ -1,4 +1,4 @@
-"""The HTTP client of the webhooks: one signed POST, and what became of it."""
+"""The HTTP client of the webhooks, which makes a delivery as a signed POST."""
 
 import socket
 import time
@@ -16,17 +16,17 @@ GONE = "HTTP_410"
 
 
 class Outcome(NamedTuple):
-    """What became of a delivery: why it failed, or nothing, e.g. ``HTTP_503`` or ``TIMEOUT``."""
+    """The outcome of a delivery."""
 
-    failure: str = ""
-    retry_after: float = 0.0  # seconds that the endpoint asked to wait; 0: it did not ask
+    failure: str = ""  # e.g. "HTTP_503" or "TIMEOUT"; "" if it was made
+    retry_after: float = 0.0  # seconds until the endpoint wants another one; 0: it named none
 
 
 class WebhookClient:
-    """Connects to public addresses only, whatever a name resolves to, and to allowed networks.
+    """Connects to public addresses and allowed networks only, also if a name resolves to another.
 
-    Endpoints from the settings may have any address, because the operator chose them. They have
-    connections of their own, so that no other endpoint is sent over one of those.
+    Endpoints from the settings may have any address, because the operator chose them. They have a
+    connection pool of their own, so that no other endpoint is reached over one of its connections.
     """
 
     def __init__(self, policy: WebhookPolicy) -> None:
@@ -45,7 +45,7 @@ class WebhookClient:
         await self._stack.aclose()
 
     async def post(self, webhook: Webhook, delivery: Delivery) -> Outcome:
-        """Make a delivery."""
+        """Send the event of a delivery to the endpoint, and return the outcome."""
         event = delivery.event
         body = msgspec.json.encode(event.cloud_event())
         headers = {
@@ -78,7 +78,7 @@ class WebhookClient:
 
 
 class _AddressNotAllowedError(OSError):
-    """An endpoint's name leads to an address that is neither public nor allowed."""
+    """The name of an endpoint resolves to an address that is neither public nor allowed."""
 
 
 def _outcome(response: aiohttp.ClientResponse) -> Outcome:

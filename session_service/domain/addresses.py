@@ -1,8 +1,8 @@
-"""The addresses that endpoints may have: public ones, and networks that the operator allows.
+"""The addresses that webhook endpoints may have: public ones, and networks from the settings.
 
 The list is our own, because Python's ``is_global`` differs between versions. It follows the IANA
 special-purpose registries (https://www.iana.org/assignments/iana-ipv4-special-registry and
-…/iana-ipv6-special-registry), and adds addresses that lead to a cloud's own services.
+…/iana-ipv6-special-registry), and adds the addresses of cloud providers' own services.
 """
 
 import ipaddress
@@ -41,8 +41,8 @@ _NOT_PUBLIC_V4 = tuple(
         "240.0.0.0/4",  # reserved, broadcast
     )
 )
-# Everything outside of it is reserved, private, or of this machine or link. Tunnels that carry IPv4
-# are refused: nobody's endpoint is behind one.
+# All other addresses are reserved, private, or local to this machine or link. Tunnels that carry
+# IPv4 are refused: no endpoint is behind one.
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = tuple(
     ipaddress.IPv6Network(network)
@@ -58,7 +58,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are an IPv4 a
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is of the public internet, and leads nowhere else."""
+    """Return whether an IP address, e.g. ``8.8.8.8`` or ``2001:4860:4860::8888``, is public."""
     return is_allowed(address, ())
 
 
@@ -72,9 +72,9 @@ def is_allowed(address: str, networks: Iterable[Network]) -> bool:
 
 
 def is_allowed_host(host: str, networks: Iterable[Network]) -> bool:
-    """Return whether a URL's host may be an endpoint's, as far as that is known without a look-up.
+    """Return whether the host of a URL is allowed, as far as that is known without DNS.
 
-    Any other name than ``localhost`` may: the address is checked for each connection.
+    Every name is allowed except ``localhost``: the address is checked for each connection.
     """
     try:
         ipaddress.ip_address(host.partition("%")[0])
@@ -85,12 +85,12 @@ def is_allowed_host(host: str, networks: Iterable[Network]) -> bool:
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
-    """Read networks parted by commas, e.g. ``10.0.0.0/8, fd00::/8``; raises ValueError."""
+    """Read networks separated by commas, e.g. ``10.0.0.0/8, fd00::/8``; raises ValueError."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _plain(ip: _Address) -> _Address:
-    """Return the IPv4 address in an IPv6 address that stands for one."""
+    """Return the IPv4 address in an IPv6 address such as ``::ffff:10.0.0.1``, or the address."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return ip.ipv4_mapped

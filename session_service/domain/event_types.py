@@ -1,4 +1,4 @@
-"""The types of events: a struct each, which reads what a script announced and writes JSON.
+"""The types of events: for each a struct, which decodes the announcement and is encoded as JSON.
 
 A script announces an event with a detail (``store/lua/outbox.lua``), e.g. for ``renewed`` the text
 ``1764000060000 3``. That is decoded into ``RenewedDetails(1764000060000, 3)``, and clients receive
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutConfig, TimeoutInfo
-from session_service.domain.times import LATEST, iso
+from session_service.domain.times import LATEST_MS, iso
 
 EpochMs = Annotated[int, Meta(description="epoch milliseconds; in JSON, ISO 8601")]
 
@@ -23,7 +23,7 @@ EpochMs = Annotated[int, Meta(description="epoch milliseconds; in JSON, ISO 8601
 def _number(text: str) -> int:
     """Read a number, which must not be beyond the year 9999 as a time; raises ValueError."""
     number = int(text)
-    if not 0 <= number <= LATEST:
+    if not 0 <= number <= LATEST_MS:
         raise ValueError(f"{number} is out of range")
     return number
 
@@ -38,7 +38,7 @@ class Announcement(msgspec.Struct, frozen=True):
 
 
 class EventDetails(msgspec.Struct, frozen=True, rename="camel"):
-    """What an event says beside the session, its user and its agent."""
+    """The data of an event, without the session, its user and its agent."""
 
     type: ClassVar[str]
     is_last: ClassVar[bool] = False  # whether the session has no more events after it

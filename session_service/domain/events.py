@@ -1,4 +1,4 @@
-"""Events: what happened to a session, in which order, and the form in which clients receive it.
+"""Events of sessions: their ids, their order, and the form in which clients receive them.
 
 Each type of event is a struct in ``event_types.py``, which also lists the types.
 """
@@ -13,7 +13,7 @@ from session_service.domain.event_types import EventDetails
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
 from session_service.domain.times import iso
 
-MAX_RETENTION_MS = 7 * 24 * 3_600_000  # the longest that events can be kept; SPARE, lua/session.lua
+MAX_RETENTION_MS = 7 * 24 * 3_600_000  # the longest that events can be kept
 
 LAST_NUMBER = 2**64 - 1  # the highest number in an event id
 EVENT_ID_PATTERN = r"\A([0-9]{1,15})-([0-9a-fA-F]{2})-([0-9]{1,20})\Z"

@@ -7,7 +7,7 @@ from session_service.domain.errors import ValidationFailed
 
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """What a caller sends. ``author_id`` None stands for the session's user.
+    """A message to store. Without ``author_id`` it is from the session's user.
 
     A user's content has at most CONTENT_CHARACTERS Unicode code points, an agent's has at most
     ``reply_bytes`` bytes of UTF-8.
@@ -15,13 +15,13 @@ class NewMessage(msgspec.Struct, frozen=True):
 
     content: str
     author_id: str | None
-    metadata: bytes  # compact JSON object
+    metadata: bytes  # compact JSON object, e.g. b'{"source":"web"}'
     attachments: bytes | None  # compact JSON array
 
     def long_for(self, reply_bytes: int) -> str:
         """Return ``user`` or ``agent`` if the content is too long for the other, otherwise ''.
 
-        Raises ValidationFailed if it is too long for whoever may be the author.
+        Raises ValidationFailed if it is too long for each possible author.
         """
         fits_user = len(self.content) <= CONTENT_CHARACTERS
         if fits_user and reply_bytes >= 4 * CONTENT_CHARACTERS:
@@ -35,7 +35,7 @@ class NewMessage(msgspec.Struct, frozen=True):
 
 
 def content_too_long(reply_bytes: int) -> ValidationFailed:
-    """Return the error for content that its author may not send."""
+    """Return the error for content that is too long for its author."""
     return ValidationFailed(
         "content",
         f"must be a string of 1 to {CONTENT_CHARACTERS} characters, or if authorId is the agent's,"
@@ -56,7 +56,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """A page of a conversation, newest first; ``has_more`` lie beyond it in the direction asked."""
+    """A page of a conversation, newest first."""
 
     messages: list[Message]
-    has_more: bool
+    has_more: bool  # in the direction of the request: older ones, or newer ones

@@ -1,4 +1,4 @@
-"""A session, as it was at one moment of the store's clock."""
+"""Sessions, their limits and their counts."""
 
 import msgspec
 
@@ -7,16 +7,16 @@ from session_service.domain.timeouts import TimeoutConfig
 
 
 class NewSession(msgspec.Struct, frozen=True):
-    """What a caller asks for. Ids are lower-case UUIDs, metadata compact JSON."""
+    """A session to create. Ids are lower-case UUIDs, e.g. ``3f1c0f52-7a3e-4c55-9d0a-…``."""
 
     agent_id: str
     user_id: str
     timeout: TimeoutConfig
-    metadata: bytes
+    metadata: bytes  # compact JSON object, e.g. b'{"source":"web"}'
 
 
 class SessionLimits(msgspec.Struct, frozen=True):
-    """How much may be stored. For the two counts, 0 means no limit."""
+    """Limits on stored sessions and messages. For the two counts, 0 means no limit."""
 
     per_user: int = SESSIONS_PER_USER  # live sessions
     messages: int = MESSAGES_PER_SESSION
@@ -24,7 +24,7 @@ class SessionLimits(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A live session. Times are epoch milliseconds by the store's clock."""
+    """A live session, at one moment. Times are epoch milliseconds by the store's clock."""
 
     id: str
     agent_id: str
@@ -39,22 +39,22 @@ class Session(msgspec.Struct, frozen=True):
 
     @property
     def expires_at(self) -> int:
-        """The deadline: the first moment at which the session is no longer alive."""
+        """The deadline: the first millisecond in which the session is no longer alive."""
         return self.timeout.expires_at(self.created_at, self.last_renewal)
 
     @property
     def time_remaining(self) -> int:
-        """Milliseconds from the reading to the deadline."""
+        """Milliseconds from ``observed_at`` to the deadline."""
         return max(0, self.expires_at - self.observed_at)
 
     @property
     def is_near_expiration(self) -> bool:
-        """Whether the warning threshold was reached at the reading."""
+        """Whether the warning threshold was reached at ``observed_at``."""
         return self.time_remaining <= self.timeout.warning_ms
 
 
 class SessionPage(msgspec.Struct, frozen=True):
-    """One page of a listing, and where the next one starts."""
+    """A page of a listing."""
 
     sessions: list[Session]
     total: int  # live sessions that match
@@ -63,11 +63,11 @@ class SessionPage(msgspec.Struct, frozen=True):
 
 
 class SessionCounts(msgspec.Struct, frozen=True):
-    """How many sessions there are, over all shards, at about one moment."""
+    """The numbers of sessions in all shards, at about one moment."""
 
     active: int = 0
     near_expiration: int = 0
-    expired: int = 0  # ran out, and still remembered
-    matching: int = 0  # of the active ones, those that match the filter asked for
-    sweep_lag_ms: int = 0  # age of the oldest deadline not acted on
-    unreadable: int = 0  # whose record was met and cannot be read
+    expired: int = 0  # within their retention
+    matching: int = 0  # active ones that match the filter of the request
+    sweep_lag_ms: int = 0  # age of the oldest deadline that was not processed
+    unreadable: int = 0  # known to have an unreadable record

@@ -1,7 +1,7 @@
 """How long a session lasts: the timeout rules as arithmetic, in integer milliseconds.
 
-Source of every rule here: the contract, "Create" and "Renewal, heartbeat, timeout". The scripts in
-``store/lua`` apply ``expires_at`` atomically; ``tests/model`` holds the two against each other.
+The contract has the rules, in "Create" and "Renewal, heartbeat, timeout". The scripts in
+``store/lua`` apply ``expires_at`` atomically; ``tests/model`` compares them with this module.
 """
 
 from functools import lru_cache
@@ -14,18 +14,18 @@ MS_PER_MINUTE = 60_000
 
 
 def to_ms(minutes: float) -> int:
-    """Convert minutes, fractional or not, to whole milliseconds, at least one."""
+    """Convert minutes, e.g. ``1.5``, to whole milliseconds, at least one."""
     return max(1, round(minutes * MS_PER_MINUTE))
 
 
 def to_minutes(ms: int) -> float:
-    """Convert milliseconds to minutes: an int where it is whole, so that 30 comes back as 30."""
+    """Convert milliseconds to minutes, e.g. ``90_000`` to 1.5, and ``1_800_000`` to the int 30."""
     minutes, rest = divmod(ms, MS_PER_MINUTE)
     return ms / MS_PER_MINUTE if rest else minutes
 
 
 class TimeoutConfig(msgspec.Struct, frozen=True):
-    """How one session times out. Durations in milliseconds."""
+    """The timeout configuration of a session. Durations are in milliseconds."""
 
     timeout_ms: int
     auto_renew: bool
@@ -33,11 +33,14 @@ class TimeoutConfig(msgspec.Struct, frozen=True):
     warning_ms: int
 
     def expires_at(self, created_at: int, last_renewal: int) -> int:
-        """Return the deadline, in epoch milliseconds: the idle timeout, capped by the maximum."""
+        """Return the deadline (epoch ms): the idle timeout, up to the maximum duration."""
         return min(last_renewal + self.timeout_ms, created_at + self.max_duration_ms)
 
     def check(self, path: str = "") -> None:
-        """Raise ValidationFailed where the values contradict each other."""
+        """Raise ValidationFailed if the values contradict each other.
+
+        ``path`` is the prefix of field names in messages, e.g. ``timeoutConfig.``.
+        """
         if self.max_duration_ms < self.timeout_ms:
             raise ValidationFailed(
                 f"{path}maxDurationMinutes",
@@ -73,7 +76,7 @@ class TimeoutInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TimeoutChange(msgspec.Struct, frozen=True):
-    """The timeout values a caller gave; None where it gave none. Durations in milliseconds."""
+    """A change of a timeout configuration, in milliseconds. None leaves a value as it is."""
 
     timeout_ms: int | None = None
     auto_renew: bool | None = None
@@ -81,8 +84,7 @@ class TimeoutChange(msgspec.Struct, frozen=True):
     warning_ms: int | None = None
 
     def applied_to(self, config: TimeoutConfig) -> TimeoutConfig:
-        """Return the configuration with the given values in place and the others as they were."""
-
+        """Return the changed configuration."""
         return TimeoutConfig(
             timeout_ms=config.timeout_ms if self.timeout_ms is None else self.timeout_ms,
             auto_renew=config.auto_renew if self.auto_renew is None else self.auto_renew,
@@ -94,7 +96,7 @@ class TimeoutChange(msgspec.Struct, frozen=True):
 
 
 class TimeoutPolicy(msgspec.Struct, frozen=True):
-    """The service's ranges and defaults, in minutes, as the settings give them."""
+    """The ranges and defaults of the timeout values, in minutes, from the settings."""
 
     min_timeout: float = 5
     max_timeout: float = 1440
@@ -104,7 +106,7 @@ class TimeoutPolicy(msgspec.Struct, frozen=True):
 
     @property
     def max_max_duration(self) -> float:
-        """The longest maximum duration a session may ask for, in minutes."""
+        """The longest maximum duration of a session, in minutes."""
         return 2 * self.max_timeout
 
     def change(
@@ -115,9 +117,9 @@ class TimeoutPolicy(msgspec.Struct, frozen=True):
         warning: float | None,
         path: str = "",
     ) -> TimeoutChange:
-        """Take values in minutes, each within its range; raise ValidationFailed otherwise.
+        """Convert values in minutes to a change; raise ValidationFailed if one is out of range.
 
-        ``path`` stands before the field names in messages.
+        ``path`` is the prefix of field names in messages, e.g. ``timeoutConfig.``.
         """
         ranges = (
             ("timeoutMinutes", timeout, self.min_timeout, self.max_timeout),
@@ -142,10 +144,10 @@ class TimeoutPolicy(msgspec.Struct, frozen=True):
         )
 
     def resolve(self, change: TimeoutChange, path: str = "") -> TimeoutConfig:
-        """Fill what was not given from the defaults; raise ValidationFailed on a contradiction.
+        """Apply a change to the defaults; raise ValidationFailed on a contradiction.
 
-        A default gives way to a given value: the maximum duration is raised to the timeout, the
-        warning threshold lowered to it.
+        Defaults adapt to the timeout: the maximum duration is raised to it, and the warning
+        threshold lowered.
         """
         timeout_ms = to_ms(self.default_timeout) if change.timeout_ms is None else change.timeout_ms
         defaults = TimeoutConfig(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
-LATEST = 253_402_300_799_999  # the last millisecond of the year 9999; LATEST in lua/session.lua
+LATEST_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 
 # A fraction from 0 to 1 that spreads retries over time, so that they do not come all at once.
 jitter: Callable[[], float] = random.random
@@ -17,6 +17,6 @@ def iso(ms: int) -> str:
     return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
 
 
-@lru_cache(maxsize=16_384)  # the seconds of some hours: times of one moment are close to each other
+@lru_cache(maxsize=16_384)  # the seconds of some hours: times in a response are close together
 def _iso_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

@@ -101,7 +101,7 @@ class QueueSizes(msgspec.Struct, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A delivery that was given up at ``dead_since``, epoch ms."""
+    """A delivery that was parked at ``dead_since`` (epoch ms), after the last attempt failed."""
 
     event_id: str
     event: Event | None  # None: it cannot be read

@@ -36,7 +36,7 @@ from session_service.domain.ids import is_uuid
 from session_service.domain.messages import Message, NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
-from session_service.domain.times import LATEST
+from session_service.domain.times import LATEST_MS
 
 FORMAT = 1  # of records; the scripts write it, too
 
@@ -66,7 +66,7 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
         found = _is_tombstone(record)
         raise SessionExpired(int(found[1])) if found else RecordUnreadable() from None
     is_whole = metadata[:1] == "{" and metadata[-1:] == "\n"
-    if version != "1" or not is_whole or created + duration > LATEST or active > LATEST:
+    if version != "1" or not is_whole or created + duration > LATEST_MS or active > LATEST_MS:
         raise RecordUnreadable
     return Session(
         id=session_id,
@@ -127,7 +127,7 @@ def unpack_event(position: EventId, event: bytes) -> Event:
     """
     try:
         kind, session_id, agent, user, *detail = event.decode().split(" ", 4)
-        if kind not in EVENT_DETAILS or not is_uuid(session_id) or position.ms > LATEST:
+        if kind not in EVENT_DETAILS or not is_uuid(session_id) or position.ms > LATEST_MS:
             raise RecordUnreadable("no event of this version")
         details = (
             EVENT_DETAILS[kind].decode(Announcement(position.ms, user, agent, detail[0]))

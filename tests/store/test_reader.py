@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from session_service.domain.budgets import REPLAYS_OF_CALLER
+from session_service.domain.budgets import CATCH_UP_SLOTS_OF_CALLER
 from session_service.domain.events import Event, EventFilter, EventId, EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import Session
@@ -258,7 +258,7 @@ async def test_a_caller_catches_up_in_turn(feed: Feed, redis: Any) -> None:
     """Two of its streams at a time; another caller need not wait for them."""
     await add(redis, "01", now_ms() - 1000)
     async with feed.catch_up_slots.hold("greedy"), feed.catch_up_slots.hold("greedy"):
-        assert REPLAYS_OF_CALLER == 2
+        assert CATCH_UP_SLOTS_OF_CALLER == 2
         third = asyncio.create_task(feed.subscribe(EVERYTHING, caller="greedy"))
         assert await asyncio.wait_for(feed.subscribe(EVERYTHING, caller="modest"), 10)
         assert not third.done()

@@ -1,9 +1,9 @@
-"""Consumers of the outbox: each event is given to one node of a group, until it is handled.
+"""Consumers of the outbox: each event goes to one node of a group, until it is handled.
 
-A consumer group on each shard's stream remembers the events that were given to a node. The nodes
-take turns: a shard's next events are given out once the last ones were acknowledged, which keeps
-their order. Events that a node has not acknowledged within some seconds are given to the next node
-that asks.
+A consumer group on each shard's stream keeps the events that a node is working on. The nodes take
+turns: a shard's next events can be read once the last ones were acknowledged, which keeps their
+order. If a node has not acknowledged its events within 10 seconds, the next node that asks gets
+them.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ class Entry(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Events of a shard that were given to this node, in order."""
+    """The next events of a shard, in order."""
 
     shard: str
     entries: list[Entry]
     ids: list[bytes]  # to be acknowledged
-    lost: int  # events that were trimmed before they were given to a node
+    lost: int  # events that were trimmed before a node could read them
 
     @property
     def may_have_more(self) -> bool:
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
 
 
 class Consumer:
-    """A node's part in a group, e.g. ``webhooks``: each event is given to one node of the group."""
+    """A node of a group such as ``webhooks``, whose nodes share the events of all shards."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Cursors: how far a reader has come in the stream of one shard.
 
-A cursor stands behind the last entry that was read. The next entries are found from there whatever
-the store's clock does, because the ids of a stream always grow. A cursor that starts at a position,
-which is a moment of the clock, has no such entry until the first reply.
+A cursor stands behind the last entry that was read. The next entries are found from there even if
+the store's clock goes back, because the ids of a stream always grow. A cursor that starts at a
+position, which is a moment of the clock, has no such entry until the first reply.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from session_service.domain.events import LAST_NUMBER, MAX_RETENTION_MS, EventId
 from session_service.store.events.past import Past, first_ms
 from session_service.store.scripts.events import ReadReply, ShardNews
 
-MIN_EVENTS = 8  # of a call's that a shard may have, whatever the others have
+MIN_EVENTS = 8  # that a call may read of a shard, also if the others have many
 
 _FROM_NOW, _FROM_BEGINNING = b"$", b">0-0"  # see lua/events/read.lua
 _NOT_READ = b"-"
@@ -46,7 +46,7 @@ class Reply(NamedTuple):
 
     @property
     def without_past(self) -> list[str]:
-        """The shards whose past has not begun."""
+        """The shards without a past."""
         if None not in self.pasts.values():
             return []
         return [shard for shard, past in self.pasts.items() if past is None]

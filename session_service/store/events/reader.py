@@ -3,7 +3,7 @@
 Each shard has a cursor (``cursor.py``). The store's clock only decides the order in which events of
 different shards are delivered. A reply comes with the clock of its server, and contains everything
 that happened there before. So the events that are older than every clock are complete. This also
-holds in a cluster, whose clocks differ a little: the slowest clock counts.
+holds in a cluster, in which clocks differ a little: the slowest clock counts.
 
 A client names a position instead, which is a moment of the store's clock (``past.py`` decides if it
 still is valid). The first read of a reader that starts there places its cursors.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from session_service.domain.budgets import EVENTS_A_TURN
+from session_service.domain.budgets import EVENTS_PER_TURN
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import Event, EventId
 from session_service.store.events.cursor import MIN_EVENTS, Cursor, Entry, Reply, ShardReply
@@ -131,7 +131,7 @@ class Reader:
                 cursor, news = cursors[shard], reply.news.get(shard)
                 if news is None and cursor.advance_if_unchanged(past, now):
                     continue
-                if cursor.is_unreadable:  # positions were given to clients meanwhile
+                if cursor.is_unreadable:  # clients got positions meanwhile
                     self._outbox.doubt((shard,), Doubt(cursor.complete_until.ms, reply.clock))
                 self._outbox.compare_past(shard, past, reply.clock)
                 of_shard = ShardReply(past, *(news[1:] if news else ()))
@@ -175,7 +175,7 @@ class Reader:
                 continue
             if matches is None or matches(event):
                 events.append(event)
-            if n % EVENTS_A_TURN == 0:
+            if n % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
         return events
 

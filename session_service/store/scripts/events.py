@@ -9,7 +9,7 @@ from session_service.store.scripts.library import LIBRARY
 class ReadArguments(Arguments):
     """How many events to read of the shards of a call, and from where."""
 
-    shard_events: int  # that a shard may have, whatever the others have
+    shard_events: int  # of each shard, also if the others have many
     max_events: int  # of all shards, about
     starts: tuple[bytes, ...]  # of each shard, e.g. b"=1764000000000-0"; lua/events/read.lua
 
@@ -116,12 +116,12 @@ MARK = Script(
 
 
 class NextArguments(Arguments):
-    """A consumer group, and how many events of each shard to give it."""
+    """A consumer group, and how many events of each shard it gets."""
 
     group: str
     patience_ms: int  # after which a node that has not acknowledged its events counts as gone
     max_events: Digits  # of a shard
-    since: int  # where a new group starts to read, epoch ms; events of that millisecond included
+    since: int  # the first millisecond that a new group reads (epoch ms)
 
 
 class GivenEntries(NamedTuple):

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from session_service.domain.budgets import KEYS_PER_SESSION, PARKED_MS
 from session_service.domain.events import MAX_RETENTION_MS
-from session_service.domain.times import LATEST
+from session_service.domain.times import LATEST_MS
 from session_service.store.client.script import Library
 from session_service.store.records import ID_LENGTH, USER_END, USER_START
 
@@ -22,7 +22,7 @@ LIBRARY = Library(
         # How much longer than needed keys are kept: a deadline is still acted on after no node has
         # run for a week, which is also the longest that events can be kept.
         "SPARE_MS": MAX_RETENTION_MS,
-        "LATEST_MS": LATEST,  # a record with a later deadline is damaged
+        "LATEST_MS": LATEST_MS,  # a record with a later deadline is damaged
         # Places in the tail of a session's record, counted from 1 as in Lua.
         "ID_LENGTH": ID_LENGTH,
         "USER_START": USER_START,

@@ -1,4 +1,4 @@
-"""How a webhook and its deliveries are written down in Redis (keys.py)."""
+"""The records of webhooks and deliveries in Redis (keys.py)."""
 
 from contextlib import suppress
 
@@ -13,19 +13,19 @@ from session_service.store.records import unpack_event
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """What is written down of a webhook."""
+    """The JSON in the record of a webhook."""
 
     target: Target
     is_from_settings: bool
 
 
 def pack_webhook(target: Target, *, is_from_settings: bool) -> bytes:
-    """Write the JSON of a webhook."""
+    """Encode the JSON of a webhook, e.g. ``{"target": {…}, "is_from_settings": false}``."""
     return msgspec.json.encode(_Record(target, is_from_settings))
 
 
 def unpack_webhook(webhook_id: str, value: bytes) -> Webhook:
-    """Read a webhook; raises RecordUnreadable."""
+    """Decode a webhook, e.g. ``1 1764000000000 {"target": …}``; raises RecordUnreadable."""
     try:
         head, _, json = value.partition(b" {")
         is_enabled, created_at, *overlap = head.split(b" ")
@@ -47,7 +47,7 @@ def unpack_webhook(webhook_id: str, value: bytes) -> Webhook:
 
 
 def unpack_queued_event(event_id: bytes, body: bytes) -> Event:
-    """Read an event; raises RecordUnreadable."""
+    """Decode an event, whose id is e.g. ``1764000000000-3f-0``; raises RecordUnreadable."""
     try:
         position = EventId.parse(event_id.decode(), "event")
     except (UnicodeError, ValidationFailed) as error:
@@ -56,12 +56,15 @@ def unpack_queued_event(event_id: bytes, body: bytes) -> Event:
 
 
 def unpack_letter(event_id: bytes, since: bytes, body: bytes) -> DeadLetter:
-    """Read a dead letter: without its event if that cannot be read."""
+    """Decode a dead letter; it has no event if that is unreadable.
+
+    ``body`` is e.g. ``3 1764000000000 HTTP_503 renewed …``.
+    """
     failures, last, event = 0, b"UNREADABLE", None
     with suppress(ValueError, RecordUnreadable):
-        count, _, last, told = body.split(b" ", 3)
+        count, _, last, text = body.split(b" ", 3)
         failures = int(count)
-        event = unpack_queued_event(event_id, told)
+        event = unpack_queued_event(event_id, text)
     return DeadLetter(
         event_id.decode(errors="backslashreplace"),
         event,

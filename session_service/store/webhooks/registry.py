@@ -189,12 +189,12 @@ class Webhooks:
     async def dead_letters(
         self, webhook_id: str, offset: int, limit: int
     ) -> tuple[list[DeadLetter], int]:
-        """Return a page of the deliveries that were given up, oldest first, and their number."""
+        """Return a page of the parked deliveries, oldest first, and how many there are."""
         await self.get(webhook_id)
         return await self.queues.dead_letters(webhook_id, offset, limit)
 
     async def replay(self, webhook_id: str, event_ids: Sequence[str] | None) -> int:
-        """Enable a webhook, and put back deliveries that were given up: of some events, or all.
+        """Enable a webhook, and put its parked deliveries back: those of some events, or all.
 
         Returns the number of deliveries.
         """

@@ -1,6 +1,6 @@
--- Gives the next events of several shards to a node, for a group of consumers. A shard's next events
--- are given out once its last ones were acknowledged, so that they are handled in order; those of a node
--- that does not acknowledge them in time are given out again.
+-- Takes the next events of several shards for a node of a consumer group. A shard's next events can be
+-- taken once its last ones were acknowledged, so that they are handled in order. Events that a node does
+-- not acknowledge in time can be taken again.
 -- Reply  {of each shard that has some: its number among those of the call, from 0; entries, in which
 --        one that was trimmed has false in place of its fields}
 

@@ -1,4 +1,4 @@
--- What is known of the past of a shard's outbox: one string, in the key "trimmed" (events/past.py).
+-- The past of a shard's outbox: one string, in the key "trimmed" (events/past.py).
 --   <epoch> <mark> <gone> <from> <to>, e.g. 1764000000.123456 1764000000123 1764000000123 0 0
 -- epoch: made with the data set, so that another data set is noticed. mark: when a node last saw it,
 -- about. gone: events before this moment may be missing. from, to: a position after "from" and up to "to"

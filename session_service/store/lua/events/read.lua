@@ -49,7 +49,7 @@ for shard, start in ipairs(STARTS) do
     end
   end
 end
-for _, each in ipairs(cut) do  -- what other shards left is for those that have more
+for _, each in ipairs(cut) do  -- the rest of MAX_EVENTS is for shards that have more
   local events, start, place = each[1], each[2], each[3]
   local found, count = reply[place + 3], SHARD_EVENTS
   if left > 0 then
