@@ -54,7 +54,7 @@ class Reader:
         value, path = self._get(name), self._get(f"{name}_FILE")
         if not path:
             return value
-        problem = f"{name} must not be set beside it" if value else ""
+        problem = f"{name} must not be set as well" if value else ""
         if not problem:
             try:
                 value = Path(path).read_text().strip()

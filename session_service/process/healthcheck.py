@@ -30,7 +30,7 @@ def _problem(hosts: Sequence[str], port: int) -> str:
     E.g. ``127.0.0.1 port 3000: Connection refused``.
     """
     if port == 0:
-        return "PORT is 0: the port that the service took is not known here"
+        return "PORT is 0: the port that the service chose is unknown"
     problem = ""
     for host in _addresses(hosts):
         try:

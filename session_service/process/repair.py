@@ -64,7 +64,7 @@ def _repair(data_dir: Path, binary: str, *, check_only: bool) -> int:
             return 1
         _print(f"They are cut off, and kept in {appendonly.cut(damage, stamp)}.")
         for path in appendonly.set_aside(data_dir, files, damage.file, stamp):
-            _print(f"What follows, {path.stat().st_size:,} bytes, is set aside as {path}.")
+            _print(f"The next file, {path.stat().st_size:,} bytes, is set aside as {path}.")
     _print(f"The data in {data_dir} can be loaded.")
     return 0
 
@@ -73,13 +73,11 @@ def _rebuild(data_dir: Path, stamp: str) -> list[Entry]:
     try:
         files = appendonly.rebuild_manifest(data_dir, stamp)
     except ManifestError as error:
-        raise _RepairError(
-            f"the manifest cannot be made anew: {error}; restore a backup"
-        ) from error
+        raise _RepairError(f"the manifest cannot be rebuilt: {error}; restore a backup") from error
     names = ", ".join(entry.file.name for entry in files)
-    _print(f"The manifest was made anew, of {names}.")
+    _print(f"The manifest was rebuilt from {names}.")
     if not any(entry.is_base for entry in files):
-        _print("There is no snapshot: what it had is lost.")
+        _print("There is no snapshot: its data are lost.")
     return files
 
 

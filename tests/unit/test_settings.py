@@ -225,7 +225,7 @@ def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> N
     (mistaken,) = problems(**{f"{name}_FILE": SECRETS[name]})
     assert mistaken.startswith(f"{name}_FILE='***' is not allowed: the file cannot be read: ")
     (both,) = problems(**{name: SECRETS[name], f"{name}_FILE": str(file)})
-    assert both == f"{name}_FILE='{file}' is not allowed: {name} must not be set beside it"
+    assert both == f"{name}_FILE='{file}' is not allowed: {name} must not be set as well"
     (content,) = problems(**{f"{name}_FILE": str(file)})
     assert "hunter2" not in content
 

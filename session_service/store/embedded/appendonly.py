@@ -252,7 +252,7 @@ def exposed(folder: Path) -> Iterator[Path]:
         mode = path.stat().st_mode
         if path == folder and mode & 0o007:
             yield folder
-        if not mode & 0o011:  # nobody else can reach the files in it
+        if not mode & 0o011:  # others cannot reach the files in it
             return
         for file in path.glob("*.*"):
             if file.is_file() and file.stat().st_mode & (0o044 if mode & 0o010 else 0o004):

@@ -138,7 +138,7 @@ class EmbeddedServer:
                 except EmbeddedServerError as error:
                     if attempt == _MAX_ATTEMPTS:
                         raise
-                    log.warning("embedded store", extra={"problem": str(error)})
+                    log.warning("embedded store does not start", extra={"problem": str(error)})
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, int]:
         """Start the guard; return it with the size of the server's log before."""

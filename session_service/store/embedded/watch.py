@@ -24,7 +24,7 @@ from session_service.store.embedded.directory import DataDirectory
 from session_service.store.embedded.server import EmbeddedServer
 
 _CALL_SECONDS = 5.0
-_REWRITE_SECONDS = 600.0  # for the server to write all data anew
+_REWRITE_SECONDS = 600.0  # for the server to write all data again
 _REPLACING_SECONDS = 0.2  # a rewrite replaces the manifest and the files one after the other
 
 REMOVED = "the data directory of the embedded store was removed while it ran"
@@ -69,9 +69,7 @@ class StoreWatch:
                 try:
                     await self._check()
                 except (RedisError, OSError) as error:  # the server may be restarting
-                    log.debug(
-                        "the embedded store cannot be looked at", extra={"reason": str(error)}
-                    )
+                    log.debug("the embedded store cannot be checked", extra={"reason": str(error)})
                 await asyncio.sleep(STORE_LOOK_SECONDS)
         finally:
             await self._client.aclose()
@@ -112,14 +110,14 @@ class StoreWatch:
         )
 
     async def _recreate(self) -> None:
-        """Make the directory anew, and let the server write all its data into it."""
+        """Make the directory again, and let the server write all its data into it."""
         path = self._directory.path
         is_other = not _Inodes.of(self._directory).has_same_folders(self._inodes)
         if is_other and appendonly.has_multipart_files(path):
             # Perhaps a backup that somebody wants to start from: it must not be overwritten.
             self._report(REPLACED, "its data are left alone; restart the service to use them")
             return
-        self._report(REMOVED, "writing all data anew")
+        self._report(REMOVED, "writing all data again")
         started = time.monotonic()
         self._directory.make()
         self._keep_lock()
@@ -132,7 +130,7 @@ class StoreWatch:
                 await asyncio.sleep(0.1)
         self._inodes = _Inodes.of(self._directory)
         log.warning(
-            "the embedded store has written all its data to the data directory anew",
+            "the embedded store has written all its data to the data directory again",
             extra={"directory": str(path), "seconds": round(time.monotonic() - started, 1)},
         )
 
