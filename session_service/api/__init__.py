@@ -1,1 +1,4 @@
-"""What travels over HTTP: the request and response types. No aiohttp, no Redis."""
+"""The types of requests and responses, and the error codes; without aiohttp and Redis.
+
+The server, the API document and clients share them. The package imports ``domain`` only.
+"""

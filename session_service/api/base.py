@@ -1,8 +1,9 @@
-"""What all wire types share: base classes, common fields, the text of descriptions.
+"""Base classes and common fields of the wire types, and how their descriptions are used.
 
 The description of a request's field completes the sentence "<field> must be ...", in error
 messages and in the API document alike, e.g. "a UUID" in "agentId must be a UUID". A name in
-braces, in a description or a bound, stands for a value of the TimeoutPolicy: see ``describe``.
+braces, in a description or a bound, stands for a value of the TimeoutPolicy: see ``describe``. The
+docstring of a type is its description in the API document, so it has no braces either.
 """
 
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from session_service.domain.budgets import METADATA_BYTES
 from session_service.domain.ids import UUID_PATTERN
 from session_service.domain.timeouts import TimeoutPolicy
 
-MAX_MOMENT = 8_640_000_000_000_000  # the last millisecond that a JavaScript Date can hold
+MAX_TIMESTAMP_MS = 8_640_000_000_000_000  # the last millisecond of a JavaScript Date
 
 Uuid = Annotated[str, Meta(pattern=UUID_PATTERN, description="a UUID")]
 
@@ -32,13 +33,13 @@ Timestamp = Annotated[
     ),
 ]
 
-Moment = Annotated[
+TimestampParam = Annotated[
     str,
     Meta(
         description="epoch milliseconds, or an ISO 8601 time such as 2026-01-15T10:30:45.123Z",
         extra_json_schema={
             "oneOf": [
-                {"type": "integer", "minimum": 0, "maximum": MAX_MOMENT},
+                {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP_MS},
                 {"type": "string", "format": "date-time"},
             ],
         },
@@ -47,7 +48,7 @@ Moment = Annotated[
 
 
 def describe(description: str, policy: TimeoutPolicy) -> str:
-    """Fill a description's braces."""
+    """Return a description with its braces filled, e.g. "a number of minutes from 5 to 1440"."""
     return description.format(
         min_timeout=policy.min_timeout,
         max_timeout=policy.max_timeout,
@@ -56,17 +57,18 @@ def describe(description: str, policy: TimeoutPolicy) -> str:
 
 
 class Request(Struct, rename="camel"):
-    """A request. Fields it does not know are ignored.
+    """Base class of bodies and queries. Unknown fields are ignored.
 
-    In a body, an optional field that is null counts as absent. In a query there is no null: it
-    would be read from the text "null", and ``userId=null`` must not select every user.
+    In a body, null counts as absent for an optional field (``X | None``). A query has no null: it
+    would be decoded from the text "null", and ``userId=null`` must not select every user. Its
+    optional fields are ``X | UnsetType``.
     """
 
 
 class ResponseBody(Struct, rename="camel"):
-    """A response."""
+    """Base class of response bodies."""
 
 
 def raw_json(json: bytes) -> Any:
-    """Pass stored JSON on as it is."""
+    """Return stored JSON as a value that is encoded without being parsed."""
     return msgspec.Raw(json)

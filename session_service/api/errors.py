@@ -55,7 +55,7 @@ class ErrorCode(StrEnum):
 
 
 class ErrorInfo(ResponseBody):
-    """What went wrong."""
+    """The code of an error, and its texts for people."""
 
     code: Annotated[str, Meta(description="Error code")]
     message: Annotated[str, Meta(description="Error message")]
@@ -63,7 +63,7 @@ class ErrorInfo(ResponseBody):
 
 
 class Error(ResponseBody, kw_only=True):
-    """The one shape of every error."""
+    """The body of every error response."""
 
     success: Annotated[bool, Meta(examples=[False])]
     error: ErrorInfo

@@ -1,4 +1,4 @@
-"""Events: the queries of the two event streams, and an event as CloudEvents 1.0 has it."""
+"""Events: the queries of the two event streams, and the CloudEvents 1.0 form of an event."""
 
 from typing import Annotated, Any
 
@@ -20,13 +20,13 @@ LastEventId = Annotated[
 
 
 class StreamSessionEvents(Request):
-    """The query of a stream of one session's events."""
+    """The query of the event stream of one session."""
 
     last_event_id: LastEventId | UnsetType = UNSET
 
 
 class StreamEvents(Request):
-    """The query of a stream of events."""
+    """The query of the event stream of all sessions."""
 
     user_id: Uuid | UnsetType = UNSET
     agent_id: Uuid | UnsetType = UNSET
@@ -41,7 +41,7 @@ class StreamEvents(Request):
                 ),
             ]
         ],
-        Meta(description=f"some of {', '.join(EVENT_TYPES)}, given one by one or parted by commas"),
+        Meta(description=f"some of {', '.join(EVENT_TYPES)}, one by one or separated by commas"),
     ] = msgspec.field(default_factory=list)
     last_event_id: LastEventId | UnsetType = UNSET
 

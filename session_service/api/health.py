@@ -1,4 +1,4 @@
-"""Health: the detailed report, and the replies to probes."""
+"""Health: the detailed report, and the responses to probes."""
 
 from typing import Annotated
 
@@ -9,31 +9,34 @@ from session_service.api.errors import Error
 
 
 class SessionsHealth(ResponseBody):
-    """How the service and its store are."""
+    """The health of the service and of its store."""
 
     status: Annotated[
         str,
         Meta(
-            description="degraded: it works, but not as it should; see reasons",
+            description="degraded: it works, with the problems in reasons",
             extra_json_schema={"enum": ["healthy", "degraded"]},
         ),
     ]
     active_sessions: int
     expiring_soon: Annotated[int, Meta(description="sessions past their warning threshold")]
     timestamp: Timestamp
-    uptime: Annotated[float, Meta(description="of this process, in seconds")]
+    uptime: Annotated[float, Meta(description="seconds since this process started")]
     invalid_sessions: (
-        Annotated[int, Meta(description="sessions whose record was met and cannot be read, if any")]
+        Annotated[
+            int,
+            Meta(description="sessions with an unreadable record, if any were found"),
+        ]
         | UnsetType
     ) = UNSET
     reasons: Annotated[
         list[str] | UnsetType,
-        Meta(description="why it is degraded, a sentence each; absent otherwise"),
+        Meta(description="why the service is degraded, one sentence each; absent if it is healthy"),
     ] = UNSET
 
 
 class Unhealthy(Error, kw_only=True):
-    """The store cannot be reached, so nothing can be counted."""
+    """The health while the store cannot be reached, without counts."""
 
     status: Annotated[str, Meta(extra_json_schema={"const": "unhealthy"})]
     timestamp: Timestamp
@@ -41,6 +44,6 @@ class Unhealthy(Error, kw_only=True):
 
 
 class ProbeStatus(ResponseBody):
-    """An answer to a probe."""
+    """The response to a probe; the status is ok or ready."""
 
     status: str

@@ -1,10 +1,17 @@
-"""Messages: sending them, and the history of a conversation."""
+"""Messages: send one, and read the history of a conversation."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from session_service.api.base import Metadata, Moment, Request, ResponseBody, Timestamp, raw_json
+from session_service.api.base import (
+    Metadata,
+    Request,
+    ResponseBody,
+    Timestamp,
+    TimestampParam,
+    raw_json,
+)
 from session_service.domain.budgets import (
     ATTACHMENT_BYTES,
     ATTACHMENTS,
@@ -18,12 +25,12 @@ from session_service.domain.times import iso
 
 
 def _with_text(name: str) -> dict[str, Any]:
-    """Return the JSON Schema of an object that has a member, which is not null."""
+    """Return the JSON Schema of an object whose member ``name`` is a string, and not null."""
     return {"required": [name], "properties": {name: {"type": "string"}}}
 
 
 class Attachment(Request):
-    """Something a message refers to, with its type or contentType; other members are kept."""
+    """A reference to a file, with its type or contentType; other members are stored, too."""
 
     url: Annotated[str, Meta(min_length=1, description="a string that is not empty")]
     type: (
@@ -40,7 +47,7 @@ class Attachment(Request):
 
 
 class SendMessage(Request):
-    """A message to be sent."""
+    """A request to send a message."""
 
     content: Annotated[
         str,
@@ -81,7 +88,7 @@ class SendMessage(Request):
         ]
         | None
     ) = None
-    # Who answers, and how; see docs/api.md. Nothing depends on them yet.
+    # How the agent replies (docs/api.md). The service does not use them yet.
     transport: (
         Annotated[Literal["http", "sse", "websocket"], Meta(description="http, sse or websocket")]
         | None
@@ -96,11 +103,11 @@ class SendMessage(Request):
 
 
 class ReadHistory(Request):
-    """The query of a history. ``before`` and ``after`` are exclusive."""
+    """The query of a page of messages. ``before`` and ``after`` are exclusive."""
 
     limit: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 50
-    before: Moment | UnsetType = UNSET
-    after: Moment | UnsetType = UNSET
+    before: TimestampParam | UnsetType = UNSET
+    after: TimestampParam | UnsetType = UNSET
 
 
 class MessageInfo(ResponseBody):
@@ -116,7 +123,7 @@ class MessageInfo(ResponseBody):
 
     @classmethod
     def of(cls, message: Message) -> "MessageInfo":
-        """Show a message."""
+        """Return the response for a message."""
         return cls(
             id=message.id,
             content=message.content,
@@ -129,7 +136,7 @@ class MessageInfo(ResponseBody):
 
 
 class SessionStatus(ResponseBody):
-    """What a message did to its session."""
+    """The state of a session after a message."""
 
     expires_at: Timestamp
     renewal_count: int
@@ -138,7 +145,7 @@ class SessionStatus(ResponseBody):
 
 
 class MessageSent(ResponseBody):
-    """A stored message, flat and again as ``userMessage``: published clients read either."""
+    """A stored message, at the top level and again as ``userMessage``: clients read either one."""
 
     id: str
     content: str
@@ -151,44 +158,48 @@ class MessageSent(ResponseBody):
 
     @classmethod
     def of(cls, message: Message, session: Session, was_renewed: bool) -> "MessageSent":
-        """Show a message and the session after it."""
-        shown = MessageInfo.of(message)
+        """Return the response for a message and its session."""
+        info = MessageInfo.of(message)
         return cls(
-            id=shown.id,
-            content=shown.content,
-            author_id=shown.author_id,
-            created_at=shown.created_at,
-            metadata=shown.metadata,
-            attachments=shown.attachments,
+            id=info.id,
+            content=info.content,
+            author_id=info.author_id,
+            created_at=info.created_at,
+            metadata=info.metadata,
+            attachments=info.attachments,
             session_status=SessionStatus(
                 expires_at=iso(session.expires_at),
                 renewal_count=session.renewal_count,
                 was_renewed=was_renewed,
                 is_near_expiration=session.is_near_expiration,
             ),
-            user_message=shown,
+            user_message=info,
         )
 
 
 class Cursors(ResponseBody):
-    """Where to go on, epoch milliseconds."""
+    """The times for the next pages, in epoch milliseconds."""
 
-    before: Annotated[int, Meta(description="the oldest message of the page: for older ones")]
-    after: Annotated[int, Meta(description="the newest message of the page: for newer ones")]
+    before: Annotated[
+        int,
+        Meta(description="of the oldest message: pass it as before, to page back"),
+    ]
+    after: Annotated[
+        int,
+        Meta(description="of the newest message: pass it as after, to page forward"),
+    ]
 
 
 class MessagePage(ResponseBody):
     """A page of a conversation, newest first."""
 
     messages: list[MessageInfo]
-    has_more: Annotated[bool, Meta(description="whether more lie beyond, in the direction asked")]
-    cursors: Annotated[Cursors, Meta(description="absent where messages is empty")] | UnsetType = (
-        UNSET
-    )
+    has_more: Annotated[bool, Meta(description="whether more messages follow in this direction")]
+    cursors: Annotated[Cursors, Meta(description="absent if messages is empty")] | UnsetType = UNSET
 
     @classmethod
     def of(cls, history: History) -> "MessagePage":
-        """Show a page."""
+        """Return the response for a page."""
         messages = history.messages
         return cls(
             messages=[MessageInfo.of(message) for message in messages],

@@ -1,4 +1,4 @@
-"""Sessions: creating, listing and ending them, and their timeouts."""
+"""Sessions: create, list, end, and their timeout settings."""
 
 from typing import Annotated, Any, Literal
 
@@ -39,7 +39,7 @@ AutoRenew = Annotated[bool, Meta(description="a boolean")]
 
 
 class TimeoutSettings(Request):
-    """How a session times out; what is left out takes the default, or stays as it is."""
+    """The timeout settings of a session; omitted ones take the default, or stay unchanged."""
 
     timeout_minutes: TimeoutMinutes | None = None
     auto_renew: AutoRenew | None = None
@@ -48,7 +48,7 @@ class TimeoutSettings(Request):
 
 
 class CreateSession(Request):
-    """A session to be created."""
+    """A request to create a session."""
 
     agent_id: Uuid
     user_id: Uuid
@@ -59,7 +59,7 @@ class CreateSession(Request):
 
 
 class ListSessions(Request):
-    """The query of a listing."""
+    """The query of a list of sessions."""
 
     limit: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 100
     cursor: (
@@ -78,7 +78,7 @@ class ListSessions(Request):
 
 
 class EndSessions(Request, forbid_unknown_fields=True):
-    """Whose sessions to end; a name that is misspelt must not end more than was meant."""
+    """The query that selects the sessions to end; a misspelt name must not select all of them."""
 
     user_id: Uuid | UnsetType = UNSET
     agent_id: Uuid | UnsetType = UNSET
@@ -88,7 +88,7 @@ class EndSessions(Request, forbid_unknown_fields=True):
 
 
 class SessionCreated(ResponseBody):
-    """A session, new."""
+    """A new session."""
 
     session_id: str
     channel_id: str
@@ -101,7 +101,7 @@ class SessionCreated(ResponseBody):
 
     @classmethod
     def of(cls, session: Session) -> "SessionCreated":
-        """Show a new session."""
+        """Return the response for a new session."""
         return cls(
             session_id=session.id,
             channel_id=session.id,
@@ -115,7 +115,7 @@ class SessionCreated(ResponseBody):
 
 
 class SessionInfo(ResponseBody):
-    """A session as it is now."""
+    """The current state of a session."""
 
     session_id: str
     channel_id: str
@@ -132,7 +132,7 @@ class SessionInfo(ResponseBody):
 
     @classmethod
     def of(cls, session: Session) -> "SessionInfo":
-        """Show a session."""
+        """Return the response for a session."""
         return cls(
             session_id=session.id,
             channel_id=session.id,
@@ -156,18 +156,18 @@ class SessionEnded(ResponseBody):
 
 
 class SessionsEnded(ResponseBody):
-    """Sessions have ended."""
+    """The result of ending many sessions."""
 
-    ended: Annotated[int, Meta(description="how many sessions this call ended")]
-    more: Annotated[bool, Meta(description="whether there may be more, for the same call again")]
+    ended: Annotated[int, Meta(description="the number of sessions that this call ended")]
+    more: Annotated[bool, Meta(description="whether more sessions match: repeat the call")]
 
 
 class SessionStats(ResponseBody):
-    """How many sessions there are in all, whatever the filter."""
+    """The number of all sessions, regardless of the filter."""
 
-    total_sessions: Annotated[int, Meta(description="active and expired ones")]
+    total_sessions: Annotated[int, Meta(description="active and expired sessions")]
     active_sessions: int
-    expired_sessions: Annotated[int, Meta(description="those that answer 410")]
+    expired_sessions: Annotated[int, Meta(description="sessions that answer 410")]
 
 
 class SessionList(ResponseBody):
@@ -180,7 +180,7 @@ class SessionList(ResponseBody):
 
     @classmethod
     def of(cls, page: SessionPage) -> "SessionList":
-        """Show a page."""
+        """Return the response for a page."""
         return cls(
             sessions=[SessionInfo.of(session) for session in page.sessions],
             total=page.total,

@@ -1,4 +1,4 @@
-"""Webhooks: registering them, their secrets, and their dead letters."""
+"""Webhooks: register and list them, rotate secrets, and handle dead letters."""
 
 from typing import Annotated, Any
 
@@ -36,7 +36,7 @@ Secret = Annotated[
 
 
 class CreateWebhook(Request):
-    """An endpoint to be registered. It is told of the events that match all that is given."""
+    """A request to register a webhook, for the events that match all of its filters."""
 
     url: Annotated[
         str,
@@ -56,7 +56,7 @@ class CreateWebhook(Request):
 
 
 class RotateSecret(Request):
-    """A new secret of a webhook; one is made if none is given."""
+    """A request for a new secret of a webhook; without one, the service generates it."""
 
     secret: Secret | None = None
     overlap_hours: (
@@ -67,7 +67,7 @@ class RotateSecret(Request):
                 le=MAX_OVERLAP_HOURS,
                 description=f"a number from {MIN_OVERLAP_HOURS} to {MAX_OVERLAP_HOURS}"
                 f" (default {DEFAULT_OVERLAP_HOURS}):"
-                " for so long deliveries are signed with both secrets",
+                " the time during which deliveries are signed with both secrets",
             ),
         ]
         | None
@@ -84,7 +84,7 @@ class ListDeadLetters(Request):
 
 
 class ReplayDeadLetters(Request):
-    """Which deliveries are made again; all of them, where nothing is named."""
+    """The dead letters to deliver again; by default, all of them."""
 
     ids: (
         Annotated[
@@ -99,42 +99,42 @@ class ReplayDeadLetters(Request):
 
 
 class WebhookInfo(ResponseBody):
-    """A registered endpoint, and how much waits for it."""
+    """A webhook, and the numbers of its deliveries."""
 
     webhook_id: str
     url: str
-    types: Annotated[list[str] | None, Meta(description="null: all")]
-    user_id: Annotated[str | None, Meta(description="null: of any user")]
-    agent_id: Annotated[str | None, Meta(description="null: of any agent")]
-    created_at: Annotated[Timestamp, Meta(description="events from then on are delivered")]
+    types: Annotated[list[str] | None, Meta(description="null: all types")]
+    user_id: Annotated[str | None, Meta(description="null: any user")]
+    agent_id: Annotated[str | None, Meta(description="null: any agent")]
+    created_at: Annotated[Timestamp, Meta(description="events since then are delivered")]
     status: Annotated[
         str,
         Meta(
-            description="gone: the endpoint answered 410; a replay switches it on."
+            description="gone: the endpoint answered 410; a replay enables it again."
             " unreadable: its queue in the store is damaged, and the counts are 0",
             extra_json_schema={"enum": ["active", "gone", "unreadable"]},
         ),
     ]
     from_settings: bool
-    queued: Annotated[int, Meta(description="deliveries that are still to be made")]
-    dead: Annotated[int, Meta(description="deliveries that were given up")]
+    queued: Annotated[int, Meta(description="deliveries that are pending")]
+    dead: Annotated[int, Meta(description="dead letters: deliveries that failed for good")]
     dropped: Annotated[int, Meta(description="deliveries lost because a list was full")]
 
     @classmethod
     def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookInfo":
-        """Show a webhook, without its secret."""
-        return cls(**_shown(webhook, sizes))
+        """Return the response for a webhook, without its secret."""
+        return cls(**_fields_of(webhook, sizes))
 
 
 class WebhookCreated(WebhookInfo):
-    """A registered endpoint, new."""
+    """A new webhook, with its secret."""
 
     secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
 
     @classmethod
     def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookCreated":
-        """Show a new webhook."""
-        return cls(**_shown(webhook, sizes), secret=webhook.target.secret)
+        """Return the response for a new webhook."""
+        return cls(**_fields_of(webhook, sizes), secret=webhook.target.secret)
 
 
 class SecretRotated(ResponseBody):
@@ -148,12 +148,12 @@ class SecretRotated(ResponseBody):
 
     @classmethod
     def of(cls, webhook: Webhook) -> "SecretRotated":
-        """Show the new secret."""
+        """Return the response for a webhook whose secret was rotated."""
         return cls(webhook.id, webhook.target.secret, iso(webhook.overlap_until or 0))
 
 
 class WebhookList(ResponseBody):
-    """All registered endpoints."""
+    """All webhooks."""
 
     webhooks: list[WebhookInfo]
 
@@ -165,7 +165,7 @@ class WebhookRemoved(ResponseBody):
 
 
 class DeadLetterInfo(ResponseBody):
-    """A delivery that was given up."""
+    """A delivery that failed for good."""
 
     id: Annotated[str, Meta(description="the id of the event")]
     attempts: int
@@ -180,12 +180,12 @@ class DeadLetterInfo(ResponseBody):
     dead_since: Timestamp
     event: Annotated[
         dict[str, Any] | None,
-        Meta(description="the event, as it was to be delivered; null: it cannot be read"),
+        Meta(description="the event as it would be delivered; null if it cannot be read"),
     ]
 
     @classmethod
     def of(cls, letter: DeadLetter) -> "DeadLetterInfo":
-        """Show a dead letter."""
+        """Return the response for a dead letter."""
         return cls(
             id=letter.event_id,
             attempts=letter.failures,
@@ -203,23 +203,23 @@ class DeadLetterList(ResponseBody):
 
 
 class Replayed(ResponseBody):
-    """How many deliveries are made again."""
+    """The number of dead letters that are delivered again."""
 
     replayed: int
 
 
-def _shown(webhook: Webhook, sizes: QueueSizes | None) -> dict[str, Any]:
-    wanted = webhook.target.filter
+def _fields_of(webhook: Webhook, sizes: QueueSizes | None) -> dict[str, Any]:
+    event_filter = webhook.target.filter
     status = "unreadable" if sizes is None else "active" if webhook.is_enabled else "gone"
     sizes = sizes or QueueSizes(0, 0, 0)
     return {
         "webhook_id": webhook.id,
         "url": webhook.target.url,
         "types": None
-        if wanted.types is None
-        else [f"session.{name}" for name in EVENT_TYPES if name in wanted.types],
-        "user_id": wanted.user_id,
-        "agent_id": wanted.agent_id,
+        if event_filter.types is None
+        else [f"session.{name}" for name in EVENT_TYPES if name in event_filter.types],
+        "user_id": event_filter.user_id,
+        "agent_id": event_filter.agent_id,
         "created_at": iso(webhook.created_at),
         "status": status,
         "from_settings": webhook.is_from_settings,

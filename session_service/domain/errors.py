@@ -26,7 +26,7 @@ from session_service.domain.times import iso
 class ServiceError(Exception):
     """Base class of the errors that are reported to the caller.
 
-    ``message`` (and ``str(error)``) says what went wrong, ``details`` what helps to correct the
+    ``message`` (and ``str(error)``) states the problem, and ``details`` helps to correct the
     request, e.g. "Session not found" and "It never existed, was ended, or ran out too long ago."
     A subclass sets both as class attributes unless they depend on the request.
     """

@@ -10,7 +10,7 @@ from session_service.store.scripts.sessions import EndAllArguments, EndedAll
 from session_service.store.sessions.listing import Selection
 
 _BATCH = 100  # sessions that one script ends: about 1 ms of Redis
-_MAX_SHARDS = 4  # whose batches are sent together
+_MAX_SHARDS = 4  # with batches that are sent together
 _MAX_SECONDS = 2.0  # of one call; the caller repeats it to end the others
 
 

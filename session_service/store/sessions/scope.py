@@ -1,4 +1,4 @@
-"""The scope of a repository: how, and on whose behalf, its scripts run."""
+"""The scope of a repository: the executor and the caller that its scripts run for."""
 
 import os
 from collections.abc import Callable
@@ -12,8 +12,8 @@ class Scope(NamedTuple):
     """The parts of a repository that differ between requests.
 
     ``executor`` runs the scripts: for a request with an Idempotency-Key it is one that replays
-    their replies. ``random`` returns that many bytes for new ids, as ``os.urandom`` does.
-    ``caller`` is the party on whose behalf the scripts run.
+    their replies. ``random(n)`` returns n bytes for new ids, as ``os.urandom`` does.
+    The scripts run on behalf of ``caller``.
     """
 
     executor: ScriptExecutor

@@ -1,4 +1,4 @@
-"""Sessions whose record cannot be read, in one set for each shard, so that all nodes count them.
+"""Sessions with an unreadable record, in one set for each shard, so that all nodes count them.
 
 A session is added when a request reads it or when the sweep cannot process its deadline. The node
 that adds it also logs it, so that a fleet logs it once.

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from session_service.api.base import MAX_MOMENT
+from session_service.api.base import MAX_TIMESTAMP_MS
 from session_service.api.messages import SendMessage
 from session_service.domain.budgets import ATTACHMENT_BYTES, ATTACHMENTS_BYTES, METADATA_BYTES
 from session_service.domain.errors import ValidationFailed
@@ -83,8 +83,8 @@ def parse_timestamp(text: str | UnsetType, field: str, *, up: bool) -> int | Non
             since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
             ms = max(0, -(since // -_MILLISECOND) if up else since // _MILLISECOND)
     except (ValueError, OverflowError):
-        ms = MAX_MOMENT + 1
-    if ms > MAX_MOMENT:
+        ms = MAX_TIMESTAMP_MS + 1
+    if ms > MAX_TIMESTAMP_MS:
         raise ValidationFailed(
             field,
             "must be epoch milliseconds, or an ISO 8601 time such as 2026-01-15T10:30:45.123Z",
