@@ -1,4 +1,4 @@
-"""What the suites share that speak HTTP."""
+"""Fixtures of the suites that speak HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from tests.support.sockets import Connect, Socket
 
 @pytest.fixture
 async def connect(client: Client) -> AsyncIterator[Connect]:
-    """Open a socket."""
+    """Open Socket.IO connections, which are closed after the test."""
     opened = []
 
     async def connect(transport: str = "websocket") -> Socket:

@@ -1,4 +1,4 @@
-"""Bodies and ids that no honest client sends: an error of the one shape each, never a 500."""
+"""Malformed bodies and ids: each gets an error in the one shape, and never a 500."""
 
 import io
 import json
@@ -36,7 +36,7 @@ NOT_OBJECTS = [b"[]", b"null", b"1", b'"x"', b"true", b"[" * DEEP + b"]" * DEEP,
 async def test_a_body_that_is_no_json_object_is_refused(
     client: Client, operation: str, body: bytes
 ) -> None:
-    """It is told apart from an object with a bad field."""
+    """A body that is no JSON object has an error code of its own."""
     path, method = SESSIONS, "POST"
     if operation != "create":
         path += f"/{(await create(client))['sessionId']}/{operation}"
@@ -51,7 +51,7 @@ async def test_a_body_that_is_no_json_object_is_refused(
     "number", [DIGITS, f"-{DIGITS}", f"0.{DIGITS}", "1e999", "-1e999", "1e-999"]
 )
 async def test_huge_numbers_are_out_of_range(client: Client, number: str) -> None:
-    """Numbers of 400 digits and beyond any float are refused as any other out of range."""
+    """Numbers of 400 digits, and beyond any float, are out of range like any other."""
     body = f'{{{IDS}, "timeoutConfig": {{"timeoutMinutes": {number}}}}}'
     answer = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
@@ -61,14 +61,14 @@ async def test_huge_numbers_are_out_of_range(client: Client, number: str) -> Non
 
 @pytest.mark.parametrize("number", ["9" * 5000, "1e999"])
 async def test_metadata_that_cannot_be_kept_is_refused(client: Client, number: str) -> None:
-    """What could not be given back as it came is not taken."""
+    """Metadata that could not be returned unchanged is refused."""
     body = f'{{{IDS}, "metadata": {{"a": {number}}}}}'
     answer = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
     await assert_error(answer, 400, "VALIDATION_ERROR")
 
 
 async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
-    """Declared or in chunks, it is a 413."""
+    """A body that is too large is a 413, with a declared length or in chunks."""
     big = json.dumps({"content": "x" * 8 * 1024 * 1024}).encode()
 
     async def chunks() -> object:
@@ -104,7 +104,7 @@ async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
     ],
 )
 async def test_an_id_of_any_form_is_not_found(client: Client, session_id: str) -> None:
-    """One that is no session's is a 404, not a 400, and not to be seen in the answer."""
+    """An id that is no session's is a 404, not a 400, and is not repeated in the response."""
     url = f"{SESSIONS}/{session_id}"
     for answer in (
         await client.delete(url),

@@ -1,4 +1,4 @@
-"""What browsers may do: pages of other origins, names of other hosts, CORS, preflights."""
+"""Requests by browsers: pages of other origins, foreign host names, CORS, preflights."""
 
 import logging
 from collections.abc import Callable
@@ -20,19 +20,19 @@ Speak = Callable[..., Any]
 
 @pytest.fixture
 def store_url() -> str:
-    """The store at hand: none of this depends on it."""
+    """One store, as these tests do not depend on it."""
     return "memory://"
 
 
 @pytest.fixture
 def origins() -> tuple[str, ...]:
-    """The listed origins; a test may override them."""
+    """The allowed origins; a test may override them."""
     return (LISTED,)
 
 
 @pytest.fixture
 def service(service: AppState, origins: tuple[str, ...]) -> AppState:
-    """A service that lists an origin and a few hosts."""
+    """A service that allows an origin and a few hosts."""
     service.browsers = BrowserPolicy(origins, ("sessions.example", "*.pods.example"))
     return service
 
@@ -69,7 +69,7 @@ CHANGES = [
 async def test_a_page_of_another_origin_changes_nothing(
     client: Client, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    """It gets a 403 that names the setting, whatever it sends, and is not let in by CORS."""
+    """A page of another origin gets a 403 that names the setting, without CORS headers."""
     answer = await client.request(method, path, headers=headers)
     error = await assert_error(answer, 403, "FORBIDDEN")
     assert "SESSION_CORS_ORIGINS" in error["details"]
@@ -92,14 +92,14 @@ async def test_a_page_of_another_origin_changes_nothing(
     ],
 )
 async def test_others_change_what_they_like(client: Client, headers: dict[str, str]) -> None:
-    """Servers, listed origins, and the service's own, also behind a proxy that ends TLS."""
+    """Servers, allowed origins and the service's own origin, also behind TLS, may make changes."""
     answer = await client.delete(f"{SESSIONS}/{ID}", headers=headers)
     await assert_error(answer, 404, "SESSION_NOT_FOUND")
     assert (await client.get(POLL, headers=headers)).status == 200
 
 
 async def test_another_page_may_still_read_without_seeing(client: Client) -> None:
-    """A GET changes nothing and is answered; the browser keeps the answer from the page."""
+    """A GET of another page is answered without CORS headers, so the browser hides it."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     answer = await client.get(url, headers={"Origin": OTHER, "Sec-Fetch-Site": "cross-site"})
@@ -138,7 +138,7 @@ HOSTS = {
 async def test_only_known_hosts_are_answered(
     client: Client, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A page that points its own name at the service gets nothing; answer and log say why."""
+    """A page that points its own host name at the service is refused; response and log say why."""
     for path in (f"{SESSIONS}/{ID}", "/healthz", "/nothing", POLL):
         answer = await client.get(path, headers={"Host": host})
         if HOSTS[host]:
@@ -151,7 +151,7 @@ async def test_only_known_hosts_are_answered(
 
 
 def test_refusals_are_logged_for_few_hosts(caplog: pytest.LogCaptureFixture) -> None:
-    """A stranger who makes up names does not fill the log."""
+    """Made-up host names do not fill the log."""
     policy = BrowserPolicy()
     for n in range(100):
         with pytest.raises(Exception, match="host"):
@@ -161,12 +161,12 @@ def test_refusals_are_logged_for_few_hosts(caplog: pytest.LogCaptureFixture) -> 
 
 @pytest.mark.parametrize("policy", [BrowserPolicy(hosts=("*",)), BrowserPolicy(any_host=True)])
 def test_every_host_may_be_allowed(policy: BrowserPolicy) -> None:
-    """By the setting, or because callers need a credential."""
+    """Every host is allowed by the setting, or if callers need a credential."""
     policy.admit("GET", {"Host": "evil.example"})
 
 
 def test_http_1_0_needs_no_host() -> None:
-    """No browser sends it."""
+    """HTTP/1.0, which no browser sends, needs no Host header."""
     BrowserPolicy().admit("GET", {})
 
 
@@ -185,7 +185,7 @@ PREFLIGHTS = {
 
 @pytest.mark.parametrize(("path", "methods"), PREFLIGHTS.items())
 async def test_a_preflight_is_answered(client: Client, path: str, methods: str) -> None:
-    """204 with what a listed origin may send; nothing of that for others."""
+    """A preflight is a 204 with the allowed methods and headers, for allowed origins only."""
     asked = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,x-trace",
@@ -207,7 +207,7 @@ async def test_a_preflight_is_answered(client: Client, path: str, methods: str) 
 
 @pytest.mark.parametrize("path", ["*", "/"])
 async def test_health_checkers_may_ask_with_options(client: Client, path: str) -> None:
-    """204 with Allow, while there is still nothing to GET at the root."""
+    """OPTIONS is a 204 with Allow, at the root too, although there is nothing to GET."""
     answer = await send_raw(
         client, f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
@@ -217,7 +217,7 @@ async def test_health_checkers_may_ask_with_options(client: Client, path: str) -
 
 
 async def test_options_of_an_unknown_path_is_not_found(client: Client) -> None:
-    """Only what exists is described."""
+    """OPTIONS of an unknown path is a 404."""
     await assert_error(await client.options("/nothing"), 404, "NOT_FOUND")
 
 
@@ -252,7 +252,7 @@ async def test_a_listed_page_sees_every_answer(client: Client) -> None:
 
 @pytest.mark.parametrize("origins", [("*",)])
 async def test_every_page_is_allowed_by_a_star(client: Client) -> None:
-    """SESSION_CORS_ORIGINS=* lists every origin; cookies are not let through then."""
+    """SESSION_CORS_ORIGINS=* allows every origin, but no credentials."""
     headers = {"Origin": OTHER, "Sec-Fetch-Site": "cross-site"}
     answer = await client.post(SESSIONS, json={"agentId": ID, "userId": ID}, headers=headers)
     assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (201, "*")
@@ -260,14 +260,14 @@ async def test_every_page_is_allowed_by_a_star(client: Client) -> None:
 
 
 async def test_a_server_gets_no_cors_headers(client: Client) -> None:
-    """Without an Origin there is only what keeps caches right."""
+    """Without an Origin header a response has only Vary, for caches."""
     answer = await client.get("/healthz")
     assert answer.headers["Vary"] == "Origin"
     assert not [name for name in answer.headers if name.startswith("Access-Control-")]
 
 
 def assert_allowed(answer: ClientResponse) -> None:
-    """Check that a page of the listed origin may see an answer."""
+    """Check that a page of the allowed origin may read a response."""
     assert answer.headers.getall("Access-Control-Allow-Origin") == [LISTED]
     assert answer.headers["Vary"] == "Origin"
     exposed = answer.headers["Access-Control-Expose-Headers"]

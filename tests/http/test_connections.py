@@ -1,4 +1,4 @@
-"""Connections: how many, for how long without a request, and probes when there is no place."""
+"""Connections: their number, how long they may be idle, and probes if none is free."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,8 +15,8 @@ from tests.support.raw import GET, HALF, Raw
 from tests.support.service import ServiceUnderTest
 from tests.support.sse import EVENTS
 
-MOST = 4  # connections
-HELD = 3  # of them, by streams and sockets
+MOST = 4  # connections in the table
+HELD = 3  # connections that streams and sockets may hold
 OF_A_SESSION = f"{SESSIONS}/3f2504e0-4f89-41d3-9a0c-0305e82c3301/events"
 POLL = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
@@ -31,7 +31,7 @@ Connect = Callable[[], Awaitable[Raw]]
 
 @pytest.fixture
 def store_url() -> str:
-    return "memory://"  # what is tested here does not depend on the store
+    return "memory://"  # these tests do not depend on the store
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def port(service: AppState, aiohttp_client: Callable[..., Any]) -> int:
-    """Where a service listens that has few places."""
+    """The port of a service with few connections."""
     client: Client = await aiohttp_client(ServiceUnderTest(service, MOST))
     assert client.port is not None
     return client.port
@@ -49,7 +49,7 @@ async def port(service: AppState, aiohttp_client: Callable[..., Any]) -> int:
 
 @pytest.fixture
 async def connect(port: int) -> AsyncIterator[Connect]:
-    """Connect to it."""
+    """Connect to the service."""
     async with AsyncExitStack() as stack:
 
         async def connect() -> Raw:
@@ -59,7 +59,7 @@ async def connect(port: int) -> AsyncIterator[Connect]:
 
 
 async def test_the_connection_idle_longest_makes_room(connect: Connect) -> None:
-    """The new one is served, and those that were used later stay."""
+    """A new connection replaces the one that has been idle longest."""
     raws = [await connect() for _ in range(MOST)]
     for raw in [*raws[1:], raws[0]]:
         assert (await raw.get("/healthz"))[0] == 200
@@ -74,7 +74,7 @@ async def test_the_connection_idle_longest_makes_room(connect: Connect) -> None:
 async def test_a_table_full_of_silent_connections_is_no_outage(
     connect: Connect, sent: bytes
 ) -> None:
-    """Probes and requests on new connections are answered however many of them there are."""
+    """With any number of silent connections, probes and requests on new ones are answered."""
     silent = []
     for _ in range(3 * MOST):
         silent.append(await connect())
@@ -86,7 +86,7 @@ async def test_a_table_full_of_silent_connections_is_no_outage(
 
 @pytest.fixture
 async def busy(connect: Connect) -> list[Raw]:
-    """Streams on as many connections as they may hold, and a half-sent body on the last one."""
+    """Streams on all connections that they may hold, and a half-sent body on the last one."""
     raws = [await connect() for _ in range(MOST)]
     for raw in raws[:HELD]:
         raw.send(GET % EVENTS.encode())
@@ -99,7 +99,7 @@ async def busy(connect: Connect) -> list[Raw]:
 async def test_probes_are_answered_when_all_connections_are_busy(
     client: Client, connect: Connect, busy: list[Raw]
 ) -> None:
-    """Each on a connection that closes; anything else is refused, and nothing is disturbed."""
+    """Probes are answered on connections that then close; other requests are refused."""
     for path in PROBES * 20:
         status, head, _ = await (await connect()).get(path)
         assert (status, b"Connection: close" in head) == (200, True)
@@ -114,7 +114,7 @@ async def test_probes_are_answered_when_all_connections_are_busy(
 async def test_a_stream_is_told_to_come_back_when_all_connections_are_busy(
     connect: Connect,
 ) -> None:
-    """A 503 would end an EventSource for good."""
+    """A stream is told when to reconnect, as a 503 would end an EventSource for good."""
     refused = await connect()
     refused.send(GET % EVENTS.encode())
     answer = await refused.rest()
@@ -126,7 +126,7 @@ async def test_a_stream_is_told_to_come_back_when_all_connections_are_busy(
 async def test_streams_and_sockets_leave_connections_for_requests(
     connect: Connect, path: str
 ) -> None:
-    """Four of five can be held; then a stream is told to come back, and a socket refused."""
+    """Streams and sockets hold four of five connections at most."""
     for _ in range(HELD):
         raw = await connect()
         raw.send(GET % EVENTS.encode())
@@ -140,7 +140,7 @@ async def test_streams_and_sockets_leave_connections_for_requests(
 
 
 async def test_half_a_body_keeps_no_probe_out(connect: Connect) -> None:
-    """Its connection is busy, so the probe takes a reserved one."""
+    """If a half-sent body occupies the last connection, a probe uses a reserved one."""
     for _ in range(MOST):
         raw = await connect()
         raw.send(HALF)
@@ -151,7 +151,7 @@ async def test_half_a_body_keeps_no_probe_out(connect: Connect) -> None:
 async def test_a_connection_without_a_request_is_closed(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
-    """After a while; one that has had a request may be idle for longer."""
+    """A connection without a request is closed soon; after a request it may be idle for longer."""
     monkeypatch.setattr(protocol, "FIRST_REQUEST_SECONDS", 0.1)
     used = await connect()
     assert (await used.get("/healthz"))[0] == 200
@@ -162,7 +162,7 @@ async def test_a_connection_without_a_request_is_closed(
 async def test_an_idle_connection_is_closed(
     monkeypatch: pytest.MonkeyPatch, service: AppState, aiohttp_client: Callable[..., Any]
 ) -> None:
-    """After its last response."""
+    """A connection is closed a while after its last response."""
     monkeypatch.setattr(protocol, "FIRST_REQUEST_SECONDS", 0.05)
     for module in (server, protocol):
         monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
@@ -176,7 +176,7 @@ async def test_an_idle_connection_is_closed(
 async def test_a_head_has_to_come_in_time(
     monkeypatch: pytest.MonkeyPatch, connect: Connect, before: int
 ) -> None:
-    """From its first byte on, however many follow; the answer is a 408."""
+    """A head that takes too long from its first byte on is answered 408."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
     raw = await connect()
     for _ in range(before):
@@ -201,7 +201,7 @@ async def test_a_head_has_to_come_in_time(
 async def test_a_first_head_begun_late_has_to_end_in_time(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
-    """The deadline of a first request holds for its end."""
+    """The deadline of a first request includes the end of its head."""
     monkeypatch.setattr(protocol, "FIRST_REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 1000)
     raw = await connect()
@@ -212,7 +212,7 @@ async def test_a_first_head_begun_late_has_to_end_in_time(
 async def test_a_head_that_comes_in_time_is_served(
     monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
-    """In however many pieces, and so is the request that follows."""
+    """A head in many pieces is served, and so is the request after it."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 5)
     raw = await connect()
     for _ in range(2):

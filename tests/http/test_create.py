@@ -14,7 +14,7 @@ IDS = session_body()
 
 
 async def test_a_session_is_created_with_the_defaults(client: Client) -> None:
-    """The 201 has all the documented members, the defaults filled in, and the address."""
+    """The 201 has all documented members, the defaults, and a Location."""
     answer = await client.post(SESSIONS, json=IDS)
     session = await answer.json()
     assert answer.status == 201
@@ -36,7 +36,7 @@ async def test_a_session_is_created_with_the_defaults(client: Client) -> None:
 
 
 async def test_ids_name_their_shard_and_cannot_be_guessed(client: Client) -> None:
-    """Ids are lower-case UUIDs; those of one user share their first two digits, and no more."""
+    """Ids are lower-case UUIDs; those of one user share only their first two digits."""
     ids = [(await create(client, userId=IDS["userId"]))["sessionId"] for _ in range(20)]
     assert all(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", i) for i in ids)
     assert len({i[:2] for i in ids}) == 1
@@ -44,14 +44,14 @@ async def test_ids_name_their_shard_and_cannot_be_guessed(client: Client) -> Non
 
 
 async def test_uuids_are_given_in_lower_case(client: Client) -> None:
-    """One identity has one spelling, however it was spelled."""
+    """A UUID in any spelling is returned in lower case."""
     session = await create(client, userId=IDS["userId"].upper())
     assert session["userId"] == IDS["userId"]
 
 
 @pytest.mark.parametrize("minutes", [5, 5.5, 1440])
 async def test_a_timeout_within_the_range_is_taken(client: Client, minutes: float) -> None:
-    """Both ends of the range and fractions are allowed, and come back as they were given."""
+    """Both ends of the range and fractions are allowed, and returned unchanged."""
     session = await create(client, timeoutConfig={"timeoutMinutes": minutes})
     config = session["timeoutConfig"]
     assert config["timeoutMinutes"] == minutes
@@ -76,7 +76,7 @@ async def test_a_timeout_within_the_range_is_taken(client: Client, minutes: floa
 async def test_a_timeout_out_of_range_is_refused(
     client: Client, config: dict[str, Any], field: str, allowed: str
 ) -> None:
-    """The message names the field and what is allowed; nothing is clamped."""
+    """The message names the field and the allowed range; nothing is clamped."""
     answer = await client.post(SESSIONS, json={**IDS, "timeoutConfig": config})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert f"timeoutConfig.{field}" in error["message"]
@@ -84,7 +84,7 @@ async def test_a_timeout_out_of_range_is_refused(
 
 
 async def test_the_longest_duration_is_twice_the_longest_timeout(client: Client) -> None:
-    """2,880 minutes are taken, and autoRenew can be off."""
+    """A duration of 2,880 minutes is allowed, and autoRenew can be off."""
     given = {"maxDurationMinutes": 2880, "autoRenew": False, "warningThresholdMinutes": 30}
     session = await create(client, timeoutConfig=given)
     assert session["timeoutConfig"] == {"timeoutMinutes": 30, **given}
@@ -93,7 +93,7 @@ async def test_the_longest_duration_is_twice_the_longest_timeout(client: Client)
 @pytest.mark.parametrize("name", ["agentId", "userId"])
 @pytest.mark.parametrize("value", ["", "x", 5, None, "3f2504e0-4f89-41d3-9a0c-0305e82c33", [], {}])
 async def test_ids_have_to_be_uuids(client: Client, name: str, value: Any) -> None:
-    """Anything but a UUID is refused by name."""
+    """An id that is no UUID is refused, and the message names the field."""
     answer = await client.post(SESSIONS, json={**IDS, name: value})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{name} must be a UUID")
@@ -108,7 +108,7 @@ async def test_ids_are_required(client: Client, name: str) -> None:
 
 
 async def test_metadata_comes_back_as_it_was(client: Client) -> None:
-    """Any JSON object is kept, whatever is in it."""
+    """Any JSON object is stored and returned unchanged."""
     metadata = {"a": [1, 2.5, None, True, {"ü": "\x00 𝄞"}], "": 10**40}
     session = await create(client, metadata=metadata)
     answer = await client.get(f"{SESSIONS}/{session['sessionId']}")
@@ -117,7 +117,7 @@ async def test_metadata_comes_back_as_it_was(client: Client) -> None:
 
 @pytest.mark.parametrize("letter", ["x", "ü", "𝄞"])
 async def test_metadata_is_measured_in_bytes(client: Client, letter: str) -> None:
-    """10,240 bytes of compact UTF-8 JSON are taken, one more is not."""
+    """10,240 bytes of compact UTF-8 JSON are allowed, and not one more."""
     room = 10_240 - len('{"a":""}')
     text = letter * (room // len(letter.encode()))
     text += "x" * (room - len(text.encode()))
@@ -130,32 +130,32 @@ async def test_metadata_is_measured_in_bytes(client: Client, letter: str) -> Non
 
 @pytest.mark.parametrize("metadata", [[], "x", 5, True])
 async def test_metadata_has_to_be_an_object(client: Client, metadata: Any) -> None:
-    """Anything else is refused."""
+    """Metadata that is no object is refused."""
     answer = await client.post(SESSIONS, json={**IDS, "metadata": metadata})
     await assert_error(answer, 400, "VALIDATION_ERROR")
 
 
 class TestWithShortTimeouts:
-    """A service whose range is below the published one."""
+    """A service whose timeouts may be shorter than by default."""
 
     @pytest.fixture
     def policy(self) -> TimeoutPolicy:
         return TimeoutPolicy(min_timeout=1, max_timeout=60, default_timeout=2)
 
     async def test_the_default_warning_is_at_most_the_timeout(self, client: Client) -> None:
-        """It is five minutes, or the timeout where that is less."""
+        """The default warning is five minutes, or the timeout if that is shorter."""
         session = await create(client)
         assert session["timeoutConfig"]["warningThresholdMinutes"] == 2
 
     async def test_the_range_is_the_services(self, client: Client) -> None:
-        """The settings decide what is allowed, and the message tells it."""
+        """The settings define the range, which the message contains."""
         answer = await client.post(SESSIONS, json={**IDS, "timeoutConfig": {"timeoutMinutes": 61}})
         error = await assert_error(answer, 400, "VALIDATION_ERROR")
         assert "from 1 to 60" in error["message"]
 
 
 async def test_ids_are_taken_in_upper_case(client: Client) -> None:
-    """In every path, as Swift writes them; responses have them in lower case."""
+    """Ids may be in upper case in every path, as Swift writes them; responses use lower case."""
     session = await create(client)
     session_id = session["sessionId"]
     url = f"{SESSIONS}/{session_id.upper()}"

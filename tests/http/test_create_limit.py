@@ -1,4 +1,4 @@
-"""Pages that create sessions in a loop (setting SESSION_CREATE_LIMIT_ADDRESS)."""
+"""The limit on sessions created by pages (setting SESSION_CREATE_LIMIT_ADDRESS)."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -19,13 +19,13 @@ PAGE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture
 def store_url() -> str:
-    """The store at hand: none of this depends on it."""
+    """One store, as these tests do not depend on it."""
     return "memory://"
 
 
 @pytest.fixture
 def limit() -> int:
-    """How many sessions pages may create; a test may override it."""
+    """The number of sessions that pages may create; a test may override it."""
     return 3
 
 
@@ -36,7 +36,7 @@ def service(service: AppState, limit: int) -> AppState:
 
 
 async def created(client: Client, headers: Mapping[str, str], n: int = 1) -> list[int]:
-    """Create sessions one after the other; the statuses of the answers."""
+    """Create sessions one after the other; return the statuses."""
     statuses = []
     for _ in range(n):
         body = session_body()
@@ -46,7 +46,7 @@ async def created(client: Client, headers: Mapping[str, str], n: int = 1) -> lis
 
 
 async def test_a_page_that_loops_is_stopped(client: Client) -> None:
-    """Past the limit it gets 429, and when to come back; a key for repeats makes no difference."""
+    """Beyond the limit a page gets 429 with Retry-After, with an idempotency key too."""
     assert await created(client, PAGE, 3) == [201, 201, 201]
     body = session_body()
     for more in ({}, {"Idempotency-Key": "a"}):
@@ -57,7 +57,7 @@ async def test_a_page_that_loops_is_stopped(client: Client) -> None:
 
 
 async def test_servers_are_not_counted(client: Client) -> None:
-    """Those whose fetch names a mode, as Node's does, neither; nor is anything but creating."""
+    """Servers are not counted, even if they send Sec-Fetch-Mode as Node does."""
     assert await created(client, PAGE, 3) == [201, 201, 201]
     assert await created(client, {}, 5) == [201] * 5
     assert await created(client, {"Sec-Fetch-Mode": "cors"}, 5) == [201] * 5
@@ -69,7 +69,7 @@ async def test_servers_are_not_counted(client: Client) -> None:
 
 
 async def test_a_proxy_names_the_address(client: Client) -> None:
-    """Clients behind it are counted one by one."""
+    """Clients behind a proxy are counted one by one."""
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2, 198.51.100.7"):
         headers = {**PAGE, "X-Forwarded-For": address}
         assert await created(client, headers, 4) == [201, 201, 201, 429]
@@ -77,12 +77,12 @@ async def test_a_proxy_names_the_address(client: Client) -> None:
 
 @pytest.mark.parametrize("limit", [0])
 async def test_the_limit_can_be_switched_off(client: Client) -> None:
-    """With 0."""
+    """A limit of 0 is no limit."""
     assert await created(client, PAGE, 10) == [201] * 10
 
 
 class TestWindows:
-    """How it counts, by a clock of the test."""
+    """How creations are counted, with a clock that the test sets."""
 
     @pytest.fixture
     def now(self) -> list[float]:
@@ -95,7 +95,7 @@ class TestWindows:
     def test_an_address_may_go_on_in_the_next_window(
         self, creations: CreateLimit, now: list[float]
     ) -> None:
-        """It begins with the first session of the one before."""
+        """An address may create sessions again after its window, which its first session began."""
         count(creations, "a")
         now[0] += CREATE_SECONDS - 10
         count(creations, "a")
@@ -111,7 +111,7 @@ class TestWindows:
     def test_the_oldest_of_many_addresses_is_forgotten(
         self, creations: CreateLimit, now: list[float]
     ) -> None:
-        """The memory is bounded; who is counted late is kept."""
+        """Only the addresses counted last are kept, so the memory is bounded."""
         for address in ("first", "first", "last", "last"):
             count(creations, address)
         now[0] += CREATE_SECONDS

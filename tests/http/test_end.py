@@ -1,4 +1,4 @@
-"""``DELETE /api/messaging/sessions/{sessionId}``: the heart of it (contract, "End")."""
+"""``DELETE /api/messaging/sessions/{sessionId}`` (contract, "End")."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ EVERY_OTHER_OPERATION: list[tuple[str, str, Any]] = [
 
 
 async def test_ending_answers_with_the_published_body(client: Client) -> None:
-    """The body is exactly the published one, without a success key."""
+    """The body is exactly that of the published document, without a success key."""
     answer = await client.delete(f"{SESSIONS}/{(await create(client))['sessionId']}")
     assert (answer.status, await answer.text()) == (200, '{"message":"Session ended successfully"}')
     assert answer.content_type == "application/json"
@@ -35,7 +35,7 @@ async def test_one_of_many_callers_ends_a_session(client: Client) -> None:
 
 
 async def test_what_never_was_and_what_was_ended_are_told_alike(client: Client) -> None:
-    """One answer, one body: it is no oracle."""
+    """An ended session and one that never existed have the same response: no oracle."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
     await client.delete(url)
     ended = await assert_error(await client.delete(url), 404, "SESSION_NOT_FOUND")
@@ -58,7 +58,7 @@ async def test_nothing_revives_an_ended_session(
 
 
 async def test_what_is_in_flight_does_not_revive_it_either(client: Client, redis: Redis) -> None:
-    """Each operation happens before the end, or is a 404; none leaves anything behind."""
+    """A concurrent operation happens before the end or is a 404, and leaves nothing behind."""
     session_id = (await create(client))["sessionId"]
     url = f"{SESSIONS}/{session_id}"
     calls = [client.request(m, url + p, json=b) for m, p, b in EVERY_OTHER_OPERATION * 3]
@@ -70,7 +70,7 @@ async def test_what_is_in_flight_does_not_revive_it_either(client: Client, redis
 
 
 async def test_the_conversation_is_deleted_with_it(client: Client, redis: Redis) -> None:
-    """No key of an ended session is left in the store, and no listing names it."""
+    """No key and no listing contains an ended session."""
     user = new_uuid()
     session_id = (await create(client, userId=user))["sessionId"]
     url = f"{SESSIONS}/{session_id}"
@@ -84,7 +84,7 @@ async def test_the_conversation_is_deleted_with_it(client: Client, redis: Redis)
 
 
 async def test_other_sessions_of_the_same_user_go_on(client: Client) -> None:
-    """Ending is about one session, even where another has the same user and agent."""
+    """Another session of the same user and agent is not ended."""
     owner = session_body()
     ended, lasting = [(await create(client, **owner))["sessionId"] for _ in range(2)]
     await client.post(f"{SESSIONS}/{lasting}/messages", json={"content": "Hello"})
@@ -96,6 +96,6 @@ async def test_other_sessions_of_the_same_user_go_on(client: Client) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"not json", b'{"success": false}'])
 async def test_a_body_means_nothing_to_it(client: Client, body: bytes) -> None:
-    """The operation takes none, so any is passed over."""
+    """A body is ignored."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
     assert (await client.delete(url, data=body)).status == 200

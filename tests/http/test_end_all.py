@@ -1,4 +1,4 @@
-"""``DELETE /api/messaging/sessions``: ending in bulk."""
+"""``DELETE /api/messaging/sessions``: ending many sessions at once."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ async def lasting(client: Client) -> set[str]:
 
 
 async def test_the_filters_choose_whose_sessions_end(client: Client) -> None:
-    """Those of a user, of an agent, of both, or all; the others go on."""
+    """The sessions of a user, of an agent, of both, or all of them end; others live on."""
     users, agents = [new_uuid() for _ in range(2)], [new_uuid() for _ in range(2)]
     made = [
         await create(client, userId=user, agentId=agent)
@@ -49,7 +49,7 @@ async def test_the_filters_choose_whose_sessions_end(client: Client) -> None:
 
 
 async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
-    """Every one is a 404 then, and nothing of it is left but its events."""
+    """Each ended session is a 404, and only its events are left."""
     user = new_uuid()
     made = [(await create(client, userId=user))["sessionId"] for _ in range(5)]
     for session_id in made:
@@ -65,7 +65,7 @@ async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
 
 
 async def test_many_are_ended_while_more_come(client: Client) -> None:
-    """Of 2,000 sessions of a user none survives, and all that are created since the end do."""
+    """All 2,000 sessions of a user end, and those created after the call live."""
     user = new_uuid()
     before = await asyncio.gather(*(create(client, userId=user) for _ in range(2000)))
     since: list[dict[str, Any]] = []
@@ -87,13 +87,13 @@ async def test_many_are_ended_while_more_come(client: Client) -> None:
     assert not left & {session["sessionId"] for session in before}
     assert left <= created.keys()
     assert late["sessionId"] in left
-    # one moment of the store's clock parts those that were ended from those that were not
+    # sessions created before one moment of the store's clock are ended, later ones are not
     moments = [max([created[i] for i in gone], default=""), min(created[i] for i in left)]
     assert moments == sorted(moments)
 
 
 async def test_callers_at_once_share_the_work(client: Client) -> None:
-    """Each session is ended by one of them."""
+    """Each session is ended by exactly one of several concurrent callers."""
     await asyncio.gather(*(create(client) for _ in range(300)))
     answers = await asyncio.gather(*(end_all(client, all="true") for _ in range(5)))
     assert sum(answer["ended"] for answer in answers) == 300
@@ -101,7 +101,7 @@ async def test_callers_at_once_share_the_work(client: Client) -> None:
 
 
 async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is more than it can end in time it says so, and repeating it ends the rest."""
+    """A call that cannot end all sessions in time says so, and a repeat ends the rest."""
     monkeypatch.setattr(bulk, "_BATCH", 10)
     monkeypatch.setattr(bulk, "_MAX_SECONDS", 0.0)
     user = new_uuid()
@@ -126,7 +126,7 @@ async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatc
     ],
 )
 async def test_what_is_unclear_ends_nothing(client: Client, query: str, message: str) -> None:
-    """It is a 400 that names the parameters."""
+    """An ambiguous or unknown filter is a 400 that names the parameters."""
     session = await create(client)
     answer = await client.delete(SESSIONS + query.format(id=session["userId"]))
     error = await assert_error(answer, 400, "VALIDATION_ERROR")

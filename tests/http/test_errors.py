@@ -1,4 +1,4 @@
-"""The one error shape on every error of every route, and what cannot be asked for at all."""
+"""Every error on every route has the one shape, also for requests that are no HTTP."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "QUERY"])
 async def test_an_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
-    """Whatever the method."""
+    """An unknown path is a 404, with any method."""
     await assert_error(await client.request(method, path), 404, "NOT_FOUND")
 
 
@@ -43,14 +43,14 @@ async def test_an_unknown_path_is_not_found(client: Client, method: str, path: s
 async def test_an_unknown_method_tells_the_known(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
-    """405, with Allow."""
+    """An unknown method is a 405 with Allow."""
     answer = await client.request(method, path)
     await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
     assert answer.headers["Allow"] == allowed
 
 
 async def test_a_head_is_a_get_without_its_body(client: Client) -> None:
-    """The headers are those of the GET."""
+    """HEAD has the headers of GET and no body."""
     head, got = await client.head("/healthz"), await client.get("/healthz")
     assert (head.status, await head.read()) == (200, b"")
     assert head.headers["Content-Length"] == got.headers["Content-Length"]
@@ -58,7 +58,7 @@ async def test_a_head_is_a_get_without_its_body(client: Client) -> None:
 
 @pytest.mark.parametrize("path", [SESSIONS, f"{SESSIONS}/{ID}/messages"])
 async def test_another_media_type_is_refused(client: Client, path: str) -> None:
-    """What is not declared as JSON is a 415; charset parameters do not matter."""
+    """A body that is not declared as JSON is a 415; a charset is ignored."""
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml"):
         answer = await client.post(path, data="{}", headers={"Content-Type": kind})
         await assert_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -68,7 +68,7 @@ async def test_another_media_type_is_refused(client: Client, path: str) -> None:
 
 
 async def test_another_expectation_is_refused(client: Client) -> None:
-    """Only 100-continue can be expected."""
+    """Any expectation other than 100-continue is refused."""
     answer = await client.post(SESSIONS, json={}, headers={"Expect": "a miracle"})
     await assert_error(answer, 417, "EXPECTATION_FAILED")
 
@@ -76,7 +76,7 @@ async def test_another_expectation_is_refused(client: Client) -> None:
 async def test_a_body_that_does_not_come_is_not_waited_for(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a bound the request is answered."""
+    """A request whose body does not arrive is answered after a bound."""
     monkeypatch.setattr(admission, "BODY_SECONDS", 0.05)
     answer = await send_raw(
         client,
@@ -88,10 +88,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
 
 async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
-    """It is a lost connection, not a defect, also where that was lost before the body was read.
+    """A connection lost before its body was read is not logged as a defect.
 
-    aiohttp does not tell a body of it whose handler has not started, which on Python 3.11 may be
-    one turn of the loop later.
+    aiohttp does not notify a body of the loss if its handler has not started, which on Python 3.11
+    may be one turn of the loop later.
     """
     read: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -127,7 +127,7 @@ async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
     ],
 )
 async def test_what_is_no_http_gets_an_error_too(client: Client, request_text: str) -> None:
-    """The one shape, and nothing of what was sent."""
+    """A request that is no HTTP gets an error in the one shape, without its own text."""
     answer = await send_raw(client, request_text)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"code":"BAD_REQUEST"' in answer
@@ -135,7 +135,7 @@ async def test_what_is_no_http_gets_an_error_too(client: Client, request_text: s
 
 
 async def test_the_request_id_is_the_callers(client: Client) -> None:
-    """It is taken where it is sane, and made where it is not."""
+    """The caller's request id is used if it is valid; else one is generated."""
     for sane in ("a", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "x" * 128):
         answer = await client.get("/healthz", headers={"X-Request-ID": sane})
         assert answer.headers["X-Request-ID"] == sane
@@ -149,14 +149,14 @@ async def test_the_request_id_is_the_callers(client: Client) -> None:
 
 
 async def test_connections_are_kept_as_the_client_wants(client: Client) -> None:
-    """HTTP/1.0 without keep-alive and ``Connection: close`` end with the answer."""
+    """HTTP/1.0 without keep-alive, and ``Connection: close``, end with the response."""
     assert b"Connection: close\r\n" in await send_raw(client, "GET /healthz HTTP/1.0\r\n\r\n")
     request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     assert (await send_raw(client, request)).endswith(b'{"status":"ok"}')
 
 
 async def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
-    """Several requests in one write."""
+    """Several requests in one write are answered in order."""
     request = "GET /{} HTTP/1.1\r\nHost: x\r\n\r\n"
     last = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = await send_raw(client, request.format("healthz") + request.format("nope") + last)
@@ -189,14 +189,14 @@ class TestWithoutStore:
     async def test_every_operation_says_so(
         self, lost: Client, method: str, path: str, body: Any
     ) -> None:
-        """503 with Retry-After; never 404, 410 or 500."""
+        """Every operation is a 503 with Retry-After, and never 404, 410 or 500."""
         answer = await lost.request(method, SESSIONS + path, json=body)
         await assert_error(answer, 503, "STORE_UNAVAILABLE")
         assert answer.headers["Retry-After"] == "1"
 
     @pytest.mark.parametrize("path", [EVENTS, f"{SESSIONS}/{ID}/events"])
     async def test_a_stream_says_when_to_come_back(self, lost: Client, path: str) -> None:
-        """200, for an EventSource gives up at any other status; what can never succeed is a 400."""
+        """A stream is a 200 with a retry time, as an EventSource gives up at other statuses."""
         source = await follow(lost, path)
         assert await source.rest() == []
         assert source.positions == 1
@@ -211,7 +211,7 @@ class TestWithoutStore:
         await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
 
     async def test_it_is_alive_but_not_ready(self, lost: Client) -> None:
-        """The process answers its probe; readiness and health are 503."""
+        """Liveness succeeds; readiness and health are 503."""
         assert (await lost.get("/healthz")).status == 200
         await assert_error(await lost.get("/readyz"), 503, "STORE_UNAVAILABLE")
         answer = await lost.get(f"{SESSIONS}/health")

@@ -1,4 +1,4 @@
-"""What becomes of a session that runs out (contract, "One error shape" and "End")."""
+"""Sessions that expire (contract, "One error shape" and "End")."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def policy() -> TimeoutPolicy:
 
 
 async def expired(client: Client) -> str:
-    """Make a session and wait until it has run out; its URL."""
+    """Create a session and wait until it has expired; return its URL."""
     url = f"{SESSIONS}/{(await create(client, timeoutConfig=SOON))['sessionId']}"
 
     async def is_gone() -> bool:
@@ -52,7 +52,7 @@ async def test_an_expired_session_is_gone(
 
 
 async def test_an_expired_session_is_not_listed(client: Client, deadlines: Deadlines) -> None:
-    """It counts as expired and as nothing else, before and after the sweep."""
+    """It counts only as expired, before and after the sweep."""
     lasting = await create(client)
     await expired(client)
     for _ in range(2):
@@ -66,7 +66,7 @@ async def test_an_expired_session_is_not_listed(client: Client, deadlines: Deadl
 
 
 async def test_activity_keeps_a_session_alive(client: Client) -> None:
-    """With heartbeats it lasts longer than its timeout."""
+    """With heartbeats a session outlives its timeout."""
     session = await create(client, timeoutConfig={"timeoutMinutes": 0.005})  # 300 ms
     url = f"{SESSIONS}/{session['sessionId']}"
 
@@ -78,13 +78,13 @@ async def test_activity_keeps_a_session_alive(client: Client) -> None:
 
 
 async def test_a_deadline_in_the_past_is_refused(client: Client) -> None:
-    """A change that would end the session at once is a 400 and changes nothing."""
+    """A change that would end the session at once is a 400 without effect."""
     session = await create(client, timeoutConfig={"timeoutMinutes": 1})
     url = f"{SESSIONS}/{session['sessionId']}"
     change = {"timeoutMinutes": 0.0005, "warningThresholdMinutes": 0.0005}
 
     async def refused() -> bool:
-        """30 ms after the creation it is in the past."""
+        """Return whether the change is refused, as it is 30 ms after the creation."""
         info = await (await client.get(url)).json()
         return bool(info["timeRemaining"] < 59_900)
 
@@ -100,7 +100,7 @@ async def test_a_deadline_in_the_past_is_refused(client: Client) -> None:
 async def test_the_410_says_when_the_session_expired(
     client: Client, deadlines: Deadlines, swept: bool
 ) -> None:
-    """Every operation has the expiresAt that the session had, before and after the sweep."""
+    """Every 410 has the session's expiresAt, before and after the sweep."""
     session = await create(client, timeoutConfig=SOON)
     url = f"{SESSIONS}/{session['sessionId']}"
 
@@ -117,7 +117,7 @@ async def test_the_410_says_when_the_session_expired(
 
 
 class TestWithShortRetention:
-    """A service that remembers expired sessions for 200 ms."""
+    """A service that keeps expired sessions for 200 ms."""
 
     @pytest.fixture
     def retention_ms(self) -> int:
@@ -127,7 +127,7 @@ class TestWithShortRetention:
     async def test_after_its_retention_nobody_knows_it(
         self, client: Client, deadlines: Deadlines, swept: bool
     ) -> None:
-        """The 410 becomes a 404, whether or not a sweep came by."""
+        """After its retention the 410 becomes a 404, with or without a sweep."""
         url = await expired(client)
         if swept:
             await deadlines.sweep()

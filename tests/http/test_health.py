@@ -11,7 +11,7 @@ HEALTH = f"{SESSIONS}/health"
 
 
 async def test_a_service_in_order_is_healthy(client: Client) -> None:
-    """There are no reasons then."""
+    """A healthy service has no reasons."""
     async with client.get(HEALTH) as answer:
         body = await answer.json()
     assert (answer.status, body["status"]) == (200, "healthy")
@@ -19,7 +19,7 @@ async def test_a_service_in_order_is_healthy(client: Client) -> None:
 
 
 async def test_any_reason_makes_it_degraded(client: Client, service: AppState) -> None:
-    """All of them are told, whoever gives them; it works all the same."""
+    """Any reason degrades health; all reasons are listed, and requests still succeed."""
     service.health_reasons += [lambda: ["the store is full"], list, lambda: ["a", "b"]]
     async with client.get(HEALTH) as answer:
         body = await answer.json()
@@ -28,7 +28,7 @@ async def test_any_reason_makes_it_degraded(client: Client, service: AppState) -
 
 
 async def test_deadlines_that_are_acted_on_late_are_a_reason(client: Client, redis: Any) -> None:
-    """By more than ten seconds: no node sweeps, or too few."""
+    """Deadlines that are overdue by more than ten seconds degrade health."""
     seconds, _ = await redis.time()
     await redis.zadd(
         shard_key("expire", "3f"), {"3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836": seconds * 1000 - 25_000}

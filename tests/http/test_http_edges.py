@@ -1,4 +1,4 @@
-"""What clients, proxies and health checkers do with HTTP, at its edges."""
+"""Unusual HTTP that clients, proxies and health checkers send."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ CLOSE = "Host: x\r\nConnection: close\r\n"
 
 @pytest.fixture
 def store_url() -> str:
-    """The store at hand: none of this depends on it."""
+    """One store, as these tests do not depend on it."""
     return "memory://"
 
 
@@ -54,7 +54,7 @@ def store_url() -> str:
 async def test_a_request_that_is_not_taken_gets_its_own_status(
     client: Client, head: str, status: int, code: str | None
 ) -> None:
-    """The error has the one shape and nothing of what was sent, and the connection ends."""
+    """A refused request has its own status and the one shape, without the request's text."""
     codes = {
         414: "URI_TOO_LONG",
         431: "HEADERS_TOO_LARGE",
@@ -73,7 +73,7 @@ async def test_a_request_that_is_not_taken_gets_its_own_status(
 
 @pytest.mark.parametrize("size", [8_000, 30_000])
 async def test_headers_of_32_kib_are_taken(client: Client, size: int) -> None:
-    """In one cookie, as browsers send them, or in many."""
+    """Headers of 32 KiB are accepted, in one cookie or in many."""
     for cookies in (f"Cookie: {'x' * size}\r\n", f"Cookie: {'x' * (size // 50 - 10)}\r\n" * 50):
         answer = await send_raw(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
@@ -82,7 +82,7 @@ async def test_headers_of_32_kib_are_taken(client: Client, size: int) -> None:
 @pytest.mark.parametrize("in_one", [True, False])
 @pytest.mark.parametrize("ends", [True, False])
 async def test_all_fields_together_are_bounded(client: Client, *, in_one: bool, ends: bool) -> None:
-    """Fields that may each be there are too many at once: 431, before the head has ended."""
+    """Many headers that are each allowed are a 431 together, before the head has ended."""
     session = await create(client)
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(f"DELETE {SESSIONS}/{session['sessionId']} HTTP/1.1\r\nHost: x\r\n".encode())
@@ -101,7 +101,7 @@ async def test_all_fields_together_are_bounded(client: Client, *, in_one: bool, 
 
 
 async def test_a_body_is_no_head(client: Client) -> None:
-    """Bodies larger than a head may be arrive in parts, one after the other on a connection."""
+    """Bodies larger than a head may arrive in parts, one after the other on a connection."""
     session = await create(client)
     body = b'{"content": "x", "unknown": "' + b"x" * 200_000 + b'"}'
     for _ in range(3):
@@ -119,7 +119,7 @@ async def test_a_body_is_no_head(client: Client) -> None:
 async def test_a_body_that_is_too_large_is_not_asked_for(
     client: Client, path: str, length: int, *, expects: bool
 ) -> None:
-    """413 at once by its declared length: no 100 Continue, and no wait for it."""
+    """A declared length that is too large is a 413 at once, without 100 Continue."""
     expect = "Expect: 100-continue\r\n" if expects else ""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     reader, writer = await asyncio.open_connection(client.host, client.port)
@@ -131,14 +131,14 @@ async def test_a_body_that_is_too_large_is_not_asked_for(
 
 
 async def test_a_body_is_asked_for(client: Client) -> None:
-    """100 Continue, for one that is not too large."""
+    """A request with ``Expect: 100-continue`` gets 100 Continue."""
     body = json.dumps({"agentId": ID, "userId": ID})
     headers = {**JSON, "Expect": "100-continue"}
     assert (await client.post(SESSIONS, data=body, headers=headers)).status == 201
 
 
 async def test_a_trailing_slash_is_ignored_after_an_id(client: Client) -> None:
-    """Not where an id is missing: a slip there must not become a request for all sessions."""
+    """A trailing slash is ignored after an id only, lest a missing id mean all sessions."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     assert (await client.get(f"{url}/")).status == 200
@@ -151,19 +151,19 @@ async def test_a_trailing_slash_is_ignored_after_an_id(client: Client) -> None:
 
 
 async def test_socket_io_needs_no_trailing_slash(client: Client) -> None:
-    """Some clients and proxies leave it out."""
+    """The Socket.IO path works without its trailing slash, as some clients send it."""
     answer = await client.get("/socket.io?EIO=4&transport=polling")
     assert (answer.status, (await answer.text())[:1]) == (200, "0")
 
 
 async def test_json_may_have_a_byte_order_mark(client: Client) -> None:
-    """As some editors and .NET write it."""
+    """JSON may start with a byte order mark, as some editors and .NET write it."""
     body = b"\xef\xbb\xbf" + json.dumps({"agentId": ID, "userId": ID}).encode()
     assert (await client.post(SESSIONS, data=body, headers=JSON)).status == 201
 
 
 async def test_a_location_is_relative(client: Client) -> None:
-    """Behind a proxy that serves the API under a prefix, it leads to the new session, too."""
+    """A Location leads to the new session behind a proxy that adds a path prefix."""
     answer = await client.post(SESSIONS, json={"agentId": ID, "userId": ID})
     session = await answer.json()
     public = answer.url.with_path(f"/chat{SESSIONS}")
@@ -172,7 +172,7 @@ async def test_a_location_is_relative(client: Client) -> None:
 
 
 async def test_no_answer_is_cached_or_guessed(client: Client) -> None:
-    """JSON is no-store and nosniff, also errors and the document; streams are no-transform, too."""
+    """JSON and errors are no-store and nosniff; streams are no-transform as well."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     for path in (url, SESSIONS, f"{url}/messages", "/healthz", "/openapi.json", "/nothing"):
@@ -189,7 +189,7 @@ async def test_no_answer_is_cached_or_guessed(client: Client) -> None:
 async def test_a_path_may_have_two_ids(
     service: AppState, aiohttp_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler takes both, in the order of the path and in lower case."""
+    """A handler gets both ids, in the order of the path and in lower case."""
 
     async def read_message(_: RequestContext, session_id: str, message_id: str) -> JsonResponse:
         """Read a message."""

@@ -1,4 +1,4 @@
-"""The Idempotency-Key header: a request made again happens once and is answered alike."""
+"""The Idempotency-Key header: a repeated request has one effect and one response."""
 
 import asyncio
 from typing import Any
@@ -31,12 +31,12 @@ async def ask(client: Client, key: str, method: str, url: str, body: Any = None)
 
 
 async def new_session(client: Client) -> str:
-    """The URL of a session that can still be renewed."""
+    """Create a session that can be renewed; return its URL."""
     return f"{SESSIONS}/{(await create(client, metadata={'ü': '/'}))['sessionId']}"
 
 
 async def told(client: Client, session: str) -> Any:
-    """All that can be seen of a session and of how many there are, but for the time."""
+    """Return all that can be seen of a session and of the number of sessions, without times."""
     info = await (await client.get(session)).json()
     messages = await (await client.get(f"{session}/messages")).json()
     listed = await (await client.get(SESSIONS)).json()
@@ -47,7 +47,7 @@ async def told(client: Client, session: str) -> Any:
 async def test_the_same_request_gets_the_same_answer(
     client: Client, method: str, path: str, body: Any, status: int
 ) -> None:
-    """Status, body and Location are those of the first time, and nothing happens again."""
+    """A repeat has the first status, body and Location, and no further effect."""
     session = await new_session(client)
     url = path.format(session=session)
     first = await ask(client, "a key", method, url, body)
@@ -61,7 +61,7 @@ async def test_the_same_request_gets_the_same_answer(
 async def test_the_answer_is_the_one_without_a_key(
     client: Client, method: str, path: str, body: Any, status: int
 ) -> None:
-    """It has the same members, of the same kinds."""
+    """With a key the response has the same members, of the same types."""
 
     def kinds(value: Any) -> Any:
         return (
@@ -82,7 +82,7 @@ async def test_the_answer_is_the_one_without_a_key(
 
 @pytest.mark.parametrize("path", [SESSIONS, "{session}/messages", "{session}/renew", "{session}"])
 async def test_a_thousand_at_once_have_one_effect(client: Client, path: str) -> None:
-    """They all get the one answer."""
+    """A thousand concurrent repeats have one effect and the same response."""
     session = await new_session(client)
     method = "DELETE" if path == "{session}" else "POST"
     body = {**PARTIES, "content": "Hello"} if path != "{session}" else None
@@ -112,7 +112,7 @@ async def test_a_thousand_at_once_have_one_effect(client: Client, path: str) -> 
 async def test_another_request_cannot_have_the_key(
     client: Client, method: str, path: str, body: Any
 ) -> None:
-    """Another body, path or method is a 422 and changes nothing."""
+    """Another body, path or method with the same key is a 422 without effect."""
     session, other = await new_session(client), await new_session(client)
     await ask(client, "k", "POST", f"{session}/messages", {"content": "Hello"})
     before = await told(client, session), await told(client, other)
@@ -131,7 +131,7 @@ async def test_another_key_is_another_request(client: Client) -> None:
 
 
 async def test_what_became_of_the_session_does_not_matter(client: Client) -> None:
-    """A message that was stored is answered with its 201 when the session has ended."""
+    """A repeat gets its 201 even if the session has ended since."""
     session = await new_session(client)
     call = ("k", "POST", f"{session}/messages", {"content": "Hello"})
     first = await ask(client, *call)
@@ -141,14 +141,14 @@ async def test_what_became_of_the_session_does_not_matter(client: Client) -> Non
 
 
 class TestOutcomes:
-    """What the store refuses is remembered too."""
+    """Outcomes other than success are recorded, too."""
 
     @pytest.fixture
     def policy(self) -> TimeoutPolicy:
         return TimeoutPolicy(min_timeout=1)
 
     async def test_a_refusal_is_repeated(self, client: Client) -> None:
-        """A 422 and a 404 are, whatever has changed since."""
+        """A 422 and a 404 are repeated, whatever has changed since."""
         full = {"timeoutMinutes": 5, "maxDurationMinutes": 5}
         session = f"{SESSIONS}/{(await create(client, timeoutConfig=full))['sessionId']}"
         exhausted = await ask(client, "a", "POST", f"{session}/renew")
@@ -162,7 +162,7 @@ class TestOutcomes:
         assert {answer[0] for answer in missing} == {404}
 
     async def test_a_bad_request_has_the_key_too(self, client: Client) -> None:
-        """It is a 400 each time; mended, it needs a key of its own."""
+        """A bad request is a 400 each time; the corrected one needs another key."""
         for body in ({"timeoutConfig": {"timeoutMinutes": 0}, **PARTIES}, {"agentId": 1}):
             key = str(body)
             answers = [await ask(client, key, "POST", SESSIONS, body) for _ in range(2)]
@@ -172,7 +172,7 @@ class TestOutcomes:
 
 
 async def test_one_in_flight_is_a_conflict(client: Client) -> None:
-    """What takes several steps is done by one; the others are told to wait, then get its answer."""
+    """A request of several steps runs once; concurrent repeats get 409, then its response."""
     await asyncio.gather(*(create(client, **PARTIES) for _ in range(1000)))
     call = ("k", "DELETE", f"{SESSIONS}?userId={PARTIES['userId']}")
     answers = await asyncio.gather(*(ask(client, *call) for _ in range(20)))
@@ -189,7 +189,7 @@ async def test_one_in_flight_is_a_conflict(client: Client) -> None:
     "path", [SESSIONS, f"{SESSIONS}/3f000000-0000-4000-8000-000000000000/renew"]
 )
 async def test_a_bad_key_is_refused(client: Client, keys: list[str], path: str) -> None:
-    """It is a 400 that names the header."""
+    """A bad key is a 400 that names the header."""
     headers = [("Idempotency-Key", key) for key in keys]
     answer = await client.post(path, json=PARTIES, headers=headers)
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
@@ -198,14 +198,14 @@ async def test_a_bad_key_is_refused(client: Client, keys: list[str], path: str) 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, '"a b", ~!'])
 async def test_any_printable_key_does(client: Client, key: str) -> None:
-    """Of 1 to 255 characters."""
+    """A key has 1 to 255 printable characters."""
     answers = [await ask(client, key, "POST", SESSIONS, PARTIES) for _ in range(2)]
     assert answers == answers[:1] * 2
     assert answers[0][0] == 201
 
 
 async def test_it_means_nothing_to_what_changes_nothing_twice(client: Client) -> None:
-    """GET and PATCH pass it over."""
+    """GET and PATCH ignore the key."""
     session = await new_session(client)
     headers = {"Idempotency-Key": "k"}
     for minutes in (10, 20):

@@ -21,7 +21,7 @@ async def info(client: Client, url: str) -> dict[str, Any]:
 
 
 async def once_later(client: Client, url: str) -> dict[str, Any]:
-    """The info, once the store's clock has gone on since the creation."""
+    """Return the info once the store's clock has advanced since the creation."""
 
     async def later() -> dict[str, Any] | None:
         body = await info(client, url)
@@ -33,7 +33,7 @@ async def once_later(client: Client, url: str) -> dict[str, Any]:
 
 
 async def test_the_info_has_all_members(client: Client) -> None:
-    """What a new session says of itself."""
+    """The info of a new session has all documented members."""
     created = await create(client, metadata={"a": 1})
     body = await info(client, f"{SESSIONS}/{created['sessionId']}")
     assert isinstance(body["timeRemaining"], int)
@@ -50,14 +50,14 @@ async def test_the_info_has_all_members(client: Client) -> None:
 async def test_near_expiration_is_by_the_sessions_own_threshold(
     client: Client, warning: float, is_near: bool
 ) -> None:
-    """A session is near expiration from its warning threshold on."""
+    """A session is near expiration from its own warning threshold on."""
     body = await info(client, await made(client, warningThresholdMinutes=warning))
     assert body["isNearExpiration"] is is_near
 
 
 @pytest.mark.parametrize("path", ["", "/messages"])
 async def test_reading_is_no_activity(client: Client, path: str) -> None:
-    """A session that is only looked at runs out when it would have."""
+    """Reading a session does not delay its expiry."""
     url = await made(client)
     before = await once_later(client, url)
     await client.get(url + path)
@@ -67,7 +67,7 @@ async def test_reading_is_no_activity(client: Client, path: str) -> None:
 
 @pytest.mark.parametrize("auto_renew", [True, False])
 async def test_renewing_works_whatever_auto_renew_says(client: Client, auto_renew: bool) -> None:
-    """The deadline is the renewal plus the timeout, and the renewal is counted."""
+    """A renewal sets the deadline to now plus the timeout and is counted, without autoRenew too."""
     url = await made(client, autoRenew=auto_renew)
     before = await once_later(client, url)
     answer = await client.post(f"{url}/renew")
@@ -80,7 +80,7 @@ async def test_renewing_works_whatever_auto_renew_says(client: Client, auto_rene
 
 
 async def test_every_renewal_is_counted(client: Client) -> None:
-    """Asked for, by a heartbeat or by a message: it is one count."""
+    """Renewals on request, by heartbeats and by messages are counted together."""
     url = await made(client)
     await client.post(f"{url}/renew")
     await client.post(f"{url}/heartbeat")
@@ -90,7 +90,7 @@ async def test_every_renewal_is_counted(client: Client) -> None:
 
 
 async def test_at_the_maximum_duration_nothing_is_left_to_renew(client: Client) -> None:
-    """That is a 422, and changes nothing."""
+    """At the maximum duration a renewal is a 422 without effect."""
     url = await made(client, **UNTIL_MAXIMUM)
     before = await once_later(client, url)
     error = await assert_error(await client.post(f"{url}/renew"), 422, "SESSION_RENEWAL_FAILED")
@@ -100,7 +100,7 @@ async def test_at_the_maximum_duration_nothing_is_left_to_renew(client: Client) 
 
 
 async def test_a_renewal_is_capped_by_the_maximum_duration(client: Client) -> None:
-    """The deadline never passes creation plus maximum duration, and one renewal reaches it."""
+    """No renewal moves the deadline beyond creation plus maximum duration."""
     url = await made(client, timeoutMinutes=10, maxDurationMinutes=10.00001)
     await once_later(client, url)
     body = await (await client.post(f"{url}/renew")).json()
@@ -115,7 +115,7 @@ async def test_a_renewal_is_capped_by_the_maximum_duration(client: Client) -> No
 async def test_a_heartbeat_is_activity_and_renews_if_it_may(
     client: Client, config: dict[str, Any], renewals: int
 ) -> None:
-    """It sets lastActivity; a renewal happens with autoRenew and something to gain."""
+    """A heartbeat sets lastActivity, and renews with autoRenew if that extends the deadline."""
     url = await made(client, **config)
     before = await once_later(client, url)
     answer = await client.post(f"{url}/heartbeat")
@@ -131,6 +131,6 @@ async def test_a_heartbeat_is_activity_and_renews_if_it_may(
 @pytest.mark.parametrize("body", [b"", b"{}", b"not json"])
 @pytest.mark.parametrize("action", ["renew", "heartbeat"])
 async def test_a_body_means_nothing_to_them(client: Client, action: str, body: bytes) -> None:
-    """They take none, so any is passed over."""
+    """A body is ignored."""
     url = await made(client)
     assert (await client.post(f"{url}/{action}", data=body)).status == 200

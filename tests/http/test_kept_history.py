@@ -1,4 +1,4 @@
-"""``/api/messaging/channels/{channelId}/messages``: a conversation whose session is over."""
+"""``/api/messaging/channels/{channelId}/messages``: conversations of sessions that are over."""
 
 import os
 from typing import Any
@@ -29,7 +29,7 @@ def policy() -> TimeoutPolicy:
 
 
 async def talked(client: Client, messages: int = 3) -> tuple[Json, list[Json]]:
-    """A session, and its conversation as it shows it, newest first."""
+    """Create a session with a conversation; return both, newest message first."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     for n in range(messages):
@@ -50,7 +50,7 @@ def channel(session: Json) -> str:
 
 
 async def is_over(client: Client, deadlines: Deadlines, session: Json, by: str) -> None:
-    """Let a session be over, one way or another."""
+    """End a session, or let it expire."""
     url = f"{SESSIONS}/{session['sessionId']}"
     if by == "end":
         await client.delete(url)
@@ -61,7 +61,7 @@ async def is_over(client: Client, deadlines: Deadlines, session: Json, by: str) 
 
         async def has_run_out() -> bool:
             async with client.patch(f"{url}/timeout", json=brief) as answer:
-                if answer.status == 400:  # that would be in the past: a heartbeat lets it be ahead
+                if answer.status == 400:  # the deadline would be in the past; a heartbeat moves it
                     await client.post(f"{url}/heartbeat")
                 return answer.status == 410
 
@@ -73,7 +73,7 @@ async def is_over(client: Client, deadlines: Deadlines, session: Json, by: str) 
 async def test_a_conversation_outlasts_its_session(
     client: Client, deadlines: Deadlines, by: str
 ) -> None:
-    """Its channel has all of it then, with the authors, page by page as the session had it."""
+    """The channel has the whole conversation, in the same pages as the session had."""
     session, said = await talked(client)
     await is_over(client, deadlines, session, by)
     assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status in (404, 410)
@@ -88,7 +88,7 @@ async def test_a_conversation_outlasts_its_session(
 
 @pytest.mark.parametrize("by", OVER_BY)
 async def test_erasing_is_at_once(client: Client, deadlines: Deadlines, by: str) -> None:
-    """Nothing of it is left then; a second time there is nothing to erase."""
+    """An erased conversation is gone at once; erasing it again is a 404."""
     session, _ = await talked(client)
     await is_over(client, deadlines, session, by)
     answer = await client.delete(channel(session))
@@ -101,7 +101,7 @@ async def test_erasing_is_at_once(client: Client, deadlines: Deadlines, by: str)
 
 
 async def test_erasing_can_be_repeated_with_a_key(client: Client) -> None:
-    """The same key gets the same answer."""
+    """A repeat with the same key has the same response."""
     session, _ = await talked(client)
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
     headers = {"Idempotency-Key": "k"}
@@ -110,7 +110,7 @@ async def test_erasing_can_be_repeated_with_a_key(client: Client) -> None:
 
 
 async def test_a_conversation_without_messages_is_kept_too(client: Client) -> None:
-    """It is an empty page, not a 404."""
+    """A conversation without messages is an empty page, not a 404."""
     session, _ = await talked(client, 0)
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
     assert await (await client.get(channel(session))).json() == {"messages": [], "hasMore": False}
@@ -118,7 +118,7 @@ async def test_a_conversation_without_messages_is_kept_too(client: Client) -> No
 
 
 async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> None:
-    """The conversation is the session's then, cannot be erased, and 404s are all alike."""
+    """While a session lives its channel is a 404, and cannot be erased."""
     session, said = await talked(client)
     told = [
         await assert_error(await client.request(method, url), 404, "SESSION_NOT_FOUND")
@@ -137,7 +137,7 @@ async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"before": "x"}, {"after": "x"}])
 async def test_a_bad_query_is_refused(client: Client, query: dict[str, str]) -> None:
-    """As it is for a session's history."""
+    """A bad query is a 400, as for the history of a session."""
     answer = await client.get(f"{CHANNELS}/{new_id('00', os.urandom)}/messages", params=query)
     await assert_error(answer, 400, "VALIDATION_ERROR")
 
@@ -153,7 +153,7 @@ class TestForAMoment:
     async def test_it_goes_by_itself(
         self, client: Client, deadlines: Deadlines, redis: Any, by: str
     ) -> None:
-        """When its time is over nothing of it is left."""
+        """After its retention no key of a conversation is left."""
         session, _ = await talked(client)
         await is_over(client, deadlines, session, by)
 
@@ -163,11 +163,11 @@ class TestForAMoment:
 
         await wait_until(is_gone)
         left = [key async for key in redis.scan_iter(f"*{session['channelId']}*")]
-        assert [key for key in left if b":id:" not in key] == []  # what says 410
+        assert [key for key in left if b":id:" not in key] == []  # the record for the 410
 
 
 class TestNotKept:
-    """A service that keeps none."""
+    """A service that keeps no conversations."""
 
     @pytest.fixture
     def history_ms(self) -> int:
@@ -177,7 +177,7 @@ class TestNotKept:
     async def test_it_is_deleted_with_the_session(
         self, client: Client, deadlines: Deadlines, redis: Any, by: str
     ) -> None:
-        """No key of it is left."""
+        """No key of the conversation is left."""
         session, _ = await talked(client)
         await is_over(client, deadlines, session, by)
         await assert_error(await client.get(channel(session)), 404, "SESSION_NOT_FOUND")

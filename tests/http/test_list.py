@@ -21,7 +21,7 @@ async def listed(client: Client, **query: Any) -> dict[str, Any]:
 
 
 async def pages(client: Client, **query: Any) -> AsyncIterator[list[str]]:
-    """The ids of each page."""
+    """Return the ids of each page."""
     body = await listed(client, **query)
     yield [session["sessionId"] for session in body["sessions"]]
     while body["nextCursor"]:
@@ -30,7 +30,7 @@ async def pages(client: Client, **query: Any) -> AsyncIterator[list[str]]:
 
 
 async def test_an_empty_service_lists_nothing(client: Client) -> None:
-    """All members are there, and the last page says so."""
+    """All members are present, and the page says that it is the last."""
     assert await listed(client) == {
         "sessions": [],
         "total": 0,
@@ -40,7 +40,7 @@ async def test_an_empty_service_lists_nothing(client: Client) -> None:
 
 
 async def test_a_listed_session_is_the_info(client: Client) -> None:
-    """Each is what GET says of it."""
+    """Each listed session is what GET returns for it."""
     session = await create(client, metadata={"a": 1})
     info = await (await client.get(f"{SESSIONS}/{session['sessionId']}")).json()
     (found,) = (await listed(client))["sessions"]
@@ -49,7 +49,7 @@ async def test_a_listed_session_is_the_info(client: Client) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 12, 13])
 async def test_paging_meets_each_session_once(client: Client, limit: int) -> None:
-    """Pages are full but for the last, and hold every session."""
+    """Pages are full except the last, and contain every session once."""
     made = {(await create(client))["sessionId"] for _ in range(12)}
     found = [page async for page in pages(client, limit=limit)]
     assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
@@ -58,7 +58,7 @@ async def test_paging_meets_each_session_once(client: Client, limit: int) -> Non
 
 
 async def test_filters_are_exact(client: Client) -> None:
-    """By user, by agent and by both, in pages, with the total of what matches."""
+    """Filters by user, agent and both are exact, in pages, with the total of the matches."""
     users, agents = [new_uuid() for _ in range(2)], [new_uuid() for _ in range(2)]
     made = [
         await create(client, userId=user, agentId=agent)
@@ -84,7 +84,7 @@ async def test_filters_are_exact(client: Client) -> None:
 
 
 async def test_paging_is_stable_while_others_come_and_go(client: Client) -> None:
-    """A session that lives throughout is met exactly once."""
+    """A session that lives throughout is listed exactly once."""
     lasting = [(await create(client))["sessionId"] for _ in range(10)]
     going = [(await create(client))["sessionId"] for _ in range(10)]
     met = []
@@ -99,7 +99,7 @@ async def test_paging_is_stable_while_others_come_and_go(client: Client) -> None
 
 
 async def test_an_ended_session_is_not_listed(client: Client) -> None:
-    """It leaves the listing and the counts at once."""
+    """An ended session leaves the listing and the counts at once."""
     session = await create(client)
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
     assert (await listed(client))["stats"]["totalSessions"] == 0
@@ -120,14 +120,14 @@ async def test_an_ended_session_is_not_listed(client: Client) -> None:
     ],
 )
 async def test_a_bad_query_is_refused(client: Client, query: dict[str, str], field: str) -> None:
-    """It is a 400 that names the parameter."""
+    """A bad query is a 400 that names the parameter."""
     answer = await client.get(SESSIONS, params=query)
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{field} must be ")
 
 
 async def test_a_cursor_belongs_to_its_listing(client: Client) -> None:
-    """That of another user is refused."""
+    """A cursor of another user's listing is refused."""
     user = new_uuid()
     for _ in range(2):
         await create(client, userId=user)
@@ -172,7 +172,7 @@ class TestHealth:
 
 
 async def test_a_cursor_is_of_one_listing(client: Client) -> None:
-    """A cursor of any other listing is a 400: of all, of a user, of an agent, of both."""
+    """A cursor of any other listing is a 400: of all, a user, an agent, or both."""
     user, agent = new_uuid(), new_uuid()
     for _ in range(2):
         await create(client, userId=user, agentId=agent)
@@ -193,7 +193,7 @@ async def test_a_cursor_is_of_one_listing(client: Client) -> None:
 
 
 async def test_health_counts_what_cannot_be_read(client: Client, redis: Any) -> None:
-    """Once it was met; until then, and where there is none, the member is absent."""
+    """Unreadable sessions are counted once a node has met them; else the member is absent."""
     session = await create(client)
     assert "invalidSessions" not in await (await client.get(f"{SESSIONS}/health")).json()
     key = KEYS.one("session", session["sessionId"][:2], session["sessionId"]).names()[0]

@@ -12,7 +12,7 @@ from tests.support.factories import session_body
 
 
 def longest(name: str) -> float:
-    """The upper bound of a setting, as the message has it that refuses more."""
+    """Return the upper bound of a setting, from the message that refuses more."""
     with pytest.raises(SettingsError) as refused:
         Settings.from_environment({name: "1e15"})
     found = re.search(r"at most (\d+)$", str(refused.value))
@@ -39,7 +39,7 @@ def history_ms() -> int:
 
 
 async def test_the_longest_session_works(client: Client) -> None:
-    """It is created, renewed, written to and read, with exact times, as any other."""
+    """The longest session can be created, renewed, written to and read, with exact times."""
     times = {
         "timeoutMinutes": MINUTES,
         "maxDurationMinutes": 2 * MINUTES,
@@ -70,7 +70,7 @@ async def test_the_longest_session_works(client: Client) -> None:
 
 
 async def test_a_longer_one_is_refused_in_plain_digits(client: Client) -> None:
-    """The message has the range as people write it."""
+    """The message has the range in plain digits, without exponents."""
     times = {"timeoutMinutes": MINUTES + 1}
     body = session_body(timeoutConfig=times)
     async with client.post(SESSIONS, json=body) as answer:

@@ -30,7 +30,7 @@ def url(session: dict[str, Any]) -> str:
 
 
 async def talk(client: Client, url: str, count: int) -> list[int]:
-    """Send messages, some at once; when they were created, oldest first."""
+    """Send messages, some concurrently; return their creation times, oldest first."""
     answers = await asyncio.gather(
         *(client.post(url, json={"content": str(n)}) for n in range(count))
     )
@@ -51,7 +51,7 @@ def times(body: dict[str, Any]) -> list[int]:
 async def test_a_message_is_stored_and_renews(
     client: Client, session: dict[str, Any], url: str
 ) -> None:
-    """The 201 has the message flat and as userMessage, and what became of the session."""
+    """The 201 has the message, flat and as userMessage, and the session's new deadline."""
     attachments = [{"type": "image", "url": "https://a.example/b", "name": "b", "size": 3}]
     given = {"content": "Hello", "metadata": {"a": 1}, "attachments": attachments}
     answer = await client.post(url, json={**given, "transport": "http"})
@@ -70,14 +70,14 @@ async def test_a_message_is_stored_and_renews(
 async def test_a_message_may_be_the_agents(
     client: Client, session: dict[str, Any], url: str
 ) -> None:
-    """The author is the session's user or agent."""
+    """The author may be the session's user or agent."""
     sent = await client.post(url, json={"content": "x", "authorId": session["agentId"].upper()})
     assert (await sent.json())["authorId"] == session["agentId"]
     assert (await page(client, url))["messages"][0]["isAgent"] is True
 
 
 async def test_a_message_of_a_stranger_is_refused(client: Client, url: str) -> None:
-    """Another author is a 400, and nothing is stored and nothing renewed."""
+    """Another author is a 400; nothing is stored or renewed."""
     answer = await client.post(url, json={"content": "x", "authorId": new_uuid()})
     await assert_error(answer, 400, "VALIDATION_ERROR")
     info = await (await client.get(url.removesuffix("/messages"))).json()
@@ -86,7 +86,7 @@ async def test_a_message_of_a_stranger_is_refused(client: Client, url: str) -> N
 
 @pytest.mark.parametrize("letter", ["x", "𝄞", "\x00"])
 async def test_content_is_counted_in_code_points(client: Client, url: str, letter: str) -> None:
-    """4,000 of them are taken, one more is not."""
+    """4,000 code points are allowed, and not one more."""
     answer = await client.post(url, json={"content": letter * 4000})
     assert (await answer.json())["content"] == letter * 4000
     answer = await client.post(url, json={"content": letter * 4001})
@@ -99,7 +99,7 @@ async def test_content_is_counted_in_code_points(client: Client, url: str, lette
 
 @pytest.mark.parametrize("letter", ["x", "é", "𝄞"])
 async def test_an_agents_content_is_counted_in_bytes(client: Client, letter: str) -> None:
-    """128 KiB of UTF-8 are taken, one more byte is not; the user's bound stays what it was."""
+    """An agent may send 128 KiB of UTF-8, and not a byte more; the user's limit is unchanged."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     longest = letter * (131_072 // len(letter.encode()))
@@ -136,7 +136,7 @@ class TestWithLimits:
         return SessionLimits(per_user=2, messages=3, reply_bytes=5)
 
     async def test_a_session_has_so_many_messages(self, client: Client, url: str) -> None:
-        """One more is a 422, stores nothing and is no activity; another session has its own."""
+        """Beyond the limit a message is a 422 and no activity; each session has its own."""
         for _ in range(3):
             assert (await client.post(url, json={"content": "x"})).status == 201
         answers = await asyncio.gather(*(client.post(url, json={"content": "x"}) for _ in range(5)))
@@ -150,7 +150,7 @@ class TestWithLimits:
         assert (await client.post(other, json={"content": "x"})).status == 201
 
     async def test_a_user_has_so_many_sessions(self, client: Client) -> None:
-        """One more is a 409, also if many come at once; an ended one makes room."""
+        """Beyond the limit a creation is a 409, concurrent ones too; an end makes room."""
         ids = session_body()
         answers = await asyncio.gather(*(client.post(SESSIONS, json=ids) for _ in range(8)))
         made = [await answer.json() for answer in answers if answer.status == 201]
@@ -159,13 +159,13 @@ class TestWithLimits:
             if answer.status != 201:
                 error = await assert_error(answer, 409, "TOO_MANY_SESSIONS")
                 assert "at most 2 live sessions" in error["details"]
-        await create(client)  # of another user
+        await create(client)  # for another user
         assert (await client.delete(f"{SESSIONS}/{made[0]['sessionId']}")).status == 200
         assert (await client.post(SESSIONS, json=ids)).status == 201
         assert (await client.post(SESSIONS, json=ids)).status == 409
 
     async def test_a_low_limit_of_replies_is_the_agents(self, client: Client) -> None:
-        """The user may still send what a user may."""
+        """A low limit for agents does not affect users."""
         session = await create(client)
         url = f"{SESSIONS}/{session['sessionId']}/messages"
         for author, content, status in (
@@ -185,7 +185,7 @@ class TestWithoutLimits:
         return SessionLimits(per_user=0, messages=0)
 
     async def test_zero_is_no_limit(self, client: Client, url: str) -> None:
-        """Sessions and messages are stored as they come."""
+        """Sessions and messages are stored without limit."""
         user = new_uuid()
         for _ in range(3):
             await create(client, userId=user)
@@ -213,7 +213,7 @@ class TestWithoutLimits:
 async def test_a_bad_message_is_refused(
     client: Client, url: str, change: dict[str, Any], field: str
 ) -> None:
-    """It is a 400 that names the field, and nothing is stored."""
+    """A bad message is a 400 that names the field, and nothing is stored."""
     answer = await client.post(url, json={"content": "x", **change})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{field} ")
@@ -221,21 +221,21 @@ async def test_a_bad_message_is_refused(
 
 
 async def test_ten_attachments_are_allowed(client: Client, url: str) -> None:
-    """Ten are taken; see above for eleven."""
+    """Ten attachments are allowed; eleven are in the test above."""
     attachments = [{"type": "file", "url": str(n)} for n in range(10)]
     answer = await client.post(url, json={"content": "x", "attachments": attachments})
     assert (await answer.json())["attachments"] == attachments
 
 
 async def test_times_are_unique_and_increase(client: Client, url: str) -> None:
-    """Messages sent at once are at least a millisecond apart."""
+    """Concurrent messages are at least a millisecond apart."""
     created = await talk(client, url, 60)
     assert len(set(created)) == 60
     assert times(await page(client, url, limit=100)) == created[::-1]
 
 
 async def test_an_empty_conversation_has_no_cursors(client: Client, url: str) -> None:
-    """The page says so by leaving them out."""
+    """An empty page has no cursors."""
     assert await page(client, url) == {"messages": [], "hasMore": False}
 
 
@@ -251,7 +251,7 @@ async def test_pages_are_newest_first_and_fifty_long(client: Client, url: str) -
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 async def test_paging_back_meets_each_message_once(client: Client, url: str, size: int) -> None:
-    """By ``before``, from the newest to the oldest."""
+    """Paging by ``before`` returns each message once, newest first."""
     created = await talk(client, url, 10)
     body = await page(client, url, limit=size)
     met = times(body)
@@ -263,7 +263,7 @@ async def test_paging_back_meets_each_message_once(client: Client, url: str, siz
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 async def test_paging_forward_leaves_no_gap(client: Client, url: str, size: int) -> None:
-    """``after`` alone reads the messages that follow directly, each page newest first."""
+    """``after`` alone returns the messages that follow directly, each page newest first."""
     created = await talk(client, url, 10)
     met, after, more = [created[0]], created[0], True
     while more:
@@ -274,7 +274,7 @@ async def test_paging_forward_leaves_no_gap(client: Client, url: str, size: int)
 
 
 async def test_both_bounds_make_a_range(client: Client, url: str) -> None:
-    """Both are exclusive, and the newest in the range come first."""
+    """Both bounds are exclusive, and the newest in the range come first."""
     created = await talk(client, url, 6)
     body = await page(client, url, after=created[0], before=created[5], limit=3)
     assert times(body) == created[4:1:-1]
@@ -314,6 +314,6 @@ async def test_bounds_may_be_iso_times_of_any_precision(client: Client, url: str
     ],
 )
 async def test_a_bad_query_is_refused(client: Client, url: str, query: str, field: str) -> None:
-    """It is a 400 that names the parameter."""
+    """A bad query is a 400 that names the parameter."""
     error = await assert_error(await client.get(f"{url}?{query}"), 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{field} must be ")

@@ -14,12 +14,12 @@ NO_TIMEOUTS = dict.fromkeys(
 
 @pytest.fixture
 def store_url() -> str:
-    """The store at hand: none of this depends on it."""
+    """One store, as these tests do not depend on it."""
     return "memory://"
 
 
 async def test_null_is_absent_when_a_session_is_created(client: Client) -> None:
-    """The session has the defaults."""
+    """Null fields get the defaults."""
     plain = await create(client)
     for config in (None, NO_TIMEOUTS):
         session = await create(client, metadata=None, timeoutConfig=config)
@@ -28,7 +28,7 @@ async def test_null_is_absent_when_a_session_is_created(client: Client) -> None:
 
 
 async def test_null_is_absent_when_the_timeout_is_changed(client: Client) -> None:
-    """What is null stays as it is."""
+    """Null fields stay unchanged."""
     session = await create(client, timeoutConfig={"timeoutMinutes": 20, "autoRenew": False})
     url = f"{SESSIONS}/{session['sessionId']}/timeout"
     answer = await client.patch(url, json={**NO_TIMEOUTS, "timeoutMinutes": 25})
@@ -39,7 +39,7 @@ async def test_null_is_absent_when_the_timeout_is_changed(client: Client) -> Non
 
 
 async def test_null_is_absent_in_a_message(client: Client) -> None:
-    """It has no attachments then, and the user as its author."""
+    """With nulls a message has no attachments, and the user as its author."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     fields = ("authorId", "metadata", "attachments", "transport", "mode")
@@ -49,7 +49,7 @@ async def test_null_is_absent_in_a_message(client: Client) -> None:
 
 
 async def test_null_is_a_value_in_metadata(client: Client) -> None:
-    """It is kept there, and in attachments."""
+    """Null is stored in metadata and attachments."""
     metadata = {"a": None, "b": [None]}
     session = await create(client, metadata=metadata)
     assert session["metadata"] == metadata
@@ -60,7 +60,7 @@ async def test_null_is_a_value_in_metadata(client: Client) -> None:
 
 
 async def test_null_is_absent_in_a_webhook(client: Client) -> None:
-    """It is of all events then, with a secret of its own."""
+    """With nulls a webhook gets all events and a generated secret."""
     fields = ("secret", "types", "userId", "agentId")
     body = {"url": "https://hooks.example/", **dict.fromkeys(fields)}
     webhook = await post(client, "/api/messaging/webhooks", body)
@@ -72,7 +72,7 @@ async def test_null_is_absent_in_a_webhook(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["agentId", "userId"])
 async def test_null_is_no_required_field(client: Client, name: str) -> None:
-    """It is refused as it was."""
+    """Null in a required field is refused."""
     body = {"agentId": ID, "userId": ID, name: None}
     error = await assert_error(await client.post(SESSIONS, json=body), 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{name} must be a UUID")
@@ -80,7 +80,7 @@ async def test_null_is_no_required_field(client: Client, name: str) -> None:
 
 @pytest.mark.parametrize("query", [f"?userId=null&agentId={ID}", "?userId=null&all=true"])
 async def test_there_is_no_null_in_a_query(client: Client, query: str) -> None:
-    """The text null is no UUID, so nothing is ended by it."""
+    """The text "null" is no UUID, so nothing is ended by it."""
     session = await create(client)
     await assert_error(await client.delete(SESSIONS + query), 400, "VALIDATION_ERROR")
     assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status == 200
@@ -97,7 +97,7 @@ async def test_there_is_no_null_in_a_query(client: Client, query: str) -> None:
 async def test_an_attachment_has_a_type_or_a_content_type(
     client: Client, attachment: dict[str, Any]
 ) -> None:
-    """Both published forms are taken, and given back as they came."""
+    """Both published forms are accepted and returned unchanged."""
     session = await create(client)
     body = {"content": "x", "attachments": [attachment]}
     message = await post(client, f"{SESSIONS}/{session['sessionId']}/messages", body)
@@ -120,7 +120,7 @@ async def test_an_attachment_has_a_type_or_a_content_type(
 async def test_an_attachment_is_refused(
     client: Client, attachments: list[dict[str, Any]], field: str
 ) -> None:
-    """Without either type, or beyond 10 KiB each and 64 KiB together."""
+    """Attachments without a type, beyond 10 KiB each or 64 KiB together, are refused."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     answer = await client.post(url, json={"content": "x", "attachments": attachments})
@@ -129,7 +129,7 @@ async def test_an_attachment_is_refused(
 
 
 async def test_attachments_of_64_kib_are_taken(client: Client) -> None:
-    """The largest one and the largest all together."""
+    """The largest attachment, and the largest of all together, are accepted."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     largest = {"type": "a", "url": "x" * (10_240 - len('{"type":"a","url":""}'))}

@@ -34,7 +34,7 @@ async def read(client: Client, url: str, **query: Any) -> Json:
 async def conversation(
     client: Client, messages: list[Json], *, is_over: bool
 ) -> tuple[str, list[str]]:
-    """Where the history of a new session with these messages is, and their ids."""
+    """Create a session with messages; return the path of its history and the message ids."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     ids = [(await post(client, f"{url}/messages", message))["id"] for message in messages]
@@ -45,7 +45,7 @@ async def conversation(
 
 
 async def pages_of(client: Client, url: str, direction: str, **query: Any) -> list[list[Json]]:
-    """The messages of all pages, oldest first in each, and the pages in the order of reading."""
+    """Return the messages of all pages, oldest first in each, with the pages in reading order."""
     cursor = {"after": "0"} if direction == "after" else {}
     pages = []
     while True:
@@ -57,7 +57,7 @@ async def pages_of(client: Client, url: str, direction: str, **query: Any) -> li
 
 
 def sizes_of(messages: list[Json]) -> list[int]:
-    """About what the store counts: contents that are large and without escapes."""
+    """Return the approximate sizes of messages in the store: large contents, no escapes."""
     return [
         len(m["content"]) + sum(len(a["url"]) for a in m.get("attachments", ())) for m in messages
     ]
@@ -68,7 +68,7 @@ def sizes_of(messages: list[Json]) -> list[int]:
 async def test_a_page_of_large_messages_ends_at_a_mebibyte(
     client: Client, direction: str, *, is_over: bool
 ) -> None:
-    """Every page is nearly full, none is larger, and together they have each message once."""
+    """Pages are nearly full, never larger than 1 MiB, and contain each message once."""
     sent = [{"content": "x", "attachments": LARGE}] * 40
     url, ids = await conversation(client, sent, is_over=is_over)
     pages = await pages_of(client, url, direction, limit=100)
@@ -84,7 +84,7 @@ async def test_a_page_of_large_messages_ends_at_a_mebibyte(
 async def test_a_page_has_at_least_one_message_and_all_that_fit(
     client: Client, monkeypatch: pytest.MonkeyPatch, budget: int, direction: str
 ) -> None:
-    """So does the last one, whose hasMore is false even if it ends exactly at a bound."""
+    """A page has at least one message and all that fit, and the last hasMore is false."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", budget)
     sent = [{"content": "x" * (1 if n % 7 else 900)} for n in range(43)]
     url, ids = await conversation(client, sent, is_over=False)
@@ -99,13 +99,13 @@ async def test_a_page_has_at_least_one_message_and_all_that_fit(
 
 
 def stored(message: Json) -> int:
-    """The bytes that the store has of a message without metadata and attachments."""
+    """Return the bytes that the store has of a message without metadata and attachments."""
     by = "agent" if message["isAgent"] else "user"
     return len(message["id"]) + len(by) + len(message["content"]) + len("{}")
 
 
 async def listed(client: Client, limit: int, user: dict[str, str]) -> list[list[str]]:
-    """The ids on each page of a listing."""
+    """Return the ids on each page of a listing."""
     body = await read(client, SESSIONS, limit=limit, **user)
     pages = [body["sessions"]]
     while body["nextCursor"]:
@@ -119,7 +119,7 @@ async def listed(client: Client, limit: int, user: dict[str, str]) -> list[list[
 async def test_a_page_of_large_sessions_ends_at_a_mebibyte(
     client: Client, limit: int, user: dict[str, str]
 ) -> None:
-    """Pages of a listing do, and meet each session once."""
+    """Pages of a listing end at 1 MiB, and contain each session once."""
     metadata = {"a": "x" * 10_000}
     made = [(await create(client, metadata=metadata, **user))["sessionId"] for _ in range(120)]
     pages = await listed(client, limit, user)
@@ -133,7 +133,7 @@ async def test_a_page_of_large_sessions_ends_at_a_mebibyte(
 async def test_a_page_of_a_listing_has_at_least_one_session(
     client: Client, monkeypatch: pytest.MonkeyPatch, user: dict[str, str]
 ) -> None:
-    """However large that is."""
+    """A page has at least one session, however large."""
     monkeypatch.setattr(listing, "PAGE_BYTES", 1)
     made = [(await create(client, **user))["sessionId"] for _ in range(3)]
     pages = await listed(client, 10, user)
@@ -144,7 +144,7 @@ async def test_a_page_of_a_listing_has_at_least_one_session(
 async def test_sockets_are_told_every_message_if_a_page_ends_early(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The messages of one moment are read in as many pages as they fill."""
+    """Sockets get all messages of one moment, though several pages are read for them."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 2000)
     told: list[str] = []
     socket = socketio.AsyncClient(reconnection=False)

@@ -1,4 +1,4 @@
-"""What is refused is logged once a second at most, and counted."""
+"""Refusals are logged at most once a second, with their count."""
 
 import asyncio
 import re
@@ -18,12 +18,12 @@ from tests.support.service import ServiceUnderTest, app_state
 from tests.support.sse import EVENTS
 from tests.support.waiting import wait_until
 
-SECONDS = 0.3  # in place of one
+SECONDS = 0.3  # in place of 1
 
 
 @pytest.fixture
 def store_url() -> str:
-    return "memory://"  # what is tested here does not depend on the store
+    return "memory://"  # these tests do not depend on the store
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def brief_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 async def assert_logged(
     caplog: pytest.LogCaptureFixture, start: str, count: int, since: float
 ) -> None:
-    """Wait until the lines that start so count that many; there are few of them."""
+    """Wait until the counts of lines with this text add up; check that they are few."""
 
     def counts() -> list[int]:
         found = [each for each in caplog.records if re.match(start, each.message)]
@@ -49,7 +49,7 @@ async def assert_logged(
 async def test_an_overload(
     service: AppState, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Requests that are refused because too many are in flight."""
+    """Requests that are refused because too many are in flight are logged together."""
     for _ in range(2000):
         service.admission.request_begins()
     since = asyncio.get_running_loop().time()
@@ -64,7 +64,7 @@ async def test_the_limit_of_connections(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Connections that need another one to make room, or are served probes only."""
+    """Connections that replace another, or are served probes only, are logged together."""
     monkeypatch.setattr(server, "GRACE_SECONDS", 0)
     client = await aiohttp_client(ServiceUnderTest(service, 2))
     since = asyncio.get_running_loop().time()
@@ -80,7 +80,7 @@ async def test_the_limit_of_connections(
 async def test_a_store_that_is_away(
     aiohttp_client: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The line has the reason, which the response has not."""
+    """The log line has the reason, which the response has not."""
     async with open_store(store_settings("redis://127.0.0.1:1/0", store_timeout=1)) as store:
         client: Client = await aiohttp_client(ServiceUnderTest(app_state(store)))
         since = asyncio.get_running_loop().time()

@@ -28,7 +28,7 @@ Connect = Callable[..., Awaitable[Raw]]
 
 @pytest.fixture
 def store_url() -> str:
-    return "memory://"  # what is tested here does not depend on the store
+    return "memory://"  # these tests do not depend on the store
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ class TestBodies:
     """A body that has not arrived."""
 
     async def test_it_is_not_in_flight(self, client: Client, connect: Connect) -> None:
-        """More halves than requests may be in flight keep nobody out, and can be completed."""
+        """More half-sent bodies than requests may be in flight block nobody."""
         halves = [await connect() for _ in range(5 * IN_FLIGHT)]
         for half in halves:
             half.send(HALF)
@@ -67,7 +67,7 @@ class TestBodies:
     async def test_it_is_in_flight_when_it_has_arrived(
         self, service: AppState, connect: Connect
     ) -> None:
-        """If too many others are in flight by then, nothing is done."""
+        """If too many others are in flight when the body is complete, the request has no effect."""
         half = await connect()
         half.send(HALF)
         await wait_until(lambda: not service.admission.is_idle and not service.admission.in_flight)
@@ -80,7 +80,7 @@ class TestBodies:
     async def test_it_has_to_come_at_a_rate(
         self, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
-        """A client that stops is answered 408 long before the deadline of a whole body."""
+        """A body that stalls is answered 408 long before the deadline of a whole body."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.02)
         monkeypatch.setattr(admission, "BODY_GRACE_SECONDS", 0.05)
         monkeypatch.setattr(admission, "BODY_SECONDS", 1000)
@@ -94,7 +94,7 @@ class TestBodies:
     async def test_a_steady_one_is_taken(
         self, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
-        """However small its pieces are."""
+        """A steady body is accepted in pieces of any size."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.01)
         monkeypatch.setattr(admission, "BODY_GRACE_SECONDS", 5)
         steady = await connect()
@@ -107,8 +107,8 @@ class TestBodies:
     async def test_the_oldest_makes_room(
         self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
-        """Of bodies that together take too much memory; the others can be completed."""
-        bodies = transfers.Transfers(3 * BODY_COST_BYTES)  # with what has arrived, two fit
+        """If bodies together need too much memory, the oldest is refused."""
+        bodies = transfers.Transfers(3 * BODY_COST_BYTES)  # two fit, with the data that has arrived
         service.admission.bodies = bodies
         monkeypatch.setattr(transfers, "TICK_SECONDS", 1000)
         halves = []
@@ -127,13 +127,13 @@ def has(found: transfers.Transfers, count: int) -> bool:
 
 
 class TestLostConnections:
-    """Connections that end while a body arrives, and others."""
+    """Connections that end, while a body arrives or otherwise."""
 
     @pytest.mark.parametrize("sent", [b"", GET % b"/healthz", HALF])
     async def test_they_leave_no_garbage(
         self, service: AppState, connect: Connect, sent: bytes
     ) -> None:
-        """Memory is free at once: collecting it would keep other clients waiting."""
+        """Their memory is freed at once, as collecting it would delay other clients."""
         gc.collect()
         gc.disable()
         before = _connections()
@@ -150,7 +150,7 @@ class TestLostConnections:
 
 
 def _connections() -> set[int]:
-    """Return the ids of the connections that are in memory, open or lost."""
+    """Return the ids of the connection objects in memory, open or lost."""
     return {id(each) for each in gc.get_objects() if type(each) is protocol.HttpProtocol}
 
 
@@ -162,7 +162,7 @@ class TestResponses:
     async def test_its_connection_is_reset(
         self, service: AppState, monkeypatch: pytest.MonkeyPatch, client: Client, connect: Connect
     ) -> None:
-        """After a while in which nothing is read, and nothing is held for it any more."""
+        """After a while without reading, the connection is reset and its memory freed."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.02)
         monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.2)
         raw = await connect(buffer=4096)
@@ -175,7 +175,7 @@ class TestResponses:
     async def test_the_oldest_makes_room(
         self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
-        """Of responses that together take too much memory; the other can still be read."""
+        """If responses together need too much memory, the oldest connection is reset."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 1000)
         service.admission.unread = transfers.Transfers(1)
         first, second = await connect(buffer=4096), await connect(buffer=4096)
@@ -190,7 +190,7 @@ class TestResponses:
     async def test_a_page_that_is_read_slowly_is_whole(
         self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
     ) -> None:
-        """Every look finds that something was read."""
+        """A client that reads slowly but steadily gets the whole response."""
         monkeypatch.setattr(transfers, "TICK_SECONDS", 0.01)
         monkeypatch.setattr(protocol, "UNREAD_SECONDS", 5)
         raw = await connect(buffer=4096)

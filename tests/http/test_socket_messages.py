@@ -1,4 +1,4 @@
-"""Messages that come and go by Socket.IO, in the published clients' forms."""
+"""Messages sent and received by Socket.IO, in the forms of the published clients."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ UPGRADE = (
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-# For what does not depend on the store.
+# For tests that do not depend on the store.
 NO_STORE = pytest.mark.parametrize("store_url", ["fakeredis"], indirect=True)
 POLL = "/socket.io/?EIO=4&transport=polling"
 
 
 async def joined(client: Client, connect: Connect, *, sockets: int = 1) -> tuple[Any, list[Socket]]:
-    """Create a session, and open sockets that join it."""
+    """Create a session; return it with sockets that have joined it."""
     session = await create(client)
     opened = [await connect() for _ in range(sockets)]
     for each in opened:
@@ -36,7 +36,7 @@ async def joined(client: Client, connect: Connect, *, sockets: int = 1) -> tuple
 
 
 def sending(session: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Make the message of a published client."""
+    """Return the message that a published client emits."""
     return {
         "type": 2,
         "payload": {
@@ -56,7 +56,7 @@ def sending(session: dict[str, Any], **fields: Any) -> dict[str, Any]:
 async def test_a_message_is_stored_acknowledged_and_broadcast(
     client: Client, connect: Connect
 ) -> None:
-    """Once to each member; the sender alone gets its own id of it, in place of which it stands."""
+    """Each member gets it once; only the sender gets its own id of the message."""
     session, (sender, other) = await joined(client, connect, sockets=2)
     metadata = {"channelType": "dm"}
     attachments = [{"type": "image", "url": "https://example.org/a.png"}]
@@ -99,7 +99,7 @@ async def test_a_message_is_stored_acknowledged_and_broadcast(
 async def test_a_sender_that_has_not_joined_is_sent_its_message(
     client: Client, connect: Connect
 ) -> None:
-    """As by the published server; the event of type 2 may also have that as its name."""
+    """A sender that has not joined gets its message, as from the published server."""
     session = await create(client)
     socket = await connect()
     payload = sending(session)["payload"]
@@ -109,7 +109,7 @@ async def test_a_sender_that_has_not_joined_is_sent_its_message(
 
 
 async def test_who_sends_by_http_has_a_name_and_a_source(client: Client, connect: Connect) -> None:
-    """Of an agent and of a user; the message's metadata may say another."""
+    """Messages by HTTP have a sender's name and source, which their metadata may override."""
     session, (socket,) = await joined(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     for metadata in ({}, {"user_display_name": "Ada", "agentName": "Eliza", "source": "discord"}):
@@ -150,7 +150,7 @@ async def test_who_sends_by_http_has_a_name_and_a_source(client: Client, connect
 async def test_a_message_is_checked_as_one_by_http(
     client: Client, connect: Connect, fields: dict[str, Any], problem: str
 ) -> None:
-    """The acknowledgement, ``error`` and ``messageError`` name the field; nothing is stored."""
+    """Acknowledgement, ``error`` and ``messageError`` name the field; nothing is stored."""
     session, (socket,) = await joined(client, connect)
     refused = await socket.emit("message", sending(session, **fields))
     assert refused["error"]["message"].startswith(problem), refused
@@ -163,7 +163,7 @@ async def test_a_message_is_checked_as_one_by_http(
 
 
 async def test_optional_members_may_be_null(client: Client, connect: Connect) -> None:
-    """As if they were left out."""
+    """Optional members that are null count as absent."""
     session, (socket,) = await joined(client, connect)
     names = ("senderId", "senderName", "messageId", "source", "metadata", "attachments")
     acknowledged = await socket.emit("message", sending(session, **dict.fromkeys(names)))
@@ -173,7 +173,7 @@ async def test_optional_members_may_be_null(client: Client, connect: Connect) ->
 
 
 async def test_the_largest_message_is_taken(client: Client, connect: Connect) -> None:
-    """4,000 characters, each two escapes, with all the attachments and metadata there may be."""
+    """4,000 escaped characters with all allowed attachments and metadata are accepted."""
     session, (socket,) = await joined(client, connect)
     attachments = [{"type": "image", "url": "https://example.org/" + "x" * 6200} for _ in range(10)]
     given = sending(
@@ -199,7 +199,7 @@ async def test_the_largest_message_is_taken(client: Client, connect: Connect) ->
 async def test_a_packet_that_is_no_strict_json_is_answered(
     client: Client, packet: str, code: str
 ) -> None:
-    """The library would drop it, or keep what no client could read; the socket stays open."""
+    """A packet of invalid JSON is answered, and the socket stays open."""
     websocket = await client.ws_connect("/socket.io/?EIO=4&transport=websocket")
     await websocket.send_str("40")
     for sent in ("42" + packet, '421["leave","x"]'):
@@ -216,7 +216,7 @@ async def test_a_packet_that_is_no_strict_json_is_answered(
 
 
 async def test_a_join_is_announced_in_both_names(client: Client, connect: Connect) -> None:
-    """A new socket, and each join, by the events that published clients wait for."""
+    """A connection and a join are announced by the events that published clients wait for."""
     session, (socket,) = await joined(client, connect)
     names = {"agentId": session["agentId"], **names_of(session["sessionId"])}
     (first, hello), *rest = socket.greetings
@@ -227,7 +227,7 @@ async def test_a_join_is_announced_in_both_names(client: Client, connect: Connec
 
 
 async def test_an_id_in_upper_case_is_the_session(client: Client, connect: Connect) -> None:
-    """Answers have it in lower case."""
+    """An id in upper case is accepted; replies have it in lower case."""
     session = await create(client)
     socket = await connect()
     upper = session["sessionId"].upper()
@@ -239,7 +239,7 @@ async def test_an_id_in_upper_case_is_the_session(client: Client, connect: Conne
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """Nest objects and arrays in turn."""
+    """Return objects and arrays nested in turn."""
     deep: Any = 1
     for n in range(levels):
         deep = [deep] if n % 2 else {"a": deep}
@@ -247,7 +247,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 async def test_metadata_as_deep_as_is_taken_is_broadcast(client: Client, connect: Connect) -> None:
-    """Deeper metadata is refused, by HTTP and by the socket; no message breaks the room."""
+    """Metadata of the allowed depth is broadcast; deeper metadata is refused everywhere."""
     session, (socket,) = await joined(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     for levels, status in ((60, 201), (100, 400), (489, 400), (5000, 400)):
@@ -271,7 +271,7 @@ def deep_text(levels: int) -> bytes:
 async def test_a_room_reads_no_more_than_pages(
     client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many messages come at once, they are broadcast in order, each once."""
+    """Any number of concurrent messages is broadcast in order, each once."""
     monkeypatch.setattr(rooms, "_PAGE", 3)
     session, (socket,) = await joined(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
@@ -285,7 +285,7 @@ async def test_a_room_reads_no_more_than_pages(
 async def test_messages_that_do_not_arrive_make_room(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of WebSockets with half a message those that began first are closed; whole ones are not."""
+    """If half-sent messages need too much memory, the oldest WebSockets are closed."""
     monkeypatch.setattr(client.server.service.admission.bodies, "_budget", 300_000)  # type: ignore[attr-defined]
     whole = await client.ws_connect("/socket.io/?EIO=4&transport=websocket")
     await whole.receive()
@@ -322,9 +322,9 @@ def has_received(reader: Socket, messages: int) -> bool:
 async def test_sockets_that_do_not_read_share_one_budget(
     client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A polling socket that never polls is closed once all together have too much unread.
+    """A polling socket that never polls is closed if all have too much unread.
 
-    What is for many sockets counts once.
+    A packet for many sockets counts once.
     """
     monkeypatch.setattr(engine, "UNREAD_BYTES", 200_000)
     monkeypatch.setattr(rooms, "SOCKET_SPARED_BYTES", 20_000)
@@ -346,12 +346,12 @@ async def test_sockets_that_do_not_read_share_one_budget(
 
 @NO_STORE
 class TestHandshakes:
-    """Polling clients that have shaken hands and do not connect."""
+    """Polling clients that have opened a handshake and do not connect."""
 
     async def test_they_take_no_place_of_a_client(
         self, client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """More than there may be, on one connection: a new client connects by either transport."""
+        """With more handshakes than allowed, new clients connect by either transport."""
         monkeypatch.setattr(handshakes, "HANDSHAKES", 200)
         for _ in range(250):
             async with client.get(POLL) as answer:
@@ -362,20 +362,20 @@ class TestHandshakes:
     async def test_they_are_forgotten(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """After their time a poll that waits is refused, and so is one that comes to connect."""
+        """After its time a handshake is over: a waiting poll and a connect are refused."""
         monkeypatch.setattr(handshakes, "HANDSHAKE_SECONDS", 0.05)
         url = await handshake(client)
-        async with client.get(url) as answer:  # waits for the handshake's end
+        async with client.get(url) as answer:  # returns at the end of the handshake
             assert answer.status == 400
         assert (await client.post(url, data="40")).status == 400
 
     async def test_a_poll_may_come_before_the_client_connects(
         self, client: Client, service: AppState
     ) -> None:
-        """As socket.io-client's does, on another connection."""
+        """A poll may come first, on another connection, as from socket.io-client."""
         url = await handshake(client)
         poll = asyncio.create_task(client.get(url))
-        await wait_until(lambda: service.admission.answered == 2)  # the poll waits now
+        await wait_until(lambda: service.admission.answered == 2, description="the poll waits")
         assert (await client.post(url, data="40")).status == 200
         assert (await (await poll).text()).startswith('40{"sid":')
 
@@ -383,7 +383,7 @@ class TestHandshakes:
     async def test_a_websocket_that_does_not_connect_is_closed(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, packets: list[str]
     ) -> None:
-        """Or connects to what there is not, or only answers pings."""
+        """A WebSocket that does not connect to the namespace in time is closed."""
         monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.1)
         websocket = await client.ws_connect("/socket.io/?EIO=4&transport=websocket")
         for packet in packets:
@@ -396,7 +396,7 @@ class TestHandshakes:
     async def test_a_client_that_connects_stays(
         self, client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """By either transport."""
+        """A client that connects in time stays, by either transport."""
         monkeypatch.setattr(engine, "HANDSHAKE_SECONDS", 0.2)
         both = [await connect("polling"), await connect("websocket")]
         await a_moment_later(400)
@@ -406,6 +406,6 @@ class TestHandshakes:
 
 
 async def handshake(client: Client) -> str:
-    """Shake hands; returns the URL of the socket."""
+    """Open a handshake; return the URL of the socket."""
     text = await (await client.get(POLL)).text()
     return f"{POLL}&sid={json.loads(text[1:])['sid']}"

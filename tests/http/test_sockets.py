@@ -1,4 +1,4 @@
-"""Socket.IO: rooms, refusals and bounds (issue 5, "Socket.IO")."""
+"""Socket.IO: rooms, refusals and limits (issue 5, "Socket.IO")."""
 
 import asyncio
 import socket
@@ -42,7 +42,7 @@ WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 async def test_each_way_to_join(
     client: Client, connect: Connect, name: str, form: dict[str, Any]
 ) -> None:
-    """By each of its names, as published clients do; every answer has all of them."""
+    """Every name of a join that published clients use works, and every reply has all of them."""
 
     def filled(form: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -76,7 +76,7 @@ async def test_each_way_to_join(
 async def test_what_cannot_be_is_refused(
     connect: Connect, name: str, given: list[Any], code: str
 ) -> None:
-    """The acknowledgement and the events ``error`` and ``messageError`` say why; it stays open."""
+    """Acknowledgement, ``error`` and ``messageError`` give the reason; the socket stays open."""
     socket = await connect()
     refused = await socket.emit(name, *given)
     assert (refused["success"], refused["error"]["code"]) == (False, code)
@@ -91,7 +91,7 @@ async def test_what_cannot_be_is_refused(
 async def test_who_leaves_is_told_no_more(
     client: Client, connect: Connect, service: AppState
 ) -> None:
-    """The others are; when nobody is left, nobody reads the store for the session."""
+    """A socket that left gets no more events; with nobody left the store is not read."""
     session_id = (await create(client))["sessionId"]
     one, other = await connect(), await connect()
     for each in (one, other):
@@ -108,7 +108,7 @@ async def test_who_leaves_is_told_no_more(
 async def test_the_end_of_a_session_empties_its_room(
     client: Client, connect: Connect, service: AppState
 ) -> None:
-    """Sockets stay open, for other sessions."""
+    """Sockets of an ended session stay open for other sessions."""
     ended, going_on = [(await create(client))["sessionId"] for _ in range(2)]
     socket = await connect()
     for session_id in (ended, going_on):
@@ -121,7 +121,7 @@ async def test_the_end_of_a_session_empties_its_room(
 
 
 async def test_messages_come_in_order_and_once(client: Client, connect: Connect) -> None:
-    """However many at a time, and to each socket."""
+    """Each socket gets every message once and in order, however many come at a time."""
     session_id = (await create(client))["sessionId"]
     both = [await connect(), await connect("polling")]
     for each in both:
@@ -141,7 +141,7 @@ async def test_messages_come_in_order_and_once(client: Client, connect: Connect)
 async def test_a_socket_is_in_so_many_rooms_at_most(
     client: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more is refused, until one is left."""
+    """Beyond the limit a join is refused until a room is left."""
     monkeypatch.setattr(rooms, "ROOMS", 2)
     first, second, third = [{"roomId": (await create(client))["sessionId"]} for _ in range(3)]
     socket = await connect()
@@ -168,7 +168,7 @@ async def test_a_client_that_does_not_read_is_cut(
     packets: int,
     size: int,
 ) -> None:
-    """After a while, or when too much waits for it; another client is told everything."""
+    """A client that does not read is closed; another client gets everything."""
     monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", seconds)
     monkeypatch.setattr(rooms, "SOCKET_UNREAD_PACKETS", packets)
@@ -186,7 +186,7 @@ async def test_a_client_that_does_not_read_is_cut(
     writer.write(b"".join(map(frame, ("40", *joins))))
     await wait_until(lambda: service.feed.subscribers == 2)
     count = 0
-    while service.feed.subscribers == 2:  # the reader is the one in the other room
+    while service.feed.subscribers == 2:  # the one that is left reads
         assert count < 1000
         url = f"{SESSIONS}/{shared}/messages"
         await asyncio.gather(*(client.post(url, json={"content": "x" * 4000}) for _ in range(20)))
@@ -202,7 +202,7 @@ def has(told: Socket, count: int) -> bool:
 
 
 def frame(text: str) -> bytes:
-    """A text frame of a client, masked by zeros."""
+    """Return a client's text frame, masked with zeros."""
     return bytes((0x81, 0x80 + len(text), 0, 0, 0, 0)) + text.encode()
 
 
@@ -218,13 +218,13 @@ def frame(text: str) -> bytes:
     ],
 )
 async def test_other_requests_are_refused(client: Client, query: str, problem: str) -> None:
-    """400, and the details say why."""
+    """Other requests are a 400 whose details say why."""
     answer = await client.get(f"/socket.io/{query}")
     assert problem in (await assert_error(answer, 400, "BAD_REQUEST"))["details"]
 
 
 async def opened(client: Client) -> str:
-    """Open a socket by polling; what its polls have to ask for."""
+    """Open a socket by polling; return the URL of its polls."""
     text = await (await client.get(POLL)).text()
     sid = text.partition('"sid":"')[2].partition('"')[0]
     return f"{POLL}&sid={sid}"
@@ -241,7 +241,7 @@ async def opened(client: Client) -> str:
 async def test_what_is_large_or_binary_is_refused(
     client: Client, body: str, status: int, code: str
 ) -> None:
-    """By polling it is answered; the socket goes on."""
+    """A large or binary packet is refused by polling, and the socket stays open."""
     url = await opened(client)
     await assert_error(await client.post(url, data=body), status, code)
     assert await (await client.post(url, data="40")).text() == "OK"
@@ -249,7 +249,7 @@ async def test_what_is_large_or_binary_is_refused(
 
 @pytest.mark.parametrize("what", ["4" * 140_000, b"abc", '451-["x"]'])
 async def test_a_websocket_that_sends_it_is_closed(client: Client, what: str | bytes) -> None:
-    """At once."""
+    """A WebSocket that sends a large or binary packet is closed at once."""
     websocket = await client.ws_connect(WEBSOCKET)
     assert websocket._response.headers["X-Request-ID"]  # noqa: SLF001
     await websocket.receive()
@@ -259,7 +259,7 @@ async def test_a_websocket_that_sends_it_is_closed(client: Client, what: str | b
 
 
 async def test_a_method_that_is_not_known_is_told(client: Client) -> None:
-    """405, with those that are."""
+    """Another method is a 405 with Allow."""
     answer = await client.delete("/socket.io/")
     await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
     assert answer.headers["Allow"] == "GET, OPTIONS, POST"
@@ -279,7 +279,7 @@ class TestOrigins:
         return service
 
     async def test_those_allowed_are_served(self, client: Client, origins: tuple[str, ...]) -> None:
-        """The service's own always, others if they are listed; of others not even a GET is."""
+        """The service's own and allowed origins are served; of others not even a GET is."""
         own = f"http://127.0.0.1:{client.port}"
         allowed = {
             own: True,
@@ -299,7 +299,7 @@ class TestOrigins:
 async def test_there_are_so_many_sockets_at_most(
     service: AppState, aiohttp_client: Callable[..., Any]
 ) -> None:
-    """As connections; one that polls counts between its polls, too, a mere handshake does not."""
+    """Sockets are limited like connections, also between polls; handshakes do not count."""
 
     class Small(ServiceUnderTest):
         async def _make_runner(self, **_: Any) -> web.ServerRunner:
@@ -316,7 +316,7 @@ async def test_there_are_so_many_sockets_at_most(
 async def test_a_stopping_service_takes_no_sockets(
     client: Client, connect: Connect, service: AppState
 ) -> None:
-    """Those that it has are closed."""
+    """A stopping service closes its sockets and accepts no more."""
     socket = await connect()
     stopping = asyncio.create_task(service.drain(5, lambda: False))
     await wait_until(lambda: not socket.client.connected)

@@ -28,15 +28,15 @@ ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 async def of_new_session(client: Client) -> tuple[str, Source]:
-    """Create a session and follow it; its URL and what is told of it from then on."""
+    """Create a session and follow it; return its URL and its stream."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
-    await a_moment_later()  # for a stream starts with the millisecond in which it is asked for
+    await a_moment_later()  # a stream starts with the millisecond of its request
     source = await follow(client, f"{url}/events")
     return url, source
 
 
 async def test_a_session_is_followed_to_its_end(client: Client) -> None:
-    """Each event comes once, in order, says what changed; the stream ends with the session."""
+    """Each event comes once, in order, with its data; the stream ends with the session."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     await a_moment_later()
@@ -84,7 +84,7 @@ async def test_a_session_is_followed_to_its_end(client: Client) -> None:
 
 
 async def test_a_stream_says_what_it_is(client: Client) -> None:
-    """Not to be kept by anyone on the way; when to come back; and from where."""
+    """A stream forbids caching, and starts with its retry time and position."""
     _, source = await of_new_session(client)
     headers = source.response.headers
     assert headers["Cache-Control"] == "no-store, no-transform"
@@ -98,7 +98,7 @@ async def test_a_stream_says_what_it_is(client: Client) -> None:
 
 
 async def test_events_are_filtered(client: Client) -> None:
-    """By user, by agent, by types given one by one, parted by commas, or both."""
+    """By user, by agent, and by types, which may be repeated or separated by commas."""
     user, agent = new_uuid(), new_uuid()
     sources = [
         await follow(client, EVENTS, userId=user.upper()),
@@ -120,13 +120,13 @@ async def test_events_are_filtered(client: Client) -> None:
 
 @pytest.mark.parametrize("by", ["header", "query"])
 async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) -> None:
-    """After any of its events the rest follows, and nothing twice."""
+    """A stream resumed after any of its events delivers the rest, without repetition."""
     url, source = await of_new_session(client)
     for _ in range(9):
         await client.post(f"{url}/renew")
     told = await source.take(9)
     for n, each in enumerate(told):
-        if by == "header":  # which is newer, for an EventSource keeps its URL
+        if by == "header":  # the newer one, as an EventSource keeps its URL
             again = await follow(client, f"{url}/events", each.id, lastEventId=told[0].id)
         else:
             again = await follow(client, f"{url}/events", lastEventId=each.id)
@@ -135,7 +135,7 @@ async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) ->
 
 
 async def test_who_was_away_hears_of_the_end(client: Client) -> None:
-    """With Last-Event-ID the last events are told of a session that is gone; then it is a 404."""
+    """With Last-Event-ID the last events of an ended session arrive; then it is a 404."""
     url, source = await of_new_session(client)
     await client.post(f"{url}/renew")
     (seen,) = await source.take(1)
@@ -151,7 +151,7 @@ async def test_who_was_away_hears_of_the_end(client: Client) -> None:
 
 @pytest.mark.parametrize("last_id", ["1-00-0", "99999999999999-00-0"])
 async def test_what_cannot_be_resumed_is_reset(client: Client, last_id: str) -> None:
-    """Long ago, or never: the client is told, and then what happens from now on."""
+    """A position that cannot be resumed gets a reset, and then all later events."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     await a_moment_later()
@@ -170,7 +170,7 @@ async def test_what_cannot_be_resumed_is_reset(client: Client, last_id: str) -> 
 @pytest.mark.parametrize("last_id", ["x", "1764000000000", "1764000000000-0", "1-3f-x"])
 @pytest.mark.parametrize("by", ["header", "query"])
 async def test_an_id_of_no_event_is_refused(client: Client, last_id: str, by: str) -> None:
-    """400, before a stream starts."""
+    """A malformed Last-Event-ID is a 400 before the stream starts."""
     session = await create(client)
     for path in (EVENTS, f"{SESSIONS}/{session['sessionId']}/events"):
         given: dict[str, Any] = {"params": {"lastEventId": last_id}}
@@ -185,7 +185,7 @@ async def test_an_id_of_no_event_is_refused(client: Client, last_id: str, by: st
     [("type=x", "type"), ("type=", "type"), ("type=ended,", "type"), ("userId=1", "userId")],
 )
 async def test_a_filter_that_cannot_be_is_refused(client: Client, query: str, field: str) -> None:
-    """400, with the field and what is allowed."""
+    """A bad filter is a 400 with the field and the allowed values."""
     answer = await client.get(f"{EVENTS}?{query}")
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(field)
@@ -193,20 +193,20 @@ async def test_a_filter_that_cannot_be_is_refused(client: Client, query: str, fi
 
 @pytest.mark.parametrize("session_id", [ID, "no-session", "3F2504E0-4F89-41D3-9A0C-0305E82C3301"])
 async def test_no_session_has_no_stream(client: Client, session_id: str) -> None:
-    """404, as for every operation on it."""
+    """A stream of a missing session is a 404."""
     answer = await client.get(f"{SESSIONS}/{session_id}/events")
     await assert_error(answer, 404, "SESSION_NOT_FOUND")
 
 
 class TestWithShortTimeouts:
-    """Sessions of about a second."""
+    """Sessions that last about a second."""
 
     @pytest.fixture
     def policy(self) -> TimeoutPolicy:
         return TimeoutPolicy(min_timeout=0.0005, max_timeout=60, default_warning=0.015)
 
     async def test_warning_and_expiry_are_told(self, client: Client, deadlines: Deadlines) -> None:
-        """Then the stream ends, and a new one is a 410."""
+        """Warning and expiry arrive, the stream ends, and a new one is a 410."""
         session = await create(client, timeoutConfig={"timeoutMinutes": 0.02})
         url = f"{SESSIONS}/{session['sessionId']}/events"
         source = await follow(client, url)
@@ -230,7 +230,7 @@ class TestWithShortTimeouts:
 async def test_a_quiet_stream_has_heartbeats(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They have the position reached, from which the stream can be resumed."""
+    """Heartbeats have the current position, from which the stream can be resumed."""
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
     url, source = await of_new_session(client)
     reading = asyncio.create_task(source.rest())
@@ -243,7 +243,7 @@ async def test_a_quiet_stream_has_heartbeats(
 
 
 async def test_streams_end_when_the_service_stops(client: Client, service: AppState) -> None:
-    """At once, with word to come back; nothing in flight has to wait for them."""
+    """Streams end at once, with a retry time; requests in flight do not wait for them."""
     _, source = await of_new_session(client)
     everything = await follow(client, EVENTS)
     stopping = asyncio.create_task(service.drain(10, lambda: False))
@@ -272,7 +272,7 @@ async def test_what_may_succeed_later_is_no_error(
     error: Exception,
     retry_seconds: tuple[int, int],
 ) -> None:
-    """A stream that ends, and says why and when to come back."""
+    """A temporary failure ends the stream with a reason and a retry time."""
 
     async def fail(*_: Any) -> None:
         raise error
@@ -286,7 +286,7 @@ async def test_what_may_succeed_later_is_no_error(
 
 
 async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: AppState) -> None:
-    """One that would be its third waits until another has had its turn."""
+    """A third stream of an address waits until another has caught up."""
     _, source = await of_new_session(client)
     await wait_until(lambda: source.response.content.total_bytes)
     turns = service.feed.catch_up_slots.hold("127.0.0.1")
@@ -298,7 +298,7 @@ async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: A
 
 
 async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: AppState) -> None:
-    """Before the request is looked at, and it has a position of no event."""
+    """An overloaded node ends a stream before it reads anything, with a position."""
     for _ in range(2001):
         service.admission.request_begins()
     source = await follow(client, EVENTS)
@@ -307,7 +307,7 @@ async def test_an_overloaded_node_ends_streams_at_once(client: Client, service: 
 
 
 async def test_every_block_has_data(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening, heartbeat, event, reset and farewell: some clients parse the data of each block."""
+    """Opening, heartbeat, event, reset and farewell have data, which some clients parse."""
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
     answer = await client.get(f"{url}/events", headers={"Last-Event-ID": "1-00-0"})
@@ -326,7 +326,7 @@ async def test_every_block_has_data(client: Client, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_client_that_goes_leaves_nothing(client: Client, service: AppState) -> None:
-    """Nobody reads the store for it any more."""
+    """After a client disconnects, the store is no longer read for it."""
     for _ in range(3):
         _, source = await of_new_session(client)
         source.response.close()
@@ -342,7 +342,7 @@ async def test_a_client_that_does_not_read_is_cut(
     monkeypatch: pytest.MonkeyPatch,
     reads_late: bool,
 ) -> None:
-    """It is told if it comes to read, and can resume; the other client gets everything."""
+    """A client that does not read is cut with a farewell, and can resume; others are not."""
     monkeypatch.setattr(transfers, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "FAREWELL_SECONDS", 10 if reads_late else 0)

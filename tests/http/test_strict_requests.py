@@ -1,4 +1,4 @@
-"""What a request must declare and how it must be written: bodies, JSON, queries, whole values."""
+"""Strict requests: declared bodies, valid JSON, unambiguous queries, whole values."""
 
 import json
 import zlib
@@ -15,12 +15,12 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def store_url() -> str:
-    """The store at hand: none of this depends on it."""
+    """One store, as these tests do not depend on it."""
     return "memory://"
 
 
 async def refused(client: Client, path: str, body: bytes, code: str) -> dict[str, str]:
-    """Post a body that is refused; the error."""
+    """Post a body that is refused; return the error."""
     return await assert_error(await client.post(path, data=body, headers=JSON), 400, code)
 
 
@@ -31,7 +31,7 @@ async def refused(client: Client, path: str, body: bytes, code: str) -> dict[str
 async def test_a_body_that_is_not_declared_as_json_is_refused(
     client: Client, path: str, kind: str | None
 ) -> None:
-    """A page of another site can send such bodies without asking (no-cors): they get 415."""
+    """Bodies that a foreign page can send without preflight (no-cors) are a 415."""
     body = f'{{{IDS}, "url": "https://hooks.example/", "content": "x"}}'
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
     lines += [f"Content-Type: {kind}"] * (kind is not None)
@@ -46,14 +46,14 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
     ["application/json", "Application/JSON;charset=utf-8", "application/vnd.sessions+json"],
 )
 async def test_json_may_be_declared_in_several_ways(client: Client, kind: str) -> None:
-    """In any case, with parameters, and as a type that is built on JSON."""
+    """The JSON type may be in any case, with parameters, or a +json type."""
     headers = {"Content-Type": kind}
     answer = await client.post(SESSIONS, data=f"{{{IDS}}}", headers=headers)
     assert answer.status == 201
 
 
 async def test_a_request_without_a_body_declares_nothing(client: Client) -> None:
-    """A renewal needs no content type; if a body is missing, the error says so."""
+    """A renewal needs no content type; a missing body is an error that says so."""
     session = await create(client)
     answer = await client.post(f"{SESSIONS}/{session['sessionId']}/renew")
     assert answer.status == 200
@@ -75,7 +75,7 @@ async def test_a_request_without_a_body_declares_nothing(client: Client) -> None
 async def test_a_compressed_body_is_refused(
     client: Client, method: str, path: str, coding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """415 that says what is taken, without a look at the body, on every route."""
+    """A compressed body is a 415 that names the accepted codings, on every route."""
     body = zlib.compress(b"0" * 2**20) if coding == "deflate" else b"no such thing"
     headers = {**JSON, "Content-Encoding": coding, "Transfer-Encoding": "chunked"}
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
@@ -87,13 +87,13 @@ async def test_a_compressed_body_is_refused(
 
 
 async def test_identity_is_no_compression(client: Client) -> None:
-    """The coding that changes nothing may be named."""
+    """The coding "identity" is allowed."""
     headers = {**JSON, "Content-Encoding": "identity"}
     assert (await client.post(SESSIONS, data=f"{{{IDS}}}", headers=headers)).status == 201
 
 
 def nested(levels: int, *, objects: bool = False) -> str:
-    """JSON of so many levels."""
+    """Return JSON with so many levels of nesting."""
     return '{"a":' * levels + "1" + "}" * levels if objects else "[" * levels + "]" * levels
 
 
@@ -102,7 +102,7 @@ def nested(levels: int, *, objects: bool = False) -> str:
 async def test_json_may_be_nested_64_levels_deep(
     client: Client, field: str, *, objects: bool
 ) -> None:
-    """The body itself is the first level; one more is refused wherever it is."""
+    """JSON may be nested 64 levels deep, the body included, wherever it is."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}/messages"
     around = {
         "metadata": '{"a": %s}',
@@ -121,7 +121,7 @@ async def test_json_may_be_nested_64_levels_deep(
 
 @pytest.mark.parametrize("text", ["[" * 1000, '\\"' * 500 + "[" * 1000, "\\\\" + "{" * 1000])
 async def test_brackets_in_strings_are_no_levels(client: Client, text: str) -> None:
-    """Also behind quotes and backslashes that are escaped."""
+    """Brackets in strings are no levels, also after escaped quotes and backslashes."""
     session = await create(client)
     body = f'{{"content": "{text}", "metadata": {{"{text}": "{text}"}}}}'
     answer = await client.post(
@@ -143,14 +143,14 @@ async def test_brackets_in_strings_are_no_levels(client: Client, text: str) -> N
     ],
 )
 async def test_half_a_surrogate_pair_is_named(client: Client, text: str, lone: str) -> None:
-    """In a value and in a name; the error shows the escape."""
+    """Half a surrogate pair in a value or name is an error that shows the escape."""
     for body in (f'{{"content": "{text}"}}', f'{{{IDS}, "metadata": {{"{text}": 1}}}}'):
         error = await refused(client, SESSIONS, body.encode(), "INVALID_JSON")
         assert error["details"].startswith(f"A string has {lone} without the other half")
 
 
 async def test_whole_surrogate_pairs_are_taken(client: Client) -> None:
-    """Escaped, they are one character; an escaped backslash begins no escape."""
+    """An escaped pair is one character; an escaped backslash begins no escape."""
     session = await create(client)
     answer = await client.post(
         f"{SESSIONS}/{session['sessionId']}/messages",
@@ -162,7 +162,7 @@ async def test_whole_surrogate_pairs_are_taken(client: Client) -> None:
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 4301, "[0, {}, -1E999]"])
 async def test_a_number_out_of_range_is_named(client: Client, number: str) -> None:
-    """The error is about the number, not about the size of what it is in."""
+    """The error names the number, not the size of its container."""
     cases = {
         "metadata": f'{{"content": "x", "metadata": {{"a": {number}}}}}',
         "attachments[0]": f'{{"content": "x", "attachments": [{{"a": {number}}}]}}',
@@ -191,7 +191,7 @@ async def test_a_number_out_of_range_is_named(client: Client, number: str) -> No
 async def test_a_parameter_may_be_given_once(
     client: Client, method: str, path: str, name: str
 ) -> None:
-    """Which of two values is meant cannot be known; one that is ended cannot be brought back."""
+    """A repeated parameter is refused, as either value might be meant."""
     session = await create(client)
     error = await assert_error(await client.request(method, path), 400, "VALIDATION_ERROR")
     assert error["message"] == f"{name} must not be given more than once"
@@ -199,7 +199,7 @@ async def test_a_parameter_may_be_given_once(
 
 
 async def test_a_list_may_be_given_in_parts(client: Client) -> None:
-    """The types of events are a list."""
+    """The types of events, a list, may be repeated."""
     answer = await client.get("/api/messaging/events?type=created&type=ended,expired")
     assert answer.status == 200
     answer.close()
@@ -221,7 +221,7 @@ async def test_a_list_may_be_given_in_parts(client: Client) -> None:
 async def test_a_newline_at_the_end_is_part_of_a_value(
     client: Client, path: str, fields: dict[str, Any]
 ) -> None:
-    """So it is refused: ``$`` would match before it."""
+    """A newline at the end makes a value invalid, although ``$`` matches before it."""
     whole = {"content": "x", "url": "https://hooks.example/"}
     whole |= {"agentId": ID, "userId": ID} if path == SESSIONS else {}
     error = await assert_error(
@@ -244,7 +244,7 @@ async def test_a_newline_at_the_end_is_part_of_a_value(
     ],
 )
 async def test_so_it_is_in_a_query(client: Client, query: str) -> None:
-    """Of every parameter."""
+    """A newline at the end of any query parameter is refused."""
     await assert_error(await client.get(query), 400, "VALIDATION_ERROR")
 
 
@@ -262,7 +262,7 @@ async def test_so_it_is_in_a_query(client: Client, query: str) -> None:
     ],
 )
 async def test_an_unknown_transport_is_refused(client: Client, fields: dict[str, Any]) -> None:
-    """So is an unknown mode, its older name; the error lists the known ones."""
+    """An unknown transport or mode is refused with the list of known ones."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     (name,) = fields

@@ -28,7 +28,7 @@ async def change(client: Client, url: str, **fields: Any) -> dict[str, Any]:
 
 
 async def after_activity(client: Client, url: str, action: str) -> dict[str, Any]:
-    """The info after an activity that is later than the creation."""
+    """Make an activity after the creation; return the info."""
 
     async def is_later() -> dict[str, Any] | None:
         body: dict[str, Any] = await (await client.post(f"{url}/{action}")).json()
@@ -60,7 +60,7 @@ async def test_a_change_leaves_what_is_not_given(client: Client) -> None:
 
 
 async def test_the_deadline_is_counted_from_the_last_renewal(client: Client) -> None:
-    """Not from the change, and not from the last activity."""
+    """The deadline counts from the last renewal, not from a change or activity."""
     url = await made(client, autoRenew=False)
     seen = await after_activity(client, url, "heartbeat")
     changed = await change(client, url, timeoutMinutes=60)
@@ -81,7 +81,7 @@ async def test_a_shorter_maximum_duration_cuts_the_deadline(client: Client) -> N
 
 
 async def test_a_longer_maximum_duration_makes_room_to_renew(client: Client) -> None:
-    """What was at its maximum can be renewed again."""
+    """A session at its maximum can be renewed after the maximum is raised."""
     url = await made(client, timeoutMinutes=10, maxDurationMinutes=10)
     await assert_error(await client.post(f"{url}/renew"), 422, "SESSION_RENEWAL_FAILED")
     await change(client, url, maxDurationMinutes=60)
@@ -90,7 +90,7 @@ async def test_a_longer_maximum_duration_makes_room_to_renew(client: Client) -> 
 
 @pytest.mark.parametrize("auto_renew", [True, False])
 async def test_auto_renew_can_be_switched(client: Client, auto_renew: bool) -> None:
-    """The next activity goes by what was set last."""
+    """The next activity obeys the last setting."""
     url = await made(client, autoRenew=not auto_renew)
     await change(client, url, autoRenew=auto_renew)
     body = await (await client.post(f"{url}/heartbeat")).json()
@@ -98,7 +98,7 @@ async def test_auto_renew_can_be_switched(client: Client, auto_renew: bool) -> N
 
 
 async def test_near_expiration_is_told_anew(client: Client) -> None:
-    """A raised threshold, and a shortened timeout, make the session near its end at once."""
+    """A raised threshold or a shorter timeout makes a session near expiration at once."""
     url = await made(client, timeoutMinutes=30)
     assert (await change(client, url, warningThresholdMinutes=30))["isNearExpiration"] is True
     assert (await change(client, url, timeoutMinutes=60))["isNearExpiration"] is False
@@ -119,7 +119,7 @@ async def test_near_expiration_is_told_anew(client: Client) -> None:
     ],
 )
 async def test_the_edges_of_the_ranges_are_taken(client: Client, fields: dict[str, Any]) -> None:
-    """And come back as they were given."""
+    """The ends of the ranges are accepted and returned unchanged."""
     config = (await change(client, await made(client), **fields))["timeoutConfig"]
     assert {name: config[name] for name in fields} == fields
 
@@ -145,7 +145,7 @@ async def test_the_edges_of_the_ranges_are_taken(client: Client, fields: dict[st
 async def test_a_change_that_breaks_a_rule_changes_nothing(
     client: Client, fields: dict[str, Any], field: str, allowed: str
 ) -> None:
-    """It is a 400 that names the field and what is allowed, and the session is as it was."""
+    """A bad change is a 400 that names the field, and the session is unchanged."""
     url = await made(client)
     before = await info(client, url)
     answer = await client.patch(f"{url}/timeout", json={"autoRenew": False, **fields})
@@ -156,7 +156,7 @@ async def test_a_change_that_breaks_a_rule_changes_nothing(
 
 
 async def test_the_rules_hold_between_what_is_given_and_what_was(client: Client) -> None:
-    """A timeout below the session's own threshold is refused, whoever set that."""
+    """A timeout below the session's present warning threshold is refused."""
     url = await made(client, timeoutMinutes=60, warningThresholdMinutes=20)
     answer = await client.patch(f"{url}/timeout", json={"timeoutMinutes": 19})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")

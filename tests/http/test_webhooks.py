@@ -1,4 +1,4 @@
-"""``/api/messaging/webhooks``: who is told of events."""
+"""``/api/messaging/webhooks``: endpoints that receive events."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ async def register(client: Client, **fields: Any) -> dict[str, Any]:
 
 
 async def test_an_endpoint_is_registered_with_a_secret_of_its_own(client: Client) -> None:
-    """The secret is in the answer to that, and nowhere else."""
+    """The secret is in the response to the registration, and nowhere else."""
     webhook = await register(client)
     assert len(read_secret(webhook.pop("secret"))) == 32
     assert {**webhook, "webhookId": "", "createdAt": ""} == {
@@ -50,7 +50,7 @@ async def test_an_endpoint_is_registered_with_a_secret_of_its_own(client: Client
 
 
 async def test_what_is_asked_for_is_kept(client: Client) -> None:
-    """A secret, types in either form, ids in either case."""
+    """A secret, types in either form, and ids in either case are stored."""
     user, agent = new_uuid(), new_uuid()
     webhook = await register(
         client,
@@ -92,14 +92,14 @@ async def test_what_is_not_allowed_is_told(
 
 
 async def test_a_url_is_required(client: Client) -> None:
-    """The message says what one is."""
+    """The message describes a valid URL."""
     answer = await client.post(WEBHOOKS, json={})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert error["message"].startswith("url is required: it must be an http:// or https:// URL")
 
 
 async def test_there_is_a_bound(client: Client, webhooks: Webhooks) -> None:
-    """One more is a 409."""
+    """Beyond the limit a registration is a 409."""
     for _ in range(MAX_WEBHOOKS):
         await register(client)
     answer = await client.post(WEBHOOKS, json={"url": URL})
@@ -115,21 +115,21 @@ async def test_there_is_a_bound(client: Client, webhooks: Webhooks) -> None:
 async def test_an_unknown_one_is_not_found(
     client: Client, method: str, path: str, webhook_id: str
 ) -> None:
-    """Whatever its id looks like."""
+    """An unknown id of any form is a 404."""
     body: Any = {} if method == "POST" else None
     answer = await client.request(method, f"{WEBHOOKS}/{webhook_id}{path}", json=body)
     await assert_error(answer, 404, "WEBHOOK_NOT_FOUND")
 
 
 async def test_its_id_is_taken_in_upper_case(client: Client) -> None:
-    """As a session's is."""
+    """An id in upper case is accepted."""
     url = f"{WEBHOOKS}/{(await register(client))['webhookId'].upper()}"
     answers = [await client.request(method, url) for method in ("GET", "DELETE", "GET")]
     assert [answer.status for answer in answers] == [200, 200, 404]
 
 
 async def test_a_removed_one_is_gone(client: Client) -> None:
-    """It is removed once."""
+    """A webhook is removed once; then it is a 404."""
     url = f"{WEBHOOKS}/{(await register(client))['webhookId']}"
     answer = await client.delete(url)
     assert (answer.status, await answer.json()) == (200, {"message": "Webhook removed"})
@@ -138,12 +138,12 @@ async def test_a_removed_one_is_gone(client: Client) -> None:
 
 
 class TestRotate:
-    """A new secret."""
+    """Rotation of the secret."""
 
     async def test_the_last_secret_is_used_beside_the_new_one(
         self, client: Client, webhooks: Webhooks
     ) -> None:
-        """For a day, if nothing else is asked for; the rest of the webhook stays as it was."""
+        """The previous secret stays valid for a day by default; nothing else changes."""
         before = await register(client, types=["ended"])
         answer = await client.post(f"{WEBHOOKS}/{before['webhookId']}/rotate", json={})
         assert answer.status == 200, await answer.text()
@@ -161,7 +161,7 @@ class TestRotate:
     async def test_the_secret_and_the_overlap_can_be_chosen(
         self, client: Client, webhooks: Webhooks
     ) -> None:
-        """0 hours end the last secret at once; another rotation drops the one before the last."""
+        """An overlap of 0 hours ends the previous secret at once; two are never kept."""
         webhook_id = (await register(client))["webhookId"]
         for overlap in (1.5, 0):
             answer = await client.post(
@@ -188,7 +188,7 @@ class TestRotate:
         assert "hush" not in error["message"]
 
     async def test_one_of_the_settings_is_rotated_there(self, client: Client, store: Store) -> None:
-        """The message names the setting."""
+        """Rotating an endpoint of the settings is refused, and the message names the setting."""
         policy = WebhookPolicy(endpoints=(Target(URL, SECRET),))
         await another_node(store, webhooks=policy).webhooks.adopt_settings()
         path = f"{WEBHOOKS}/{settings_id(URL)}/rotate"
@@ -198,7 +198,7 @@ class TestRotate:
 
 
 async def test_an_id_is_taken_in_either_case(client: Client) -> None:
-    """As clients that format UUIDs in upper case send it, on every operation."""
+    """Every operation accepts ids in upper case."""
     webhook_id = (await register(client))["webhookId"]
     url = f"{WEBHOOKS}/{webhook_id.upper()}"
     for method, path in (
@@ -221,7 +221,7 @@ async def test_an_id_is_taken_in_either_case(client: Client) -> None:
 async def test_an_unknown_method_tells_the_known(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
-    """405, with Allow."""
+    """An unknown method is a 405 with Allow."""
     answer = await client.request(method, WEBHOOKS + path)
     await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
     assert answer.headers["Allow"] == allowed
@@ -231,12 +231,12 @@ async def test_an_unknown_method_tells_the_known(
     "path", [f"{WEBHOOKS}/", f"{WEBHOOKS}/{ID}/renew", f"{SESSIONS}/{ID}/dead"]
 )
 async def test_an_unknown_path_is_not_found(client: Client, path: str) -> None:
-    """What sessions have, webhooks do not, and the other way round."""
+    """Paths of sessions do not exist for webhooks, and vice versa."""
     await assert_error(await client.get(path), 404, "NOT_FOUND")
 
 
 class TestDeadLetters:
-    """What was given up."""
+    """Deliveries that were given up."""
 
     @pytest.fixture
     def webhook_policy(self) -> WebhookPolicy:
@@ -244,7 +244,7 @@ class TestDeadLetters:
 
     @pytest.fixture
     async def dead(self, client: Client, webhooks: Webhooks, store: Store) -> str:
-        """The path of the dead letters of a webhook that has three."""
+        """Return the path of the dead letters of a webhook that has three."""
         webhook_id: str = (await register(client))["webhookId"]
         await webhooks.list_all()
         for _ in range(3):
@@ -256,7 +256,7 @@ class TestDeadLetters:
         return f"{WEBHOOKS}/{webhook_id}/dead"
 
     async def test_they_can_be_read(self, client: Client, dead: str) -> None:
-        """With what would have been delivered, and why it was not."""
+        """Dead letters have the event and the reason of the last failure."""
         page = await (await client.get(dead)).json()
         assert (len(page["deadLetters"]), page["total"]) == (3, 3)
         letter = page["deadLetters"][0]
@@ -269,7 +269,7 @@ class TestDeadLetters:
         assert (info["queued"], info["dead"]) == (0, 3)
 
     async def test_all_are_put_back(self, client: Client, dead: str) -> None:
-        """Once."""
+        """All dead letters are replayed once."""
         for expected in (3, 0):
             answer = await client.post(f"{dead}/replay", json={})
             assert (answer.status, await answer.json()) == (200, {"replayed": expected})
@@ -277,7 +277,7 @@ class TestDeadLetters:
         assert (info["queued"], info["dead"]) == (3, 0)
 
     async def test_some_are_put_back(self, client: Client, dead: str) -> None:
-        """Those that are named and there."""
+        """The named dead letters that exist are replayed."""
         letters = (await (await client.get(dead)).json())["deadLetters"]
         ids = [letters[1]["id"], "1764000000000-3f-0"]
         answer = await client.post(f"{dead}/replay", json={"ids": ids})
@@ -291,18 +291,18 @@ class TestDeadLetters:
     async def test_a_page_has_bounds(
         self, client: Client, dead: str, params: dict[str, str], field: str
     ) -> None:
-        """The message names the field."""
+        """A page beyond the bounds is refused, and the message names the field."""
         error = await assert_error(await client.get(dead, params=params), 400, "VALIDATION_ERROR")
         assert error["details"] == field
 
 
 class TestDamagedQueue:
-    """A key of a webhook's queue has a type that is not ours."""
+    """A webhook's queue has a key of a wrong type."""
 
     async def test_the_others_are_listed_and_it_can_be_deleted(
         self, client: Client, redis: Any
     ) -> None:
-        """The list says which it is; reading it is a 503."""
+        """The list names the damaged webhook; reading its queue is a 503."""
         bad, good = (await register(client))["webhookId"], (await register(client))["webhookId"]
         await redis.set(own_key("queue", bad), "x", ex=60)
         found = (await (await client.get(WEBHOOKS)).json())["webhooks"]

@@ -1,6 +1,7 @@
-"""The session rules, written from the contract as plainly as can be, to hold the service against.
+"""The session rules in a few lines of Python, written from the contract, to test against.
 
-Times are epoch milliseconds, durations milliseconds. Every operation is told the time.
+Times are epoch milliseconds and durations milliseconds. Every operation takes the time as an
+argument.
 """
 
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 @dataclass
 class ModelSession:
-    """One session: what it was given, and what has happened to it."""
+    """One session: its settings, and its state."""
 
     created: int
     timeout: int
@@ -21,7 +22,7 @@ class ModelSession:
     active: int = 0
     renewals: int = 0
     ended: bool = False
-    messages: list[int] = field(default_factory=list)  # when each was created
+    messages: list[int] = field(default_factory=list)  # creation times
 
     def __post_init__(self) -> None:
         self.renewed = self.renewed or self.created
@@ -32,19 +33,19 @@ class ModelSession:
         return min(self.renewed + self.timeout, self.created + self.duration)
 
     def state(self, now: int) -> str:
-        """Live, expired (410) or missing (404)."""
+        """Return ``live``, ``expired`` (410) or ``missing`` (404)."""
         if self.ended or now >= self.expires + self.retention:
             return "missing"
         return "live" if now < self.expires else "expired"
 
     def end(self, now: int) -> bool:
-        """Whether this call ended it."""
+        """End the session; return whether it was live."""
         was_live = self.state(now) == "live"
         self.ended = self.ended or was_live
         return was_live
 
     def renew(self, now: int) -> str:
-        """Renew because asked to; live, or exhausted at the maximum duration."""
+        """Renew on request; return the state, or ``exhausted`` at the maximum duration."""
         if (state := self.state(now)) != "live":
             return state
         if not self._renew(now):
@@ -53,20 +54,20 @@ class ModelSession:
         return "live"
 
     def heartbeat(self, now: int) -> str:
-        """Count an activity."""
+        """Record an activity; return the state."""
         if (state := self.state(now)) == "live":
             self._touch(now)
         return state
 
     def send(self, now: int) -> str:
-        """Store a message, a millisecond after the last one at least."""
+        """Store a message, at least a millisecond after the last one; return the state."""
         if (state := self.state(now)) == "live":
             self.messages.append(max([now, *(created + 1 for created in self.messages[-1:])]))
             self._touch(now)
         return state
 
     def change(self, now: int, **values: Any) -> str:
-        """Change timeout values; conflict and past change nothing."""
+        """Change timeout values; return ``conflict`` or ``past`` if they are wrong."""
         if (state := self.state(now)) != "live":
             return state
         changed = replace(self, **values)

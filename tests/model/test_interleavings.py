@@ -1,8 +1,8 @@
-"""Random interleavings of all operations on a few sessions, held against the model.
+"""Random interleavings of all operations on a few sessions, compared with the model.
 
 A script is one atomic step, so an interleaving is an order in which calls reach the server. Orders
 are drawn at random, many travel in one batch, and the server's clock, which comes with the replies,
-tells the model when each call happened. Sessions last milliseconds: they run out in between.
+gives the model the time of each call. Sessions last milliseconds, so they expire in between.
 """
 
 import os
@@ -41,7 +41,7 @@ from session_service.store.scripts.variants import retaining_history
 from tests.model.model import ModelSession
 from tests.support.scripts import every_script
 
-AT_ONCE = 256  # one a shard
+AT_ONCE = 256  # one in each shard
 SESSIONS = 2
 STEPS = 8
 KEYS = Keys("model")
@@ -50,7 +50,7 @@ AGENT = str(UUID(int=1))
 
 
 class Durations(NamedTuple):
-    """How long expired sessions are remembered, and conversations kept (0 if they are not)."""
+    """The retention of expired sessions, and of conversations (0: deleted), in milliseconds."""
 
     retention_ms: int
     history_ms: int
@@ -58,13 +58,13 @@ class Durations(NamedTuple):
 
 @dataclass
 class Subject:
-    """A session of the store, and the model's idea of it."""
+    """A session in the store and its model."""
 
     shard: str
     id: str
     user: str
     model: ModelSession | None = None
-    given: dict[str, int] = field(default_factory=dict)
+    timeouts: dict[str, int] = field(default_factory=dict)
 
     def keys(self, script: Script[Any, Any]) -> KeySet:
         return KEYS.of_session(script.keys, self.shard, self.id)
@@ -83,7 +83,7 @@ class Step:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.proof)])
 def test_every_interleaving_ends_as_the_model_does(valkey_url: str, count: int) -> None:
-    """No revival, no orphaned key or index entry, and every reply is the model's."""
+    """Every reply is the model's, no session revives, and no key or index entry is orphaned."""
     seed = int(os.environ.get("MODEL_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
     print(f"MODEL_SEED={seed}")  # noqa: T201 - shown where it fails, to draw the same again
     chance = random.Random(seed)
@@ -105,7 +105,7 @@ def test_every_interleaving_ends_as_the_model_does(valkey_url: str, count: int) 
 
 
 def interleaved(chance: random.Random, subjects: list[Subject], durations: Durations) -> list[Step]:
-    """All sessions are created first, then each shard's calls come in a random order."""
+    """Create all sessions, then return each shard's calls in a random order."""
     steps = [creation(chance, subject, durations) for subject in subjects]
     for _ in range(STEPS):
         steps.extend(
@@ -186,7 +186,7 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
 
 
 def run(store: Any, steps: list[Step], durations: Durations) -> None:
-    """Send all steps at once and let the model follow."""
+    """Send all steps at once, and apply each reply to the model."""
     pipe = store.pipeline(transaction=False)
     for step in steps:
         pipe.execute_command("TIME")
@@ -205,14 +205,14 @@ def sweep(shard: str, durations: Durations) -> list[bytes]:
 
 
 def end_all(subject: Subject, durations: Durations) -> list[bytes]:
-    """End the sessions of the subject's user, whenever they were created."""
+    """End the sessions of the subject's user in the model, whenever they were created."""
     script = retaining_history(END_ALL, durations.history_ms)
     arguments = EndAllArguments(f"u{subject.user}:", after=b"", last_created=1 << 53, limit=10)
     return script.words(KEYS.of_shard(script.keys, subject.shard), arguments)
 
 
 def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -> None:
-    """Check a reply, and do the same to the model at the time of the reply."""
+    """Check a reply, and apply the same operation to the model at the time of the reply."""
     subject, model = step.subject, step.subject.model
     if step.name == "create":
         subject.model = ModelSession(created=reply, retention=retention, **step.values)
@@ -220,7 +220,7 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
     assert model is not None
     if step.name == "sweep":
         return
-    if step.name == "end":  # replies with what DEL removed, and the time is between two clocks
+    if step.name == "end":  # the reply is the count of DEL, and its time is uncertain
         possible = {model.state(earliest) == "live", model.state(latest) == "live"}
         assert bool(reply) in possible, (step, model, earliest, latest)
         model.ended = model.ended or bool(reply)
@@ -234,12 +234,12 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
         now, state = int(seconds) * 1000 + int(micros) // 1000, "missing"
         if record is not None and record.startswith(b"1 expired "):
             state = "expired"
-        elif record is not None:  # it may be there longer than it counts
+        elif record is not None:  # Redis may keep it for longer than its retention
             expires = unpack_session(subject.id, record, now).expires_at
             state = "live" if expires > now else "expired" if expires + retention > now else state
         assert state == model.state(now) or is_forgotten(model, state, now)
         return
-    if not isinstance(reply, list):  # it does not say when
+    if not isinstance(reply, list):  # the reply has no time
         state = "expired" if reply else "missing"
         states = {model.state(now) for now in range(earliest, latest + 1)}
         assert state in states or is_forgotten(model, state, earliest), (step, model)
@@ -251,7 +251,7 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
     elif more == [b"exhausted"]:
         now = earliest
         assert model.renew(now) == "exhausted"
-    else:  # an activity is when it was
+    else:  # the time of the activity
         now = unpack_session(subject.id, record).last_activity
         before = len(model.messages)
         assert getattr(model, step.name)(now) == "live"
@@ -261,14 +261,14 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
 
 
 def is_forgotten(model: ModelSession, state: str, now: int) -> bool:
-    """The server takes a key away in the millisecond of its deadline, or in the next."""
+    """Return whether a session is gone; the server deletes it at its deadline or a ms later."""
     return {state, model.state(now)} == {"missing", "expired"} and (
         abs(now - model.expires - model.retention) <= 1
     )
 
 
 def assert_same(subject: Subject, record: bytes) -> None:
-    """The record says what the model says."""
+    """Check that a record has the values of the model."""
     model = subject.model
     assert model is not None
     session = unpack_session(subject.id, record)
@@ -292,21 +292,21 @@ def assert_same(subject: Subject, record: bytes) -> None:
 
 
 def check(store: Any, subjects: list[Subject], durations: Durations) -> None:
-    """Sweep all that is due, then hold the whole key space against the model."""
+    """Sweep everything that is due, then compare all keys with the model."""
     by_shard: dict[str, list[Subject]] = {}
     for subject in subjects:
         by_shard.setdefault(subject.shard, []).append(subject)
-    pipe = store.pipeline(transaction=True)  # nothing runs out between the sweep and the look
+    pipe = store.pipeline(transaction=True)  # nothing expires between sweep and reading
     for shard in SHARDS:
         pipe.execute_command(*sweep(shard, durations))
     pipe.execute_command("TIME")
-    for shard, theirs in by_shard.items():
+    for shard, in_shard in by_shard.items():
         *deadlines, listing, events = KEYS.of_shard(OF_SHARD, shard).names()
         for index in deadlines:
             pipe.zrange(index, 0, -1, withscores=True)
         pipe.zrange(listing, 0, -1)
         pipe.xrange(events)
-        for subject in theirs:
+        for subject in in_shard:
             session_key, messages_key = subject.keys(HISTORY).names()
             pipe.get(session_key)
             pipe.xrange(messages_key)
@@ -316,18 +316,18 @@ def check(store: Any, subjects: list[Subject], durations: Durations) -> None:
     assert [key for key in store.scan_iter(count=1000) if store.pttl(key) == -1] == []
     now = seconds * 1000 + micros // 1000
     found_iterator = iter(found)
-    for theirs in by_shard.values():
-        check_shard(theirs, now, found_iterator, durations)
+    for in_shard in by_shard.values():
+        check_shard(in_shard, now, found_iterator, durations)
 
 
-def check_shard(theirs: list[Subject], now: int, found: Any, durations: Durations) -> None:
-    """One shard: each index entry has its session, each session its entries and its events."""
+def check_shard(in_shard: list[Subject], now: int, found: Any, durations: Durations) -> None:
+    """Check that in a shard each index entry has its session, and each session its entries."""
     warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
     listing = {member.decode() for member in next(found)}
-    told = [fields[b"event"].decode().split() for _, fields in next(found)]
-    events = Counter((session_id, event) for event, session_id, *_ in told)
+    recorded = [fields[b"event"].decode().split() for _, fields in next(found)]
+    events = Counter((session_id, event) for event, session_id, *_ in recorded)
     listed = set()
-    for subject in theirs:
+    for subject in in_shard:
         model, record, entries = subject.model, next(found), next(found)
         outlasting = next(found), created(next(found))
         assert model is not None
@@ -345,8 +345,8 @@ def check_shard(theirs: list[Subject], now: int, found: Any, durations: Duration
         else:
             assert model.state(now) != "live"
             assert entries == []
-            said = events[subject.id, "ended"], events[subject.id, "expired"]
-            assert said == ((1, 0) if model.ended else (0, 1))
+            announced = events[subject.id, "ended"], events[subject.id, "expired"]
+            assert announced == ((1, 0) if model.ended else (0, 1))
             parties = f"{AGENT} {subject.user}".encode()
             assert outlasting == ((parties, model.messages) if durations.history_ms else (None, []))
         assert events[subject.id, "created"] == 1
@@ -359,5 +359,5 @@ def check_shard(theirs: list[Subject], now: int, found: Any, durations: Duration
 
 
 def created(entries: list[Any]) -> list[int]:
-    """When the messages of a stream were created."""
+    """Return the creation times of the messages of a stream."""
     return [int(entry.split(b"-")[0]) for entry, _ in entries]

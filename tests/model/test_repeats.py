@@ -1,4 +1,4 @@
-"""Any sequence of operations, each asked for twice with a key, does what it does asked for once."""
+"""Any sequence of operations, each requested twice with a key, has the effect of one request."""
 
 import asyncio
 from typing import Any
@@ -18,11 +18,11 @@ from tests.model.test_rules import CONFIGS, HELLO, MEMORY, SETTINGS, Clock
 
 WHO = str(UUID(int=7))
 
-# An operation, and how long to wait before it is asked for again.
+# An operation, the index of its session, and the milliseconds until it is repeated.
 OPERATIONS = st.lists(
     st.tuples(
         st.sampled_from(["create", "renew", "heartbeat", "heartbeat", "send", "send", "end"]),
-        st.integers(0, 1),  # which of the sessions
+        st.integers(0, 1),  # index of the session
         st.integers(0, 30_000),
     ),
     max_size=12,
@@ -32,13 +32,13 @@ OPERATIONS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(config=CONFIGS, operations=OPERATIONS)
 def test_asked_twice_is_done_once(config: TimeoutConfig, operations: list[Any]) -> None:
-    """The outcome of each and what is left are the same, whatever happened before the repeat."""
+    """The outcome of each operation, and the state in the end, are the same with repeats."""
     once = asyncio.run(played(config, operations, repeat=False))
     assert asyncio.run(played(config, operations, repeat=True)) == once
 
 
 async def played(config: TimeoutConfig, operations: list[Any], *, repeat: bool) -> list[Any]:
-    """What was replied and what is left then, without the ids."""
+    """Return the replies and the final state, without the ids."""
     clock = Clock()
     with clock.installed():
         client = connect(MEMORY, 5)
@@ -67,19 +67,19 @@ async def played_in(
         repeats.append((*call, outcome))
         outcomes.append(without_ids(outcome))
         clock.ms += pause
-        if repeat:  # the last one, and all from time to time
+        if repeat:  # the last operation, and sometimes all
             for *asked_before, before in repeats[-1:] if n % 4 else repeats:
                 again = await asked(repository, shape, *asked_before, with_key=True)
-                # What was not done is asked anew, and its retention may be over meanwhile.
+                # A failed operation is tried again, and its retention may be over meanwhile.
                 has_gone = (before, again) == ("SessionExpired", "SessionNotFound")
                 assert again == before or has_gone
     left = [await asked(repository, shape, "", "get", session) for session in sessions]
     page = await repository.list_page(limit=100)
-    told = sorted(
+    recorded = sorted(
         [fields[b"event"].split()[0] for key in await client.keys("*:events")
          for _, fields in await client.xrange(key)]
     )  # fmt: skip
-    return [outcomes, [without_ids(each) for each in left], page.counts, told]
+    return [outcomes, [without_ids(each) for each in left], page.counts, recorded]
 
 
 async def asked(
@@ -91,13 +91,13 @@ async def asked(
     *,
     with_key: bool = False,
 ) -> Any:
-    """What an operation returns, or the kind of its error."""
+    """Return the result of an operation, or the name of its error."""
     if with_key:
         once = await repository.idempotency_keys.claim(key, f"{name} {session_id}")
         repository = repository.scoped(Scope(once, once.random))
-    given = {"create": (shape,), "send": (session_id, HELLO)}.get(name, (session_id,))
+    arguments = {"create": (shape,), "send": (session_id, HELLO)}.get(name, (session_id,))
     try:
-        return await getattr(repository, name)(*given)
+        return await getattr(repository, name)(*arguments)
     except ServiceError as error:
         return type(error).__name__
 

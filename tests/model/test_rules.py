@@ -1,4 +1,4 @@
-"""Any sequence of operations does to the service what it does to the model, at any time."""
+"""Any sequence of operations, at any time, has the same effect on the service and the model."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ from session_service.store.sessions.repository import SessionRepository
 from tests.model.model import ModelSession
 
 RETENTION = 50_000
-MEMORY = "memory://"  # a store of its own for each client
+MEMORY = "memory://"  # each client has a store of its own
 SETTINGS = Settings(redis_url=MEMORY, store_timeout=5, retention_minutes=to_minutes(RETENTION))
 WHO = str(UUID(int=7))
 DURATIONS = st.integers(1, 100_000)
@@ -47,7 +47,7 @@ OPERATIONS = st.lists(
 
 
 class Clock:
-    """The clock of fakeredis: it stands still but where the test moves it."""
+    """The clock of fakeredis, which only the test moves."""
 
     def __init__(self) -> None:
         self.ms = 1_800_000_000_000
@@ -62,7 +62,7 @@ class Clock:
 @settings(max_examples=60, deadline=None)
 @given(config=CONFIGS, operations=OPERATIONS)
 def test_the_service_follows_the_model(config: TimeoutConfig, operations: list[Any]) -> None:
-    """Outcome, deadline, counts and messages are the model's after every step."""
+    """Outcome, deadline, counts and messages are those of the model after every step."""
     clock = Clock()
     with clock.installed():
         asyncio.run(compare(clock, config, operations))
@@ -87,10 +87,10 @@ async def compare_in(
         retention=RETENTION,
     )
     for operation in operations:
-        name, given = operation if isinstance(operation, tuple) else (operation, None)
+        name, argument = operation if isinstance(operation, tuple) else (operation, None)
         match name:
             case "wait":
-                clock.ms += given
+                clock.ms += argument
             case "sweep":
                 await store.deadlines.sweep()
             case "end":
@@ -99,12 +99,12 @@ async def compare_in(
             case "get":
                 assert await outcome(repository.get(created.id)) == model.state(clock.ms)
             case "change":
-                done = await outcome(repository.change_timeout(created.id, given))
+                done = await outcome(repository.change_timeout(created.id, argument))
                 values = {
-                    "timeout": given.timeout_ms,
-                    "duration": given.max_duration_ms,
-                    "warning": given.warning_ms,
-                    "auto_renew": given.auto_renew,
+                    "timeout": argument.timeout_ms,
+                    "duration": argument.max_duration_ms,
+                    "warning": argument.warning_ms,
+                    "auto_renew": argument.auto_renew,
                 }
                 values = {k: v for k, v in values.items() if v is not None}
                 expected = model.change(clock.ms, **values)
@@ -120,7 +120,7 @@ async def compare_in(
 
 
 async def outcome(call: Coroutine[Any, Any, Any]) -> str:
-    """In the words of the model."""
+    """Return the outcome of a call in the words of the model."""
     try:
         await call
     except SessionNotFound:
@@ -145,7 +145,7 @@ def compare_session(session: Session, model: ModelSession) -> None:
 async def compare_counts(
     repository: SessionRepository, created: Session, model: ModelSession, now: int
 ) -> None:
-    """What is counted and listed; at the end only, for fakeredis takes its time over 256 shards."""
+    """Compare counts and listing; only at the end, as fakeredis is slow over 256 shards."""
     state = model.state(now)
     page = await repository.list_page(limit=5, user_id=created.user_id)
     assert (page.counts.active, page.counts.expired) == (state == "live", state == "expired")
@@ -158,7 +158,7 @@ async def compare_counts(
 
 
 def test_an_expiry_is_told_a_week_late() -> None:
-    """If no node ran for almost seven days after the retention, the event still comes."""
+    """If no node ran for almost seven days after the retention, the expiry is still announced."""
     clock = Clock()
     with clock.installed():
         asyncio.run(expired_late(clock, 7 * 24 * 3_600_000 - 1000))

@@ -1,4 +1,4 @@
-"""Background tasks go on, whatever a shard, a webhook, an event or a defect does to them."""
+"""Background tasks keep running after a failure in a shard, a webhook, an event or our code."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Have a task run inside of the block, and fail if it ends in it."""
+    """Run a task for the block; fail if it ends before the block does."""
     task = asyncio.create_task(work)
     try:
         yield task
@@ -44,7 +44,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
 
 
 class Defective(Deadlines):
-    """Fails a few times, as a bug of ours would."""
+    """Deadlines that fail a few times, as a bug of ours would."""
 
     failures = 2
     looks = 0
@@ -59,21 +59,24 @@ class Defective(Deadlines):
 async def test_a_defect_does_not_end_the_sweeper(
     executor: ScriptExecutor, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged once, with its trace, and the sweeper goes on after a pause."""
+    """A defect is logged once, with its traceback, and the sweeper continues after a pause."""
     caplog.set_level(logging.INFO)
     quarantine = Quarantine(fraction=lambda: 0.0)
     deadlines = Defective(
         executor, KEYS, retention_ms=RETENTION_MS, history_ms=0, quarantine=quarantine
     )
     async with running(sweep_forever(deadlines, outbox, EventPolicy(), quarantine)):
-        await wait_until(lambda: deadlines.looks > deadlines.failures and not len(quarantine))
+        await wait_until(
+            lambda: deadlines.looks > deadlines.failures and not len(quarantine),
+            description="the sweeper works again",
+        )
     first, last = [record for record in caplog.records if record.name.endswith("quarantine")]
     assert (first.levelname, bool(first.exc_info)) == ("ERROR", True)
     assert last.getMessage() == "sweeper is processed again"
 
 
 class Broken(DeliveryQueues):
-    """Queues of which one meets a bug of ours."""
+    """Queues that fail for one webhook, as a bug of ours would."""
 
     bad = ""
 
@@ -110,7 +113,7 @@ async def test_a_defect_of_one_webhook_does_not_stop_the_others(
 async def test_an_event_is_decoded_once_for_all_webhooks(
     store: Store, repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are."""
+    """The number of webhooks does not change how often an event is decoded."""
     decoded: list[Any] = []
     unpack = records.unpack_event
 
@@ -138,7 +141,7 @@ async def test_an_event_is_decoded_once_for_all_webhooks(
 async def test_another_group_consumes_on_its_own(
     executor: ScriptExecutor, repository: SessionRepository
 ) -> None:
-    """Each group is given every event."""
+    """Every consumer group receives every event."""
     await create_session(repository)
     for group in ("webhooks", "agents"):
         consumer = Consumer(executor, KEYS, group, Quarantine())
@@ -149,7 +152,7 @@ async def test_another_group_consumes_on_its_own(
 
 
 class Collector:
-    """A handler that needs all events, and fails the first time."""
+    """A handler that needs all events and fails the first time."""
 
     name = "collector"
 
@@ -168,7 +171,7 @@ class Collector:
 async def test_a_consumer_gets_events_again_until_it_has_handled_them(
     executor: ScriptExecutor, repository: SessionRepository
 ) -> None:
-    """The first time they were not acknowledged, because the handler failed."""
+    """Events are delivered again if their handler failed, as they were not acknowledged."""
     session = await create_session(repository)
     collector = Collector()
     consumer = Consumer(
@@ -182,7 +185,7 @@ async def test_a_consumer_gets_events_again_until_it_has_handled_them(
 async def test_an_absence_is_logged_once_for_all_tasks_that_share_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With its end, which is that of the last task."""
+    """The log has one line when the first task loses the store and one when the last is back."""
     caplog.set_level(logging.INFO)
     store = Availability("webhook deliveries")
     for task in ("a", "b", "a"):

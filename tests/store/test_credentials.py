@@ -1,4 +1,4 @@
-"""Logins and TLS, as the URL has them."""
+"""Logins and TLS of the store's URL."""
 
 import asyncio
 import ssl
@@ -16,7 +16,7 @@ from tests.support.tls import Certificate
 
 @asynccontextmanager
 async def behind_tls(certificate: Certificate, socket: str) -> AsyncIterator[int]:
-    """A port that speaks TLS before a server's unix socket."""
+    """Run a TLS port in front of a server's unix socket; yield the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate, certificate.key)
     tasks = set()
@@ -41,7 +41,7 @@ async def behind_tls(certificate: Certificate, socket: str) -> AsyncIterator[int
 
 
 async def answers(url: str) -> bool:
-    """Whether the store behind a URL does; the reason is in the exception otherwise."""
+    """Return True if the store at a URL answers; raise StoreUnavailable otherwise."""
     executor = open_executor(url, connect(url, 2), 2)
     try:
         await executor.ping()
@@ -51,7 +51,7 @@ async def answers(url: str) -> bool:
 
 
 async def test_a_server_with_tls(certificate: Certificate) -> None:
-    """It is spoken with where its certificate can be checked, and not otherwise."""
+    """A server with TLS is used only if its certificate can be verified."""
     with store_server(valkey_binary()) as url:
         async with behind_tls(certificate, url.removeprefix("unix://")) as port:
             address = f"rediss://127.0.0.1:{port}/0"
@@ -62,7 +62,7 @@ async def test_a_server_with_tls(certificate: Certificate) -> None:
 
 
 async def test_a_login() -> None:
-    """The user of the URL is the one who is let in."""
+    """Only the user and password of the URL are accepted."""
     with store_server(valkey_binary()) as url:
         with Redis.from_url(url) as operator:
             operator.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")

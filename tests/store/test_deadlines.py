@@ -1,4 +1,4 @@
-"""Each deadline is acted on once, whoever comes, and however late."""
+"""Every deadline is acted on once, by whichever sweep comes first, however late."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 
 async def gone(repository: SessionRepository, session: Session) -> None:
-    """Wait until a session has run out."""
+    """Wait until a session has expired."""
 
     async def has_run_out() -> bool:
         try:
@@ -39,7 +39,7 @@ async def gone(repository: SessionRepository, session: Session) -> None:
 
 
 async def events(redis: Any, kind: str) -> list[str]:
-    """The sessions of which an event of this kind was announced."""
+    """Return the ids of the sessions that have an event of a type in the outbox."""
     return [
         fields[b"event"].decode().split()[1]
         for key in await redis.keys("*:events")
@@ -57,8 +57,8 @@ async def test_each_expiry_is_acted_on_once(
         await gone(repository, session)
     reports = await asyncio.gather(*(deadlines.sweep() for _ in range(10)))
     assert sum(report.expired for report in reports) == 20
-    told = await events(redis, "expired")
-    assert sorted(told) == sorted(session.id for session in sessions)
+    announced = await events(redis, "expired")
+    assert sorted(announced) == sorted(session.id for session in sessions)
 
 
 async def test_a_warning_is_told_once_for_each_deadline(
@@ -74,7 +74,7 @@ async def test_a_warning_is_told_once_for_each_deadline(
 async def test_a_renewed_session_is_not_warned_about_early(
     repository: SessionRepository, deadlines: Deadlines
 ) -> None:
-    """A deadline that has moved takes its warning along."""
+    """A renewal moves the warning with the deadline."""
     session = await create_session(
         repository, TimeoutConfig(HOUR_MS, True, 9 * HOUR_MS, HOUR_MS - 1000)
     )
@@ -91,7 +91,7 @@ async def test_a_renewed_session_is_not_warned_about_early(
 async def test_a_backlog_is_swept_in_bounded_steps(
     repository: SessionRepository, deadlines: Deadlines
 ) -> None:
-    """100 sessions of one user take four steps, and are counted as expired throughout."""
+    """100 sessions of one user take four sweeps, and are counted as expired from the start."""
     user = new_uuid()
     await asyncio.gather(*(create_session(repository, BRIEF, user_id=user) for _ in range(99)))
     await gone(repository, await create_session(repository, BRIEF, user_id=user))
@@ -112,9 +112,11 @@ async def test_a_backlog_is_swept_in_bounded_steps(
 async def test_a_session_that_vanished_leaves_the_listings(
     repository: SessionRepository, deadlines: Deadlines, redis: Any
 ) -> None:
-    """Where a key was taken behind our back, the sweep notices and mends the listings."""
+    """If a session's key was deleted by another program, the sweep repairs the listings."""
     user = new_uuid()
-    others = [await create_session(repository, user_id=user) for _ in range(300)]  # a look at 500
+    others = [
+        await create_session(repository, user_id=user) for _ in range(300)
+    ]  # a sweep looks at 500
     session = await create_session(
         repository, TimeoutConfig(HOUR_MS, True, HOUR_MS, HOUR_MS), user_id=user
     )
@@ -130,7 +132,7 @@ async def test_a_session_that_vanished_leaves_the_listings(
 async def test_a_repair_takes_nothing_that_exists(
     repository: SessionRepository, executor: ScriptExecutor
 ) -> None:
-    """A session that is back when its entries are to be removed keeps them, and its messages."""
+    """A session that exists again when its entries are to be removed keeps them."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     after: bytes | None = b""
@@ -147,7 +149,7 @@ async def test_a_repair_takes_nothing_that_exists(
 async def test_messages_go_when_the_session_runs_out(
     repository: SessionRepository, deadlines: Deadlines, redis: Any
 ) -> None:
-    """The conversation of an expired session is not kept."""
+    """The conversation of an expired session is deleted."""
     session = await create_session(repository, TimeoutConfig(300, False, HOUR_MS, 1))
     await repository.send(session.id, HELLO)
     await gone(repository, session)
@@ -156,7 +158,7 @@ async def test_messages_go_when_the_session_runs_out(
 
 
 class TestWithoutRetention:
-    """A service that remembers expired sessions for 1 ms."""
+    """A service that keeps expired sessions for 1 ms."""
 
     @pytest.fixture
     def retention_ms(self) -> int:
@@ -165,7 +167,7 @@ class TestWithoutRetention:
     async def test_an_expiry_is_told_however_late(
         self, repository: SessionRepository, deadlines: Deadlines, redis: Any
     ) -> None:
-        """Where no node was there in all of the retention, nobody knows the session any more."""
+        """The expiry is announced even if no node ran during all of the retention."""
         session = await create_session(repository, BRIEF)
         await repository.send(session.id, HELLO)
 

@@ -1,4 +1,4 @@
-"""Many callers on few connections: each gets its own reply or its own error, in time."""
+"""Many callers on few connections: each gets its own reply or error, in time."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 
 async def test_each_caller_gets_its_own_reply(repository: SessionRepository) -> None:
-    """Five hundred at once."""
+    """Each of 500 concurrent callers gets the reply to its own call."""
     sessions = await asyncio.gather(*(create_session(repository) for _ in range(500)))
     got = await asyncio.gather(*(repository.get(session.id) for session in sessions))
     assert [session.id for session in got] == [session.id for session in sessions]
@@ -35,7 +35,7 @@ async def test_each_caller_gets_its_own_reply(repository: SessionRepository) -> 
 
 
 async def test_callers_that_give_up_disturb_nobody(repository: SessionRepository) -> None:
-    """Half of them are cancelled at random moments; the others get their own replies."""
+    """If half of the callers are cancelled at random moments, the others get their own replies."""
     chance = random.Random(1)
     sessions = [await create_session(repository) for _ in range(20)]
     for _ in range(20):
@@ -56,7 +56,7 @@ async def test_callers_that_give_up_disturb_nobody(repository: SessionRepository
 
 
 async def test_an_error_is_its_callers_alone(repository: SessionRepository, redis: Any) -> None:
-    """A key of a foreign kind breaks the call on it, and no other of the same moment."""
+    """A key of another type fails the call on it, and no other call of the same batch."""
     broken, *whole = [await create_session(repository) for _ in range(10)]
     key = own_key("session", broken.id)
     await redis.delete(key)
@@ -73,16 +73,16 @@ async def test_an_error_is_its_callers_alone(repository: SessionRepository, redi
 async def test_a_server_that_forgot_the_scripts_is_told_again(
     repository: SessionRepository, redis: Any
 ) -> None:
-    """Each call happens once all the same."""
+    """After SCRIPT FLUSH every call still happens once."""
     session = await create_session(repository)
     await redis.script_flush()
     renewed = await asyncio.gather(*(repository.renew(session.id) for _ in range(20)))
     assert sorted(s.renewal_count for s in renewed) == list(range(1, 21))
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])  # they differ in what they raise
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])  # they raise different errors
 def test_a_server_that_resets_connections_is_tried_again(run: Any) -> None:
-    """Whenever it does so, in the middle of the handshake too; once it does not, calls succeed."""
+    """Calls succeed once a server no longer resets connections, in the middle of handshakes too."""
     with socket.create_server(("127.0.0.1", 0)) as resetting:
         port = resetting.getsockname()[1]
         resets: list[int] = []
@@ -91,8 +91,8 @@ def test_a_server_that_resets_connections_is_tried_again(run: Any) -> None:
 
 
 def _reset_all(listener: socket.socket, resets: list[int]) -> None:
-    """Accept connections and end each with a reset, at once or a moment later."""
-    with suppress(OSError):  # until it is closed
+    """Accept connections and reset each, at once or up to a millisecond later."""
+    with suppress(OSError):  # until the listener is closed
         while True:
             connection, _ = listener.accept()
             time.sleep(random.uniform(0, 0.001))
@@ -129,13 +129,13 @@ async def _use_while_reset(
 
 
 async def service_connections(client: Any) -> list[str]:
-    """The ids of the connections to a server but for that of the client itself."""
+    """Return the ids of a server's connections, without that of the client itself."""
     own = await client.client_id()
     return [each["id"] for each in await client.client_list() if int(each["id"]) != own]
 
 
 class Relay:
-    """Connections to a server, whose replies a test can add to, or keep back."""
+    """A relay to a server, which can send bytes of its own and hold back replies."""
 
     def __init__(self, server: str) -> None:
         self.clients: list[asyncio.StreamWriter] = []
@@ -151,11 +151,11 @@ class Relay:
             self._tasks.add(asyncio.create_task(work))
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, what: str = "reply"
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str = "reply"
     ) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
-                if what == "request" or not self.keeps_back:
+                if direction == "request" or not self.keeps_back:
                     writer.write(data)
         writer.close()
 
@@ -174,14 +174,14 @@ async def relay(valkey_url: str) -> AsyncIterator[Relay]:
 
 @pytest.fixture
 async def relayed(relay: Relay) -> AsyncIterator[SessionRepository]:
-    """Sessions behind the relay."""
+    """Sessions, reached through the relay."""
     async with open_store(store_settings(relay.url, store_timeout=1)) as store:
         yield store.repository
 
 
 @pytest.fixture
 async def direct(valkey_url: str) -> AsyncIterator[SessionRepository]:
-    """Sessions of the server behind the relay, without the relay."""
+    """Sessions of the same server, reached without the relay."""
     async with open_store(store_settings(valkey_url)) as store:
         yield store.repository
 
@@ -190,12 +190,12 @@ async def direct(valkey_url: str) -> AsyncIterator[SessionRepository]:
 async def test_a_reply_that_nothing_asked_for_ends_the_connection(
     relay: Relay, relayed: SessionRepository, stray: bytes
 ) -> None:
-    """It would otherwise be taken for that of the next call, or break the reading of all."""
+    """An unsolicited reply closes the connection, as it could be taken for a later call's."""
     problems: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     session = await create_session(relayed)
     relay.clients[-1].write(stray)
-    await wait_until(lambda: len(relay.clients) == 2)
+    await wait_until(lambda: len(relay.clients) == 2, description="a second connection")
     assert (await relayed.get(session.id)).id == session.id
     assert problems == []
 
@@ -203,9 +203,9 @@ async def test_a_reply_that_nothing_asked_for_ends_the_connection(
 async def test_a_write_whose_reply_is_lost_is_not_sent_again(
     relay: Relay, relayed: SessionRepository, direct: SessionRepository
 ) -> None:
-    """It has happened once, and its caller is told that it may have."""
+    """A write whose reply is lost happens once, and its caller gets StoreUnavailable."""
     session = await create_session(relayed)
-    await relayed.renew(session.id)  # the server knows the script then
+    await relayed.renew(session.id)  # so that the server has the script
     relay.keeps_back = True
     renewals = [asyncio.ensure_future(relayed.renew(session.id)) for _ in range(20)]
 
@@ -229,7 +229,7 @@ async def test_a_write_whose_reply_is_lost_is_not_sent_again(
 
 
 class TestOnAServerOfItsOwn:
-    """What happens to a server happens here."""
+    """Tests that suspend, reconfigure or fill a server of their own."""
 
     @pytest.fixture
     def options(self) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ class TestOnAServerOfItsOwn:
     async def test_a_server_that_hangs_is_not_waited_for(
         self, own: SessionRepository, client: Any
     ) -> None:
-        """Calls fail in time, and work again afterwards; none happens twice."""
+        """Calls to a hanging server fail in time, happen at most once, and work again later."""
         session = await create_session(own)
         process = (await client.info("server"))["process_id"]
         os.kill(process, signal.SIGSTOP)
@@ -275,7 +275,7 @@ class TestOnAServerOfItsOwn:
     async def test_a_lost_connection_is_made_again(
         self, own: SessionRepository, client: Any
     ) -> None:
-        """The next call after it finds the server."""
+        """After the server closed the connection, calls succeed on a new one."""
         session = await create_session(own)
         await client.client_kill_filter(_type="normal", skipme=True)
 
@@ -290,10 +290,12 @@ class TestOnAServerOfItsOwn:
     async def test_a_master_that_becomes_a_replica_is_left(
         self, own: SessionRepository, client: Any
     ) -> None:
-        """Each call in flight fails, the connection is made anew, and nothing else goes wrong."""
+        """If the server becomes a replica, calls in flight fail and the connection is replaced."""
         session = await create_session(own)
         problems: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, what: problems.append(what))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: problems.append(context)
+        )
         (before,) = await service_connections(client)
         await client.replicaof("127.0.0.1", 1)
         results = await asyncio.gather(
@@ -320,7 +322,7 @@ class TestOnAServerOfItsOwn:
     async def test_a_full_server_refuses_whole_and_lets_go(
         self, own: SessionRepository, client: Any
     ) -> None:
-        """Creations fail and leave nothing; reads and ends go on, and make room again."""
+        """A full store refuses creations entirely; reads and ends work, and ends make room."""
         sessions, refused = [], None
         while refused is None:
             try:

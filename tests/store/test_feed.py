@@ -1,4 +1,4 @@
-"""What happened is told to every subscriber: in order, without a gap, and nothing twice."""
+"""Every subscriber receives all events in order, without a gap and without repetition."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ EVERYTHING = EventFilter()
 
 
 async def lives(repository: SessionRepository, count: int) -> list[Session]:
-    """Sessions that are created, renewed a few times and ended, all at the same time."""
+    """Create, renew and end sessions concurrently; return them."""
 
     async def live() -> Session:
         session = await create_session(repository)
@@ -41,7 +41,7 @@ async def lives(repository: SessionRepository, count: int) -> list[Session]:
 
 
 async def take(subscription: Subscription, count: int) -> list[Any]:
-    """The next items, so many."""
+    """Return the next ``count`` items."""
     items: list[Any] = []
     while len(items) < count:
         more = await subscription.get_batch(10)
@@ -52,7 +52,7 @@ async def take(subscription: Subscription, count: int) -> list[Any]:
 
 
 async def stored(redis: Any) -> list[EventId]:
-    """The ids of all events in the store, in order."""
+    """Return the ids of all events in the store, in order."""
     found = []
     for key in await redis.keys("*:events"):
         shard = key.partition(b"{")[2][:2].decode()
@@ -65,8 +65,8 @@ async def stored(redis: Any) -> list[EventId]:
 async def test_subscribers_get_all_that_happens_in_one_order(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
-    """Each the same, and exactly what is in the store."""
-    await lives(repository, 5)  # before they came
+    """All subscribers receive the same events, exactly those in the store."""
+    await lives(repository, 5)  # before the subscriptions
     await a_moment_later()
     before = len(await stored(redis))
     subscriptions = [await feed.subscribe(EVERYTHING) for _ in range(3)]
@@ -80,7 +80,7 @@ async def test_subscribers_get_all_that_happens_in_one_order(
 async def test_a_subscriber_who_was_away_gets_what_it_missed(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
-    """From any event it has seen, while more happens: without a gap, and nothing twice."""
+    """A subscription resumes after any earlier event, without a gap or repetition, under load."""
     await lives(repository, 40)
     seen = await stored(redis)
     writing = asyncio.create_task(lives(repository, 100))
@@ -97,7 +97,7 @@ async def test_a_subscriber_who_was_away_gets_what_it_missed(
 async def test_a_long_absence_is_caught_up_with(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
-    """5,000 events, half of them of one shard, are more than is read at a time."""
+    """5,000 missed events, half of them of one shard, are delivered; one read holds fewer."""
     user, session = new_uuid(), await create_session(repository)
     start = (await stored(redis))[0]
     for _ in range(25):
@@ -116,7 +116,7 @@ async def test_a_long_absence_is_caught_up_with(
 async def test_a_read_without_more_has_come_to_the_present(
     outbox: Outbox, repository: SessionRepository, redis: Any
 ) -> None:
-    """However the events were spread over the shards."""
+    """A read that reports no more events has reached the present in every shard."""
     reader = outbox.reader()
     for _ in range(20):
         await asyncio.gather(*(create_session(repository) for _ in range(40)))
@@ -130,7 +130,7 @@ async def test_a_read_without_more_has_come_to_the_present(
 async def test_a_filter_lets_through_what_matches(
     feed: Feed, repository: SessionRepository
 ) -> None:
-    """By session, by user, by agent and by type."""
+    """A filter selects events by session, user, agent and type."""
     first = await create_session(repository)
     await a_moment_later()
     subscriptions = {
@@ -143,12 +143,12 @@ async def test_a_filter_lets_through_what_matches(
     await repository.send(first.id, NewMessage("Hello", None, b"{}", None))
     await repository.end(second.id)
     await repository.end(first.id)
-    told = {
+    received = {
         name: [(event.type, event.session_id) for event in await take(subscription, count)]
         for count, (name, subscription) in zip((3, 5, 3, 2), subscriptions.items(), strict=True)
     }
     of_first = [(each, first.id) for each in ("renewed", "message", "ended")]
-    assert told == {
+    assert received == {
         "session": of_first,
         "user": [("created", second.id), *of_first[:2], ("ended", second.id), of_first[2]],
         "agent": of_first,
@@ -160,7 +160,7 @@ async def test_a_filter_lets_through_what_matches(
 async def test_a_message_is_told_without_its_content(
     store: Store, feed: Feed, content: bool
 ) -> None:
-    """But where the content was asked for."""
+    """A message event has the content only if the event policy includes it."""
     repository = another_node(store, events=EventPolicy(content=content)).repository
     session = await create_session(repository)
     subscription = await feed.subscribe(EventFilter(types=frozenset(["message"])))
@@ -170,7 +170,7 @@ async def test_a_message_is_told_without_its_content(
 
 
 class TestWhenTheOutboxIsBounded:
-    """An outbox that keeps some 1,000 events, or those of 100 ms."""
+    """An outbox that keeps about 1,000 events, or those of the last 100 ms."""
 
     @pytest.fixture(params=["length", "age"])
     def policy(self, request: pytest.FixtureRequest) -> EventPolicy:
@@ -186,7 +186,7 @@ class TestWhenTheOutboxIsBounded:
         policy: EventPolicy,
         redis: Any,
     ) -> None:
-        """A subscriber for whom too much is gone is told so, and gets what comes from now on."""
+        """A subscriber that missed trimmed events gets a reset, and all later events."""
         user = new_uuid()
         first = await create_session(repository, user_id=user)
         start = (await stored(redis))[0]
@@ -198,15 +198,17 @@ class TestWhenTheOutboxIsBounded:
             return start not in await stored(redis)
 
         await wait_until(is_trimmed)
-        for wanted in (EVERYTHING, EventFilter(session_id=first.id)):
-            subscription = await feed.subscribe(wanted, start)
+        for event_filter in (EVERYTHING, EventFilter(session_id=first.id)):
+            subscription = await feed.subscribe(event_filter, start)
             (reset,) = await take(subscription, 1)
             assert isinstance(reset, Reset)
             await repository.renew(first.id)
             (event,) = await take(subscription, 1)
             assert isinstance(event, Event)
             assert event.position > reset.position
-            await feed.subscribe(EVERYTHING, reset.position)  # from where one can go on, too
+            await feed.subscribe(
+                EVERYTHING, reset.position
+            )  # a reset's position can be resumed from
 
     async def test_what_is_kept_can_be_read_on(
         self,
@@ -216,7 +218,7 @@ class TestWhenTheOutboxIsBounded:
         policy: EventPolicy,
         redis: Any,
     ) -> None:
-        """A quiet shard's past is not missed by who has seen it."""
+        """A quiet shard's trimmed past is no gap for a subscriber that has read it."""
         await lives(repository, 20)
         await a_moment_later(100)
         await outbox.trim(policy)
@@ -231,7 +233,7 @@ class TestWhenTheOutboxIsBounded:
 async def test_a_position_that_cannot_be_known_is_a_gap(
     feed: Feed, repository: SessionRepository, days: int
 ) -> None:
-    """One in the future, as of another store, and one older than anything is kept."""
+    """A position in the future, or older than any event is kept, is a gap."""
     session = await create_session(repository)
     position = EventId(session.created_at + days * 24 * HOUR_MS, "00", 0)
     assert isinstance((await take(await feed.subscribe(EVERYTHING, position), 1))[0], Reset)
@@ -240,7 +242,7 @@ async def test_a_position_that_cannot_be_known_is_a_gap(
 async def test_who_does_not_take_is_cut_and_disturbs_nobody(
     feed: Feed, repository: SessionRepository
 ) -> None:
-    """It gets the first 1,000, then it is told; the other gets all."""
+    """A subscriber that does not take gets 1,000 events and an error; the others get all."""
     user = new_uuid()
     idle, busy = [await feed.subscribe(EVERYTHING) for _ in range(2)]
     events = []
@@ -254,7 +256,7 @@ async def test_who_does_not_take_is_cut_and_disturbs_nobody(
 
 
 async def test_a_subscriber_of_nothing_waits(feed: Feed) -> None:
-    """A session that cannot be has no events; a wait has a bound; a closed feed lets go at once."""
+    """Without events a read waits up to its timeout, or until the feed is closed."""
     subscription = await feed.subscribe(EventFilter(session_id="no session"))
     assert await subscription.get_batch(0.01) == []
     waiting = asyncio.create_task(subscription.get_batch(60))

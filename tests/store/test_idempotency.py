@@ -1,4 +1,4 @@
-"""Keys that are claimed, with and without a lease."""
+"""Claims of idempotency keys, with and without a lease."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ def _scoped(repository: SessionRepository, once: ReplayingExecutor) -> SessionRe
 
 
 async def test_a_claim_is_answered_once(repository: SessionRepository) -> None:
-    """While it is in flight another is a conflict; then it has the answer that came first."""
+    """A claimed key is a conflict while its request runs, and then has the first response."""
     keys = repository.idempotency_keys
     claim = await keys.claim_with_lease("key", "request")
     with pytest.raises(IdempotencyConflict):
@@ -43,7 +43,7 @@ async def test_a_claim_is_answered_once(repository: SessionRepository) -> None:
 
 
 async def test_what_got_no_answer_begins_anew(repository: SessionRepository) -> None:
-    """Where it failed, the next try begins at once."""
+    """A key whose request failed can be claimed again at once."""
     keys = repository.idempotency_keys
     await keys.record(await keys.claim_with_lease("key", "request"))
     assert (await keys.claim_with_lease("key", "request")).response is None
@@ -52,7 +52,7 @@ async def test_what_got_no_answer_begins_anew(repository: SessionRepository) -> 
 async def test_a_dead_node_blocks_a_key_for_a_while_only(
     repository: SessionRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease that nobody gives back runs out, and the key still belongs to its request."""
+    """The lease of a dead node expires, and the key still belongs to the same request."""
     keys = repository.idempotency_keys
     monkeypatch.setattr(idempotency, "_LEASE_MS", 200)
     first = await keys.claim_with_lease("key", "request")
@@ -71,7 +71,7 @@ async def test_a_dead_node_blocks_a_key_for_a_while_only(
 
 
 async def test_a_claim_without_an_effect_waits_for_nobody(repository: SessionRepository) -> None:
-    """Where a node died between the two steps, another makes the second one."""
+    """If a node died between claim and effect, a repeat carries out the effect."""
     session = await create_session(repository)
     for _ in range(3):
         once = await repository.idempotency_keys.claim("key", "request")
@@ -89,7 +89,7 @@ async def test_a_claim_without_an_effect_waits_for_nobody(repository: SessionRep
 async def test_all_that_is_remembered_is_in_one_slot_and_goes(
     repository: SessionRepository, redis: Any
 ) -> None:
-    """What a script remembers has the tag of the script's keys, and a TTL beyond the claim's."""
+    """A recorded outcome is in the slot of its script's keys, and outlives the claim."""
     once = await repository.idempotency_keys.claim("key", "request")
     session = await _scoped(repository, once).create(new_session())
     (claim,) = await redis.keys("*:claim:*")
@@ -101,7 +101,7 @@ async def test_all_that_is_remembered_is_in_one_slot_and_goes(
 
 
 async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: SessionRepository) -> None:
-    """Different keys make different ids."""
+    """Different idempotency keys yield different session ids."""
     made = [
         await _scoped(
             repository, await repository.idempotency_keys.claim(str(n), "request")
@@ -113,7 +113,7 @@ async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: Session
 
 
 async def kept_for(repository: SessionRepository, redis: Any, session_id: str, times: int) -> int:
-    """How many bytes the store keeps for that many heartbeats, each with a key of its own."""
+    """Return the bytes that the store keeps for a number of heartbeats, each with its own key."""
     for n in range(times):
         once = await repository.idempotency_keys.claim(f"key {times} {n}", "request")
         await _scoped(repository, once).heartbeat(session_id)
@@ -125,9 +125,9 @@ async def kept_for(repository: SessionRepository, redis: Any, session_id: str, t
 async def test_a_key_costs_little_however_large_the_session_is(
     repository: SessionRepository, redis: Any, store_url: str
 ) -> None:
-    """Less than 600 bytes for each, and once the session's metadata."""
+    """A key costs less than 600 bytes, and the session's metadata is stored only once."""
     if store_url == "memory://":
-        return  # fakeredis does not count memory
+        return  # fakeredis does not report memory
     large = b'{"a":"%b"}' % (b"x" * 10_000)
     session = await create_session(repository, metadata=large)
     first = await kept_for(repository, redis, session.id, 1)
@@ -143,7 +143,7 @@ async def test_a_key_costs_little_however_large_the_session_is(
 async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
     repository: SessionRepository, metadata: bytes
 ) -> None:
-    """With its metadata, after the session has changed and has ended."""
+    """A repeat gets the whole outcome, with metadata, after the session has changed or ended."""
     session = await create_session(repository, metadata=metadata)
 
     async def asked(key: str, name: str, *given: Any) -> Any:
@@ -151,18 +151,18 @@ async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
         return await getattr(_scoped(repository, once), name)(session.id, *given)
 
     calls: list[tuple[Any, ...]] = [("1", "heartbeat"), ("2", "send", HELLO), ("3", "renew")]
-    first = [await asked(*call) for call in calls]
+    first = [await requested(*call) for call in calls]
     assert first[0].metadata == metadata
-    assert [await asked(*call) for call in calls] == first
+    assert [await requested(*call) for call in calls] == first
     await repository.renew(session.id)
     await repository.end(session.id)
-    assert [await asked(*call) for call in calls] == first
+    assert [await requested(*call) for call in calls] == first
 
 
 async def test_what_was_not_done_is_not_remembered(
     repository: SessionRepository, redis: Any
 ) -> None:
-    """A session that is missing costs the claim alone, and no key of its shard."""
+    """A request for a missing session stores its claim and nothing else."""
     session = await create_session(repository)
     await repository.end(session.id)
     for name in ("heartbeat", "renew", "end"):
@@ -173,7 +173,7 @@ async def test_what_was_not_done_is_not_remembered(
 
 
 async def test_a_session_has_so_many_keys_a_day(repository: SessionRepository, redis: Any) -> None:
-    """One more is refused and does nothing; a repeat and a request without a key are served."""
+    """Beyond the limit a new key is refused without effect; repeats still get their outcome."""
     session = await create_session(repository)
     first = await repository.idempotency_keys.claim("first", "request")
     done = await _scoped(repository, first).heartbeat(session.id)
@@ -202,7 +202,7 @@ def test_the_scripts_know_the_bound() -> None:
 async def test_a_damaged_key_is_found_before_anything_is_done(
     repository: SessionRepository, redis: Any, kind: str, value: str | None
 ) -> None:
-    """Otherwise a repeat would do it again."""
+    """A damaged key fails the request before its effect; else a repeat would have it again."""
     session = await create_session(repository)
     once = await repository.idempotency_keys.claim("key", "request")
     of = f"{once.name}:0" if kind == "outcome" else session.id

@@ -1,4 +1,4 @@
-"""A shard that cannot be processed stops no other one."""
+"""A shard that cannot be processed does not stop the others."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ KINDS = ("warn", "expire", "forget", "listing", "events", "trimmed")
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -59,7 +59,7 @@ async def store(redis: Redis, settings: Settings, quarantine: Quarantine) -> Asy
 
 
 async def poison(redis: Redis, shard: str, kind: str) -> str:
-    """Give a key of a shard a type that it never has."""
+    """Give a key of a shard a type that no key of ours has; return its name."""
     key = shard_key(kind, shard)
     await redis.delete(key)
     await redis.hset(key, "not", "ours")
@@ -70,7 +70,7 @@ async def poison(redis: Redis, shard: str, kind: str) -> str:
 async def in_two_shards(
     repository: SessionRepository, config: TimeoutConfig
 ) -> tuple[Session, Session]:
-    """Create two sessions that have different shards."""
+    """Create two sessions in different shards."""
     first = await create_session(repository, config)
     while True:
         other = await create_session(repository, config)
@@ -83,13 +83,13 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def names(groups: Groups) -> list[str]:
-    """Run a script whose reply does not matter; the shards that were in its calls."""
+    """Run a script in all shards; return the shards that replied."""
     found = await groups.run(NO_ARGUMENTS, lambda shards, _: list(shards))
     return sorted(shard for shards in found for shard in shards)
 
 
 class TestShardGroups:
-    """One place runs scripts over shards."""
+    """Scripts run over groups of shards."""
 
     @pytest.fixture
     def groups(self, executor: ScriptExecutor, quarantine: Quarantine) -> Groups:
@@ -98,7 +98,7 @@ class TestShardGroups:
     async def test_a_shard_that_fails_is_left_out_and_comes_back(
         self, groups: Groups, redis: Redis, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The others of its call are there at once; it is tried again after its pause."""
+        """A failing shard is left out until its pause is over; its group replies at once."""
         caplog.set_level(logging.INFO)
         key = await poison(redis, "3f", "warn")
         others = [shard for shard in SHARDS if shard != "3f"]
@@ -120,7 +120,7 @@ class TestShardGroups:
         clock: Clock,
         monkeypatch: Any,
     ) -> None:
-        """It is tried in a call of its own: 8 calls for the others, and one."""
+        """A quarantined shard is tried in a call of its own: 8 calls for the others, and one."""
         await poison(redis, "3f", "warn")
         await names(groups)
         clock.now += 1
@@ -138,7 +138,7 @@ class TestShardGroups:
     async def test_a_reply_that_cannot_be_read_is_the_shard_s_failure(
         self, groups: Groups, quarantine: Quarantine, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A defect of ours in one shard is logged with its trace, and stops no other."""
+        """A defect in one shard's reply is logged with its traceback and stops no other shard."""
 
         def read(shards: Sequence[str], _: Any) -> list[str]:
             if "3f" in shards:
@@ -164,24 +164,24 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     quarantine: Quarantine,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Expiries, counts, listings, trimming and consumers go on; one line says what is wrong."""
+    """Expiries, counts, listings, trimming and consumers work in the other shards."""
     bad, good = await in_two_shards(repository, BRIEF)
     await a_moment_later(50)
     await poison(redis, bad.id[:2], kind)
     consumer = store.consumer
-    told: list[str] = []
+    consumed: list[str] = []
 
     async def good_has_expired() -> bool:
         await deadlines.sweep()
         batches = await consumer.next(0)
         await consumer.acknowledge(batches)
-        told.extend(entry.event.decode() for batch in batches for entry in batch.entries)
-        return any(event.startswith(f"expired {good.id}") for event in told)
+        consumed.extend(entry.event.decode() for batch in batches for entry in batch.entries)
+        return any(event.startswith(f"expired {good.id}") for event in consumed)
 
     await wait_until(good_has_expired)
     await outbox.trim(EventPolicy(max_length=1000, retention_ms=1))
     page = await repository.list_page(limit=1000)
-    assert page.counts.active in {0, 1}  # what is in the bad shard may count still
+    assert page.counts.active in {0, 1}  # the bad shard may still be counted
     assert good.id not in {session.id for session in page.sessions}
     assert lines(caplog) in (
         [],
@@ -193,7 +193,7 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
 async def test_listings_skip_a_shard_that_cannot_be_read(
     repository: SessionRepository, redis: Redis, quarantine: Quarantine
 ) -> None:
-    """GET /sessions has the sessions of all the others."""
+    """GET /sessions lists the sessions of all other shards."""
     bad, good = await in_two_shards(repository, LASTING)
     await poison(redis, bad.id[:2], "listing")
     pages = await asyncio.gather(*(repository.list_page(limit=1000) for _ in range(3)))
@@ -204,7 +204,7 @@ async def test_listings_skip_a_shard_that_cannot_be_read(
 async def test_a_user_s_listing_that_cannot_be_read_is_not_empty(
     repository: SessionRepository, redis: Redis
 ) -> None:
-    """It would say that the user has no sessions."""
+    """A user's listing in an unreadable shard is an error, not an empty page."""
     bad, _ = await in_two_shards(repository, LASTING)
     await poison(redis, bad.id[:2], "listing")
     with pytest.raises(RecordUnreadable):

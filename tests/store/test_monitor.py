@@ -1,4 +1,4 @@
-"""What is known of the store: when it is inspected, and what is said of it."""
+"""Inspection of the store: when it happens, and what health and the log then say."""
 
 import asyncio
 import logging
@@ -34,27 +34,27 @@ def binary(request: pytest.FixtureRequest) -> str:
 
 @asynccontextmanager
 async def watched(url: str) -> AsyncIterator[tuple[StoreMonitor, SessionRepository]]:
-    """A monitor that has looked once, and the sessions of the same pipeline."""
+    """Open a store; yield its monitor, after a first inspection, and its sessions."""
     async with open_store(store_settings(url, store_timeout=1)) as store:
         await store.monitor.refresh()
         yield store.monitor, store.repository
 
 
 async def reasons(monitor: StoreMonitor) -> str:
-    """What health says when the monitor has looked again."""
+    """Inspect the store again; return the reasons for degraded health."""
     await monitor.refresh()
     return "; ".join(monitor.reasons())
 
 
 async def fill(repository: SessionRepository) -> None:
-    """Create sessions of 10 KB until the store refuses, or it has had twice what fits in it."""
+    """Create sessions of 10 KB until the store refuses them, 600 at most: twice what fits."""
     for _ in range(600):
         await create_session(repository, metadata=b'{"a": "%s"}' % (b"x" * 10_000))
 
 
 @contextmanager
 def operator(url: str) -> Iterator[Any]:
-    """A client with all permissions."""
+    """Connect to a store with all permissions."""
     with Redis.from_url(url, decode_responses=True) as client:
         yield client
 
@@ -64,7 +64,7 @@ def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
 
 
 async def test_a_store_in_order_has_no_reason(binary: str) -> None:
-    """Its server, topology, policy and persistence are known."""
+    """A store in order has a known server, topology, policy and persistence, and no warning."""
     with store_server(binary, "--appendonly", "yes") as url:
         async with watched(url) as (monitor, _):
             found = monitor.latest
@@ -81,7 +81,7 @@ async def test_a_store_in_order_has_no_reason(binary: str) -> None:
 async def test_every_policy_that_evicts_is_warned_of(
     policy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All keys have a TTL, so that volatile ones are no exception."""
+    """Every evicting policy is warned of, volatile ones too, as all keys have a TTL."""
     with store_server(valkey_binary(), "--maxmemory-policy", policy) as url:
         async with watched(url):
             (line,) = lines(caplog, f"maxmemory-policy is {policy}")
@@ -91,7 +91,7 @@ async def test_every_policy_that_evicts_is_warned_of(
 async def test_a_store_without_persistence_is_warned_of(
     valkey_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It has neither an append-only file nor snapshots."""
+    """A store with neither an append-only file nor snapshots is warned of."""
     async with watched(valkey_url):
         assert lines(caplog, "the store does not write to disk: its restart loses all sessions")
 
@@ -99,15 +99,15 @@ async def test_a_store_without_persistence_is_warned_of(
 async def test_evictions_are_counted_and_logged_once(
     binary: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Health has a reason; the log has one line, not one for each key or reading."""
+    """Evictions degrade health, are counted, and are logged in one line."""
     options = ("--maxmemory", "4mb", "--maxmemory-policy", "volatile-lru")
     with store_server(binary, *options) as url:
         async with watched(url) as (monitor, repository):
             assert list(monitor.reasons()) == []
             await fill(repository)
-            why = await reasons(monitor)
+            reason = await reasons(monitor)
             seen = monitor.evicted_keys
-            assert f"has evicted {seen:,} keys: sessions are lost" in why
+            assert f"has evicted {seen:,} keys: sessions are lost" in reason
             await fill(repository)
             await monitor.refresh()
             assert monitor.evicted_keys > seen > 0
@@ -117,7 +117,7 @@ async def test_evictions_are_counted_and_logged_once(
 
 
 async def test_a_full_store_is_a_reason(binary: str, caplog: pytest.LogCaptureFixture) -> None:
-    """As long as it refuses; the log says how full it is before that."""
+    """A store that refuses writes for memory degrades health; the log warns before it is full."""
     with store_server(binary, "--maxmemory", "4mb") as url:
         async with watched(url) as (monitor, repository):
             with pytest.raises(StoreUnavailable):
@@ -127,7 +127,7 @@ async def test_a_full_store_is_a_reason(binary: str, caplog: pytest.LogCaptureFi
 
 
 async def test_a_store_that_cannot_write_to_disk_is_a_reason(tmp_path: Path) -> None:
-    """It refuses changes, which is not its clients' fault."""
+    """A failed snapshot, for which the store refuses writes, degrades health."""
     folder = tmp_path / "data"
     folder.mkdir()
     with store_server(valkey_binary(), "--dir", str(folder), "--save", "3600 1") as url:
@@ -140,13 +140,13 @@ async def test_a_store_that_cannot_write_to_disk_is_a_reason(tmp_path: Path) -> 
                 )
                 with pytest.raises(StoreUnavailable):
                     await fill(repository)
-                why = await reasons(monitor)
-                assert "the store's last snapshot failed" in why
-                assert "it refuses all changes" in why
+                reason = await reasons(monitor)
+                assert "the store's last snapshot failed" in reason
+                assert "it refuses all changes" in reason
 
 
 async def test_a_store_that_comes_late_is_inspected(caplog: pytest.LogCaptureFixture) -> None:
-    """And again when another has taken its place, which evicts."""
+    """A store is inspected when it becomes reachable, and again when another replaces it."""
     port = free_port()
     async with watched(f"redis://127.0.0.1:{port}") as (monitor, _):
         assert monitor.latest is None
@@ -166,7 +166,7 @@ def has_policy(monitor: StoreMonitor, policy: str) -> bool:
 
 
 async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
-    """A store that came back without its data has another one."""
+    """A store that came back without its data has another epoch."""
     port = free_port()
     settings = store_settings(f"redis://127.0.0.1:{port}", store_timeout=1)
     async with open_store(settings) as store:
@@ -188,7 +188,7 @@ async def test_the_epoch_of_the_data_is_read_at_each_connection() -> None:
 async def test_a_clock_that_is_set_is_noticed(
     seconds: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By how much, compared with the last reading."""
+    """A step of the store's clock is measured and logged once."""
     if library() is None:
         skip_without("libfaketime")
     clock = SettableClock(tmp_path)
@@ -202,7 +202,7 @@ async def test_a_clock_that_is_set_is_noticed(
                 await monitor.refresh()
                 return monitor.clock_step != 0
 
-            await wait_until(is_noticed)  # a server looks at the clock ten times a second
+            await wait_until(is_noticed)  # a server reads its clock ten times a second
             assert monitor.clock_step == pytest.approx(seconds, abs=1)
             assert len(lines(caplog, "the store's clock was set")) == 1
 

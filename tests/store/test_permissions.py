@@ -1,4 +1,4 @@
-"""The service's user in the store, with the permissions that docs/operating.md lists."""
+"""The permissions of the service's user in the store, as docs/operating.md lists them."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,7 +27,7 @@ SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-serv
 
 
 def documented() -> list[str]:
-    """The rules of the user, as the documentation has them."""
+    """Return the ACL rules of docs/operating.md."""
     text = (ROOT / "docs/operating.md").read_text("utf-8")
     found = re.search(r"ACL SETUSER sessions on >PASSWORD (.*?)```", text, re.DOTALL)
     assert found
@@ -45,7 +45,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @contextmanager
 def user(server: str, rules: list[str]) -> Iterator[str]:
-    """A user with these permissions; gives the URL with its login."""
+    """Create a user with ACL rules; yield the store's URL with its login."""
     with Redis.from_url(server) as operator:
         operator.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *rules)
         yield server.replace("unix://", "unix://app:secret@")
@@ -60,7 +60,7 @@ async def monitor(url: str) -> AsyncIterator[StoreMonitor]:
 
 
 def test_what_scripts_call_is_what_is_tried_and_documented() -> None:
-    """A command that a script begins to use goes into lua/probe.lua and docs/operating.md."""
+    """Every command that a script calls is in lua/probe.lua and docs/operating.md, and no other."""
     pattern = re.compile(r"call\('([A-Z]+)'(?:, '(CREATE|DESTROY)')?")
     used, tried = set[str](), set[str]()
     for file in LUA.rglob("*.lua"):
@@ -76,7 +76,7 @@ def test_what_scripts_call_is_what_is_tried_and_documented() -> None:
 async def test_the_documented_permissions_are_enough(
     server: str, aiohttp_client: Callable[..., Any]
 ) -> None:
-    """Everything the service does succeeds with them."""
+    """With the documented permissions, everything that the service does succeeds."""
     with user(server, documented()) as url:
         async with monitor(url) as found:
             assert list(found.reasons()) == []
@@ -88,7 +88,7 @@ async def test_the_documented_permissions_are_enough(
 
 
 async def use(client: Any) -> None:
-    """Do what clients do, each with success."""
+    """Make every kind of request; each has to succeed."""
     owner = session_body()
 
     async def do(method: str, path: str, status: int, body: Any = None, **headers: str) -> Any:
@@ -118,7 +118,7 @@ async def use(client: Any) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_missing_permission_is_named(server: str, command: str) -> None:
-    """Each command that is taken away is, and nothing else."""
+    """Health names exactly the command that is not permitted."""
     rules = [rule for rule in documented() if rule != f"+{command}"]
     with user(server, rules) as url:
         async with monitor(url) as found:
@@ -129,7 +129,7 @@ async def test_a_missing_permission_is_named(server: str, command: str) -> None:
 
 
 async def test_foreign_keys_are_named(server: str) -> None:
-    """A user for keys with another prefix is told so."""
+    """Health says that the user may not use keys with the service's prefix."""
     rules = ["~other:*", *(rule for rule in documented() if rule.startswith("+"))]
     with user(server, rules) as url:
         async with monitor(url) as found:
@@ -143,7 +143,7 @@ async def test_foreign_keys_are_named(server: str) -> None:
 async def test_a_denied_command_is_503(
     server: str, command: str, aiohttp_client: Callable[..., Any]
 ) -> None:
-    """Not a defect of the service, whatever the store says; it serves when that is permitted."""
+    """A denied command is answered 503, and requests succeed once it is permitted."""
     with Redis.from_url(server) as operator:
         operator.script_flush()
     with user(server, ["~*", "+@all", f"-{command}"]) as url:

@@ -1,4 +1,4 @@
-"""Events that a reader finds whatever happens to the store's clock, its data or one of its keys."""
+"""Events are read completely while the store's clock is set, or its data or a key is damaged."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ def now_ms() -> int:
 
 
 async def add(redis: Any, shard: str, ms: int, session_id: str = "") -> str:
-    """Put an event into a shard's outbox, as at a time that the store's clock had."""
+    """Add an event to a shard's outbox, as if the store's clock had shown ``ms``."""
     session_id = session_id or new_uuid()
     event = f"created {session_id} {uuid4()} {uuid4()} {ms}"
     key = shard_key("events", shard)
@@ -40,20 +40,20 @@ async def add(redis: Any, shard: str, ms: int, session_id: str = "") -> str:
 
 
 async def has_long_been_there(redis: Any, epoch: str = "a", mark: int = 0) -> None:
-    """Have every shard know its past since long ago; ``mark`` is when a node last saw it."""
+    """Give every shard a past; ``mark`` is when a node last saw it, by default now."""
     for shard in SHARDS:
         past = f"{epoch} {mark or now_ms()} 1 0 0"
         await redis.set(shard_key("trimmed", shard), past, px=60_000)
 
 
 async def next_of(subscription: Subscription) -> Event | Reset:
-    """The next item, of which there is one."""
+    """Return the next item; fail if there is more than one."""
     (item,) = await subscription.get_batch(10)
     return item
 
 
 async def created(subscription: Subscription, count: int) -> list[str]:
-    """The sessions of the next events."""
+    """Return the sessions of the next events."""
     found: list[str] = []
     while len(found) < count:
         items = await subscription.get_batch(10)
@@ -63,20 +63,20 @@ async def created(subscription: Subscription, count: int) -> list[str]:
 
 
 class TestWhenTheClockGoesBack:
-    """Quiet shards get ids that lie before what was read, busy ones some in the future."""
+    """After a step back, quiet shards get ids before those already read, busy ones later ids."""
 
     async def test_an_open_subscription_gets_everything_at_once(
         self, feed: Feed, redis: Any
     ) -> None:
-        """From shards that were quiet and from those that were not, for one shard and for all."""
+        """An open subscription receives events with ids in the past and in the future."""
         await add(redis, "01", now_ms() - MINUTES_MS)
         await a_moment_later()
         subscriptions = [await feed.subscribe(EVERYTHING) for _ in range(2)]
         for n in range(3):
             expected = [
-                await add(redis, "00", now_ms() - 25_000 + n),  # it had none
-                await add(redis, "01", now_ms() - 2000 + n),  # it had an older one
-                await add(redis, "02", now_ms() + MINUTES_MS + n),  # the clock was ahead
+                await add(redis, "00", now_ms() - 25_000 + n),  # its first event
+                await add(redis, "01", now_ms() - 2000 + n),  # it has an older event
+                await add(redis, "02", now_ms() + MINUTES_MS + n),  # from when the clock was ahead
             ]
             for subscription in subscriptions:
                 assert sorted(await created(subscription, 3)) == sorted(expected)
@@ -84,7 +84,7 @@ class TestWhenTheClockGoesBack:
     async def test_a_subscription_that_comes_later_gets_nothing_twice(
         self, feed: Feed, redis: Any
     ) -> None:
-        """Though what came before it lies in the future."""
+        """A later subscription gets no earlier event, though their ids are in the future."""
         first = await feed.subscribe(EVERYTHING)
         for _ in range(5):
             await a_moment_later(2)
@@ -99,15 +99,15 @@ class TestWhenTheClockGoesBack:
     async def test_a_position_that_may_come_again_is_reset(
         self, feed: Feed, outbox: Outbox, redis: Any
     ) -> None:
-        """Those before are worth what they were; what happens from then on follows."""
+        """A position in a doubtful period gets a reset; one before it is resumed as usual."""
         await has_long_been_there(redis)
         at = now_ms() - 10_000
         session = await add(redis, "05", at)
         outbox.doubt(SHARDS, Doubt(at + 1000, at + 5000))
         await outbox.write_doubts()
         for ms in (at + 1001, at + 3000, at + 5000):
-            for wanted in (EVERYTHING, EventFilter(user_id=new_uuid())):
-                subscription = await feed.subscribe(wanted, EventId(ms, "ff", 7))
+            for event_filter in (EVERYTHING, EventFilter(user_id=new_uuid())):
+                subscription = await feed.subscribe(event_filter, EventId(ms, "ff", 7))
                 assert isinstance(await next_of(subscription), Reset)
         before = await feed.subscribe(EVERYTHING, EventId.before(at))
         assert await created(before, 1) == [session]
@@ -115,7 +115,7 @@ class TestWhenTheClockGoesBack:
         assert await created(before, 1) == [late]
 
     async def test_nodes_add_to_what_is_doubtful(self, outbox: Outbox, redis: Any) -> None:
-        """They notice at different moments; it is kept until all of that time is gone anyway."""
+        """Doubtful periods of several nodes are merged, and kept until their events are trimmed."""
         await has_long_been_there(redis)
         outbox.doubt(SHARDS, Doubt(2000, 3000))
         await outbox.write_doubts()
@@ -135,7 +135,7 @@ class TestWhenTheClockGoesBack:
 
 
 class TestWhenTheDataChanges:
-    """Another data set, none, or an older copy."""
+    """The store has another data set, none, or an older copy."""
 
     @pytest.fixture
     async def session(self, repository: SessionRepository) -> Session:
@@ -144,7 +144,7 @@ class TestWhenTheDataChanges:
         return session
 
     async def positions(self, session: Session, redis: Any) -> list[EventId]:
-        """Those of an event, and of a heartbeat."""
+        """Return the positions of an event and of a heartbeat."""
         ((entry, _),) = await redis.xrange(shard_key("events", session.id))
         ms, number = map(int, entry.split(b"-"))
         return [EventId(ms, session.id[:2], number), EventId.before(now_ms())]
@@ -153,10 +153,10 @@ class TestWhenTheDataChanges:
     async def test_every_subscription_is_reset(
         self, feed: Feed, session: Session, redis: Any, how: str
     ) -> None:
-        """Open and resumed ones, of one session and of all; then what happens follows."""
+        """Open and resumed subscriptions, of one session and all, get a reset and later events."""
         filters = (EVERYTHING, EventFilter(session_id=session.id))
         positions = await self.positions(session, redis)
-        opened = [await feed.subscribe(wanted) for wanted in filters]
+        opened = [await feed.subscribe(event_filter) for event_filter in filters]
         if how == "another":
             await has_long_been_there(redis, "another")
         elif how == "flushed":
@@ -166,7 +166,9 @@ class TestWhenTheDataChanges:
         for subscription in opened:
             assert isinstance(await next_of(subscription), Reset)
         resumed = [
-            await feed.subscribe(wanted, position) for wanted in filters for position in positions
+            await feed.subscribe(event_filter, position)
+            for event_filter in filters
+            for position in positions
         ]
         for subscription in resumed:
             assert isinstance(await next_of(subscription), Reset)
@@ -177,16 +179,16 @@ class TestWhenTheDataChanges:
     async def test_an_older_copy_is_noticed(
         self, feed: Feed, repository: SessionRepository, session: Session, redis: Any
     ) -> None:
-        """By an open subscription, and by one that has seen what the copy does not have."""
+        """An open subscription, and one resumed after an event that the copy lacks, get a reset."""
         key = shard_key("events", session.id)
         copy = await redis.dump(key)
-        wanted = EventFilter(session_id=session.id)
-        opened = await feed.subscribe(wanted)
+        event_filter = EventFilter(session_id=session.id)
+        opened = await feed.subscribe(event_filter)
         await repository.renew(session.id)
         event = await next_of(opened)
         await redis.restore(key, 60_000, copy, replace=True)
         assert isinstance(await next_of(opened), Reset)
-        resumed = await feed.subscribe(wanted, event.position)
+        resumed = await feed.subscribe(event_filter, event.position)
         assert isinstance(await next_of(resumed), Reset)
         await repository.renew(session.id)
         for subscription in (opened, resumed):
@@ -195,7 +197,7 @@ class TestWhenTheDataChanges:
     async def test_a_copy_that_nobody_saw_for_a_while_is_doubtful(
         self, feed: Feed, outbox: Outbox, redis: Any
     ) -> None:
-        """Positions of the time after it was made were given out by another one."""
+        """Positions after an older copy was made are doubtful, as they belong to the lost data."""
         made_at = now_ms() - 600_000
         await has_long_been_there(redis, mark=made_at)
         await outbox.trim(EventPolicy())
@@ -208,7 +210,7 @@ class TestWhenTheDataChanges:
     async def test_a_mark_ahead_of_the_clock_is_a_step_back(
         self, feed: Feed, outbox: Outbox, redis: Any
     ) -> None:
-        """As after a restart of everything with the clock set back meanwhile."""
+        """A mark in the future shows that the clock was set back while no node ran."""
         await has_long_been_there(redis, mark=now_ms() + 25_000)
         await outbox.trim(EventPolicy())
         subscription = await feed.subscribe(EVERYTHING, EventId.before(now_ms()))
@@ -216,13 +218,13 @@ class TestWhenTheDataChanges:
 
 
 class TestWhatCannotBeRead:
-    """One key or one entry."""
+    """One key or one entry that cannot be read."""
 
     @pytest.mark.parametrize("name", ["events", "trimmed"])
     async def test_a_shard_that_cannot_be_read_holds_up_no_other(
         self, feed: Feed, outbox: Outbox, redis: Any, name: str
     ) -> None:
-        """Before a subscription and under it; who may have missed something of it is reset."""
+        """Other shards are read; a subscription that may have missed events gets a reset."""
         key = shard_key(name, "0a")
         await redis.delete(key)
         await redis.lpush(key, "poison")
@@ -240,7 +242,7 @@ class TestWhatCannotBeRead:
     async def test_an_event_that_cannot_be_decoded_is_skipped(
         self, feed: Feed, outbox: Outbox, redis: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is counted, and the first is logged; the events around it are told."""
+        """Undecodable events are counted, the first is logged, and all others arrive."""
         subscription = await feed.subscribe(EVERYTHING)
         key, at = shard_key("events", "0c"), now_ms()
         for n, fields in enumerate(
@@ -255,7 +257,7 @@ class TestWhatCannotBeRead:
 
 
 async def test_a_caller_catches_up_in_turn(feed: Feed, redis: Any) -> None:
-    """Two of its streams at a time; another caller need not wait for them."""
+    """Two streams of a caller catch up at a time; other callers do not wait for them."""
     await add(redis, "01", now_ms() - 1000)
     async with feed.catch_up_slots.hold("greedy"), feed.catch_up_slots.hold("greedy"):
         assert CATCH_UP_SLOTS_OF_CALLER == 2
@@ -266,7 +268,7 @@ async def test_a_caller_catches_up_in_turn(feed: Feed, redis: Any) -> None:
 
 
 async def test_decoding_lets_others_have_their_turn(outbox: Outbox, redis: Any) -> None:
-    """A replay whose filter matches nothing works in short turns."""
+    """A replay whose filter matches nothing yields to other tasks regularly."""
     await has_long_been_there(redis)
     at = now_ms() - 10_000
     for n in range(500):

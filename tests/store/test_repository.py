@@ -1,4 +1,4 @@
-"""What the store promises beyond what HTTP can show."""
+"""Properties of the stored sessions that HTTP cannot show."""
 
 import asyncio
 from typing import Any
@@ -11,16 +11,16 @@ from tests.support.factories import HELLO, create_session, new_uuid, shard_key
 
 
 async def test_an_ended_session_leaves_nothing(repository: SessionRepository, redis: Any) -> None:
-    """Nothing but its events is left, and they tell its life in order."""
+    """An ended session leaves only its events, which describe its life in order."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     await repository.change_timeout(session.id, TimeoutChange(warning_ms=5))
     await repository.end(session.id)
     (events,) = await redis.keys("*")
     assert events == shard_key("events", session.id).encode()
-    told = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
-    assert [event[0] for event in told] == ["created", "renewed", "message", "updated", "ended"]
-    assert {tuple(event[1:4]) for event in told} == {
+    recorded = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
+    assert [event[0] for event in recorded] == ["created", "renewed", "message", "updated", "ended"]
+    assert {tuple(event[1:4]) for event in recorded} == {
         (session.id, session.agent_id, session.user_id)
     }
 
@@ -28,7 +28,7 @@ async def test_an_ended_session_leaves_nothing(repository: SessionRepository, re
 async def test_all_that_belongs_to_a_session_is_in_one_slot(
     repository: SessionRepository, redis: Any
 ) -> None:
-    """Every key carries the shard, which the session's id names, as its hash tag."""
+    """Every key of a session has the shard of its id as hash tag."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     tag = f"{{{session.id[:2]}}}".encode()
@@ -38,7 +38,7 @@ async def test_all_that_belongs_to_a_session_is_in_one_slot(
 async def test_an_index_that_was_empty_gets_its_ttl_again(
     repository: SessionRepository, redis: Any
 ) -> None:
-    """No key is left without a TTL where its last entry went and another came."""
+    """An index that is created again has a TTL again."""
     user = new_uuid()
     for _ in range(2):
         session = await create_session(repository, user_id=user)
@@ -51,7 +51,7 @@ async def test_an_index_that_was_empty_gets_its_ttl_again(
 async def test_messages_at_once_are_a_millisecond_apart(
     repository: SessionRepository, times: int
 ) -> None:
-    """A cursor of a millisecond is exact, however fast they come."""
+    """Concurrent messages have distinct milliseconds, so that a cursor is exact."""
     session = await create_session(repository)
     sent = await asyncio.gather(*(repository.send(session.id, HELLO) for _ in range(times)))
     created = sorted(message.created_at for message, _, _ in sent)

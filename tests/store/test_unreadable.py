@@ -1,4 +1,4 @@
-"""Records that are damaged, of another type or of a newer format: answered as such, left alone."""
+"""Records that are damaged, of another type or of a newer format: reported, and left alone."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,7 +23,7 @@ def key_of(session: Session, name: str = "session") -> bytes:
 
 
 def becomes(change: Callable[[bytes], bytes]) -> Damage:
-    """Write a record anew, as something else."""
+    """Return a damage that replaces a record with a changed one."""
 
     async def damage(redis: Any, key: bytes) -> None:
         await redis.set(key, change(await redis.get(key)), px=DAY)
@@ -59,7 +59,7 @@ def damage(request: pytest.FixtureRequest) -> Damage:
 
 
 async def everything(redis: Any, session: Session) -> list[Any]:
-    """What is stored of a session."""
+    """Return the stored record and messages of a session."""
     return [
         await redis.dump(key_of(session)),
         await redis.xrange(key_of(session, "messages")),
@@ -69,7 +69,7 @@ async def everything(redis: Any, session: Session) -> list[Any]:
 async def test_every_operation_says_so_and_changes_nothing(
     repository: SessionRepository, redis: Any, damage: Damage
 ) -> None:
-    """503, never 404 or 410, whatever is asked of the session; ending it deletes nothing."""
+    """Every operation on an unreadable session is answered 503, never 404 or 410."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     await damage(redis, key_of(session))
@@ -93,21 +93,21 @@ async def test_every_operation_says_so_and_changes_nothing(
 async def test_others_are_listed_and_ended_without_it(
     repository: SessionRepository, redis: Any, damage: Damage
 ) -> None:
-    """A listing and a bulk end pass over it."""
+    """A listing and a bulk end skip an unreadable session."""
     session, other = [await create_session(repository) for _ in range(2)]
-    theirs = await create_session(repository, user_id=session.user_id)
+    same_user = await create_session(repository, user_id=session.user_id)
     await damage(redis, key_of(session))
     listed = {each.id for each in (await repository.list_page(limit=9)).sessions}
-    assert listed == {theirs.id, other.id}
+    assert listed == {same_user.id, other.id}
     page = await repository.list_page(limit=9, user_id=session.user_id)
-    assert [each.id for each in page.sessions] == [theirs.id]
+    assert [each.id for each in page.sessions] == [same_user.id]
     assert (await repository.end_all()).ended == 2
 
 
 async def test_the_sweep_leaves_it_alone(
     repository: SessionRepository, deadlines: Deadlines, redis: Any, damage: Damage
 ) -> None:
-    """Neither sweep nor repair deletes it, and those due behind it are acted on."""
+    """Neither sweep nor repair deletes it, and sessions that are due after it expire."""
     user = new_uuid()
     session, gone = [await create_session(repository, BRIEF, user_id=user) for _ in range(2)]
     await repository.send(session.id, HELLO)
@@ -125,7 +125,7 @@ async def test_the_sweep_leaves_it_alone(
     await wait_until(are_swept)
     assert (await deadlines.sweep()).repaired == 0
     assert await everything(redis, session) == before
-    assert await redis.keys("*listing") != []  # its entries
+    assert await redis.keys("*listing") != []  # the entries of the unreadable session
 
 
 async def test_it_is_counted_by_every_node_and_logged_once(
@@ -135,7 +135,7 @@ async def test_it_is_counted_by_every_node_and_logged_once(
     caplog: pytest.LogCaptureFixture,
     damage: Damage,
 ) -> None:
-    """Whatever meets it: a request, a listing, a sweep, on one node or on another."""
+    """Every node counts an unreadable session once, whether a request, listing or sweep met it."""
     repository, another = (another_node(store).repository for _ in range(2))
     session = await create_session(repository)
     other = await create_session(repository)
@@ -155,8 +155,8 @@ async def test_it_is_counted_by_every_node_and_logged_once(
             await node.get(session.id)
     await deadlines.sweep()
     assert await are_counted()
-    told = [record.__dict__["session"] for record in caplog.records if "read" in record.message]
-    assert sorted(told) == sorted((session.id, other.id))
+    logged = [record.__dict__["session"] for record in caplog.records if "read" in record.message]
+    assert sorted(logged) == sorted((session.id, other.id))
 
 
 async def test_overdue_ones_are_set_aside_and_come_back(
@@ -165,7 +165,7 @@ async def test_overdue_ones_are_set_aside_and_come_back(
     redis: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After ten seconds they do not stand before others; once readable again they are acted on."""
+    """Unreadable sessions are set aside after ten seconds, and expire once they are readable."""
     user = new_uuid()
     sessions = [await create_session(repository, BRIEF, user_id=user) for _ in range(40)]
     shard = sessions[0].id[:2]
@@ -202,7 +202,7 @@ def deadlines_are_quiet(deadlines: Deadlines) -> Callable[[], Awaitable[bool]]:
 async def test_a_key_of_a_shard_of_another_type_changes_nothing(
     repository: SessionRepository, deadlines: Deadlines, redis: Any, index: str
 ) -> None:
-    """A session whose shard cannot be written is answered 503, and nothing of the call is left."""
+    """A call that fails on a damaged key of its shard has no effect."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     key = KEYS.of_shard((index,), session.id[:2]).names()[0]
@@ -219,7 +219,7 @@ async def test_a_key_of_a_shard_of_another_type_changes_nothing(
         except RecordUnreadable:
             assert await everything(redis, session) == before
             assert len(await redis.keys("*:id:*")) == 1
-        else:  # it does not need this key
+        else:  # this operation does not use the key
             return
     await deadlines.sweep()
     assert await everything(redis, session) == before
@@ -235,7 +235,7 @@ def index(request: pytest.FixtureRequest) -> str:
 async def test_a_kept_conversation_that_is_damaged(
     store: Store, redis: Any, damaged: bytes | None
 ) -> None:
-    """It is unreadable, not missing."""
+    """A damaged kept conversation is unreadable, not missing."""
     node = another_node(store, history_minutes=1).repository
     session = await create_session(node)
     await node.end(session.id)
@@ -249,7 +249,7 @@ async def test_a_kept_conversation_that_is_damaged(
 
 
 async def test_a_message_that_is_damaged(repository: SessionRepository, redis: Any) -> None:
-    """The history says so."""
+    """A damaged message makes the history unreadable."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     await redis.xadd(key_of(session, "messages"), {"id": "x"})

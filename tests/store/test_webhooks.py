@@ -1,4 +1,4 @@
-"""Queues of webhooks: nothing is lost, doubled or out of order, whoever dies in between."""
+"""Queues of webhooks: no delivery is lost, repeated or out of order, even if a node dies."""
 
 import asyncio
 import os
@@ -30,9 +30,9 @@ def target(path: str = "") -> Target:
 
 
 def entry(ms: int, session: str = "a", number: int = 0, shard: str = "3f") -> Entry:
-    """An event as the outbox has it, of one of a few sessions."""
-    told = f"ended {session * 8}-0000-4000-8000-000000000000 {ID} {ID}"
-    return Entry(EventId(ms, shard, number + 100 * (ord(session) - ord("a"))), told.encode())
+    """Return an event as the outbox has it, of session ``a`` to ``z``."""
+    event = f"ended {session * 8}-0000-4000-8000-000000000000 {ID} {ID}"
+    return Entry(EventId(ms, shard, number + 100 * (ord(session) - ord("a"))), event.encode())
 
 
 def described(deliveries: list[Delivery]) -> list[str]:
@@ -46,7 +46,7 @@ async def take(webhooks: Webhooks, count: int = 100) -> list[Delivery]:
 
 
 async def drained(webhooks: Webhooks) -> list[str]:
-    """Deliver all that is due, one after the other."""
+    """Deliver everything that is due, one event after the other; return the deliveries."""
     made = []
     while deliveries := await take(webhooks, 1):
         made += described(deliveries)
@@ -55,10 +55,10 @@ async def drained(webhooks: Webhooks) -> list[str]:
 
 
 class TestQueue:
-    """One endpoint's."""
+    """The queue of one endpoint."""
 
     async def test_a_session_s_events_come_in_order(self, webhooks: Webhooks) -> None:
-        """By time, then by number as numbers; whatever the order of the lanes."""
+        """A session's events are delivered by time, then by number, in any order of the lanes."""
         entries = [entry(1, "a"), entry(2, "b"), *(entry(5, "a", n) for n in range(12))]
         await webhooks.queues.enqueue(ID, entries)
         made = await drained(webhooks)
@@ -66,7 +66,7 @@ class TestQueue:
         assert [one for one in made if one[0] == "b"] == ["b2-0"]
 
     async def test_an_event_that_comes_again_is_queued_once(self, webhooks: Webhooks) -> None:
-        """Also when it was delivered meanwhile; a later one of the same moment is new."""
+        """An event is queued once, even if it was delivered meanwhile; a later one is new."""
         await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         assert await drained(webhooks) == ["a1-0", "a2-0"]
@@ -78,7 +78,7 @@ class TestQueue:
     async def test_one_delivery_of_a_session_is_under_way_at_a_time(
         self, webhooks: Webhooks
     ) -> None:
-        """Any number of nodes asks; each session is given to one of them."""
+        """Of several nodes that claim, one gets a session's next event."""
         await webhooks.queues.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "abc"])
         takes = await asyncio.gather(*(take(webhooks, 2) for _ in range(5)))
         first = [one for some in takes for one in some]
@@ -90,7 +90,7 @@ class TestQueue:
         assert described(await take(webhooks)) == ["b2-0"]
 
     async def test_a_failure_holds_back_its_session_alone(self, webhooks: Webhooks) -> None:
-        """What follows in the session waits for it, others do not."""
+        """A failed delivery holds back the later events of its session, and no others."""
         await webhooks.queues.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "ab"])
         for delivery in await take(webhooks):
             failure = "HTTP_500" if delivery.event.session_id[0] == "a" else ""
@@ -101,11 +101,11 @@ class TestQueue:
     async def test_a_clock_that_went_back_holds_nothing_up(
         self, webhooks: Webhooks, redis: Any
     ) -> None:
-        """What is new, what waits for its next attempt, and what a node had that is gone."""
+        """New, failed and abandoned deliveries are made although the clock was set back."""
         await webhooks.queues.enqueue(ID, [entry(1, session) for session in "abc"])
         lost, failed = await take(webhooks, 2)
         await webhooks.queues.record_result(ID, failed, "HTTP_500", 50)
-        ahead_ms = 300_000  # by which the clock was ahead when all that was written
+        ahead_ms = 300_000  # by which the clock was ahead before
         for name in ("due", "leased"):
             for lane in await redis.zrange(own_key(name, ID), 0, -1):
                 await redis.zincrby(own_key(name, ID), ahead_ms, lane)
@@ -121,7 +121,7 @@ class TestQueue:
         assert await webhooks.queues.record_result(ID, lost) == "late"
 
     async def test_it_is_tried_again_after_its_pause(self, webhooks: Webhooks) -> None:
-        """The claim tells when; the next attempt knows of the failures."""
+        """A claim returns the time of the next attempt, which then counts the earlier failures."""
         await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         (delivery,) = await take(webhooks)
         assert await webhooks.queues.record_result(ID, delivery, "TIMEOUT", 200) == "failed"
@@ -132,28 +132,28 @@ class TestQueue:
         assert (described([again]), again.failures) == (["a1-0"], 1)
 
     async def test_the_queue_has_a_bound(self, store: Store) -> None:
-        """What comes when it is full is dropped, and counted."""
+        """Events that do not fit in a full queue are dropped and counted."""
         webhooks = another_node(store, webhooks=WebhookPolicy(max_queued=3)).webhooks
         assert await webhooks.queues.enqueue(ID, [entry(n) for n in range(1, 6)]) == 2
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(3, 0, 2)]
         assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
 
     async def test_all_is_in_one_slot(self, webhooks: Webhooks, redis: Redis) -> None:
-        """Its keys carry the shard that the id of the webhook names."""
+        """All keys of a webhook carry the shard of its id."""
         await webhooks.queues.enqueue(ID, [entry(1), entry(2, "b")])
         await webhooks.queues.record_result(ID, (await take(webhooks, 1))[0], "TLS", 1)
         assert all(b"{3f}" in key for key in await redis.keys("*"))
 
 
 class TestDeadNode:
-    """A node that took deliveries and was not heard of again."""
+    """A node that claimed deliveries and died."""
 
     @pytest.fixture
     def webhook_policy(self) -> WebhookPolicy:
         return WebhookPolicy(timeout_seconds=-4.9)  # a lease of 100 ms
 
     async def test_its_deliveries_are_made_by_others(self, webhooks: Webhooks) -> None:
-        """When its time is over; what it says later counts no more."""
+        """After the lease another node delivers, and a late result of the first is ignored."""
         await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         (lost,) = await take(webhooks)
         (again,) = await wait_until(lambda: take(webhooks))
@@ -186,7 +186,7 @@ class TestGivenUp:
 
     @pytest.mark.usefixtures("registered")
     async def test_they_are_parked_and_the_session_goes_on(self, webhooks: Webhooks) -> None:
-        """They can be read, oldest first, page by page."""
+        """Parked deliveries are listed oldest first, and the session's next event follows."""
         await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2, 3)])
         await self.fail(webhooks, 2)
         letters, total = await webhooks.dead_letters(ID, 0, 10)
@@ -201,7 +201,7 @@ class TestGivenUp:
 
     @pytest.mark.usefixtures("registered")
     async def test_all_can_be_put_back(self, webhooks: Webhooks) -> None:
-        """In order, ahead of what is newer; once."""
+        """Parked deliveries are replayed once, in order, before newer ones."""
         await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2, 3)])
         await self.fail(webhooks, 2)
         assert await webhooks.replay(ID, None) == 2
@@ -211,7 +211,7 @@ class TestGivenUp:
 
     @pytest.mark.usefixtures("registered")
     async def test_some_can_be_put_back(self, webhooks: Webhooks) -> None:
-        """By the ids of the events; others that are named are passed over."""
+        """Parked deliveries are replayed by event id; unknown ids are ignored."""
         await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2)])
         await self.fail(webhooks, 2)
         assert await webhooks.replay(ID, ["2-3f-0", "9-3f-0", "nonsense"]) == 1
@@ -222,7 +222,7 @@ class TestGivenUp:
 async def test_sessions_that_wait_for_an_endpoint_go_on_when_it_is_back(
     webhooks: Webhooks,
 ) -> None:
-    """After failures in a row, one success brings forward what waits, in bounded portions."""
+    """A success after failures makes waiting deliveries due at once, in bounded portions."""
     sessions = [chr(ord("a") + n) for n in range(5)]
     await webhooks.queues.enqueue(ID, [entry(1, session) for session in sessions])
     for delivery in await take(webhooks):
@@ -233,7 +233,7 @@ async def test_sessions_that_wait_for_an_endpoint_go_on_when_it_is_back(
 
 
 async def test_one_failure_is_not_brought_forward(webhooks: Webhooks) -> None:
-    """It is not the endpoint, but the delivery that fails."""
+    """A success does not make a single failed delivery due earlier."""
     await webhooks.queues.enqueue(ID, [entry(1, "a"), entry(1, "b")])
     first, second = await take(webhooks)
     await webhooks.queues.record_result(ID, first, "HTTP_400", NEVER)
@@ -242,10 +242,10 @@ async def test_one_failure_is_not_brought_forward(webhooks: Webhooks) -> None:
 
 
 class TestRegistry:
-    """Who is registered."""
+    """The registered webhooks."""
 
     async def test_a_change_is_seen_by_all(self, webhooks: Webhooks, store: Store) -> None:
-        """Whoever makes it."""
+        """Every node sees a change that another node made."""
         other = another_node(store).webhooks
         assert await other.list_all() == {}
         added = await webhooks.add(target())
@@ -259,7 +259,7 @@ class TestRegistry:
             await other.get(added.id)
 
     async def test_what_is_no_webhook_cannot_be_removed(self, webhooks: Webhooks) -> None:
-        """Nor anything else that the registry has."""
+        """Other fields of the registry, such as its version, cannot be removed."""
         added = await webhooks.add(target())
         for webhook_id in ("version", ID, added.id.upper(), ""):
             with pytest.raises(WebhookNotFound):
@@ -267,21 +267,21 @@ class TestRegistry:
         assert list(await webhooks.list_all()) == [added.id]
 
     async def test_a_removed_one_leaves_nothing(self, webhooks: Webhooks, redis: Redis) -> None:
-        """Its queue goes with it."""
+        """Removing a webhook deletes its queue."""
         added = await webhooks.add(target())
         await webhooks.queues.enqueue(added.id, [entry(1)])
         await webhooks.remove(added.id)
         assert await redis.keys("*:webhook:*") == []
 
     async def test_there_is_a_bound(self, webhooks: Webhooks) -> None:
-        """One more is refused."""
+        """Beyond the limit a webhook is refused."""
         for _ in range(MAX_WEBHOOKS):
             await webhooks.add(target())
         with pytest.raises(TooManyWebhooks):
             await webhooks.add(target())
 
     async def test_the_settings_decide_about_theirs(self, store: Store) -> None:
-        """Those that are no longer in them go, others stay as they were."""
+        """Endpoints that left the settings are removed; all others stay."""
         one, two = target("1"), target("2")
         before = another_node(store, webhooks=WebhookPolicy(endpoints=(one, two))).webhooks
         mine = await before.add(target("3"))
@@ -297,30 +297,30 @@ class TestRegistry:
 
 
 class TestConsumer:
-    """The outbox, given out."""
+    """The consumer of the outbox."""
 
     async def test_what_is_done_is_not_given_out_again(
         self, repository: SessionRepository, store: Store
     ) -> None:
-        """Any number of nodes share it: each event is given to one of them."""
+        """Several nodes share the events, and an acknowledged event is not delivered again."""
         sessions = [await create_session(repository) for _ in range(40)]
         nodes = [another_node(store).consumer for _ in range(3)]
-        given = await asyncio.gather(*(node.next(0) for node in nodes))
-        told = [
+        taken = await asyncio.gather(*(node.next(0) for node in nodes))
+        received = [
             one.event.split()[1].decode()
-            for some in given
+            for some in taken
             for batch in some
             for one in batch.entries
         ]
-        assert sorted(told) == sorted(session.id for session in sessions)
-        for node, batches in zip(nodes, given, strict=True):
+        assert sorted(received) == sorted(session.id for session in sessions)
+        for node, batches in zip(nodes, taken, strict=True):
             await node.acknowledge(batches)
         assert await nodes[0].next(0) == []
 
     async def test_a_shard_s_next_events_wait_for_the_last(
         self, repository: SessionRepository, store: Store
     ) -> None:
-        """So that they come to the queues in order."""
+        """A shard's next events wait until the last are acknowledged, so that order is kept."""
         session = await create_session(repository)
         slow, fast = store.consumer, another_node(store).consumer
         taken = await slow.next(0)
@@ -333,25 +333,25 @@ class TestConsumer:
     async def test_what_a_dead_node_had_is_given_out_again(
         self, repository: SessionRepository, store: Store
     ) -> None:
-        """After a while, and before what follows."""
+        """Events that a dead node had are delivered again, before later ones."""
         session = await create_session(repository)
         lost = await store.consumer.next(0)
         await repository.end(session.id)
         other = Consumer(store.executor, store.keys, "webhooks", store.quarantine, patience_ms=50)
 
-        async def given() -> list[Batch]:
+        async def next_batches() -> list[Batch]:
             return await other.next(0)
 
-        again = await wait_until(given)
+        again = await wait_until(next_batches)
         assert again == lost
         await other.acknowledge(again)
-        (rest,) = await given()
+        (rest,) = await next_batches()
         assert [one.event.split()[0] for one in rest.entries] == [b"ended"]
 
     async def test_it_starts_where_it_is_told(
         self, repository: SessionRepository, store: Store
     ) -> None:
-        """What happened before the first webhook was registered is nobody's."""
+        """Events before the start time are not delivered."""
         session = await create_session(repository)
         await repository.heartbeat(session.id)
         consumer = store.consumer
@@ -360,7 +360,7 @@ class TestConsumer:
     async def test_it_starts_with_the_millisecond_that_it_is_told(
         self, store: Store, redis: Any
     ) -> None:
-        """An event in the millisecond in which a webhook was registered may be after that."""
+        """Events in the millisecond of the start time are delivered."""
         await redis.xadd(shard_key("events", "3f"), {"event": "x"}, id="5-0")
         await redis.expire(shard_key("events", "3f"), 60)
         (batch,) = await store.consumer.next(5)
@@ -369,7 +369,7 @@ class TestConsumer:
     async def test_trimmed_events_do_not_stop_it(
         self, repository: SessionRepository, store: Store, redis: Any
     ) -> None:
-        """What a dead node had and the outbox has no more is told to be lost."""
+        """Events that were trimmed before they were acknowledged are counted as lost."""
         session = await create_session(repository)
         await store.consumer.next(0)
         await redis.xtrim(shard_key("events", session.id), maxlen=0, approximate=False)
@@ -382,13 +382,13 @@ class TestConsumer:
         assert len(batch.entries) == 1
 
     async def test_without_events_it_leaves_no_keys(self, store: Store, redis: Redis) -> None:
-        """A look costs nothing that stays."""
+        """Reading without events creates no keys."""
         assert await store.consumer.next(0) == []
         assert await redis.keys("*") == []
 
 
 class TestDamage:
-    """What somebody else wrote, or a newer version."""
+    """Records damaged by another program, or written by a newer version."""
 
     @pytest.mark.parametrize(
         "value",
@@ -400,7 +400,7 @@ class TestDamage:
     async def test_a_webhook_that_cannot_be_read_stops_no_other(
         self, webhooks: Webhooks, redis: Any, caplog: pytest.LogCaptureFixture, value: bytes
     ) -> None:
-        """It is logged once and counted, can be removed, and is read again when it is mended."""
+        """An unreadable webhook is logged once, counted, removable, and read once repaired."""
         good = await webhooks.add(target())
         sound = await redis.hget(REGISTRY, good.id)
         await redis.hset(REGISTRY, mapping={ID: value, "version": "x"})
@@ -426,7 +426,7 @@ class TestDamage:
         assert len(webhooks.quarantine) == 0
 
     async def test_a_removed_webhook_fails_no_more(self, webhooks: Webhooks, redis: Any) -> None:
-        """What health says of its queue ends with it, on every node."""
+        """Removing a webhook ends the problems that health reports of its queue."""
         added = await webhooks.add(target())
         await webhooks.list_all()
         await redis.set(own_key("due", added.id), "x", ex=60)
@@ -438,7 +438,7 @@ class TestDamage:
         assert len(webhooks.quarantine) == 0
 
     async def test_an_id_that_is_none_is_passed_over(self, webhooks: Webhooks, redis: Any) -> None:
-        """A field of the registry that names no webhook."""
+        """A field of the registry that is no id is skipped."""
         good = await webhooks.add(target())
         sound = await redis.hget(REGISTRY, good.id)
         await redis.hset(REGISTRY, mapping={"foo": sound, "\n" * 99: sound})
@@ -451,7 +451,7 @@ class TestDamage:
     async def test_an_event_that_cannot_be_read_is_put_off(
         self, webhooks: Webhooks, event: bytes
     ) -> None:
-        """As one that failed, so that a node of a newer version can deliver it; others go on."""
+        """An unreadable event is put off like a failed one, for a node of a newer version."""
         await webhooks.queues.enqueue(ID, [entry(1, "b")])
         await webhooks.queues.enqueue(ID, [Entry(EventId(1, "40", 0), event)])
         claim = await webhooks.queues.claim(ID, 100)
@@ -463,7 +463,7 @@ class TestDamage:
     async def test_a_parked_event_that_cannot_be_read_is_shown_without_it(
         self, store: Store, redis: Any
     ) -> None:
-        """Beside those that can."""
+        """A parked event that cannot be read is listed without its content."""
         webhooks = another_node(store, webhooks=WebhookPolicy(retry_ms=0)).webhooks
         unreadable = Entry(EventId(1, "40", 0), b"born x")
         await webhooks.queues.enqueue(ID, [entry(1), unreadable])
@@ -476,7 +476,7 @@ class TestDamage:
         await redis.hset(own_key("bodies", ID), "1-3f-0", "garbage")
         letters, _ = await webhooks.dead_letters(ID, 0, 10)
         assert all(letter.event is None for letter in letters)
-        assert await webhooks.replay(ID, None) == 1  # of the one whose body has the form
+        assert await webhooks.replay(ID, None) == 1  # the one with a valid body
 
     @pytest.fixture
     async def _registered(self, webhooks: Webhooks, redis: Any) -> None:
@@ -487,7 +487,7 @@ class TestDamage:
     async def test_garbage_in_a_queue_is_dropped_and_counted(
         self, webhooks: Webhooks, redis: Any
     ) -> None:
-        """Bodies, members, lanes, marks: the sound deliveries are made."""
+        """Garbage in bodies, members, lanes and marks is dropped; the sound deliveries are made."""
         await webhooks.queues.enqueue(ID, [entry(1, "a"), entry(1, "b"), entry(2, "b")])
         a = "a" * 8 + "-0000-4000-8000-000000000000"
         await redis.hset(own_key("bodies", ID), "1-3f-0", "garbage")
@@ -506,7 +506,7 @@ class TestDamage:
 
 @pytest.mark.parametrize("key", ["dead", "bodies", "queue", "due", "state"])
 async def test_what_waits_is_kept_for_30_days(store: Store, redis: Any, key: str) -> None:
-    """After the last use of the queue: parked deliveries as docs/webhooks.md promises."""
+    """All keys of a queue are kept for 30 days after its last use (docs/webhooks.md)."""
     queues = another_node(store, webhooks=WebhookPolicy(retry_ms=0)).webhooks
     await queues.queues.enqueue(ID, [entry(1), entry(2)])
     (delivery,) = await take(queues)
@@ -521,13 +521,13 @@ async def must_adopt(webhooks: Webhooks) -> bool:
 
 
 class TestDataSet:
-    """The data are lost, or replaced by others."""
+    """The data set of the store is lost or replaced."""
 
     @pytest.mark.parametrize("how", ["flush", "other"])
     async def test_the_settings_endpoints_are_to_be_registered_again(
         self, store: Store, redis: Any, how: str
     ) -> None:
-        """Also where somebody has registered another one meanwhile."""
+        """A node registers the endpoints of its settings again if they are missing."""
         policy = WebhookPolicy(endpoints=(target("1"),))
         node, other = (
             another_node(store, webhooks=policy).webhooks,
@@ -540,7 +540,7 @@ class TestDataSet:
         assert not await must_adopt(node)
         if how == "flush":
             await redis.flushall()
-        else:  # as SWAPDB, or a restore, brings another data set
+        else:  # as after SWAPDB or a restore
             await redis.hset(REGISTRY, mapping={"settings": "x", "version": "x"})
             (own,) = await node.list_all()
             await redis.hdel(REGISTRY, own)
@@ -562,7 +562,7 @@ class TestDataSet:
 
 
 async def test_a_rotation_is_not_lost_to_another(webhooks: Webhooks, store: Store) -> None:
-    """Two at once: the last secret is the one before it, and each answer told what was stored."""
+    """Of two concurrent rotations the last follows the other, and each reply is what was stored."""
     other = another_node(store).webhooks
     added = await webhooks.add(target())
     await other.list_all()
@@ -577,7 +577,7 @@ async def test_a_rotation_is_not_lost_to_another(webhooks: Webhooks, store: Stor
 
 
 async def test_a_rotated_webhook_can_be_switched_and_keeps_its_time(webhooks: Webhooks) -> None:
-    """Its record has one member more."""
+    """A rotated webhook can be disabled, and keeps its creation time."""
     added = await webhooks.add(target())
     rotated = await webhooks.rotate(added.id, new_secret(os.urandom), 1000)
     await webhooks.set_enabled(added.id, enabled=False)
