@@ -186,11 +186,11 @@ PREFLIGHTS = {
 @pytest.mark.parametrize(("path", "methods"), PREFLIGHTS.items())
 async def test_a_preflight_is_answered(client: Client, path: str, methods: str) -> None:
     """A preflight is a 204 with the allowed methods and headers, for allowed origins only."""
-    asked = {
+    preflight = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,x-trace",
     }
-    answer = await client.options(path, headers={"Origin": LISTED, **asked})
+    answer = await client.options(path, headers={"Origin": LISTED, **preflight})
     assert (answer.status, await answer.read()) == (204, b"")
     assert "Content-Length" not in answer.headers
     assert answer.headers["Allow"] == answer.headers["Access-Control-Allow-Methods"] == methods
@@ -200,7 +200,7 @@ async def test_a_preflight_is_answered(client: Client, path: str, methods: str) 
     )
     assert int(answer.headers["Access-Control-Max-Age"]) > 0
     assert_allowed(answer)
-    other = await client.options(path, headers={"Origin": OTHER, **asked})
+    other = await client.options(path, headers={"Origin": OTHER, **preflight})
     assert (other.status, other.headers["Vary"]) == (204, "Origin")
     assert not [name for name in other.headers if name.startswith("Access-Control-")]
 

@@ -15,8 +15,8 @@ from tests.support.raw import GET, HALF, Raw
 from tests.support.service import ServiceUnderTest
 from tests.support.sse import EVENTS
 
-MOST = 4  # connections in the table
-HELD = 3  # connections that streams and sockets may hold
+MOST = 4  # connections in the table in the table
+HELD = 3  # connections in the table that streams and sockets may hold
 OF_A_SESSION = f"{SESSIONS}/3f2504e0-4f89-41d3-9a0c-0305e82c3301/events"
 POLL = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"

@@ -85,9 +85,9 @@ async def test_a_timeout_out_of_range_is_refused(
 
 async def test_the_longest_duration_is_twice_the_longest_timeout(client: Client) -> None:
     """A duration of 2,880 minutes is allowed, and autoRenew can be off."""
-    given = {"maxDurationMinutes": 2880, "autoRenew": False, "warningThresholdMinutes": 30}
-    session = await create(client, timeoutConfig=given)
-    assert session["timeoutConfig"] == {"timeoutMinutes": 30, **given}
+    requested = {"maxDurationMinutes": 2880, "autoRenew": False, "warningThresholdMinutes": 30}
+    session = await create(client, timeoutConfig=requested)
+    assert session["timeoutConfig"] == {"timeoutMinutes": 30, **requested}
 
 
 @pytest.mark.parametrize("name", ["agentId", "userId"])

@@ -59,8 +59,10 @@ async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
         answer = await client.get(f"{SESSIONS}/{session_id}")
         await assert_error(answer, 404, "SESSION_NOT_FOUND")
     (events,) = [key async for key in redis.scan_iter()]
-    said = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
-    ended = [(session_id, *why) for event, session_id, _, _, *why in said if event == "ended"]
+    recorded = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
+    ended = [
+        (session_id, *details) for event, session_id, _, _, *details in recorded if event == "ended"
+    ]
     assert sorted(ended) == sorted((session_id, "bulk") for session_id in made)
 
 

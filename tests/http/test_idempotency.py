@@ -35,7 +35,7 @@ async def new_session(client: Client) -> str:
     return f"{SESSIONS}/{(await create(client, metadata={'ü': '/'}))['sessionId']}"
 
 
-async def told(client: Client, session: str) -> Any:
+async def visible_state(client: Client, session: str) -> Any:
     """Return all that can be seen of a session and of the number of sessions, without times."""
     info = await (await client.get(session)).json()
     messages = await (await client.get(f"{session}/messages")).json()
@@ -52,9 +52,9 @@ async def test_the_same_request_gets_the_same_answer(
     url = path.format(session=session)
     first = await ask(client, "a key", method, url, body)
     assert first[0] == status
-    after_first = await told(client, session)
+    after_first = await visible_state(client, session)
     assert [await ask(client, "a key", method, url, body) for _ in range(3)] == [first] * 3
-    assert await told(client, session) == after_first
+    assert await visible_state(client, session) == after_first
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), OPERATIONS, ids=names)
@@ -92,7 +92,7 @@ async def test_a_thousand_at_once_have_one_effect(client: Client, path: str) -> 
     assert answers == answers[:1] * 1000
     assert answers[0][0] in (200, 201)
     if path != "{session}":
-        info, messages, total = await told(client, session)
+        info, messages, total = await visible_state(client, session)
         assert total == 1 + (path == SESSIONS)
         assert len(messages["messages"]) == path.endswith("messages")
         assert info["renewalCount"] == (path not in (SESSIONS, "{session}"))
@@ -115,11 +115,11 @@ async def test_another_request_cannot_have_the_key(
     """Another body, path or method with the same key is a 422 without effect."""
     session, other = await new_session(client), await new_session(client)
     await ask(client, "k", "POST", f"{session}/messages", {"content": "Hello"})
-    before = await told(client, session), await told(client, other)
+    before = await visible_state(client, session), await visible_state(client, other)
     url = path.format(session=session, other=other)
     answer = await client.request(method, url, json=body, headers={"Idempotency-Key": "k"})
     await assert_error(answer, 422, "IDEMPOTENCY_MISMATCH")
-    assert (await told(client, session), await told(client, other)) == before
+    assert (await visible_state(client, session), await visible_state(client, other)) == before
 
 
 async def test_another_key_is_another_request(client: Client) -> None:
@@ -127,7 +127,7 @@ async def test_another_key_is_another_request(client: Client) -> None:
     session = await new_session(client)
     for key in ("a", "A"):
         await ask(client, key, "POST", f"{session}/messages", {"content": "Hello"})
-    assert len((await told(client, session))[1]["messages"]) == 2
+    assert len((await visible_state(client, session))[1]["messages"]) == 2
 
 
 async def test_what_became_of_the_session_does_not_matter(client: Client) -> None:

@@ -74,15 +74,15 @@ async def test_a_conversation_outlasts_its_session(
     client: Client, deadlines: Deadlines, by: str
 ) -> None:
     """The channel has the whole conversation, in the same pages as the session had."""
-    session, said = await talked(client)
+    session, conversation = await talked(client)
     await is_over(client, deadlines, session, by)
     assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status in (404, 410)
-    assert await messages_at(client, channel(session)) == said
+    assert await messages_at(client, channel(session)) == conversation
     first = await (await client.get(channel(session), params={"limit": "2"})).json()
-    assert (first["messages"], first["hasMore"]) == (said[:2], True)
+    assert (first["messages"], first["hasMore"]) == (conversation[:2], True)
     before, after = (str(first["cursors"][name]) for name in ("before", "after"))
-    assert await messages_at(client, channel(session), before=before) == said[2:]
-    assert await messages_at(client, channel(session), after=before) == said[:1]
+    assert await messages_at(client, channel(session), before=before) == conversation[2:]
+    assert await messages_at(client, channel(session), after=before) == conversation[:1]
     assert await messages_at(client, channel(session), after=after) == []
 
 
@@ -119,8 +119,8 @@ async def test_a_conversation_without_messages_is_kept_too(client: Client) -> No
 
 async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> None:
     """While a session lives its channel is a 404, and cannot be erased."""
-    session, said = await talked(client)
-    told = [
+    session, conversation = await talked(client)
+    responses = [
         await assert_error(await client.request(method, url), 404, "SESSION_NOT_FOUND")
         for method in ("GET", "DELETE")
         for url in (
@@ -130,9 +130,9 @@ async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> 
             f"{CHANNELS}/x/messages",
         )
     ]
-    assert told == told[:1] * 8
+    assert responses == responses[:1] * 8
     url = f"{SESSIONS}/{session['sessionId']}/messages"
-    assert await messages_at(client, url) == said
+    assert await messages_at(client, url) == conversation
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"before": "x"}, {"after": "x"}])

@@ -146,15 +146,15 @@ async def test_sockets_are_told_every_message_if_a_page_ends_early(
 ) -> None:
     """Sockets get all messages of one moment, though several pages are read for them."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 2000)
-    told: list[str] = []
+    broadcast: list[str] = []
     socket = socketio.AsyncClient(reconnection=False)
-    socket.on("messageBroadcast", lambda message: told.append(message["text"]))
+    socket.on("messageBroadcast", lambda message: broadcast.append(message["text"]))
     await socket.connect(f"http://127.0.0.1:{client.port}", transports=["websocket"])
     session_id = (await create(client))["sessionId"]
     await socket.call("join", {"roomId": session_id})
     sent = [f"{n} {'x' * 700}" for n in range(12)]
     url = f"{SESSIONS}/{session_id}/messages"
     await asyncio.gather(*(post(client, url, {"content": content}) for content in sent))
-    await wait_until(lambda: len(told) == len(sent))
-    assert sorted(told) == sorted(sent)
+    await wait_until(lambda: len(broadcast) == len(sent))
+    assert sorted(broadcast) == sorted(sent)
     await socket.disconnect()

@@ -70,7 +70,10 @@ class TestBodies:
         """If too many others are in flight when the body is complete, the request has no effect."""
         half = await connect()
         half.send(HALF)
-        await wait_until(lambda: not service.admission.is_idle and not service.admission.in_flight)
+        await wait_until(
+            lambda: not service.admission.is_idle and not service.admission.in_flight,
+            description="a body is arriving, and no request is in flight",
+        )
         for _ in range(IN_FLIGHT):
             service.admission.request_begins()
         half.send(REST)
@@ -140,11 +143,14 @@ class TestLostConnections:
         try:
             lost = await connect()
             lost.send(sent)
-            await wait_until(lambda: _connections() - before)
-            await wait_until(lambda: (sent == HALF) != service.admission.is_idle)
+            await wait_until(lambda: _connections() - before, description="it is accepted")
+            await wait_until(
+                lambda: (sent == HALF) != service.admission.is_idle,
+                description="the half-sent body counts",
+            )
             new = _connections() - before
             lost.abort()
-            await wait_until(lambda: not _connections() & new)
+            await wait_until(lambda: not _connections() & new, description="it is freed")
         finally:
             gc.enable()
 
@@ -167,8 +173,8 @@ class TestResponses:
         monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.2)
         raw = await connect(buffer=4096)
         raw.send(self.REQUESTS)
-        await wait_until(lambda: len(service.admission.unread) == 1)
-        await wait_until(lambda: len(service.admission.unread) == 0)
+        await wait_until(lambda: len(service.admission.unread) == 1, description="one is unread")
+        await wait_until(lambda: len(service.admission.unread) == 0, description="none is unread")
         await raw.expect_reset()
         await create(client)
 
@@ -180,12 +186,12 @@ class TestResponses:
         service.admission.unread = transfers.Transfers(1)
         first, second = await connect(buffer=4096), await connect(buffer=4096)
         first.send(self.REQUESTS)
-        await wait_until(lambda: len(service.admission.unread) == 1)
+        await wait_until(lambda: len(service.admission.unread) == 1, description="one is unread")
         second.send(self.REQUESTS)
         await first.expect_reset()
         for _ in range(30):
             assert (await second.read_response())[0] == 200
-        await wait_until(lambda: len(service.admission.unread) == 0)
+        await wait_until(lambda: len(service.admission.unread) == 0, description="none is unread")
 
     async def test_a_page_that_is_read_slowly_is_whole(
         self, service: AppState, monkeypatch: pytest.MonkeyPatch, connect: Connect
@@ -195,7 +201,7 @@ class TestResponses:
         monkeypatch.setattr(protocol, "UNREAD_SECONDS", 5)
         raw = await connect(buffer=4096)
         raw.send(self.REQUESTS)
-        await wait_until(lambda: len(service.admission.unread) == 1)
+        await wait_until(lambda: len(service.admission.unread) == 1, description="one is unread")
         for _ in range(30):
             assert (await raw.read_response())[0] == 200
             await asyncio.sleep(0.01)

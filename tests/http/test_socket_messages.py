@@ -60,8 +60,8 @@ async def test_a_message_is_stored_acknowledged_and_broadcast(
     session, (sender, other) = await joined(client, connect, sockets=2)
     metadata = {"channelType": "dm"}
     attachments = [{"type": "image", "url": "https://example.org/a.png"}]
-    given = sending(session, metadata=metadata, attachments=attachments)
-    acknowledged = await sender.emit("message", given)
+    message = sending(session, metadata=metadata, attachments=attachments)
+    acknowledged = await sender.emit("message", message)
     await wait_until(lambda: sender.of("messageBroadcast") and other.of("messageBroadcast"))
 
     (stored,) = (await (await client.get(f"{SESSIONS}/{session['sessionId']}/messages")).json())[
@@ -176,11 +176,11 @@ async def test_the_largest_message_is_taken(client: Client, connect: Connect) ->
     """4,000 escaped characters with all allowed attachments and metadata are accepted."""
     session, (socket,) = await joined(client, connect)
     attachments = [{"type": "image", "url": "https://example.org/" + "x" * 6200} for _ in range(10)]
-    given = sending(
+    message = sending(
         session, message="\U0001f600" * 4000, attachments=attachments, metadata={"x": "y" * 10_000}
     )
-    assert len(json.dumps(given)) > 115_000
-    assert (await socket.emit("message", given))["success"]
+    assert len(json.dumps(message)) > 115_000
+    assert (await socket.emit("message", message))["success"]
 
 
 @NO_STORE

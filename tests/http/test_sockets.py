@@ -59,7 +59,7 @@ async def test_each_way_to_join(
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "code"),
+    ("name", "arguments", "code"),
     [
         ("join", [{"roomId": UNKNOWN}], "SESSION_NOT_FOUND"),
         ("join", [{"roomId": "no-session"}], "SESSION_NOT_FOUND"),
@@ -74,18 +74,18 @@ async def test_each_way_to_join(
     ],
 )
 async def test_what_cannot_be_is_refused(
-    connect: Connect, name: str, given: list[Any], code: str
+    connect: Connect, name: str, arguments: list[Any], code: str
 ) -> None:
     """Acknowledgement, ``error`` and ``messageError`` give the reason; the socket stays open."""
     socket = await connect()
-    refused = await socket.emit(name, *given)
+    refused = await socket.emit(name, *arguments)
     assert (refused["success"], refused["error"]["code"]) == (False, code)
     assert set(refused["error"]) == {"code", "message", "details"}
     assert socket.received == [
         ("error", refused),
         ("messageError", {"error": refused["error"]["message"]}),
     ]
-    assert (await socket.emit(name, *given))["error"] == refused["error"]
+    assert (await socket.emit(name, *arguments))["error"] == refused["error"]
 
 
 async def test_who_leaves_is_told_no_more(
@@ -102,7 +102,7 @@ async def test_who_leaves_is_told_no_more(
     await wait_until(lambda: "messageBroadcast" in other.names())
     assert one.received == []
     await other.client.disconnect()
-    await wait_until(lambda: service.feed.subscribers == 0)
+    await wait_until(lambda: service.feed.subscribers == 0, description="the feed is not read")
 
 
 async def test_the_end_of_a_session_empties_its_room(
@@ -114,7 +114,8 @@ async def test_the_end_of_a_session_empties_its_room(
     for session_id in (ended, going_on):
         await socket.emit("join", {"roomId": session_id})
     await client.delete(f"{SESSIONS}/{ended}")
-    await wait_until(lambda: service.feed.subscribers == 1 and socket.received)
+    await wait_until(lambda: socket.received, description="the end is announced")
+    await wait_until(lambda: service.feed.subscribers == 1, description="the room is empty")
     assert socket.received == [("sessionEnded", names_of(ended))]
     await client.post(f"{SESSIONS}/{going_on}/renew")
     await wait_until(lambda: "sessionRenewed" in socket.names())
@@ -133,9 +134,10 @@ async def test_messages_come_in_order_and_once(client: Client, connect: Connect)
     sent = {(await answer.json())["id"] for answer in answers}
     await wait_until(lambda: all(x.names().count("messageBroadcast") == 250 for x in both))
     for each in both:
-        told = [said for name, said in each.received if name == "messageBroadcast"]
-        assert {said["id"] for said in told} == sent
-        assert [said["createdAt"] for said in told] == sorted({said["createdAt"] for said in told})
+        messages = each.of("messageBroadcast")
+        assert {message["id"] for message in messages} == sent
+        times = [message["createdAt"] for message in messages]
+        assert times == sorted(set(times))
 
 
 async def test_a_socket_is_in_so_many_rooms_at_most(
@@ -184,9 +186,9 @@ async def test_a_client_that_does_not_read_is_cut(
     await reader.readuntil(b"\r\n\r\n")
     joins = [f'42["join",{{"roomId":"{session_id}"}}]' for session_id in (shared, alone)]
     writer.write(b"".join(map(frame, ("40", *joins))))
-    await wait_until(lambda: service.feed.subscribers == 2)
+    await wait_until(lambda: service.feed.subscribers == 2, description="both rooms are joined")
     count = 0
-    while service.feed.subscribers == 2:  # the one that is left reads
+    while service.feed.subscribers == 2:  # a client that does not read cannot see its end
         assert count < 1000
         url = f"{SESSIONS}/{shared}/messages"
         await asyncio.gather(*(client.post(url, json={"content": "x" * 4000}) for _ in range(20)))
@@ -197,8 +199,8 @@ async def test_a_client_that_does_not_read_is_cut(
         await writer.wait_closed()
 
 
-def has(told: Socket, count: int) -> bool:
-    return told.names().count("messageBroadcast") == count
+def has(socket: Socket, count: int) -> bool:
+    return socket.names().count("messageBroadcast") == count
 
 
 def frame(text: str) -> bytes:

@@ -45,41 +45,41 @@ async def test_a_session_is_followed_to_its_end(client: Client) -> None:
     change = await (await client.patch(f"{url}/timeout", json={"timeoutMinutes": 60})).json()
     await create(client)
     await client.delete(url)
-    told = {each.name: each for each in await source.rest()}
-    assert list(told) == [
+    events = {each.name: each for each in await source.rest()}
+    assert list(events) == [
         "session.renewed",
         "session.message",
         "session.updated",
         "session.ended",
     ]
-    whose = {name: session[name] for name in ("sessionId", "userId", "agentId")}
-    assert {name: each.data["data"] for name, each in told.items()} == {
+    owner = {name: session[name] for name in ("sessionId", "userId", "agentId")}
+    assert {name: each.data["data"] for name, each in events.items()} == {
         "session.renewed": {
-            **whose,
+            **owner,
             "expiresAt": sent["sessionStatus"]["expiresAt"],
             "renewalCount": 1,
         },
         "session.message": {
-            **whose,
+            **owner,
             "messageId": sent["id"],
             "authorId": session["userId"],
             "isAgent": False,
             "createdAt": sent["createdAt"],
         },
         "session.updated": {
-            **whose,
+            **owner,
             "expiresAt": change["expiresAt"],
             "timeoutConfig": change["timeoutConfig"],
         },
-        "session.ended": whose,
+        "session.ended": owner,
     }
-    for name, each in told.items():
+    for name, each in events.items():
         assert (each.data["type"], each.data["id"], each.subject) == (
             name,
             each.id,
             session["sessionId"],
         )
-    assert "secret" not in str(told)
+    assert "secret" not in str(events)
     await assert_error(await client.get(f"{url}/events"), 404, "SESSION_NOT_FOUND")
 
 
@@ -90,7 +90,7 @@ async def test_a_stream_says_what_it_is(client: Client) -> None:
     assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
     assert "X-Request-ID" in headers
-    await wait_until(lambda: source.response.content.total_bytes)
+    await wait_until(lambda: source.response.content.total_bytes, description="the opening")
     head = (await source.response.content.readuntil(b"\n\n")).decode()
     assert re.fullmatch(r"retry: [123]\d{3}\nid: \d+-ff-\d+\nevent: position\ndata: {}\n\n", head)
     answer = await client.head(EVENTS)
@@ -106,16 +106,16 @@ async def test_events_are_filtered(client: Client) -> None:
         await follow(client, EVENTS, type="session.ended,renewed", userId=user),
         await follow(client, f"{EVENTS}?type=ended&type=created,message&agentId={agent}"),
     ]
-    theirs = (await create(client, userId=user, agentId=agent))["sessionId"]
-    for session_id in (theirs, (await create(client))["sessionId"]):
+    matching = (await create(client, userId=user, agentId=agent))["sessionId"]
+    for session_id in (matching, (await create(client))["sessionId"]):
         await client.post(f"{SESSIONS}/{session_id}/renew")
         await client.delete(f"{SESSIONS}/{session_id}")
-    expected = ["session.created", "session.renewed", "session.ended"]
-    for source, wanted in zip(
-        sources, (expected, expected, expected[1:], expected[::2]), strict=True
-    ):
-        told = await source.take(len(wanted))
-        assert [(each.name, each.subject) for each in told] == [(name, theirs) for name in wanted]
+    life = ["session.created", "session.renewed", "session.ended"]
+    for source, expected in zip(sources, (life, life, life[1:], life[::2]), strict=True):
+        events = await source.take(len(expected))
+        assert [(each.name, each.subject) for each in events] == [
+            (name, matching) for name in expected
+        ]
 
 
 @pytest.mark.parametrize("by", ["header", "query"])
@@ -124,13 +124,13 @@ async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) ->
     url, source = await of_new_session(client)
     for _ in range(9):
         await client.post(f"{url}/renew")
-    told = await source.take(9)
-    for n, each in enumerate(told):
+    events = await source.take(9)
+    for n, each in enumerate(events):
         if by == "header":  # the newer one, as an EventSource keeps its URL
-            again = await follow(client, f"{url}/events", each.id, lastEventId=told[0].id)
+            again = await follow(client, f"{url}/events", each.id, lastEventId=events[0].id)
         else:
             again = await follow(client, f"{url}/events", lastEventId=each.id)
-        assert await again.take(len(told) - n - 1) == told[n + 1 :]
+        assert await again.take(len(events) - n - 1) == events[n + 1 :]
         again.response.close()
 
 
@@ -161,10 +161,10 @@ async def test_what_cannot_be_resumed_is_reset(client: Client, last_id: str) -> 
         assert reset.name == "reset"
         assert "read the sessions again" in reset.data["message"]
         await client.post(f"{url}/renew")
-        (told,) = await source.take(1)
-        assert told.name == "session.renewed"
+        (events,) = await source.take(1)
+        assert events.name == "session.renewed"
         again = await follow(client, path, reset.id)
-        assert await again.take(1) == [told]
+        assert await again.take(1) == [events]
 
 
 @pytest.mark.parametrize("last_id", ["x", "1764000000000", "1764000000000-0", "1-3f-x"])
@@ -173,10 +173,10 @@ async def test_an_id_of_no_event_is_refused(client: Client, last_id: str, by: st
     """A malformed Last-Event-ID is a 400 before the stream starts."""
     session = await create(client)
     for path in (EVENTS, f"{SESSIONS}/{session['sessionId']}/events"):
-        given: dict[str, Any] = {"params": {"lastEventId": last_id}}
+        options: dict[str, Any] = {"params": {"lastEventId": last_id}}
         if by == "header":
-            given = {"headers": {"Last-Event-ID": last_id}}
-        error = await assert_error(await client.get(path, **given), 400, "VALIDATION_ERROR")
+            options = {"headers": {"Last-Event-ID": last_id}}
+        error = await assert_error(await client.get(path, **options), 400, "VALIDATION_ERROR")
         assert error["message"].startswith("lastEventId must be the id of an event, such as ")
 
 
@@ -234,12 +234,12 @@ async def test_a_quiet_stream_has_heartbeats(
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
     url, source = await of_new_session(client)
     reading = asyncio.create_task(source.rest())
-    await wait_until(lambda: source.positions >= 3)
+    await wait_until(lambda: source.positions >= 3, description="two heartbeats")
     reached = source.last_id
     await client.delete(url)
-    told = await reading
+    events = await reading
     again = await follow(client, f"{url}/events", reached)
-    assert await again.rest() == told[-1:]
+    assert await again.rest() == events[-1:]
 
 
 async def test_streams_end_when_the_service_stops(client: Client, service: AppState) -> None:
@@ -288,7 +288,7 @@ async def test_what_may_succeed_later_is_no_error(
 async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: AppState) -> None:
     """A third stream of an address waits until another has caught up."""
     _, source = await of_new_session(client)
-    await wait_until(lambda: source.response.content.total_bytes)
+    await wait_until(lambda: source.response.content.total_bytes, description="the opening")
     turns = service.feed.catch_up_slots.hold("127.0.0.1")
     async with turns, service.feed.catch_up_slots.hold("127.0.0.1"):
         late = asyncio.create_task(follow(client, EVENTS))
@@ -330,7 +330,7 @@ async def test_a_client_that_goes_leaves_nothing(client: Client, service: AppSta
     for _ in range(3):
         _, source = await of_new_session(client)
         source.response.close()
-    await wait_until(lambda: service.feed.subscribers == 0)
+    await wait_until(lambda: service.feed.subscribers == 0, description="the feed is not read")
 
 
 @pytest.mark.parametrize("store_url", ["valkey"], indirect=True)
@@ -353,9 +353,9 @@ async def test_a_client_that_does_not_read_is_cut(
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", client.port))
     reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
     writer.write(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    await wait_until(lambda: service.feed.subscribers == 2)
+    await reader.readuntil(b"event: position\ndata: {}\n\n")
     count = 0
-    while service.feed.subscribers == 2:
+    while service.feed.subscribers == 2:  # a client that does not read cannot see its end
         assert count < 20_000
         await asyncio.gather(*(create_session(repository) for _ in range(100)))
         count += 100

@@ -83,7 +83,7 @@ async def test_what_is_asked_for_is_kept(client: Client) -> None:
 async def test_what_is_not_allowed_is_told(
     client: Client, fields: dict[str, Any], field: str, allowed: str
 ) -> None:
-    """The message names the field and what is allowed, and repeats no secret."""
+    """The message names the field and the allowed values, and contains no secret."""
     answer = await client.post(WEBHOOKS, json={"url": URL, **fields})
     error = await assert_error(answer, 400, "VALIDATION_ERROR")
     assert error["details"] == field

@@ -146,9 +146,9 @@ async def test_the_outcome_is_whole_whatever_has_become_of_the_session(
     """A repeat gets the whole outcome, with metadata, after the session has changed or ended."""
     session = await create_session(repository, metadata=metadata)
 
-    async def asked(key: str, name: str, *given: Any) -> Any:
+    async def requested(key: str, name: str, *arguments: Any) -> Any:
         once = await repository.idempotency_keys.claim(key, name)
-        return await getattr(_scoped(repository, once), name)(session.id, *given)
+        return await getattr(_scoped(repository, once), name)(session.id, *arguments)
 
     calls: list[tuple[Any, ...]] = [("1", "heartbeat"), ("2", "send", HELLO), ("3", "renew")]
     first = [await requested(*call) for call in calls]
