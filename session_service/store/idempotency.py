@@ -21,7 +21,7 @@ import msgspec
 from session_service.domain.budgets import KEYS_PER_SESSION
 from session_service.domain.errors import TooManyKeys
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 from session_service.store.keys import Keys
 from session_service.store.scripts.idempotency import (
@@ -55,7 +55,7 @@ class ReplayingExecutor(ScriptExecutor):
         self._numbers = itertools.count()
         self.random = io.BytesIO(seed[_NAME_BYTES:]).read
 
-    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a script, which replies as it did the first time."""
         name = f"{self.name}:{next(self._numbers)}"
         session_id = getattr(arguments, "session_id", "")
@@ -63,7 +63,7 @@ class ReplayingExecutor(ScriptExecutor):
         recorded = self._executor.submit(recording_reply(script), keys, arguments)
         return asyncio.get_running_loop().create_task(_decode(recorded))
 
-    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
         """Run commands on each master; their replies are not recorded."""
         return await self._executor.run_on_masters(*commands)
 
@@ -71,7 +71,7 @@ class ReplayingExecutor(ScriptExecutor):
         """Do nothing: other requests use the executor below."""
 
 
-async def _decode(recorded: asyncio.Future[Any]) -> Any:
+async def _decode(recorded: asyncio.Future[RawReply]) -> RawReply:
     """Return the script's own reply from that of lua/record_reply.lua, e.g. ``["expired 17…"]``."""
     (reply,) = msgspec.json.decode(await recorded)
     if reply == "too many keys":
@@ -79,7 +79,7 @@ async def _decode(recorded: asyncio.Future[Any]) -> Any:
     return _as_server_reply(reply)
 
 
-def _as_server_reply(value: Any) -> Any:
+def _as_server_reply(value: Any) -> RawReply:
     """Convert JSON to the reply that the server would have sent: bytes, lists, numbers, None."""
     match value:
         case str():
@@ -112,7 +112,7 @@ class IdempotencyKeys:
         self._keys = keys
 
     async def claim(self, key: str, fingerprint: str) -> ReplayingExecutor:
-        """Claim a key for a request whose every script is atomic; return the executor for it."""
+        """Claim a key for a request that is one script; return the executor for it."""
         _, claimed = await self._claim(key, fingerprint)
         return ReplayingExecutor(self._executor, self._keys, base64.b64decode(claimed.seed))
 

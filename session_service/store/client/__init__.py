@@ -1,1 +1,1 @@
-"""Runs scripts on Redis, whatever the topology; the only package that knows it."""
+"""Runs scripts on one server, a Sentinel group or a cluster: the only package with topologies."""

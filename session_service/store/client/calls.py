@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from session_service.domain.errors import StoreUnavailable
-from session_service.store.client.protocol import Argument, KeySet, pack
+from session_service.store.client.protocol import Argument, KeySet, RawReply, pack
 from session_service.store.client.script import A, R, Script
 
 
@@ -16,7 +16,7 @@ class WriteConcern(NamedTuple):
     """
 
     command: Callable[[int], bytes]  # follows a batch with writes; its argument is a timeout in ms
-    is_met: Callable[[Any], bool]  # by the reply to that command
+    is_met: Callable[[RawReply], bool]  # by the reply to that command
     failure_message: str
     seconds: float  # from the submission of a write until the server gives up waiting
 
@@ -47,7 +47,7 @@ class Call:
         self.script = script
         self.shard = shard
         self.sent_at = loop.time()
-        self.reply: asyncio.Future[Any] = loop.create_future()
+        self.reply: asyncio.Future[RawReply] = loop.create_future()
         self.barrier: WriteBarrier | None = None  # which the reply has to wait for
         self.load: FireAndForget | None = None  # of its script, if the server did not know it
         self.redirected = False
@@ -68,7 +68,7 @@ class Call:
             self.packed = self.packed.removeprefix(_ASKING)
         self.is_asking = is_asking
 
-    def answer(self, value: Any) -> None:
+    def answer(self, value: RawReply) -> None:
         """Set the reply, or leave that to the barrier if there is one."""
         if self.barrier is not None:
             self.barrier.waiting.append((self, value))
@@ -82,7 +82,7 @@ class Call:
 
 
 class FireAndForget(Call):
-    """A command whose reply nobody waits for."""
+    """A command without a caller: nobody waits for its reply."""
 
     __slots__ = ("error",)
 
@@ -106,9 +106,9 @@ class WriteBarrier(FireAndForget):
         left = oldest + concern.seconds - loop.time()
         super().__init__(concern.command(max(1, int(left * 1000))), loop)  # 0 would wait forever
         self.concern = concern
-        self.waiting: list[tuple[Call, Any]] = []  # each with the reply to itself
+        self.waiting: list[tuple[Call, RawReply]] = []  # each with the reply to itself
 
-    def answer(self, value: Any) -> None:
+    def answer(self, value: RawReply) -> None:
         """Set the replies of the writes if the concern is met, otherwise StoreUnavailable."""
         if not self.concern.is_met(value):
             self._fail_all(StoreUnavailable(self.concern.failure_message))

@@ -5,7 +5,6 @@ to the node that its slot has moved to (MOVED) or is moving to (ASK), or a momen
 """
 
 import asyncio
-from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
@@ -15,10 +14,10 @@ from session_service.domain.ids import SHARDS
 from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import Connection, connect_to
 from session_service.store.client.executor import ScriptExecutor, Signals
-from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 
-_RETRY_SECONDS = 0.02  # until a call whose keys are being moved is sent again
+_RETRY_SECONDS = 0.02  # until a call is sent again while its keys are being moved
 _REFRESH_SECONDS = 0.25  # between discoveries of the nodes while one cannot be reached
 _SLOTS = {shard: key_slot(shard.encode()) for shard in SHARDS}
 
@@ -44,13 +43,13 @@ class ClusterExecutor(ScriptExecutor):
         self._refreshing: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a call to the master of its shard."""
         call = Call.of_script(script, keys, arguments, self._loop)
         self._send(call)
         return call.reply
 
-    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
         """Run commands on each master; its name is its host and port, e.g. ``10.0.0.5:6379``."""
         if not self._of_shard:
             await asyncio.wait([self._refresh()], timeout=self._timeout)
@@ -71,7 +70,7 @@ class ClusterExecutor(ScriptExecutor):
         self._fail_unsent("closed")
         connections = self._connections.values()
         await asyncio.gather(*self._closing, *(connection.close() for connection in connections))
-        for nodes in ("nodes_cache", "startup_nodes"):  # the client closes only what it made
+        for nodes in ("nodes_cache", "startup_nodes"):  # the client closes only its own
             await self._nodes.aclose(nodes)
 
     def _send(self, call: Call) -> None:

@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
@@ -18,7 +17,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.store.client.calls import Call, FireAndForget, WriteConcern, command
 from session_service.store.client.executor import Signals, error_code
 from session_service.store.client.link import Link
-from session_service.store.client.protocol import Argument
+from session_service.store.client.protocol import Argument, RawReply
 
 _MAX_WAITING = 20_000  # calls; with more the server does not keep up, and waiting would not help
 _CHECKS = 8  # for calls that have waited too long, in the time of one timeout
@@ -80,7 +79,7 @@ class Connection:
             if self._check is None:
                 self._check = self._loop.call_later(self._timeout / _CHECKS, self._fail_late)
 
-    async def run_commands(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+    async def run_commands(self, commands: Iterable[tuple[Argument, ...]]) -> list[RawReply]:
         """Run commands, e.g. ``("TIME",)``; return the reply to each, or the error in its place."""
         calls = [Call(command(*words), self._loop) for words in commands]
         for call in calls:
@@ -191,7 +190,7 @@ class DurableConnection(Connection):
     """Two connections to a server: one for writes, which wait for a write concern, one for reads.
 
     A server that acknowledges a batch of writes answers nothing else on that connection meanwhile.
-    A caller whose write was acknowledged sees it when it reads. Both connections are made together,
+    A write that was acknowledged is visible to reads. Both connections are made together,
     and only the one for reads signals that.
     """
 

@@ -10,12 +10,11 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from redis import exceptions as redis_errors
 
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
-from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 
 # Codes of errors that pass, or that the operator has to solve. All others are defects of ours.
@@ -75,9 +74,7 @@ class Signals:
     """Events and counts of the connections of an executor."""
 
     def __init__(self, refused: Counter[str] | None = None) -> None:
-        self.connected = (
-            asyncio.Event()
-        )  # set when a connection is made; who waits for it clears it
+        self.connected = asyncio.Event()  # set when a connection is made; the waiter clears it
         # Calls, by the code of the error reply.
         self.refused: Counter[str] = Counter() if refused is None else refused
 
@@ -89,7 +86,7 @@ class ScriptExecutor(ABC):
     signals: Signals
 
     @abstractmethod
-    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a script; return the future of the server's reply, which fails as ``run`` does."""
 
     async def run(self, script: Script[A, R], keys: KeySet, arguments: A) -> R:
@@ -110,10 +107,10 @@ class ScriptExecutor(ABC):
         return [script.reply(reply) for reply in replies]
 
     @abstractmethod
-    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
         """Run commands on each master; return its replies by its name.
 
-        The name is empty if there is one master at a time, whichever server that is. An error is
+        The name is empty if there is one master at a time. An error is
         returned in place of a reply. Raises StoreUnavailable if the masters are not known. For
         example ``run_on_masters(("TIME",))`` returns ``{"": [[b"1767225600", b"0"]]}``.
         """

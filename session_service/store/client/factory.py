@@ -24,7 +24,7 @@ def connect(url: str, timeout: float) -> Any:
     """Make a client of redis-py, Redis or RedisCluster; it does not connect yet.
 
     ``timeout``, in seconds, bounds a connection attempt and a reply. Retries are off: redis-py
-    would make ten, even of a write whose reply was lost.
+    would make ten, even of a write after its reply was lost.
     """
     store = read_url(url)
     if store.kind == "memory":

@@ -2,21 +2,21 @@
 
 import asyncio
 from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.store.client.executor import ScriptExecutor, Signals, failure
-from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 
 
 class _Call(NamedTuple):
     source: bytes
     words: list[bytes]
-    reply: asyncio.Future[Any]
+    reply: asyncio.Future[RawReply]
 
 
 class FakeRedisExecutor(ScriptExecutor):
@@ -31,7 +31,7 @@ class FakeRedisExecutor(ScriptExecutor):
         self._waiting: deque[_Call] = deque()
         self._sender: asyncio.Task[None] | None = None
 
-    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Add a call to the next batch."""
         loop = asyncio.get_running_loop()
         call = _Call(script.source, script.words(keys, arguments), loop.create_future())
@@ -42,11 +42,11 @@ class FakeRedisExecutor(ScriptExecutor):
         call.reply.add_done_callback(lambda _: timer.cancel())
         return call.reply
 
-    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
         """Run commands on fakeredis."""
         return {"": [await self._try(words) for words in commands]}
 
-    async def _try(self, words: tuple[Argument, ...]) -> Any:
+    async def _try(self, words: tuple[Argument, ...]) -> RawReply:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._client.execute_command(*words)
@@ -86,13 +86,13 @@ class FakeRedisExecutor(ScriptExecutor):
             else:
                 call.reply.set_result(reply)
 
-    async def _execute(self, batch: list[_Call]) -> list[Any]:
+    async def _execute(self, batch: list[_Call]) -> list[RawReply]:
         pipe = self._client.pipeline(transaction=False)
         for call in batch:
             pipe.execute_command(*call.words)
         return await pipe.execute(raise_on_error=False)
 
-    async def _load_missing(self, batch: list[_Call], replies: list[Any]) -> None:
+    async def _load_missing(self, batch: list[_Call], replies: list[RawReply]) -> None:
         """Load the scripts that the server does not know, and send their calls again."""
         missing = [
             n for n, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)
@@ -106,7 +106,7 @@ class FakeRedisExecutor(ScriptExecutor):
             replies[n] = reply
 
 
-def _time_out(reply: asyncio.Future[Any], timeout: float) -> None:
+def _time_out(reply: asyncio.Future[RawReply], timeout: float) -> None:
     if not reply.done():
         reply.set_exception(StoreUnavailable(f"no reply in {timeout:g} s"))
 

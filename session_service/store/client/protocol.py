@@ -1,10 +1,15 @@
 """The Redis protocol (RESP), as far as calls need it: arguments and keys, packed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 Argument = bytes | str | int | None
+
+# A reply as hiredis returns it: bytes, int, None, or a list of replies. Any, because only the
+# declaration of a script knows the shape of its replies.
+RawReply = Any
 
 
 def bulk(value: bytes) -> bytes:

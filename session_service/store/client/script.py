@@ -37,7 +37,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_t
 import msgspec
 from msgspec.structs import astuple
 
-from session_service.store.client.protocol import Argument, KeySet, bulk, encode, pack
+from session_service.store.client.protocol import Argument, KeySet, RawReply, bulk, encode, pack
 
 # A number that Lua only stores, or passes on to a command: it stays text there, which is cheaper.
 Digits = Annotated[int, "text"]
@@ -110,13 +110,13 @@ class Script(Generic[A, R_co]):
     _: KW_ONLY
     keys: tuple[str, ...]
     arguments: type[A]
-    reply: Callable[[Any], R_co]  # reads a reply of the server; may raise
+    reply: Callable[[RawReply], R_co]  # reads a reply of the server; may raise
     parts: tuple[str, ...] = ()  # the files that stand before its own
     writes: bool = True  # whether a write concern applies
-    # Whether the keys are repeated for each of several shards. Their names are their positions
-    # among the keys of a shard then, from 0, and SHARD_KEYS is how many a shard has.
+    # Whether the keys are repeated for each of several shards. In Lua a name is a position among
+    # the keys of a shard then, from 0: ``KEYS[n + WARN]``. SHARD_KEYS is how many a shard has.
     many_shards: bool = False
-    # What variants add: a name, arguments that are the same in each call, and a file that calls the
+    # Added by variants: a name, arguments that are the same in each call, and a file that calls the
     # script as the function ``act``.
     labels: tuple[str, ...] = ()
     fixed: Mapping[str, Argument] = field(default_factory=dict)
@@ -138,6 +138,8 @@ class Script(Generic[A, R_co]):
         replaced = replaced or {}
         if not replaced.keys() <= set(self.parts):
             raise ValueError(f"{self} has parts {self.parts}, not {tuple(replaced)}")
+        if fixed and self.has_rest:
+            raise ValueError(f"{self} takes its last arguments one by one")
         return replace(
             self,
             parts=tuple(replaced.get(part, part) for part in self.parts),

@@ -1,14 +1,13 @@
 """The executor for one server."""
 
 import asyncio
-from typing import Any
 
 from redis.asyncio import Redis
 
 from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import connect_to
 from session_service.store.client.executor import ScriptExecutor, Signals
-from session_service.store.client.protocol import Argument, KeySet
+from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 
 
@@ -25,13 +24,13 @@ class StandaloneExecutor(ScriptExecutor):
             client.connection_pool.make_connection, timeout, write_concern, signals=self.signals
         )
 
-    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[Any]:
+    def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a call."""
         call = Call.of_script(script, keys, arguments, self._loop)
         self._connection.send(call)
         return call.reply
 
-    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[Any]]:
+    async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
         """Run commands on the server."""
         return {"": await self._connection.run_commands(commands)}
 

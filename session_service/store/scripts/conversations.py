@@ -1,7 +1,8 @@
 """Pages of conversations, and conversations that outlast their sessions."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
 from session_service.store.scripts.sessions import alive
@@ -33,7 +34,7 @@ class Page(NamedTuple):
     entries: Entries
 
 
-def _page(reply: Any) -> Page:
+def _page(reply: RawReply) -> Page:
     return Page._make(alive(reply))
 
 
@@ -56,7 +57,7 @@ class RetainedPage(NamedTuple):
     entries: Entries
 
 
-def _retained_page(reply: Any) -> RetainedPage | None:
+def _retained_page(reply: RawReply) -> RetainedPage | None:
     return None if reply is None else RetainedPage._make(reply)
 
 

@@ -27,7 +27,7 @@ META = Script(
     keys=("meta",),
     arguments=MetaArguments,
     reply=Meta._make,
-    writes=False,  # what is lost is made again, so it need not be acknowledged
+    writes=False,  # lost writes are repeated, so they need no acknowledgement
 )
 
 LAYOUT = Script(
@@ -51,5 +51,5 @@ PROBE = Script(
     keys=("probe",),
     arguments=NoArguments,
     reply=_names,  # the commands that the user may not run, e.g. ["TIME", "XGROUP CREATE"]
-    writes=False,  # what it writes is gone when it ends
+    writes=False,  # it deletes its writes
 )

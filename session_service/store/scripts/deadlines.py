@@ -1,4 +1,4 @@
-"""Deadlines: the sweep, the repair of indexes, and sessions whose record cannot be read."""
+"""Deadlines: the sweep, the repair of indexes, and unreadable sessions."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from session_service.store.scripts.library import LIBRARY
 
 
 class NoteArguments(Arguments):
-    """A session whose record could not be read."""
+    """A session with a record that could not be read."""
 
     session_id: str
 
@@ -46,13 +46,13 @@ class SweepArguments(Arguments):
 
 
 class Swept(NamedTuple):
-    """What was done in a shard."""
+    """The work done in a shard."""
 
     warned: int
     expired: int
     forgotten: int
     more: int  # 1 if more may be due now
-    lost: list[bytes]  # ids of sessions whose record is gone
+    lost: list[bytes]  # ids of sessions without a record
     unreadable: list[bytes]  # ids of sessions that were set aside
 
 
@@ -70,7 +70,7 @@ SWEEP = Script(
 
 
 class RepairArguments(Arguments):
-    """A part of the listing, and the sessions whose deadlines to remove with its last part."""
+    """A part of the listing, and lost sessions: their deadlines are removed with the last part."""
 
     after: bytes  # the member after which to start, or b""
     limit: Digits  # members
@@ -78,7 +78,7 @@ class RepairArguments(Arguments):
 
 
 class Repaired(NamedTuple):
-    """How many members of the listing were removed, and where to continue."""
+    """How many members of the listing were removed, and the member after which to continue."""
 
     removed: int
     after: bytes  # b"" at the end

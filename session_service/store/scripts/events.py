@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, Script
 from session_service.store.scripts.library import LIBRARY
 
@@ -100,7 +101,7 @@ class MarkArguments(Arguments):
     past_ms: Digits  # for which a past is kept
 
 
-def _nothing(_: Any) -> None:
+def _nothing(_: RawReply) -> None:
     """Read a reply without content."""
 
 

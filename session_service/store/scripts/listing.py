@@ -14,7 +14,7 @@ class CountArguments(Arguments):
 
 
 class ShardCounts(NamedTuple):
-    """What COUNT has found in a shard."""
+    """The counts of a shard."""
 
     active: int
     near_expiration: int
@@ -51,7 +51,7 @@ class ListArguments(Arguments):
 
 
 class Listed(NamedTuple):
-    """Live sessions, and those whose record cannot be read."""
+    """Live sessions and unreadable ones."""
 
     now: int
     unreadable: list[bytes]  # ids

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, NoArguments, Script
 from session_service.store.records import refusal
 from session_service.store.scripts.library import LIBRARY
@@ -22,11 +23,11 @@ class SessionArguments(Arguments):
     session_id: str
 
 
-def alive(reply: Any) -> list[Any]:
+def alive(reply: RawReply) -> list[Any]:
     """Return a reply that starts with the record of a session that is alive.
 
-    Raises SessionNotFound, SessionExpired or RecordUnreadable for what ``load`` in lua/session.lua
-    replies otherwise: nil, ``expired 1767225600000``, ``unreadable``.
+    Raises SessionNotFound, SessionExpired or RecordUnreadable for the other replies of ``load`` in
+    lua/session.lua: nil, ``expired 1767225600000``, ``unreadable``.
     """
     if reply is None or isinstance(reply, bytes):
         raise refusal(reply)
@@ -34,7 +35,7 @@ def alive(reply: Any) -> list[Any]:
     return found
 
 
-def _record(reply: Any) -> bytes:
+def _record(reply: RawReply) -> bytes:
     record: bytes = alive(reply)[0]
     return record
 
@@ -81,7 +82,7 @@ GET = Script(
 )
 
 
-def _ended(reply: Any) -> int:
+def _ended(reply: RawReply) -> int:
     if isinstance(reply, bytes):
         raise refusal(reply)
     removed: int = reply
@@ -108,7 +109,7 @@ class EndAllArguments(Arguments):
 
 
 class EndedAll(NamedTuple):
-    """What a call of END_ALL has done."""
+    """The result of END_ALL, in one shard."""
 
     now: int
     ended: int
@@ -132,7 +133,7 @@ class Renewal(Reply):
     exhausted: bytes | None = None
 
 
-def _renewal(reply: Any) -> Renewal:
+def _renewal(reply: RawReply) -> Renewal:
     return Renewal(*alive(reply))
 
 
@@ -174,7 +175,7 @@ class TimeoutChanged(Reply):
     problem: bytes | None = None  # conflict, past
 
 
-def _timeout_changed(reply: Any) -> TimeoutChanged:
+def _timeout_changed(reply: RawReply) -> TimeoutChanged:
     return TimeoutChanged(*alive(reply))
 
 
@@ -204,7 +205,7 @@ class SendArguments(Arguments):
 
 
 class Sent(Reply):
-    """A session's record after SEND, and what the message has got."""
+    """A session's record after SEND, and the message's time and author."""
 
     record: bytes
     created_at: int
@@ -222,7 +223,7 @@ class NotSent(Reply):
 _NOT_SENT_VALUES = len(NotSent.__struct_fields__)
 
 
-def _sent(reply: Any) -> Sent | NotSent:
+def _sent(reply: RawReply) -> Sent | NotSent:
     found = alive(reply)
     return NotSent(*found) if len(found) == _NOT_SENT_VALUES else Sent(*found)
 

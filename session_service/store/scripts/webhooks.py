@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from session_service.domain.webhooks import QueueSizes
+from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
 
@@ -14,7 +15,7 @@ class ListArguments(Arguments):
     kept_ms: int
 
 
-def _registry(reply: Any) -> dict[bytes, bytes] | None:
+def _registry(reply: RawReply) -> dict[bytes, bytes] | None:
     if reply == b"same":
         return None
     return dict(zip(reply[::2], reply[1::2], strict=True))
