@@ -1,6 +1,6 @@
 """The format of sessions, messages and events in Redis: format 1.
 
-A session is one string, which scripts can read and rewrite (lua/session.lua): the format, numbers,
+A session is one string, which scripts can read and rewrite (lua/record.lua): the format, numbers,
 ids and metadata, separated by spaces, with a newline at the end:
 
     1 created lastActivity lastRenewal renewals timeout maxDuration warning autoRenew

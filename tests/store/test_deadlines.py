@@ -190,3 +190,17 @@ class TestWithoutRetention:
             await deadlines.sweep()
             assert await events(redis, "expired") == [session.id]
         assert set(await redis.keys("*")) == {shard_key("events", session.id).encode()}
+
+
+@pytest.mark.parametrize("part", ["session", "messages", "warn", "listing", "events"])
+async def test_deadlines_are_kept_for_a_week_without_a_node(
+    repository: SessionRepository, retention_ms: int, redis: Any, part: str
+) -> None:
+    """Every key that an expiry needs outlives the session and its retention by seven days."""
+    session = await create_session(repository)
+    await repository.send(session.id, HELLO)
+    of_session = part in ("session", "messages")
+    key = own_key(part, session.id) if of_session else shard_key(part, session.id)
+    week = 7 * 24 * HOUR_MS
+    lasts = session.timeout.timeout_ms if part == "session" else session.timeout.max_duration_ms
+    assert await redis.pttl(key) > lasts + retention_ms + week - 60_000
