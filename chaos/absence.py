@@ -164,9 +164,9 @@ async def away(seconds: int) -> Row:
     return Row(
         f"consumers away for {seconds:,} s",
         1,
-        f"{missed:,} events missed; two streams had them {streamed:.1f} s after their return, the"
-        f" endpoint of a webhook after {delivered:.1f} s, {again:,} of them again;"
+        f"{missed:,} events missed; two streams received them within {streamed:.1f} s of their"
+        f" return, a webhook's endpoint within {delivered:.1f} s, {again:,} repeated;"
         f" {len(problems)} problems",
-        "every event, in order per session; by streams once",
+        "every event, in order per session; exactly once by streams",
         problems,
     )

@@ -99,7 +99,7 @@ SCENARIOS: dict[str, tuple[int, Scenario]] = {
 
 def table(rows: list[Row]) -> str:
     """Format the rows as a Markdown table."""
-    lines = ["| fault | repeats | seen | bound | holds |", "|---|---|---|---|---|"]
+    lines = ["| fault | repeats | result | bound | holds |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.fault} | {row.repeats:,} | {row.seen} | {row.bound} |"
         f" {'yes' if row.holds else f'NO: {len(row.problems) + len(row.late)}'} |"

@@ -119,7 +119,7 @@ async def links_cut(repeats: int, kind: str) -> Row:
 
         for _ in range(repeats):
             await a.repeat(cut, tally, partial(_wait_until_healthy, store))
-    return _row(tally, f"{kind}: of {len(links)} links one after the other cut", "replica")
+    return _row(tally, f"{kind}: each of {len(links)} links cut in turn", "replica")
 
 
 @asynccontextmanager

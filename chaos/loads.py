@@ -136,9 +136,9 @@ async def cancelled(count: int) -> Row:
                 problems.append(f"{_sockets(node)} sockets, {sockets} before: {error}")
             problems += nodes.defects()
     return Row(
-        "client goes away in the middle of a request",
+        "client disconnects during a request",
         cancels.cancelled,
-        f"{cancels.checked:,} other answers checked; {len(problems)} wrong",
+        f"{cancels.checked:,} other responses checked; {len(problems)} wrong",
         "0 replies to the wrong caller, 0 leaked sockets",
         problems,
     )

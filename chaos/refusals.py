@@ -61,7 +61,7 @@ async def evicted(repeats: int) -> Row:
         if not missing:
             problems.append(f"{policy}: nothing was evicted, so nothing is shown")
     return Row(
-        "a store that evicts, under each `maxmemory-policy` but `noeviction`",
+        "an evicting store, under each `maxmemory-policy` except `noeviction`",
         repeats,
         f"{lost:,} of {created:,} sessions evicted; degraded after {max(noticed):.1f} s at most",
         "a warning at the start, `degraded` within 5 s, one log line",
@@ -114,7 +114,7 @@ async def denied(repeats: int) -> Row:
                 # A script that is stopped halfway leaves entries until they are due.
                 await a.repeat(deny, tally, may_leave_orphans=True)
     return tally.row(
-        "a command denied by ACL for 0.8 s, one after the other",
+        "one command after another denied by ACL for 0.8 s",
         "each answered 503, no process ends, 0 × 500; lost at most the 410 of a session whose"
         " expiry was stopped halfway; recovery ≤ 2 s",
         recovery=2,

@@ -82,7 +82,7 @@ async def proxied(repeats: int, mode: str) -> Row:
             for _ in range(repeats):
                 await a.repeat(disturb, tally)
     return tally.row(
-        f"way to the store: {mode}",
+        f"network to the store: {mode}",
         "each answered within 3 s; 0 × 500, 0 false 404/410, 0 lost; healthy again ≤ 2 s",
         recovery=2,
     )

@@ -79,7 +79,9 @@ class Tally:
             f"{count:,} × {status}" for status, count in sorted(self.statuses.items())
         )
         lost = f"; {len(self.lost)} lost, in {self.repeats_with_loss} repeats"
-        seen = f"{answers}{lost if self.lost else '; 0 lost'}; slowest answer {self.slowest:.2f} s"
+        seen = (
+            f"{answers}{lost if self.lost else '; 0 lost'}; slowest response {self.slowest:.2f} s"
+        )
         if recovery is not None:
             seen += f"; recovery {typical:.2f} s median, {high:.2f} p95, {longest:.2f} max"
         facts = {
