@@ -32,7 +32,7 @@ class ConsumedEvent(NamedTuple):
 
 
 class EventHandler(Protocol):
-    """Handles the events that this node was given."""
+    """Handles the events that this node has read."""
 
     name: str  # in the quarantine, e.g. "webhook deliveries"
 

@@ -61,7 +61,7 @@ class DeliveryWorker:
             self._store.answered(self.webhook.id)
 
     def wake(self) -> None:
-        """Look for deliveries now: there are new ones, or a request has ended."""
+        """Claim deliveries now: there are new ones, or a request has ended."""
         self._wakeup.set()
 
     def _pause(self) -> float:
@@ -84,7 +84,7 @@ class DeliveryWorker:
         return pause
 
     async def _start_due(self, group: asyncio.TaskGroup) -> float:
-        """Start deliveries that are due; return in how many seconds to look again."""
+        """Start deliveries that are due; return in how many seconds to claim again."""
         free = self._max_requests - self._requests
         if free <= 0:
             return _CLAIM_SECONDS

@@ -32,10 +32,8 @@ async def sweep_forever(
     sweeper = _Sweeper(deadlines, outbox, events, quarantine)
     store = Availability("sweep")
     now = asyncio.get_running_loop().time
-    order = random.sample(
-        SHARD_BLOCKS, len(SHARD_BLOCKS)
-    )  # random, so that nodes do not run in step
-    for block in cycle(order):
+    # In random order, so that nodes do not run in step.
+    for block in cycle(random.sample(SHARD_BLOCKS, len(SHARD_BLOCKS))):
         until = now() + _ROUND_SECONDS / len(SHARD_BLOCKS)
         try:
             await sweeper.step(block, until)
@@ -55,7 +53,7 @@ class _Sweeper:
         self._outbox = outbox
         self._events = events
         self._quarantine = quarantine
-        self._waiting: dict[str, None] = {}  # shards with something due, in their turn
+        self._due: dict[str, None] = {}  # shards, in their turn
         self._trim_at = 0.0
 
     async def step(self, block: tuple[str, ...], until: float) -> None:
@@ -63,9 +61,9 @@ class _Sweeper:
         now = asyncio.get_running_loop().time
         if not self._quarantine.must_wait("sweeper", "sweep"):
             with self._quarantine.isolating("sweeper", "sweep"):
-                self._waiting.update(dict.fromkeys(await self._deadlines.find_due(block)))
-                while self._waiting:
-                    await self._act()
+                self._due.update(dict.fromkeys(await self._deadlines.find_due(block)))
+                while self._due:
+                    await self._process_some()
                     if now() > until:
                         break
         if now() > self._trim_at and not self._quarantine.must_wait("sweeper", "trim"):
@@ -73,12 +71,12 @@ class _Sweeper:
                 await self._outbox.trim(self._events)
             self._trim_at = now() + _TRIM_SECONDS
 
-    async def _act(self) -> None:
-        shards = list(islice(self._waiting, MAX_SHARDS_PER_CALL))
+    async def _process_some(self) -> None:
+        shards = list(islice(self._due, MAX_SHARDS_PER_CALL))
         result = await self._deadlines.process_due(shards)
         for shard in shards:
-            del self._waiting[shard]
-        self._waiting.update(dict.fromkeys(result.shards_with_more))
+            del self._due[shard]
+        self._due.update(dict.fromkeys(result.shards_with_more))
         if result.repaired:
             log.warning(
                 "listings named sessions that were gone", extra={"removed": result.repaired}
