@@ -42,7 +42,7 @@ for n = 1, #KEYS, SHARD_KEYS do
         if entries == at_expiry then near = near - 1 end
         if session and session.expires + RETENTION_MS > now then expired = expired + 1 end
         if session then
-          local by_user, by_agent = members(entries[m], session)
+          local by_user, by_agent = listing_members(entries[m], session)
           if matches(by_user) or matches(by_agent) then matching = matching - 1 end
         end
       end

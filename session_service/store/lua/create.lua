@@ -10,8 +10,8 @@ local session = {
   created = now, active = now, renewed = now, renewals = 0, timeout = TIMEOUT_MS,
   duration = MAX_DURATION_MS, warning = WARNING_MS, auto = AUTO_RENEW and '1' or '0', tail = TAIL,
 }
-settle(session)
-local by_user, by_agent = members(SESSION_ID, session)
+set_deadline(session)
+local by_user, by_agent = listing_members(SESSION_ID, session)
 if MAX_SESSIONS > 0 then
   local start = string.sub(by_user, 1, ID_LENGTH + 2)
   if call('ZLEXCOUNT', LISTING, '[' .. start, '(' .. start .. LAST_BYTE) >= MAX_SESSIONS then

@@ -9,7 +9,7 @@ for _, member in ipairs(found) do
   local session_id = string.sub(member, -ID_LENGTH)
   local session = look_up(SESSION .. session_id)
   if session and session.expires > now and session.created - LAST_CREATED <= 0 then
-    finish(SESSION .. session_id, MESSAGES .. session_id, session_id, session, 'bulk')
+    end_session(SESSION .. session_id, MESSAGES .. session_id, session_id, session, 'bulk')
     ended = ended + 1
   end
 end

@@ -1,8 +1,8 @@
 -- Lists a shard's live sessions whose members start with START, in the order of the listing, after
 -- the member AFTER: at most LIMIT, up to the one with which their records exceed MAX_BYTES, and at
 -- least two, so that the caller sees whether more follow the last that fits.
--- Reply  {clock, unreadable, id, record, id, record, ...}; unreadable are the ids of those skipped
---        because their record cannot be read
+-- Reply  {clock, unreadable, id, record, id, record, ...}; unreadable are the ids of sessions that
+--        were skipped because their record cannot be read
 
 local left, space = LIMIT, MAX_BYTES
 local first = AFTER == '' and '[' .. START or '(' .. AFTER
@@ -10,8 +10,8 @@ local last = '(' .. START .. LAST_BYTE
 local unreadable = {}
 local reply = {now, unreadable}
 while left > 0 do
-  local wanted = left
-  local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, wanted)
+  local count = left
+  local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, count)
   for _, member in ipairs(found) do
     local session_id = string.sub(member, -ID_LENGTH)
     local session, record = look_up(SESSION .. session_id)
@@ -24,7 +24,7 @@ while left > 0 do
       unreadable[#unreadable + 1] = session_id
     end
   end
-  if #found < wanted then break end
-  first = '(' .. found[wanted]
+  if #found < count then break end
+  first = '(' .. found[count]
 end
 return reply

@@ -9,14 +9,14 @@ local function page(key)
   local entries, space, from, to, command = {}, MAX_BYTES, FIRST, LAST, 'XRANGE'
   if not OLDEST_FIRST then from, to, command = LAST, FIRST, 'XREVRANGE' end
   while true do
-    local wanted = math.min(20, LIMIT + 1 - #entries)
-    local found = redis.call(command, key, from, to, 'COUNT', wanted)
+    local count = math.min(20, LIMIT + 1 - #entries)
+    local found = redis.call(command, key, from, to, 'COUNT', count)
     for _, entry in ipairs(found) do
       for n = 2, #entry[2], 2 do space = space - #entry[2][n] end
       if #entries == LIMIT or space < 0 and #entries > 0 then return entries, 1 end
       entries[#entries + 1] = entry
     end
-    if #found < wanted then return entries, 0 end
+    if #found < count then return entries, 0 end
     from = '(' .. entries[#entries][1]
   end
 end

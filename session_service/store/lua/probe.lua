@@ -1,9 +1,7 @@
--- Tries each command that the scripts use, in a way that leaves nothing behind.
---
+-- Tries each command that the scripts use, in a way that leaves nothing behind: Redis 6.2 and 7.0 do not
+-- say which command of a script was refused. Permission is checked first; then nearly all commands find
+-- no key, or are refused for their arguments.
 -- Reply  the commands that the user may not run, e.g. {'TIME', 'XGROUP CREATE'}
---
--- Each is tried because Redis 6.2 and 7.0 do not say which command of a script was refused. Nearly all
--- find no key, or are refused for their arguments, but only after the check of the permission.
 
 local tried = {
   {'DEL', PROBE},
@@ -44,7 +42,7 @@ local tried = {
   {'ZREMRANGEBYRANK', PROBE, 0, 0},
   {'ZREVRANGEBYSCORE', PROBE, 0, 0},
   {'ZSCORE', PROBE, 'm'},
-  -- These would make a key of nothing, but not of a text.
+  -- These would create a key, but fail on one that holds a text.
   {'SET', PROBE, 'x', 'NX', 'PX', 1000},
   {'HSETNX', PROBE, 'f', 'v'},
   {'INCR', PROBE},

@@ -1,8 +1,8 @@
 -- Reads a session's record, whose form is in records.py.
 
--- Works out the deadline (contract, "Renewal, heartbeat, timeout"). domain/timeouts.py has the same
+-- Sets the deadline (contract, "Renewal, heartbeat, timeout"). domain/timeouts.py has the same
 -- rule in Python.
-local function settle(session)
+local function set_deadline(session)
   session.limit = session.created + session.duration
   session.expires = math.min(session.renewed + session.timeout, session.limit)
 end
@@ -24,7 +24,7 @@ local function read(record)
     timeout = timeout, duration = duration, warning = warning, auto = auto,
     tail = string.sub(record, start), limit = 0, expires = 0,
   }
-  settle(session)
+  set_deadline(session)
   if session.limit > LATEST_MS then return end
   return session
 end

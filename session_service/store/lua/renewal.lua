@@ -7,7 +7,7 @@ local function renew(session)
   local warned = session.expires - session.warning <= now
   session.renewed = math.max(session.renewed, now)
   session.renewals = session.renewals + 1 .. ''  -- a string, because it is written twice
-  settle(session)
+  set_deadline(session)
   if warned then
     schedule(SESSION_ID, session)
     call('ZREM', EXPIRE, SESSION_ID)

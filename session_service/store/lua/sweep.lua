@@ -1,5 +1,5 @@
 -- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
--- LIMIT is how many of each kind at most.
+-- LIMIT is how many of each kind at max_skipped.
 -- Reply  {warned, expired, forgotten, more, lost, unreadable}; more is 1 if more may be due now; lost
 --        are the ids of sessions whose record is gone (repair.lua), which stay due; unreadable are the
 --        ids of sessions that were set aside just now
@@ -8,8 +8,8 @@
 -- it. Then it is set aside, so that it holds up those behind it no longer.
 
 local GRACE_MS = 10000
-local most = 10 * LIMIT  -- unreadable or lost sessions to skip
-local warned, expired, more, lost, aside = 0, 0, 0, {}, {}
+local max_skipped = 10 * LIMIT  -- unreadable or lost sessions to skip
+local warned, expired, more, lost, unreadable = 0, 0, 0, {}, {}
 
 -- If a key is of the wrong type, the script is to fail before it has written anything.
 call('ZCARD', EXPIRE)
@@ -20,15 +20,15 @@ local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * LIMIT
 
 local function expire(session_id, session)
   call('ZREM', WARN, session_id)
-  remove(SESSION .. session_id, MESSAGES .. session_id, session_id, session, session.expires)
-  local gone = session.expires + RETENTION_MS
-  if gone > now then
-    call('SET', SESSION .. session_id, '1 expired ' .. session.expires .. '\n', 'PXAT', gone .. '')
-    call('ZADD', FORGET, gone .. '', session_id)
-    outlive(FORGET, gone)
+  delete_session(SESSION .. session_id, MESSAGES .. session_id, session_id, session, session.expires)
+  local forget_at = session.expires + RETENTION_MS
+  if forget_at > now then
+    call('SET', SESSION .. session_id, '1 expired ' .. session.expires .. '\n', 'PXAT', forget_at .. '')
+    call('ZADD', FORGET, forget_at .. '', session_id)
+    outlive(FORGET, forget_at)
   end
   call('ZREM', EXPIRE, session_id)
-  call('ZREM', LISTING, members(session_id, session))
+  call('ZREM', LISTING, listing_members(session_id, session))
   announce('expired', session_id, session, session.expires)
   expired = expired + 1
 end
@@ -56,16 +56,16 @@ local function process(key, session_id, due)
     return true
   elseif problem == 'unreadable' then
     if now - due < GRACE_MS then return true end
-    if set_aside(session_id) then aside[#aside + 1] = session_id end
+    if set_aside(session_id) then unreadable[#unreadable + 1] = session_id end
     call('ZREM', key, session_id)
   else
     call('ZREM', key, session_id)
   end
 end
 
--- Sessions that were set aside and can be read now get their deadlines again.
-local again = call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, LIMIT)
-for _, session_id in ipairs(again) do
+-- Sessions that were set aside before and can be read now get their deadlines again.
+local unread = call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, LIMIT)
+for _, session_id in ipairs(unread) do
   local session, problem = look_up(SESSION .. session_id)
   if problem == 'unreadable' then
     set_aside(session_id)
@@ -76,18 +76,18 @@ for _, session_id in ipairs(again) do
     call('ZREM', UNREADABLE, session_id)
   end
 end
-if #again == LIMIT and #lost < LIMIT then more = 1 end
+if #unread == LIMIT and #lost < LIMIT then more = 1 end
 
 for _, key in ipairs({WARN, EXPIRE}) do
-  local acted, passed = 0, 0
+  local acted, skipped = 0, 0
   repeat
-    local wanted = LIMIT - acted
+    local count = LIMIT - acted
     local due =
-      call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', passed, wanted)
+      call('ZRANGEBYSCORE', key, '-inf', now .. '', 'WITHSCORES', 'LIMIT', skipped, count)
     for n = 1, #due, 2 do
-      if process(key, due[n], due[n + 1]) then passed = passed + 1 else acted = acted + 1 end
+      if process(key, due[n], due[n + 1]) then skipped = skipped + 1 else acted = acted + 1 end
     end
-  until #due < 2 * wanted or acted == LIMIT or passed >= most
+  until #due < 2 * count or acted == LIMIT or skipped >= max_skipped
   if acted == LIMIT then more = 1 end
 end
 
@@ -95,4 +95,4 @@ if warned + expired > 0 then outlive(EVENTS, now + SPARE_MS) end
 
 if forgotten == 10 * LIMIT then more = 1 end
 if forgotten > 0 then call('ZREMRANGEBYRANK', FORGET, 0, forgotten - 1) end
-return {warned, expired, forgotten, more, lost, aside}
+return {warned, expired, forgotten, more, lost, unreadable}

@@ -12,7 +12,7 @@ if AUTO_RENEW ~= nil then session.auto = AUTO_RENEW and '1' or '0' end
 if session.duration - session.timeout < 0 or session.timeout - session.warning < 0 then
   return {record, now, 'conflict'}
 end
-settle(session)
+set_deadline(session)
 if session.expires <= now then return {record, now, 'past'} end
 schedule(SESSION_ID, session)
 call('ZREM', EXPIRE, SESSION_ID)
