@@ -4,6 +4,7 @@ A command is a function here, the docstring of which is its help text, and the m
 ``process``, which is imported when the command runs (``process/command.py``).
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -20,11 +21,17 @@ _app = typer.Typer(
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command that the arguments name; return its exit code, or 2 for wrong usage."""
+    """Run the command that the arguments name; return its exit code, or 2 for wrong usage.
+
+    If help or version cannot be written, as on a full disk, one line says so; the code is 1 then.
+    """
     try:
         _app(arguments, prog_name="session-service")
     except SystemExit as end:
         return int(end.code or 0)
+    except OSError as error:
+        sys.stderr.write(f"session-service: {error.strerror}\n")
+        return 1
     return 0
 
 

@@ -1,5 +1,8 @@
 """The command line: help, usage and exit codes."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +85,18 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(commands, "run_command", run_command)
     assert cli.main(["serve"]) == 130
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is a device of Linux")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_disk_is_reported_in_one_line(option: str) -> None:
+    """Help and version cannot be written to it: the exit code is 1, without a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "session_service", option],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "session-service: No space left on device\n")
