@@ -37,6 +37,7 @@ from session_service.domain.sessions import NewSession
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.settings import Settings
 from session_service.store.events.outbox import Outbox
+from session_service.store.events.reader import Reader
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.scripts import every_script
 
@@ -163,7 +164,7 @@ class Run:
         say(f"listening: {', '.join(str(node.port) for node in self._nodes)}")
 
     async def _read(self, outbox: Outbox, start: float) -> None:
-        reader = outbox.reader()
+        reader = Reader(outbox)
         end = start + self._options.seconds
         until = end + GRACE_SECONDS
         while time.time() < until:

@@ -12,6 +12,7 @@ from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import Session
 from session_service.store.events.feed import Feed, FellBehindError, Reset, Subscription
 from session_service.store.events.outbox import Outbox
+from session_service.store.events.reader import Reader
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.factories import (
     HOUR_MS,
@@ -117,7 +118,7 @@ async def test_a_read_without_more_has_come_to_the_present(
     outbox: Outbox, repository: SessionRepository, redis: Any
 ) -> None:
     """A read that reports no more events has reached the present in every shard."""
-    reader = outbox.reader()
+    reader = Reader(outbox)
     for _ in range(20):
         await asyncio.gather(*(create_session(repository) for _ in range(40)))
         seconds, microseconds = await redis.time()

@@ -15,6 +15,7 @@ from session_service.domain.sessions import Session
 from session_service.store.events.feed import Feed, Reset, Subscription
 from session_service.store.events.outbox import Outbox
 from session_service.store.events.past import Doubt
+from session_service.store.events.reader import Reader
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.factories import create_session, new_uuid, shard_key
 from tests.support.waiting import a_moment_later
@@ -284,7 +285,7 @@ async def test_decoding_lets_others_have_their_turn(outbox: Outbox, redis: Any) 
             await asyncio.sleep(0)
             turns += 1
 
-    entries = outbox.reader(("0d",), EventId.before(at))
+    entries = Reader(outbox, ("0d",), EventId.before(at))
     seen: list[int] = []
 
     def wants(_: Event) -> bool:

@@ -229,7 +229,7 @@ class Subscription:
         """
         if any(isinstance(item, Event) for item in self._items):
             return True
-        reader = self._feed.outbox.reader(self.shards, self._delivered_until)
+        reader = Reader(self._feed.outbox, self.shards, self._delivered_until)
         now = None  # a read is complete up to the millisecond before its own
         while now is None or reader.position == now:
             async with self._feed.catch_up_slots.hold(self._caller):
@@ -278,7 +278,7 @@ class Subscription:
     async def _catch_up(self) -> None:
         async with self._feed.catch_up_slots.hold(self._caller):
             if self._reader is None:
-                self._reader = self._feed.outbox.reader(self.shards, self._after)
+                self._reader = Reader(self._feed.outbox, self.shards, self._after)
             reader = self._reader
             batch = await reader.read(self.filter.matches)
         if batch.lost:

@@ -14,7 +14,6 @@ from session_service.domain.events import MAX_RETENTION_MS, EventId, EventPolicy
 from session_service.domain.ids import SHARDS
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.past import NO_DOUBT, ClockWatch, Doubt, Past
-from session_service.store.events.reader import Reader
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.scripts.events import (
@@ -97,10 +96,6 @@ class Outbox:
                     self.check_clock(trimmed.lengths, trimmed.clock, sent)
                 await self.write_doubts()
             busy = [shard for shard, events in counts.items() if events >= _MAX_TRIMMED // 2]
-
-    def reader(self, shards: Sequence[str] = SHARDS, after: EventId | None = None) -> Reader:
-        """Return a reader of some shards that starts after a position, or now."""
-        return Reader(self, shards, after)
 
     def read_calls(self, shards: Sequence[str]) -> ShardGroups[ReadArguments, ReadReply]:
         """Return the calls by which these shards are read."""

@@ -12,19 +12,18 @@ still is valid). The first read of a reader that starts there places its cursors
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from session_service.domain.budgets import EVENTS_PER_TURN
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.events import Event, EventId
+from session_service.domain.ids import SHARDS
 from session_service.store.events.cursor import MIN_EVENTS, Cursor, Entry, Reply, ShardReply
+from session_service.store.events.outbox import Outbox
 from session_service.store.events.past import Doubt
 from session_service.store.records import unpack_event
 from session_service.store.scripts.events import ReadArguments, ReadReply
 from session_service.store.shards import ShardGroups
-
-if TYPE_CHECKING:
-    from session_service.store.events.outbox import Outbox
 
 _MAX_EVENTS_OF_CALL = 250  # about: 1 ms of Redis
 _MAX_EVENTS = 2000  # of one read, about
@@ -39,12 +38,15 @@ class Batch(NamedTuple):
 
 
 class Reader:
-    """Reads events in order. All events up to ``position`` were delivered.
+    """Reads events of some shards in order, from after a position, or from now.
 
-    Some shards have been read further; their events wait in the buffers of the cursors.
+    All events up to ``position`` were delivered. Some shards have been read further; their events
+    wait in the buffers of the cursors.
     """
 
-    def __init__(self, outbox: "Outbox", shards: Sequence[str], after: EventId | None) -> None:
+    def __init__(
+        self, outbox: Outbox, shards: Sequence[str] = SHARDS, after: EventId | None = None
+    ) -> None:
         self.position = EventId.before(0) if after is None else after
         self._outbox = outbox
         self.cursors = {shard: Cursor(shard, after, outbox.pasts.get(shard)) for shard in shards}
