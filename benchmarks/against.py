@@ -1,11 +1,11 @@
-"""CPU time of the service per request, beside that of another commit; fails if it grew too much.
+"""Compare the service's CPU time per request with another commit's; fail if it grew too much.
 
     python -m benchmarks.against REF [--rounds 10] [--seconds 2]
 
-Both run in one session, round by round and in changing order, each on a store of its own, and the
-difference is taken within a round: the machine's speed drifts, and the difference does not. An
+Both services run at the same time, each on a store of its own, and are measured in turn, in
+alternating order. The difference is taken within a round, as the machine's speed drifts. An
 operation is over budget if the lower bound of the 95 % interval of its difference is above 5 % or
-1.5 µs, whichever is more.
+1.5 µs, the larger of the two.
 """
 
 import argparse
@@ -32,13 +32,13 @@ MESSAGE = Operation("message", "POST", f"{ONE}/messages", "201")
 MEASURED = (*OPERATIONS, MESSAGE)
 
 _BODY = '{"content": "' + "x" * 200 + '"}'
-_SESSIONS = 20_000  # that are read, kept alive and written to
-_CREATED, _ENDED = 15_000, 50_000  # a second; no core does more
-_DELETE_SECONDS = 1  # each needs a session of its own, and creating those takes longer
+_SESSIONS = 20_000  # for GET, heartbeats and messages
+_CREATED, _ENDED = 15_000, 50_000  # per second; no core handles more
+_DELETE_SECONDS = 1  # each DELETE needs a session, and creating one takes longer
 
 
 class Candidate:
-    """One commit's service, at rest unless it is measured."""
+    """One commit's service, suspended unless it is measured."""
 
     def __init__(self, stack: ExitStack, name: str, code: Path) -> None:
         store_url = stack.enter_context(store())
@@ -47,7 +47,7 @@ class Candidate:
         self._server.rest()
 
     def measure(self, operation: Operation, seconds: int) -> float:
-        """Put load on it; return the microseconds of CPU time that a request took."""
+        """Put load on it; return the CPU time per request in microseconds."""
         seconds = min(seconds, _DELETE_SECONDS) if operation is DELETE else seconds
         with self._server.awake() as port:
             load = self._load(port, operation, seconds)
@@ -71,17 +71,17 @@ class Candidate:
 
 
 class Difference(NamedTuple):
-    """New minus old of one operation, in microseconds, with its 95 % interval."""
+    """The difference between new and old for one operation, in µs, with its 95 % interval."""
 
     operation: str
     old: float  # medians
     new: float
     mean: float
-    half: float  # of the interval
+    half: float  # half of the interval
 
     @classmethod
     def of(cls, operation: str, pairs: list[tuple[float, float]]) -> "Difference":
-        """Compare the pairs of the rounds, each the old and the new figure."""
+        """Compare the pairs (old, new) of all rounds."""
         differences = [new - old for old, new in pairs]
         error = statistics.stdev(differences) / math.sqrt(len(differences))
         old, new = (statistics.median(each) for each in zip(*pairs, strict=True))
@@ -90,12 +90,12 @@ class Difference(NamedTuple):
 
     @property
     def budget(self) -> float:
-        """By how much the operation may grow."""
+        """The allowed growth."""
         return max(BUDGET_SHARE * self.old, BUDGET_US)
 
     @property
     def is_within(self) -> bool:
-        """Whether the growth may be chance, or is within the budget."""
+        """Whether the growth is within the budget, or may be chance."""
         return self.mean - self.half <= self.budget
 
     def cells(self) -> tuple[str, ...]:

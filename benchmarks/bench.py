@@ -1,4 +1,4 @@
-"""How fast it is: the service against a ceiling, the obvious implementation and its peers.
+"""Throughput of the service, compared with a ceiling, a naive implementation and its peers.
 
     python -m benchmarks.bench [--rounds 7] [--seconds 2] [--soak MILLIONS]
 
@@ -68,7 +68,7 @@ def main() -> None:
         starts = [time_start(store_url) for _ in range(7)]
         versions = report.versions(contest.redis)
 
-    contest.results.update(rates)  # without what the soak added
+    contest.results.update(rates)  # without the requests of the soak
     notes += [
         f"{server}, {operation}, {connections} connections: {errors} errors"
         for (server, operation, connections), runs in contest.results.items()
@@ -179,7 +179,7 @@ def _print_details(contest: Contest, trips: list[float], memory: list[tuple[int,
 
 
 def _shares(contest: Contest) -> str:
-    """The last round in a line."""
+    """Return the last round in one line."""
     parts = []
     for operation in OPERATIONS:
         ours, ceiling = (contest.rates(n, operation)[-1] for n in (SERVICE, CEILING))

@@ -24,7 +24,7 @@ from benchmarks.processes import Server, service
 
 
 class Operation(NamedTuple):
-    """What a client asks for; "{}" in the path stands for an id."""
+    """A request of the contest; "{}" in the path stands for an id."""
 
     name: str
     method: str
@@ -40,12 +40,12 @@ OPERATIONS = (DELETE, GET, HEARTBEAT, CREATE)
 
 CEILING, SERVICE, NAIVE = "ceiling", "service", "naive"
 
-_FASTEST = 60_000  # requests a second, until a server has shown how fast it is
+_FASTEST = 60_000  # requests per second, assumed before a server is measured
 _SPARE = 20_000  # sessions that are never ended
 
 
 class Contest:
-    """All servers on one store that holds ``sessions`` sessions; all at rest but the one measured.
+    """All servers on one store of ``sessions`` sessions; all suspended but the one measured.
 
     ``results`` has the measurements by server, operation and connections.
     """
@@ -54,12 +54,12 @@ class Contest:
         self.results: dict[tuple[str, str, int], list[Measurement]] = defaultdict(list)
         self.redis: Redis = stack.enter_context(Redis.from_url(store_url))
         self.service = stack.enter_context(service(store_url))
-        self.served = sessions  # requests the service has answered, about
+        self.served = sessions  # requests to the service, roughly
         self.ids = create_sessions(self.service.port, sessions)
         random.shuffle(self.ids)
         self._sessions = sessions
-        self._fastest: dict[str, float] = {}  # requests a second seen, by server
-        self._plain_ids: list[str] = []  # of the others' sessions
+        self._fastest: dict[str, float] = {}  # requests per second, by server
+        self._plain_ids: list[str] = []  # of the other servers' sessions
         bodies = self._bodies()
         self._value = bodies[GET]
 
@@ -96,7 +96,7 @@ class Contest:
         self.service.rest()
 
     def round(self, number: int, seconds: int) -> None:
-        """Measure each operation on each server; who begins changes from round to round."""
+        """Measure each operation on each server; the order rotates from round to round."""
         names = list(self.servers)
         names = names[number % len(names) :] + names[: number % len(names)]
         for operation in OPERATIONS:
@@ -119,7 +119,7 @@ class Contest:
             self._put_plain(self._plain_ids[: result.sent])
 
     def rates(self, name: str, operation: Operation, connections: int = 64) -> list[float]:
-        """Requests a second, by round."""
+        """Return requests per second, by round."""
         return [m.rate for m in self.results[name, operation.name, connections]]
 
     def _load(self, name: str, operation: Operation, seconds: int) -> Load:
@@ -134,11 +134,11 @@ class Contest:
         return Load(operation.method, operation.path, lines)
 
     def _enough(self, name: str, seconds: int) -> int:
-        """More ids than a run can need."""
+        """Return more ids than a run can use."""
         return int(1.5 * self._fastest.get(name, _FASTEST)) * seconds + 64
 
     def _take(self, count: int) -> list[str]:
-        """Take ids of the service's sessions, to be ended, out of those that are left."""
+        """Take ids of the service's sessions that can be ended; create more if few are left."""
         if len(self.ids) < count + _SPARE:
             with self.service.awake() as port:
                 more = max(self._sessions - len(self.ids), count)
@@ -148,7 +148,7 @@ class Contest:
         return taken
 
     def _plain(self, count: int) -> list[str]:
-        """Give ids of the others' sessions; all of them are in the store."""
+        """Return ids of the other servers' sessions, all of them in the store."""
         more = [str(uuid.uuid4()) for _ in range(count - len(self._plain_ids))]
         self._put_plain(more)
         self._plain_ids += more
@@ -159,7 +159,7 @@ class Contest:
             self.redis.mset({f"plain:{i}": self._value for i in ids[first : first + 1000]})
 
     def _bodies(self) -> dict[Operation, str]:
-        """What the service answers, for others to answer the same."""
+        """Return the service's responses, which the other servers repeat."""
         bodies = {}
         with Connection(self.service.port) as connection:
             for operation in (GET, HEARTBEAT, DELETE):

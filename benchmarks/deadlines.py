@@ -1,11 +1,11 @@
-"""Deadlines: many sessions run out within a minute, while one of the nodes is killed.
+"""Deadlines: many sessions expire within a minute, while one of the nodes is killed.
 
     python -m benchmarks.deadlines [--sessions 1000000] [--seconds 60] [--nodes 2] [--no-kill]
 
-Each session has two deadlines, its warning and its expiry; so a million in a minute are 33,000
-deadlines a second. What was acted on is counted from the outbox, by a reader as the service has it
-that leaves the CPU to the nodes; how late, by the store's clock. Meanwhile another process keeps
-live sessions alive over HTTP, and times that.
+Each session has two deadlines, its warning and its expiry, so a million sessions in a minute are
+33,000 deadlines a second. Processed deadlines are counted from the outbox, by a reader of the
+service that leaves the CPU to the nodes; delays are by the store's clock. Meanwhile another process
+sends heartbeats for live sessions over HTTP, and measures their latency.
 """
 
 import argparse
@@ -42,18 +42,18 @@ from session_service.store.sessions.repository import SessionRepository
 from tests.support.scripts import every_script
 
 LIVE = 2000
-CREATED_PER_SECOND = 12_000  # what is reckoned with
+CREATED_PER_SECOND = 12_000  # assumed, for the schedule
 WARNING_MS = 3000
-NICE = 19  # of the reader: it takes what CPU the nodes leave
-GRACE_SECONDS = 60.0  # for a backlog, after the last deadline
+NICE = 19  # of the reader, which leaves the CPU to the nodes
+GRACE_SECONDS = 60.0  # after the last deadline, for a backlog
 MAX_READING_SECONDS = 240.0  # after the last deadline, for a reader that does not keep up
-AFTER_SECONDS = 3.0  # for what would be told twice
+AFTER_SECONDS = 3.0  # for events that are announced twice
 HOUR_MS = 3_600_000
 AGENT = str(UUID(int=1, version=4))
 
 
 class Ledger:
-    """Which deadlines there are, how often each was acted on, and how late."""
+    """The deadlines, how often each was processed, and how late."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -173,7 +173,7 @@ class Run:
                 raise RuntimeError("the outbox was trimmed before it was read")
             for event in batch.events:
                 self._ledger.tell(event)
-            if batch.more:  # what is not read yet is not missed
+            if batch.more:  # unread events are not missing
                 until = min(max(until, time.time() + AFTER_SECONDS), end + MAX_READING_SECONDS)
                 continue
             if self._ledger.is_complete:
@@ -187,7 +187,7 @@ class Run:
         return sum(isinstance(each, BaseException) for each in alive)
 
     def _cpu(self, nodes: Sequence[Server]) -> list[float]:
-        """CPU seconds of the store, and of the nodes."""
+        """Return the CPU seconds of the store and of the nodes."""
         info = self.redis.info("cpu")
         used = info["used_cpu_sys"] + info["used_cpu_user"]
         return [used, sum(node.cpu_seconds for node in nodes)]
@@ -244,7 +244,7 @@ class Run:
 
 
 def keep_alive(port: int, sessions: Sequence[str], seconds: float) -> list[float]:
-    """Keep sessions alive, one after the other, and return how many seconds each took."""
+    """Send heartbeats one after the other; return their latencies in seconds."""
 
     async def beat() -> list[float]:
         taken, until = [], time.monotonic() + seconds
@@ -265,7 +265,7 @@ def main() -> None:
     options = _options()
     end_on_sigterm()
     print(report.machine())
-    with on(SERVER_CORE), ExitStack() as stack:  # the store has the other core for itself
+    with on(SERVER_CORE), ExitStack() as stack:  # the store has the other core to itself
         run = Run(options, stack, stack.enter_context(store()))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run.run())

@@ -1,4 +1,4 @@
-"""Load: wrk where there is one, else a generator of our own; and one request at a time."""
+"""Load by wrk, or by a generator in Python if wrk is missing, and single requests."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ _content_length = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What to ask for: a line a request, in the path where that has "{}", else as the body."""
+    """Requests, one per line: a line replaces "{}" in the path, or else is the body."""
 
     method: str
     path: str
@@ -46,18 +46,18 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """What one run of the load saw; p50 and p99 in microseconds."""
+    """The result of one run of the load; p50 and p99 in microseconds."""
 
     requests: int
     seconds: float
     p50: int
     p99: int
-    errors: int  # of connections, and answers that are not 2xx
-    sent: int  # lines taken
+    errors: int  # failed connections, and responses that are not 2xx
+    sent: int  # lines used
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return self.requests / self.seconds
 
 
@@ -78,7 +78,7 @@ def measure(port: int, load: Load, *, seconds: int, connections: int = 64) -> Me
 
 
 def new_session() -> str:
-    """The body of a create: a user of its own, one of 300 agents, 100 bytes of metadata."""
+    """Return the body of a create: a new user, one of 300 agents, 100 bytes of metadata."""
     user = uuid.UUID(bytes=os.urandom(16), version=4)
     agent = AGENTS[user.int % len(AGENTS)]
     return json.dumps(
@@ -87,7 +87,7 @@ def new_session() -> str:
 
 
 def create_sessions(port: int, count: int) -> list[str]:
-    """Create sessions through the service; their ids."""
+    """Create sessions through the service; return their ids."""
     ids: list[str] = []
 
     def keep(answer: bytes, _: float) -> None:
@@ -102,7 +102,7 @@ def create_sessions(port: int, count: int) -> list[str]:
 
 
 class Connection:
-    """One connection to a server, one request at a time."""
+    """A blocking connection to a server, for one request at a time."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -115,7 +115,7 @@ class Connection:
         self._socket.close()
 
     def ask(self, method: str, path: str, body: str = "") -> tuple[bytes, float]:
-        """Send a request; the whole answer, and how many seconds it took."""
+        """Send a request; return the whole response and the seconds it took."""
         request = _request(method, path, body)
         started = time.perf_counter()
         self._socket.sendall(request)
@@ -128,7 +128,7 @@ class Connection:
         return answer, time.perf_counter() - started
 
     def expect(self, method: str, path: str, body: str = "") -> tuple[bytes, float]:
-        """Send a request that has to succeed; the body of the answer, and the seconds."""
+        """Send a request that has to succeed; return the body of the response and the seconds."""
         answer, took = self.ask(method, path, body)
         if not answer.startswith(b"HTTP/1.1 2"):
             raise RuntimeError(f"{method} {path}: {answer.decode(errors='replace')}")
@@ -136,7 +136,7 @@ class Connection:
 
 
 class _Client(asyncio.Protocol):
-    """A connection on which a request follows upon each answer, until there are no more."""
+    """A connection that sends the next request after each response, until there are no more."""
 
     def __init__(self, requests: Iterator[bytes], answered: Callable[[bytes, float], None]) -> None:
         self._requests = requests

@@ -1,4 +1,4 @@
-"""The peers: what others would write, made runnable under build/, where that is possible."""
+"""The peers: servers of other frameworks, installed under build/ if possible."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ _PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "redis[hiredis]")
 
 
 class Peer(NamedTuple):
-    """A server to compare with; its command takes the store's URL or, Node's, its socket."""
+    """A server to compare with; its command takes the store's URL, or for Node its socket."""
 
     name: str
     command: tuple[str, ...]
@@ -24,12 +24,12 @@ class Peer(NamedTuple):
     from_socket: bool = False
 
     def at(self, store_url: str) -> tuple[str, ...]:
-        """The command, with the store."""
+        """Return the command with the store as its last argument."""
         return (*self.command, store_url.removeprefix("unix://" if self.from_socket else ""))
 
 
 def find_peers() -> tuple[list[Peer], list[str]]:
-    """Install what can be had; the peers, and why one is missing."""
+    """Install the peers; return those that work, and the reasons for the others."""
     peers: list[Peer] = []
     missing: list[str] = []
     for names, make in (("FastAPI", _fastapi), ("Express and Fastify", _node)):
@@ -41,7 +41,7 @@ def find_peers() -> tuple[list[Peer], list[str]]:
 
 
 def tool(package: str) -> Path:
-    """Install a command-line tool of that name; raises OSError or SubprocessError."""
+    """Install a command-line tool; raise OSError or SubprocessError."""
     _install((package,))
     return _PYTHON / "bin" / package
 
@@ -92,7 +92,7 @@ def _version_of(package: str) -> str:
 
 
 def _run(command: Sequence[str], folder: Path | None = None) -> str:
-    """Run a command to its end; what it prints."""
+    """Run a command to its end; return its output."""
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=180, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""What one figure each needs beside the contest."""
+"""Measurements beside the contest that yield one figure each."""
 
 import os
 import socket
@@ -16,9 +16,9 @@ from benchmarks.processes import EVERYWHERE, ROOT, SERVER_CORE, free_port, on, s
 
 
 class StoreTrip:
-    """A ``GET``'s way to the store and back, without anything around it.
+    """The round trip to the store of a ``GET``, without the rest of the request.
 
-    The command is what the service itself sends, as the store saw it.
+    The command is the service's own, as MONITOR shows it.
     """
 
     def __init__(self, contest: Contest, store_url: str) -> None:
@@ -26,7 +26,7 @@ class StoreTrip:
         self._path = urlsplit(store_url).path
 
     def microseconds(self, times: int = 5000) -> float:
-        """The median, from the core of the server over a plain socket."""
+        """Return the median, from the core of the server over a plain socket."""
         taken = []
         with on(SERVER_CORE), socket.socket(socket.AF_UNIX) as plain:
             plain.connect(self._path)
@@ -57,7 +57,7 @@ def _overheard(redis: Redis, contest: Contest) -> bytes:
 
 
 def time_start(store_url: str) -> float:
-    """Seconds from starting the process to its first answer, the store running."""
+    """Return the seconds from starting the process to its first response; the store runs."""
     port = free_port()
     started = time.perf_counter()
     with service(store_url, port=port):
@@ -74,7 +74,7 @@ def time_start(store_url: str) -> float:
 def compare_workers(
     store_url: str, ids: list[str], rounds: int, seconds: int
 ) -> dict[str, list[Measurement]]:
-    """Measure GET with one worker and with two, on all cores; empty where there are no workers."""
+    """Measure GET with one and two workers on all cores; return {} without workers."""
     results: dict[str, list[Measurement]] = {}
     if not _knows_workers():
         return results
@@ -90,7 +90,7 @@ def compare_workers(
 
 
 def _knows_workers() -> bool:
-    """Whether the service minds the setting; a bad value stops the start and is named."""
+    """Return whether the service has the setting: a bad value stops its start."""
     run = subprocess.run(
         [sys.executable, "-m", "session_service", "healthcheck"],
         cwd=ROOT,
@@ -104,7 +104,7 @@ def _knows_workers() -> bool:
 
 
 def soak(contest: Contest, millions: float) -> list[tuple[int, float]]:
-    """Serve that many more requests; the memory of the service on the way."""
+    """Serve so many more requests; return the service's memory on the way."""
     points: list[tuple[int, float]] = []
     until = contest.served + millions * 1e6
     while contest.served < until:

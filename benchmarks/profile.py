@@ -1,4 +1,4 @@
-"""Where a request's time goes: the service under load, sampled by py-spy, or else by cProfile.
+"""Profile the service under load, by py-spy or else by cProfile.
 
 python -m benchmarks.profile [DELETE|GET|heartbeat|create ...] [--seconds 5]
 """
@@ -23,7 +23,7 @@ from benchmarks.peers import tool
 from benchmarks.processes import LOAD_CORE, Server, end_on_sigterm, on, service, store
 from benchmarks.report import machine, print_table, say
 
-# A function belongs to the first of these that its file's path contains.
+# A function belongs to the first layer whose string is in its file's path.
 _LAYERS = (
     ("session_service/web", "session_service.web"),
     ("session_service/store", "session_service.store"),
@@ -41,7 +41,7 @@ _SAMPLES_A_SECOND = 400
 
 
 class Profile(NamedTuple):
-    """Functions, as "name (file)", by their share of the time: alone, and with all they call."""
+    """Functions, such as "name (file)", by their share of the time: alone, and with callees."""
 
     alone: dict[str, float]
     inclusive: dict[str, float]
@@ -82,16 +82,16 @@ def _load(server: Server, operation: Operation, seconds: int) -> Load:
 
 
 def _run(server: Server, load: Load, seconds: int) -> float:
-    """Put the load on; the microseconds of CPU time that a request takes."""
+    """Put the load on; return the CPU time per request in microseconds."""
     port = server.port
     used = server.cpu_seconds
-    result = measure(port, load, seconds=seconds + 1)  # the sampler begins later
+    result = measure(port, load, seconds=seconds + 1)  # the sampler starts later
     return (server.cpu_seconds - used) / result.requests * 1e6
 
 
 @contextmanager
 def _sampled(py_spy: str, server: Server, seconds: int, output: Path) -> Iterator[None]:
-    _ = server.port  # it has started
+    _ = server.port  # wait until it listens
     command = [py_spy, "record", "--pid", str(server.pid), "--duration", str(seconds)]
     command += ["--rate", str(_SAMPLES_A_SECOND), "--format", "raw", "--output", str(output)]
     with on(LOAD_CORE):
@@ -129,9 +129,9 @@ def _read_calls(output: Path) -> Profile:
     # (file, line, name): (calls, all calls, own seconds, seconds with callees, callers)
     stats = cast("Any", pstats.Stats(str(output))).stats
     for (file, _, name), (_, _, own, whole, _) in stats.items():
-        where = "built in" if file == "~" else re.sub(r".*/(?=[^/]+/[^/]+/[^/]+$)", "", file)
-        alone[f"{name} ({where})"] += own
-        inclusive[f"{name} ({where})"] += whole
+        place = "built in" if file == "~" else re.sub(r".*/(?=[^/]+/[^/]+/[^/]+$)", "", file)
+        alone[f"{name} ({place})"] += own
+        inclusive[f"{name} ({place})"] += whole
     total = sum(alone.values())
     return Profile(
         {function: seconds / total for function, seconds in alone.items()},
@@ -144,7 +144,7 @@ def _print(operation: Operation, profile: Profile, cost: float) -> None:
     for function, share in profile.alone.items():
         place = function.rpartition("(")[2]
         layers[next((name for path, name in _LAYERS if path in place), _ELSE)] += share
-    # What calls everything tells nothing.
+    # Leave out the functions that call everything.
     inclusive = {name: share for name, share in profile.inclusive.items() if share < 0.99}
 
     def rows(shares: dict[str, float]) -> Iterator[tuple[str, str, str]]:

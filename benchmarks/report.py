@@ -1,4 +1,4 @@
-"""What is printed: figures against what they should reach, the machine, the versions."""
+"""The printed report: figures with their targets, the machine, the versions."""
 
 import json
 import operator
@@ -23,11 +23,11 @@ from benchmarks.processes import ROOT
 RESULTS = ROOT / "build"
 
 
-Bounds = tuple[float, float]  # what it should reach at least, and the aim
+Bounds = tuple[float, float]  # the least that is acceptable, and the aim
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A figure, with its least and most over the rounds, and what it should reach."""
+    """A figure, its minimum and maximum over the rounds, and its targets."""
 
     what: str
     bounds: Bounds
@@ -35,7 +35,7 @@ class Row(msgspec.Struct, frozen=True):
     measured: float
     low: float
     high: float
-    less: bool = False  # less is better
+    less: bool = False  # lower is better
 
     @classmethod
     def ratio(
@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True):
         *,
         less: bool = False,
     ) -> Self:
-        """Make the row of one median over another; the spread is of the rounds' own ratios."""
+        """Return the row of one median over another; the spread is of the ratios of each round."""
         each = [a / b for a, b in zip(ours, theirs, strict=True)]
         measured = statistics.median(ours) / statistics.median(theirs)
         return cls(what, bounds, form, measured, min(each), max(each), less)
@@ -63,13 +63,13 @@ class Row(msgspec.Struct, frozen=True):
         *,
         less: bool = False,
     ) -> Self:
-        """Make the row of a median."""
+        """Return the row of a median."""
         measured = statistics.median(values)
         return cls(what, bounds, form, measured, min(values), max(values), less)
 
     @property
     def verdict(self) -> str:
-        """How far it gets."""
+        """The target that the figure reaches."""
         reached = operator.le if self.less else operator.ge
         at_least, aim = self.bounds
         if reached(self.measured, aim):
@@ -88,7 +88,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def say(progress: str) -> None:
-    """Tell, aside from the tables, what is going on."""
+    """Print progress to standard error, apart from the tables."""
     print(f"{time.strftime('%H:%M:%S')} {progress}", file=sys.stderr, flush=True)
 
 
@@ -106,7 +106,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def machine() -> str:
-    """The processor, and how many of them."""
+    """Return the processor and the number of cores."""
     cpus = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpus.read_text() if cpus.exists() else "")
     name = model[1] if model else platform.processor() or platform.machine()
@@ -114,7 +114,7 @@ def machine() -> str:
 
 
 def versions(redis: Redis) -> str:
-    """What was measured, and with what."""
+    """Return the versions of the measured programs and of the load generator."""
     packages = ("aiohttp", "redis", "hiredis", "uvloop", "msgspec")
     info = redis.info("server")
     server = (
@@ -145,7 +145,7 @@ def save(name: str, content: dict[str, Any]) -> Path:
 
 
 def saved_rows(name: str) -> list[Row]:
-    """The rows of an earlier run, if there was one."""
+    """Return the rows of an earlier run, or [] if there was none."""
     file = RESULTS / f"{name}.json"
     if not file.exists():
         return []

@@ -1,9 +1,9 @@
-"""What growth costs: time and memory at 1,000,000 sessions against 1,000.
+"""Scaling: time and memory at 1,000,000 sessions, compared with 1,000.
 
     python -m benchmarks.scale [--sessions 1000000] [--samples 2000]
 
-Two stores, each with its service, asked in turn over one connection each. Prints the tables and
-writes them to build/bench-scale.json, from where ``benchmarks.bench`` takes them into its own.
+Two stores, each with its service, get requests in turn over one connection each. Prints the tables
+and writes them to build/bench-scale.json, which ``benchmarks.bench`` includes in its own report.
 """
 
 import argparse
@@ -24,14 +24,18 @@ from benchmarks.report import Row, say
 FEW = 1000
 ROUNDS = 7
 SHORT = ("GET", "DELETE", "heartbeat")
-LONG = ("first list page", "list by user", "health")  # each asks all shards: sampled less often
+LONG = (
+    "first list page",
+    "list by user",
+    "health",
+)  # each reads all shards, so it is sampled less often
 OPERATIONS = (*SHORT, *LONG)
 
-_SAMPLED = 2000  # keys of a kind whose memory is asked for, where there are more
+_SAMPLED = 2000  # keys of each kind whose memory is measured, at most
 
 
 class Memory(NamedTuple):
-    """What the keys of a kind occupy."""
+    """The memory of all keys of a kind."""
 
     kind: str
     keys: int
@@ -53,7 +57,7 @@ class Population:
         self._users = [self._user_of(random.choice(self.ids)) for _ in range(200)]
 
     def time(self, operation: str) -> float:
-        """Do it once; the seconds. A session that is ended is made up for by a new one."""
+        """Do an operation once; return the seconds. An ended session is replaced by a new one."""
         place = random.randrange(self.count)
         one = ONE.replace("{}", self.ids[place])
         method, path = {
@@ -71,7 +75,7 @@ class Population:
         return seconds
 
     def memory(self) -> list[Memory]:
-        """What each kind of key occupies; the rest are the store's own tables."""
+        """Return the memory of each kind of key; the rest are the store's own tables."""
         keys: dict[str, list[bytes]] = defaultdict(list)
         for key in self.redis.scan_iter(count=10_000):
             keys[_kind(key)].append(key)
@@ -152,21 +156,21 @@ def main() -> None:
 
 
 def _measure(few: Population, many: Population, samples: int) -> dict[str, dict[int, list[float]]]:
-    """Time each operation on both, in turn; the median of each round."""
+    """Time each operation on both in turn; return the medians of the rounds."""
     times: dict[str, dict[int, list[float]]] = {o: {FEW: [], many.count: []} for o in OPERATIONS}
     with on(LOAD_CORE):
         for number in range(-1, ROUNDS):
             for operation in OPERATIONS:
                 count = samples // ROUNDS // (1 if operation in SHORT else 4)
                 pairs = [(few.time(operation), many.time(operation)) for _ in range(count)]
-                if number >= 0:  # else it was to warm up
+                if number >= 0:  # round -1 is the warm-up
                     for population, each in zip((few, many), zip(*pairs, strict=True), strict=True):
                         times[operation][population.count].append(statistics.median(each))
     return times
 
 
 def _kind(key: bytes) -> str:
-    """What stands after the shard in a key's name (store/keys.py)."""
+    """Return the kind of a key: the part of its name after the shard (store/keys.py)."""
     return key.decode().partition("}:")[2].partition(":")[0]
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.streams [--clients 5000] [--idle 500] [--rate 1000] [--seconds 30]
 
-Each client follows a session of its own, and the sessions are renewed at the rate given. First all
-clients read; then some of them follow everything, do not read a byte, and come back when they are
-cut. Delays are from the store's time of an event to its arrival.
+Each client follows a session of its own, and the sessions are renewed at a constant rate. First all
+clients read; then some of them follow all events without reading, and reconnect when they are cut.
+Delays are from the store's time of an event to its arrival.
 """
 
 import argparse
@@ -37,7 +37,7 @@ AGENT = str(UUID(int=1, version=4))
 
 
 class Phase:
-    """What was seen in one of the two runs."""
+    """The measurements of one of the two runs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class Phase:
 
 
 class Reader(asyncio.Protocol):
-    """A client that reads, and notes how late each event comes."""
+    """A client that reads, and measures the delay of each event."""
 
     def __init__(self, phase: Phase, path: str) -> None:
         self._phase = phase
@@ -76,7 +76,7 @@ class Reader(asyncio.Protocol):
 
 
 async def not_read(phase: Phase, port: int) -> None:
-    """Follow everything without reading it; again whenever that is cut."""
+    """Follow all events without reading; reconnect when the connection is cut."""
     loop = asyncio.get_running_loop()
     while True:
         with socket.socket() as client:
@@ -90,7 +90,7 @@ async def not_read(phase: Phase, port: int) -> None:
 
 
 def _is_open(client: socket.socket) -> bool:
-    """Look at the connection's state, without taking anything from it."""
+    """Return whether the connection is established, without reading from it."""
     info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     return info[0] == 1  # TCP_ESTABLISHED
 

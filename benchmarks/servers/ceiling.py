@@ -1,4 +1,4 @@
-"""What aiohttp can do at all: one route, a constant body, no middleware, no store.
+"""The ceiling for aiohttp: one route, a constant body, no middleware, no store.
 
 Arguments: method, path, status, the body.
 """

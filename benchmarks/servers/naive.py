@@ -1,6 +1,6 @@
-"""The obvious implementation: aiohttp, and one call of redis-py a request.
+"""The naive implementation: aiohttp, and one call of redis-py per request.
 
-Arguments: the store's URL, a body. It keeps no index, warns of nothing and renews by a new TTL.
+Arguments: the store's URL, a body. It has no index and no warnings, and renews by a new TTL.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Services as processes, each test with its own, on a store of its own."""
+"""Fixtures for services as processes, each test with its own, on its own store."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.support.servers import store_server, valkey_binary
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a service with the settings given; it is gone when the test is over."""
+    """Start services with settings; they end with the test."""
     with ExitStack() as stack:
         numbers = itertools.count(1)
 
@@ -27,6 +27,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def store_url() -> Iterator[str]:
-    """The URL of an empty server that several services can share."""
+    """The URL of an empty server that several services share."""
     with store_server(valkey_binary()) as url:
         yield url

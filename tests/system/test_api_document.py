@@ -1,4 +1,4 @@
-"""``/openapi.json``: valid, complete, and true to what the service does."""
+"""``/openapi.json``: valid, complete, and true."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
 
 
 def resolved(node: Any, document: Json) -> Any:
-    """Put what references name in their place."""
+    """Replace references with the values that they name."""
     if isinstance(node, list):
         return [resolved(each, document) for each in node]
     if not isinstance(node, dict):
@@ -51,12 +51,12 @@ def resolved(node: Any, document: Json) -> Any:
 
 
 def test_it_is_valid(document: Json) -> None:
-    """It is OpenAPI 3.1, by the specification's own schema."""
+    """The document is OpenAPI 3.1, by the specification's own schema."""
     OpenAPIV31SpecValidator(document).validate()
 
 
 def test_ending_a_session_is_documented_as_published(document: Json) -> None:
-    """The operation says what the published document of it says."""
+    """The operation is described as in its published document."""
     operation = resolved(document["paths"][SESSION]["delete"], document)
     assert operation["summary"] == "End Session"
     assert operation["description"] == "Explicitly end and delete a conversation session"
@@ -97,14 +97,14 @@ def schema_of(response: Json) -> Json:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.handler.__name__)
 def test_every_operation_is_in_it(document: Json, route: Route) -> None:
-    """Each with its success and every status of its errors, and no other."""
+    """Each operation has its success and every status of its errors, and no other."""
     operation = document["paths"][route.path][route.method.lower()]
     statuses = {route.status} | {ERRORS[error].status for error in route.all_errors}
     assert set(operation["responses"]) == {str(status) for status in statuses}
 
 
 def test_it_tells_the_limits_that_are_set(start: Start) -> None:
-    """The ranges of the timeouts in it are those of this service."""
+    """The ranges of timeouts are those of this service's settings."""
     service = start(
         REDIS_URL="memory://",
         SESSION_MIN_TIMEOUT_MINUTES="10",
@@ -125,7 +125,7 @@ def test_it_tells_the_limits_that_are_set(start: Start) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_service_does_what_it_says(start: Start, store_url: str, tmp_path: Path) -> None:
-    """Requests made from it, valid and invalid, alone and in sequences, are answered as told."""
+    """Generated requests, valid and invalid, alone and in sequences, are answered as documented."""
     service = start(REDIS_URL=store_url)
     options = {
         "checks": "all",

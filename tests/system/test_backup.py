@@ -1,4 +1,4 @@
-"""The chapters on backup and restore (docs/operating.md), with their commands as written."""
+"""Backup and restore with the commands of docs/operating.md."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from tests.support.tools import need
 
 
 def commands_of(chapter: str) -> str:
-    """The first shell commands of a chapter."""
+    """Return the first shell commands of a chapter."""
     text = (ROOT / "docs" / "operating.md").read_text()
     found = re.search(rf"^## {chapter}\n.*?^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert found
@@ -22,7 +22,7 @@ def commands_of(chapter: str) -> str:
 
 
 def shell(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
-    """Run commands in a folder, in which the service's program is on the PATH."""
+    """Run commands in a folder, with the service's program on the PATH."""
     program = folder / "bin" / "session-service"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m session_service "$@"\n')
@@ -35,7 +35,7 @@ def shell(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
 
 
 async def test_a_backup_of_a_running_service_can_be_restored(start: Start, tmp_path: Path) -> None:
-    """All that was acknowledged before the backup is there, and nothing from after the restore."""
+    """A restore has everything acknowledged before the backup, and nothing later."""
     need("cp")
     service = start(SESSION_DATA_DIR=str(tmp_path / "data"))
     async with service.client() as client:

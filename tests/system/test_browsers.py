@@ -27,7 +27,7 @@ NAMES = ("127.0.0.1", "sessions.example")
 
 
 class Browser:
-    """Chromium, and pages for it on every name."""
+    """Chromium, and pages for it on every host name."""
 
     def __init__(self, node: "subprocess.Popen[str]", packages: Path, pages: int) -> None:
         self._node = node
@@ -39,7 +39,7 @@ class Browser:
         self.packages = packages
 
     async def call(self, url: str, name: str, *given: Any, scripts: list[str] | None = None) -> Any:
-        """Open a page and call one of its functions; what that returns."""
+        """Open a page and call one of its functions; return its result."""
         asked = {
             "url": url,
             "scripts": self._scripts if scripts is None else scripts,
@@ -103,7 +103,7 @@ def browser(
 
 @pytest.fixture
 def service(start: Start, browser: Browser) -> ServiceProcess:
-    """A service that lists the origin app.example, and answers for sessions.example."""
+    """A service that allows the origin app.example and the host sessions.example."""
     return start(
         SESSION_CORS_ORIGINS=f"http://app.example:{browser.pages}",
         ALLOWED_HOSTS="sessions.example",
@@ -114,7 +114,7 @@ def service(start: Start, browser: Browser) -> ServiceProcess:
 async def test_a_listed_page_uses_the_service(
     service: ServiceProcess, browser: Browser, name: str
 ) -> None:
-    """REST with preflights and readable answers, EventSource, and Socket.IO by each transport."""
+    """A page of an allowed origin uses REST, EventSource and both Socket.IO transports."""
     url = f"http://{name}:{service.port}"
     assert await browser.at("app.example", "rest", url) == {
         "statuses": [201, 201, 200, 200, 200, 404],
@@ -134,7 +134,7 @@ async def test_a_listed_page_uses_the_service(
 async def test_another_page_reads_nothing_and_changes_nothing(
     service: ServiceProcess, browser: Browser, name: str
 ) -> None:
-    """Neither by what applications do, nor by requests for which a browser asks nobody."""
+    """Another page can neither read nor change, also by requests without preflight."""
     url = f"http://{name}:{service.port}"
     async with service.client() as client:
         session_id = (await create(client))["sessionId"]
@@ -159,7 +159,7 @@ async def test_another_page_reads_nothing_and_changes_nothing(
 async def test_a_name_that_leads_to_the_service_is_refused(
     service: ServiceProcess, browser: Browser
 ) -> None:
-    """A page on the service's port: once its name leads there, it is of the same origin."""
+    """A page whose own name is pointed at the service (DNS rebinding) is refused."""
     async with service.client() as client:
         before = await state(client, (await create(client))["sessionId"])
         url = f"http://rebound.example:{service.port}/"
@@ -171,7 +171,7 @@ async def test_a_name_that_leads_to_the_service_is_refused(
 async def test_the_services_own_page_needs_no_setting(
     start: Start, browser: Browser, name: str
 ) -> None:
-    """Under the name by which the browser knows it."""
+    """The service's own page works under the name that the browser uses."""
     service = start(ALLOWED_HOSTS="sessions.example")
     url = f"http://{name}:{service.port}"
     used = await browser.call(f"{url}/openapi.json", "rest", url)
@@ -183,7 +183,7 @@ async def test_the_services_own_page_needs_no_setting(
 
 
 class TestPublishedManagers:
-    """The socket managers of the published web client, as they are, on pages of the service."""
+    """The socket managers of the published web client, unchanged, on pages of the service."""
 
     @pytest.fixture(
         params=[
@@ -201,7 +201,7 @@ class TestPublishedManagers:
     def manager(
         self, request: pytest.FixtureRequest, pytestconfig: pytest.Config, browser: Browser
     ) -> str:
-        """A script with the manager; what it imports of the client beside it is replaced."""
+        """Return a script with the manager, whose imports of the client are replaced."""
         package, sha512 = request.param
         (manager,) = published(pytestconfig, package, sha512, "src/lib/socketio-manager.ts")
         folder = browser.packages / "managers" / package.rpartition("@")[2]
@@ -230,9 +230,9 @@ class TestPublishedManagers:
     async def test_it_sends_and_receives(
         self, service: ServiceProcess, browser: Browser, manager: str
     ) -> None:
-        """Its own message comes back with the id it gave it, the agent's without; both are stored.
+        """It gets its own message with its own id, and the agent's; both are stored.
 
-        It drops what does not have the channel that it has joined.
+        It drops messages without the channel that it has joined.
         """
         async with service.client() as client:
             session = await create(client)
@@ -261,7 +261,7 @@ _BESIDE_THE_MANAGER = {
 
 
 async def state(client: Any, session_id: str) -> dict[str, Any]:
-    """All that a page could have changed."""
+    """Return all state that a page could have changed."""
     found = {}
     for name, path in {
         "session": f"{SESSIONS}/{session_id}",

@@ -20,11 +20,11 @@ from tests.support.tools import skip_without
 from tests.support.waiting import wait_until
 
 _STEPS = (-0.05, -0.3, -1, -2, -3, -10, -25, 1, 5, 30)  # seconds
-_RESET_WITHIN = 8.0  # seconds from an event that is missing to the reset that says so
+_RESET_WITHIN = 8.0  # seconds from a missing event to its reset
 
 
 class Client:
-    """Follows everything, and comes back now and then to another node if it is restless."""
+    """Follows all events, and reconnects to another node now and then if it is restless."""
 
     def __init__(self, clients: list[ClientSession], stays_seconds: float) -> None:
         self._clients = clients
@@ -50,7 +50,7 @@ class Client:
             self.began_at = self.began_at or time.monotonic()
 
     def lacks(self, made: dict[str, tuple[float, float]]) -> list[str]:
-        """The sessions of which it was not told, and was not told that it was not."""
+        """Return the sessions whose events are missing without a reset."""
         missing = made.keys() - set(self.told)
         return [
             session
@@ -73,7 +73,7 @@ async def running(*tasks: asyncio.Task[None]) -> AsyncIterator[None]:
 
 @pytest.mark.proof
 async def test_nothing_is_missing_without_a_reset(tmp_path: Path) -> None:
-    """Streams that stay open get every event, once; others every event or a reset."""
+    """Open streams get every event once; resumed ones get every event or a reset."""
     if library() is None:
         skip_without("libfaketime")
     clock = SettableClock(tmp_path)

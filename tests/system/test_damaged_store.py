@@ -1,4 +1,4 @@
-"""The embedded store after a power failure, and after somebody tampered with its files."""
+"""The embedded store after a power failure, and after its files were changed."""
 
 import asyncio
 import os
@@ -39,13 +39,13 @@ TAILS = {
 
 
 def incremental(data_dir: Path) -> Path:
-    """The last file that the server appends to."""
+    """Return the last file that the server appends to."""
     (file,) = (data_dir / "appendonlydir").glob("*.incr.aof")
     return file
 
 
 async def fill(data_dir: Path) -> None:
-    """Make a store that has a thousand keys."""
+    """Write a thousand keys to a store."""
     async with running(data_dir) as server:
         for n in range(1000):
             await ask(server, "SET", f"key {n}", "value") if n in {0, 999} else None
@@ -56,7 +56,7 @@ async def fill(data_dir: Path) -> None:
 async def test_a_torn_tail_is_cut_off(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, tail: bytes
 ) -> None:
-    """Everything before it is there; a line has the number of bytes, and a file keeps them."""
+    """Everything before a torn tail survives; a log line has its size, and a file keeps it."""
     await fill(tmp_path)
     file = incremental(tmp_path)
     whole = file.read_bytes()
@@ -73,7 +73,7 @@ async def test_a_torn_tail_is_cut_off(
 
 
 async def test_a_torn_write_is_cut_off_while_the_service_runs(tmp_path: Path) -> None:
-    """A server that is killed in the middle of a write comes back by itself."""
+    """A server killed in the middle of a write recovers by itself."""
     await fill(tmp_path)
     async with running(tmp_path) as server, supervised(server):
         with incremental(tmp_path).open("ab") as file:
@@ -110,7 +110,7 @@ def lose_base(data_dir: Path) -> None:
     base.unlink()
 
 
-# What happens to the files, the message, and how many of 1,000 keys a repair keeps at least.
+# A damage of the files, the message, and how many of 1,000 keys a repair keeps at least.
 DAMAGES: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "corrupt": (corrupt, r"appendonly\.aof\.1\.incr\.aof at byte [\d,]+ of [\d,]+", 1),
     "no manifest": (lose_manifest, r"appendonly\.aof\.manifest is missing", 1000),
@@ -122,7 +122,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, int]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 async def test_other_damage_names_the_repair_which_helps(tmp_path: Path, name: str) -> None:
-    """The start fails with one line; after `session-service repair` it works."""
+    """The start fails with one line, and works after `session-service repair`."""
     damage, message, kept = DAMAGES[name]
     data_dir = tmp_path / "data"
     await fill(data_dir)
@@ -151,7 +151,7 @@ async def test_other_damage_names_the_repair_which_helps(tmp_path: Path, name: s
 
 
 async def test_damage_before_the_last_file_sets_the_later_ones_aside(tmp_path: Path) -> None:
-    """A file that follows damaged commands is not replayed; it is kept, and counted as lost."""
+    """A file after damaged commands is not replayed, but kept, and counted as lost."""
     await fill(tmp_path / "data")
     folder = tmp_path / "data" / "appendonlydir"
     corrupt(tmp_path / "data")
@@ -187,7 +187,7 @@ async def test_a_damaged_snapshot_cannot_be_repaired(tmp_path: Path) -> None:
 
 
 async def test_repair_leaves_a_running_store_alone(tmp_path: Path) -> None:
-    """It needs the data directory for itself, and says so."""
+    """Repair refuses a data directory that is in use."""
     async with running(tmp_path / "data"):
         done = run(tmp_path, "repair")
     assert done.returncode == 1
@@ -204,7 +204,7 @@ async def test_repair_leaves_a_running_store_alone(tmp_path: Path) -> None:
 def test_repair_without_an_embedded_store(
     tmp_path: Path, settings: dict[str, str], says: str
 ) -> None:
-    """It says in one line that there is nothing for it to do here."""
+    """Without an embedded store, repair says so in one line."""
     done = run(tmp_path, "repair", **settings)
     assert done.returncode == 2
     assert says in done.stderr
@@ -220,7 +220,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_removed_data_directory_is_written_anew(tmp_path: Path) -> None:
-    """It is told, and what was acknowledged before survives a kill of the store afterwards."""
+    """A removed data directory is logged and rewritten; all acknowledged data survive a kill."""
     data_dir = tmp_path / "data"
     async with running(data_dir) as server, supervised(server):
         told: list[str] = []
@@ -244,7 +244,7 @@ async def came_back(server: EmbeddedServer, killed: int) -> bool:
 
 
 class watched:  # noqa: N801 - used as a function
-    """Watch over a server for the time of a block."""
+    """Watch a server for the block."""
 
     def __init__(self, server: EmbeddedServer, told: list[str]) -> None:
         self._watch = StoreWatch(server, told.append)
@@ -262,7 +262,7 @@ class watched:  # noqa: N801 - used as a function
     "gone", ["appendonlydir", "appendonlydir/*.manifest", "appendonlydir/*.aof"]
 )
 async def test_removed_files_are_written_anew(tmp_path: Path, gone: str) -> None:
-    """Whatever of the data is removed, nothing is missing in the end."""
+    """Any removed files are rewritten, and no data is missing."""
     data_dir = tmp_path / "data"
     async with running(data_dir) as server, supervised(server):
         told: list[str] = []
@@ -278,7 +278,7 @@ async def test_removed_files_are_written_anew(tmp_path: Path, gone: str) -> None
 
 
 async def test_a_replaced_data_directory_is_left_alone(tmp_path: Path) -> None:
-    """A backup that was put in its place is not written over; the service is degraded."""
+    """A replaced data directory is not overwritten, and degrades health."""
     data_dir, backup = tmp_path / "data", tmp_path / "backup"
     await fill(backup)
     content = incremental(backup).read_bytes()
@@ -298,7 +298,7 @@ async def test_a_replaced_data_directory_is_left_alone(tmp_path: Path) -> None:
 async def test_a_removed_lock_is_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second service still cannot start on the directory, and the server can be started again."""
+    """With a new lock a second service cannot start, and the server can be restarted."""
     monkeypatch.setattr(directory, "_LOCK_SECONDS", 0.1)
     async with running(tmp_path) as server, supervised(server), watched(server, []):
         await ask(server, "SET", "key", "1")
@@ -316,7 +316,7 @@ async def test_a_removed_lock_is_taken_again(
 
 @pytest.mark.parametrize("gone", ["folder", "socket"])
 async def test_a_removed_socket_is_made_again(tmp_path: Path, gone: str) -> None:
-    """The store is started again at the same URL, with all its data."""
+    """The store is restarted at the same URL, with all its data."""
     async with running(tmp_path) as server, supervised(server):
         told: list[str] = []
         async with watched(server, told):
@@ -328,7 +328,7 @@ async def test_a_removed_socket_is_made_again(tmp_path: Path, gone: str) -> None
 
 
 async def test_both_may_be_removed(tmp_path: Path) -> None:
-    """The data are written anew over the connection that is left, and then the socket is made."""
+    """The data are rewritten over the open connection, and then the socket is replaced."""
     data_dir = tmp_path / "data"
     async with running(data_dir) as server, supervised(server):
         told: list[str] = []
@@ -341,7 +341,7 @@ async def test_both_may_be_removed(tmp_path: Path) -> None:
 
 
 async def test_a_store_that_is_nearly_full_is_warned_of(start: Start) -> None:
-    """At 80 % of the limit that is set; at the limit, health says why nothing more is taken."""
+    """At 80 % of its limit a store is warned of; at the limit health gives the reason."""
     service = start(SESSION_DATA_MAX_MEMORY="20mb")
     async with service.client() as client:
         await create(client)
@@ -368,7 +368,7 @@ async def fill_up(redis: Redis) -> None:
 
 
 async def test_the_default_limit_is_half_of_the_memory(tmp_path: Path) -> None:
-    """The server is told; 0 is no limit."""
+    """The default limit is half of the memory; 0 is no limit."""
     async with running(tmp_path / "default") as server:
         limit = (await ask(server, "CONFIG", "GET", "maxmemory"))["maxmemory"]
         assert int(limit) == server.max_memory > 0
@@ -380,7 +380,7 @@ async def test_the_default_limit_is_half_of_the_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_the_health_of_the_service_has_it(start: Start, tmp_path: Path, workers: str) -> None:
-    """Every process of a service is degraded while its data directory is another one."""
+    """Every process reports degraded health while the data directory is replaced."""
     backup = tmp_path / "backup"
     await fill(backup)
     service = start(WEB_CONCURRENCY=workers)
@@ -409,7 +409,7 @@ async def test_the_health_of_the_service_has_it(start: Start, tmp_path: Path, wo
 
 
 async def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
-    """Whatever the umask of the service and the mode of a directory that was there before."""
+    """Files are private with any umask and any mode of an existing directory."""
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o755)
     data_dir.chmod(0o755)
@@ -425,7 +425,7 @@ async def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
 
 
 async def test_a_directory_that_others_can_read_is_warned_of(tmp_path: Path, start: Start) -> None:
-    """Of a directory and of files that an older version left; not of one for the owner alone."""
+    """A directory or files that others can read are warned of, private ones are not."""
     data_dir = tmp_path / "data"
     assert start().port
     assert list(appendonly.exposed(data_dir)) == []
@@ -436,7 +436,7 @@ async def test_a_directory_that_others_can_read_is_warned_of(tmp_path: Path, sta
 
 
 async def test_a_start_on_a_readable_directory_says_so(tmp_path: Path, start: Start) -> None:
-    """One line, with what to do."""
+    """One line says what to do."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o755)
     service = start()
@@ -447,7 +447,7 @@ async def test_a_start_on_a_readable_directory_says_so(tmp_path: Path, start: St
 
 
 async def test_a_directory_in_use_is_waited_for_with_a_line(tmp_path: Path, start: Start) -> None:
-    """After a second, so that a second start is not ten seconds of silence."""
+    """A start that waits for the directory says so after a second, not after ten."""
     first = start()
     assert first.port
     second = start(SESSION_DATA_DIR=str(tmp_path / "data"))

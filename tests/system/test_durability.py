@@ -1,4 +1,4 @@
-"""What was acknowledged is there, whoever is killed in the middle of writing."""
+"""Acknowledged changes survive a kill in the middle of writing."""
 
 import asyncio
 import itertools
@@ -20,15 +20,15 @@ ENDS = 40  # between two kills
 
 
 class Ledger:
-    """What was acknowledged, of all that was asked for."""
+    """The acknowledged changes."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, list[str]] = {}  # of the sessions that live
+        self.messages: dict[str, list[str]] = {}  # of live sessions
         self.ended: list[str] = []
         self.refused = 0  # 503
 
     async def write(self, client: ClientSession) -> None:
-        """Create, talk and end, until the service has gone."""
+        """Create sessions, send messages and end sessions, until the service is gone."""
         for turn in itertools.count():
             parties = session_body()
             session_id = await self._ask(client, "POST", SESSIONS, parties, "sessionId")
@@ -42,7 +42,7 @@ class Ledger:
                 if message_id is not None:
                     self.messages[session_id].append(message_id)
             if turn % 2:
-                del self.messages[session_id]  # what is not acknowledged may have happened, too
+                del self.messages[session_id]  # an unacknowledged end may have happened
                 if await self._ask(client, "DELETE", url, None, "message"):
                     self.ended.append(session_id)
 
@@ -54,7 +54,7 @@ class Ledger:
         body: dict[str, str] | None,
         member: str,
     ) -> str | None:
-        """Make a request; a member of what was acknowledged, or None where the store was away."""
+        """Make a request; return a member of its response, or None if the store was unavailable."""
         async with client.request(method, url, json=body) as answer:
             if answer.status == 503:
                 self.refused += 1
@@ -64,12 +64,12 @@ class Ledger:
             return acknowledged
 
     async def grow(self) -> None:
-        """Wait until more sessions have been ended."""
+        """Wait until more sessions have ended."""
         enough = len(self.ended) + ENDS
         await wait_until(lambda: len(self.ended) >= enough, seconds=30)
 
     async def check(self, client: ClientSession) -> None:
-        """Check that all of it is there."""
+        """Check that all acknowledged changes are there."""
         for session_id in self.ended:
             async with client.get(f"{SESSIONS}/{session_id}") as answer:
                 assert answer.status == 404, session_id
@@ -83,7 +83,7 @@ class Ledger:
 
 @asynccontextmanager
 async def writing(ledger: Ledger, client: ClientSession) -> AsyncIterator[None]:
-    """Keep several writers busy; go on once they have ended a number of sessions."""
+    """Run several writers; yield once they have ended a number of sessions."""
     writers = [asyncio.create_task(ledger.write(client)) for _ in range(WRITERS)]
     try:
         await ledger.grow()
@@ -97,7 +97,7 @@ async def writing(ledger: Ledger, client: ClientSession) -> AsyncIterator[None]:
 
 
 async def test_nothing_is_lost_when_the_service_is_killed(start: Start) -> None:
-    """After each ``kill -9`` of the service, its successor on the same data has everything."""
+    """After each ``kill -9`` of the service, its successor has all acknowledged changes."""
     ledger = Ledger()
     for _ in range(ROUNDS):
         service = start()
@@ -108,7 +108,7 @@ async def test_nothing_is_lost_when_the_service_is_killed(start: Start) -> None:
 
 
 async def test_nothing_is_lost_when_the_store_is_killed(start: Start) -> None:
-    """After each ``kill -9`` of the embedded store, the same service has everything."""
+    """After each ``kill -9`` of the embedded store, the service has all acknowledged changes."""
     ledger = Ledger()
     service = start()
     async with service.client() as client:

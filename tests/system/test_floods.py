@@ -1,4 +1,4 @@
-"""The short form of the floods: everybody else is served. ``make chaos`` has the long one."""
+"""A short run of the floods; ``make chaos`` has the long one."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ SECONDS = 1.0
 
 @pytest.mark.skipif(not HAS_PROC, reason="missing tool: /proc")
 async def test_floods_keep_nobody_from_being_served() -> None:
-    """One after the other; probes, ``healthcheck`` and clients that do no harm succeed throughout.
+    """During every flood probes, ``healthcheck`` and other clients succeed.
 
     The table has fewer connections than some floods open.
     """

@@ -1,4 +1,4 @@
-"""Clients that four published generators make of our document: each passes its type checker."""
+"""Clients that four published generators make of our document pass their type checkers."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def openapi_generator(pytestconfig: pytest.Config) -> Path:
 
 
 def run(*command: str | Path, cwd: Path) -> None:
-    """Run a program; fails with its output."""
+    """Run a program; fail with its output."""
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False
     )
@@ -68,7 +68,7 @@ def run(*command: str | Path, cwd: Path) -> None:
 
 
 def check_types(node_folder: Path, file: Path) -> None:
-    """Type-check TypeScript, with the packages of the generators at hand."""
+    """Type-check TypeScript with the packages of the generators."""
     (file.parent / "node_modules").symlink_to(node_folder / "node_modules")
     options = "--noEmit --strict --skipLibCheck --target es2022 --module esnext"
     compiler = node_folder / "node_modules" / ".bin" / "tsc"
@@ -113,7 +113,7 @@ def test_hey_api(node_folder: Path, document_file: Path, tmp_path: Path) -> None
 
 
 def test_operations_have_the_published_names(document_file: Path) -> None:
-    """Methods of a generated client are called as those made of the published document."""
+    """Methods of a generated client have the names that the published document yields."""
     paths = json.loads(document_file.read_text())["paths"]
     operations = [operation for path in paths.values() for operation in path.values()]
     assert {op["operationId"] for op in operations} >= PUBLISHED_IDS

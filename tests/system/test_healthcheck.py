@@ -1,4 +1,4 @@
-"""``session-service healthcheck``: right whatever HOST is, and cheap."""
+"""``session-service healthcheck``: correct for any HOST, and cheap."""
 
 import socket
 import subprocess
@@ -22,7 +22,7 @@ def need_ipv6() -> None:
 def test_it_tells_whether_the_service_is_ready(
     start: Start, store_url: str, tmp_path: Path
 ) -> None:
-    """Exit code 0 if the service is ready; 1 and a line why if it is not, or not there."""
+    """It exits with 0 if the service is ready, else with 1 and one line."""
     ready, without_store = start(REDIS_URL=store_url), start(REDIS_URL="redis://127.0.0.1:1/0")
     ports = [ready.port, without_store.port]
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -43,7 +43,7 @@ def test_it_tells_whether_the_service_is_ready(
 def test_it_asks_where_the_service_listens(
     start: Start, store_url: str, tmp_path: Path, host: str
 ) -> None:
-    """With the HOST of the service, and by no proxy."""
+    """It connects to the service's HOST, and uses no proxy."""
     if ":" in host:
         need_ipv6()
     service = start(REDIS_URL=store_url, HOST=host)
@@ -53,7 +53,7 @@ def test_it_asks_where_the_service_listens(
 
 
 def test_what_is_no_http_is_not_ready(tmp_path: Path) -> None:
-    """Another program on the port is told from the service."""
+    """Another program on the port is not ready."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "session_service", "healthcheck"]
@@ -70,7 +70,7 @@ def test_what_is_no_http_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
-    """It runs every few seconds: what the service needs to serve stays away from it."""
+    """It imports none of the server's modules, as it runs every few seconds."""
     code = (
         "import sys; from session_service.cli import main; main(['healthcheck'])\n"
         "print(*sorted({'aiohttp', 'asyncio', 'http', 'redis', 'structlog', 'urllib.request'}"

@@ -1,4 +1,4 @@
-"""An answer that was lost with its node is had from another."""
+"""A response that was lost with its node can be requested from another."""
 
 import asyncio
 from typing import Any
@@ -30,7 +30,7 @@ HELLO = '{"content":"Hello"}'
 async def test_a_node_killed_after_the_effect(
     start: Start, store_url: str, operation: tuple[str, str, str, int]
 ) -> None:
-    """The retry on another node gets an answer of its own kind, and nothing happens twice."""
+    """A retry on another node gets the response, and nothing happens twice."""
     method, path, body, status = operation
     doomed, other = start(REDIS_URL=store_url), start(REDIS_URL=store_url)
     store = Redis.from_url(store_url)
@@ -87,7 +87,7 @@ async def asked(client: ClientSession, method: str, url: str, body: Any = None) 
 
 
 async def answer_body(reader: asyncio.StreamReader) -> bytes:
-    """What came of an answer's body before the node was killed."""
+    """Return the part of a response's body that came before the node was killed."""
     try:
         _, _, body = (await reader.read()).partition(b"\r\n\r\n")
     except ConnectionError:
@@ -96,7 +96,7 @@ async def answer_body(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_a_bulk_end_that_died_is_taken_up(start: Start, store_url: str) -> None:
-    """Killed in the middle, its key is in flight; without one, another call ends the rest."""
+    """After a node died, its key is in conflict, and a call without key ends the rest."""
     settings = {"REDIS_URL": store_url, "SESSION_MAX_PER_USER": "0"}
     doomed, other = start(**settings), start(**settings)
     who = parties()

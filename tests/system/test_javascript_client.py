@@ -1,4 +1,4 @@
-"""The published JavaScript client, as it is, against the running service."""
+"""The published JavaScript client, unchanged, against the running service."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ AGENT, USER = "b850bc30-45f8-0041-a00a-83df46d8555d", "6f1c0f52-7a3e-4c55-9d0a-2
 PARTIES = {"agentId": AGENT, "userId": USER}
 UNKNOWN = "3f000000-0000-4000-8000-000000000000"
 
-# A call is the name of a method and its arguments; an outcome what it returned or threw.
+# A call is a method's name and arguments; an outcome is its result or error.
 Call = tuple[Any, ...]
 
 
@@ -39,12 +39,12 @@ def bundle(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture
 def service(start: Start, store_url: str) -> ServiceProcess:
-    """A service in which sessions may run out at once."""
+    """A service whose sessions may expire at once."""
     return start(REDIS_URL=store_url, SESSION_MIN_TIMEOUT_MINUTES="0.0001")
 
 
 def outcomes(bundle: Path, service: ServiceProcess, calls: list[Call]) -> list[dict[str, Any]]:
-    """Make the calls, one after the other, by the client."""
+    """Make calls one after the other with the client; return their outcomes."""
     done = subprocess.run(
         ["node", SCRIPT, bundle, f"http://127.0.0.1:{service.port}", json.dumps(calls)],
         capture_output=True,
@@ -58,12 +58,12 @@ def outcomes(bundle: Path, service: ServiceProcess, calls: list[Call]) -> list[d
 
 
 def values(bundle: Path, service: ServiceProcess, *calls: Call) -> list[Any]:
-    """Make calls that return; their values."""
+    """Make calls that return; return their values."""
     return [outcome["returned"] for outcome in outcomes(bundle, service, list(calls))]
 
 
 def calls_on(session_id: str) -> list[Call]:
-    """Each method that takes a session."""
+    """Return a call of each method that takes a session."""
     return [
         ("getSession", session_id),
         ("sendMessage", session_id, {"content": "Hello"}),
@@ -74,7 +74,7 @@ def calls_on(session_id: str) -> list[Call]:
 
 
 def test_a_session_is_created_read_listed_and_ended(service: ServiceProcess, bundle: Path) -> None:
-    """Its session, the listing and the health check are as documented, and so is the end."""
+    """Session, listing, health and end are as documented."""
     (created,) = values(bundle, service, ("createSession", {**PARTIES, "metadata": {"a": 1}}))
     session_id = created["sessionId"]
     got, listed, health, ended = values(
@@ -106,7 +106,7 @@ def test_a_session_is_created_read_listed_and_ended(service: ServiceProcess, bun
 
 @pytest.mark.parametrize("method", ["sendMessage", "sendMessageSync"])
 def test_a_message_is_sent(service: ServiceProcess, bundle: Path, method: str) -> None:
-    """Both ways to send give the message, as the client's type has it, and the session's status."""
+    """Both ways to send return the message in the client's type, and the session's status."""
     message = {
         "content": "Hello",
         "metadata": {"priority": "high", "tags": ["a", "b"]},
@@ -165,7 +165,7 @@ def test_messages_are_read_page_by_page(service: ServiceProcess, bundle: Path) -
 
 
 def assert_all_thrown(found: list[dict[str, Any]], status: int, code: str) -> None:
-    """Check that every call threw the client's typed error, with details that are a string."""
+    """Check that every call threw the client's typed error, with details as a string."""
     assert [outcome["thrown"]["status"] for outcome in found] == [status] * len(found)
     assert [outcome["thrown"]["code"] for outcome in found] == [code] * len(found)
     for outcome in found:
@@ -174,7 +174,7 @@ def assert_all_thrown(found: list[dict[str, Any]], status: int, code: str) -> No
 
 
 def test_no_method_finds_a_session_that_is_not_there(service: ServiceProcess, bundle: Path) -> None:
-    """One that never was and one that has ended are a 404 to every method."""
+    """A session that never existed or has ended is a 404 to every method."""
     (created,) = values(bundle, service, ("createSession", PARTIES))
     values(bundle, service, ("deleteSession", created["sessionId"]))
     calls = calls_on(UNKNOWN) + calls_on(created["sessionId"])
@@ -182,7 +182,7 @@ def test_no_method_finds_a_session_that_is_not_there(service: ServiceProcess, bu
 
 
 async def test_a_session_that_has_run_out_is_gone(service: ServiceProcess, bundle: Path) -> None:
-    """It is a 410 to every method, and a 404 to deleteSession."""
+    """An expired session is a 410 to every method, and a 404 to deleteSession."""
     brief = {**PARTIES, "timeoutConfig": {"timeoutMinutes": 0.0001}}
     (created,) = values(bundle, service, ("createSession", brief))
     async with service.client() as client:
@@ -198,7 +198,7 @@ async def test_a_session_that_has_run_out_is_gone(service: ServiceProcess, bundl
 
 
 def test_what_is_out_of_range_is_refused(service: ServiceProcess, bundle: Path) -> None:
-    """A value that is not allowed is a 400 that names the field."""
+    """A value out of range is a 400 that names the field."""
     (created,) = values(bundle, service, ("createSession", PARTIES))
     session_id = created["sessionId"]
     calls: list[Call] = [

@@ -1,4 +1,4 @@
-"""Conversations outlast their sessions where the settings say so."""
+"""Conversations outlast their sessions if the settings say so."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ async def asked(client: ClientSession, method: str, url: str, **body: Any) -> tu
 async def test_a_conversation_is_kept_as_it_is_set(
     start: Start, by: str, kept_minutes: str, status: int
 ) -> None:
-    """Ended by a call or by the sweep, it is read from its channel, or gone."""
+    """After an end or a sweep the conversation is in its channel, or gone."""
     service = start(
         SESSION_HISTORY_RETENTION_MINUTES=kept_minutes, SESSION_MIN_TIMEOUT_MINUTES="0.001"
     )
@@ -41,7 +41,7 @@ async def test_a_conversation_is_kept_as_it_is_set(
             answer, _ = await asked(client, "GET", f"{url}/messages")
             return answer in (404, 410) and (await asked(client, "GET", channel))[0] == status
 
-        await wait_until(is_over)  # a sweep comes every second
+        await wait_until(is_over)  # a sweep runs every second
         _, page = await asked(client, "GET", channel)
         if status == 200:
             assert [message["content"] for message in page["messages"]] == ["Hello"]

@@ -1,4 +1,4 @@
-"""Behind nginx: as a shared cache, under a path prefix, and in place of the end of TLS."""
+"""The service behind nginx: as a shared cache, under a path prefix, and with TLS."""
 
 import os
 import socket
@@ -51,7 +51,9 @@ def proxy(tmp_path: Path, start: Start) -> Iterator[Path]:
     service = start(REDIS_URL="memory://", ALLOWED_HOSTS=PUBLIC)
     folder = tmp_path / "nginx"
     folder.mkdir()
-    user = "user root;" if os.geteuid() == 0 else ""  # else it could not write to our folders
+    user = (
+        "user root;" if os.geteuid() == 0 else ""
+    )  # else its workers could not write to the test's folders
     configuration = folder / "nginx.conf"
     configuration.write_text(CONFIGURATION.format(folder=folder, port=service.port, user=user))
     nginx = subprocess.Popen(
@@ -65,7 +67,7 @@ def proxy(tmp_path: Path, start: Start) -> Iterator[Path]:
 
 
 def listens(path: Path) -> bool:
-    """Whether a server takes connections at a socket."""
+    """Return whether a server accepts connections at a socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         return connection.connect_ex(str(path)) == 0
 
@@ -79,7 +81,7 @@ async def public(proxy: Path) -> AsyncIterator[ClientSession]:
 
 
 async def test_nothing_of_a_session_outlives_it_in_a_cache(public: ClientSession) -> None:
-    """A shared cache that keeps what it may does not answer for the service."""
+    """A shared cache never answers for the service."""
     async with public.post(f"/chat{SESSIONS}", json=IDS) as answer:
         url = f"/chat{SESSIONS}/{(await answer.json())['sessionId']}"
     for path in (url, f"{url}/messages"):
@@ -94,7 +96,7 @@ async def test_nothing_of_a_session_outlives_it_in_a_cache(public: ClientSession
 
 
 async def test_a_location_leads_through_the_prefix(public: ClientSession) -> None:
-    """To the session that was created."""
+    """The Location leads to the new session."""
     async with public.post(f"/chat{SESSIONS}", json=IDS) as created:
         address = created.url.join(URL(created.headers["Location"]))
         session = await created.json()
@@ -103,7 +105,7 @@ async def test_a_location_leads_through_the_prefix(public: ClientSession) -> Non
 
 
 async def test_the_pages_of_the_proxy_are_its_own(public: ClientSession) -> None:
-    """TLS ends at the proxy, which forwards Host: its pages need no setting, others are refused."""
+    """With TLS at a proxy that forwards Host, its own pages need no setting."""
     for origin, status in ((f"https://{PUBLIC}", 201), ("https://evil.example", 403)):
         headers = {"Origin": origin}
         async with public.post(f"/chat{SESSIONS}", json=IDS, headers=headers) as answer:

@@ -1,4 +1,4 @@
-"""The service as a process: its start, its end, and what it says in between."""
+"""The service as a process: its start, its end, and its output."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def is_ready(client: ClientSession) -> bool:
 
 
 async def assert_store_unavailable(client: ClientSession) -> None:
-    """Check that requests get a 503 that says when to come back, and so does the probe."""
+    """Check that requests get a 503 with Retry-After, and so does the probe."""
     async with client.post(SESSIONS, json=session_body()) as answer:
         await assert_error(answer, 503, "STORE_UNAVAILABLE")
         assert int(answer.headers["Retry-After"]) > 0
@@ -38,7 +38,7 @@ async def assert_store_unavailable(client: ClientSession) -> None:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Keep a process from running."""
+    """Suspend a process for the block."""
     os.kill(pid, SIGSTOP)
     try:
         yield
@@ -47,7 +47,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 async def test_one_line_tells_of_the_start(start: Start, store_url: str) -> None:
-    """It names the version, the address and the store, and then the service answers."""
+    """The start line has the version, the address and the store; then the service answers."""
     service = start(REDIS_URL=store_url)
     assert re.fullmatch(
         rf"session-service {re.escape(__version__)} listens on http://127\.0\.0\.1:\d+;"
@@ -69,7 +69,7 @@ def test_the_start_line_keeps_a_password_to_itself(start: Start) -> None:
 
 
 def test_a_store_in_memory_is_warned_of(start: Start) -> None:
-    """Who asks for it is told that nothing is kept."""
+    """A store in memory is warned of, as nothing is durable."""
     service = start(REDIS_URL="memory://")
     assert "store: memory; NOT durable" in service.start_line
     assert [line["event"] for line in service.log if line["level"] == "warning"] == [
@@ -79,7 +79,7 @@ def test_a_store_in_memory_is_warned_of(start: Start) -> None:
 
 @pytest.mark.parametrize("signum", [SIGTERM, SIGINT, SIGHUP])
 def test_a_signal_stops_it(start: Start, store_url: str, signum: Signals) -> None:
-    """Each way to stop it ends with exit code 0, and without an error in the log."""
+    """Each way to stop it ends with exit code 0 and no error in the log."""
     service = start(REDIS_URL=store_url)
     assert service.port
     service.signal(signum)
@@ -88,7 +88,7 @@ def test_a_signal_stops_it(start: Start, store_url: str, signum: Signals) -> Non
 
 
 class SlowRequest:
-    """A request to create a session, whose body is sent when the test says so."""
+    """A request to create a session, whose body is sent when the test decides."""
 
     BODY = b'{"agentId": "%s", "userId": "%s"}' % ((new_uuid().encode(),) * 2)
 
@@ -97,7 +97,7 @@ class SlowRequest:
 
     @classmethod
     async def begin(cls, port: int) -> "SlowRequest":
-        """Send the headers, and wait until the service asks for the body."""
+        """Send the headers, and wait for 100 Continue."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -108,12 +108,12 @@ class SlowRequest:
         return cls(reader, writer)
 
     async def finish(self) -> bytes:
-        """Send the body; all that is answered."""
+        """Send the body; return the whole response."""
         self._writer.write(self.BODY)
         return await self.answer()
 
     async def answer(self) -> bytes:
-        """Wait until the connection is closed; all that is answered."""
+        """Wait until the connection is closed; return everything received."""
         answer = await self._reader.read()
         self._writer.close()
         await self._writer.wait_closed()
@@ -122,7 +122,7 @@ class SlowRequest:
 
 @pytest.mark.parametrize("signum", [SIGTERM, SIGINT, SIGHUP])
 async def test_what_is_in_flight_is_finished(start: Start, store_url: str, signum: Signals) -> None:
-    """A request that came before the signal is answered, a connection after it refused."""
+    """A request from before the signal is answered, and later connections are refused."""
     service = start(REDIS_URL=store_url)
     request = await SlowRequest.begin(service.port)
     service.signal(signum)
@@ -134,10 +134,10 @@ async def test_what_is_in_flight_is_finished(start: Start, store_url: str, signu
 
 
 async def test_a_service_that_is_stopping_is_not_ready(start: Start, store_url: str) -> None:
-    """Who holds a connection is told to go elsewhere, while what is in flight is finished."""
+    """Open connections see readiness fail while requests in flight are finished."""
     service = start(REDIS_URL=store_url)
     async with service.client() as client:
-        assert await is_ready(client)  # leaves a connection open
+        assert await is_ready(client)  # opens a connection
         request = await SlowRequest.begin(service.port)
         service.signal(SIGTERM)
         await wait_until(lambda: is_closed(service.port))
@@ -148,17 +148,17 @@ async def test_a_service_that_is_stopping_is_not_ready(start: Start, store_url: 
 
 
 async def test_a_stop_waits_no_longer_than_it_is_told(start: Start, store_url: str) -> None:
-    """A request that does not come to its end is cut after SESSION_DRAIN_SECONDS."""
+    """A request that does not end is cut after SESSION_DRAIN_SECONDS."""
     service = start(REDIS_URL=store_url, SESSION_DRAIN_SECONDS="0.2")
     request = await SlowRequest.begin(service.port)
     service.signal(SIGTERM)
-    async with asyncio.timeout(8):  # a body is waited for longer than that, were there no stop
+    async with asyncio.timeout(8):  # without a stop the service waits longer for a body
         assert b"201" not in await request.answer()
     assert service.wait() == 0
 
 
 async def test_a_stop_under_load_loses_no_request(start: Start, store_url: str) -> None:
-    """Clients that ask all the time get every answer, the last one with Connection: close."""
+    """Busy clients get every response, the last one with Connection: close."""
     service = start(REDIS_URL=store_url)
     asked = answered = 0
 
@@ -185,7 +185,7 @@ async def test_a_stop_under_load_loses_no_request(start: Start, store_url: str) 
 
 
 async def test_past_its_bound_a_service_refuses_at_once(start: Start, store_url: str) -> None:
-    """Requests that would only wait get a 503 that says when to come back; probes are answered."""
+    """Requests beyond the limit get a 503 with Retry-After; probes are answered."""
     service = start(REDIS_URL=store_url, SESSION_MAX_IN_FLIGHT="1")
     with Redis.from_url(store_url) as store:
         pid = store.info("server")["process_id"]
@@ -199,7 +199,7 @@ async def test_past_its_bound_a_service_refuses_at_once(start: Start, store_url:
                 code = body["error"]["code"] if "error" in body else ""
                 return answer.status, answer.headers.get("Retry-After"), code
 
-        with stopped(pid):  # a request waits for the store, and another one comes
+        with stopped(pid):  # one request waits for the store, and another is refused
             creating = [asyncio.create_task(create()) for _ in range(2)]
             done, _ = await asyncio.wait(creating, return_when=asyncio.FIRST_COMPLETED)
             async with client.get("/healthz") as answer:
@@ -211,7 +211,7 @@ async def test_past_its_bound_a_service_refuses_at_once(start: Start, store_url:
 
 
 def test_bad_settings_are_told_one_a_line(tmp_path: Path) -> None:
-    """Exit code 2, every problem on a line of its own, and nothing else."""
+    """Exit code 2, and one line for every problem."""
     done = run(tmp_path, "serve", PORT="70000", REDIS_URL="mysql://x", LOG_LEVEL="loud")
     lines = done.stderr.splitlines()
     assert done.returncode == 2
@@ -223,7 +223,7 @@ def test_bad_settings_are_told_one_a_line(tmp_path: Path) -> None:
 def test_a_store_that_cannot_keep_the_promise_stops_the_start(
     tmp_path: Path, store_url: str
 ) -> None:
-    """Where writes are to be on disk before they are answered, there has to be a file."""
+    """If writes are to be on disk, a store without an append-only file stops the start."""
     with Redis.from_url(store_url) as store:
         done = run(tmp_path, "serve", REDIS_URL=store_url, WRITE_ACK="fsync")
         assert done.returncode == 1
@@ -247,7 +247,7 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, store_url: str) -> No
 
 
 async def test_a_store_that_comes_late_is_waited_for(start: Start) -> None:
-    """The service starts without its store, answers 503 until it comes, and 201 from then on."""
+    """The service starts without its store, answers 503 until it comes, and then 201."""
     with tempfile.TemporaryDirectory(prefix="ss-") as folder:  # socket paths have to be short
         path = Path(folder) / "s"
         service = start(REDIS_URL=f"unix://{path}")
@@ -262,7 +262,7 @@ async def test_a_store_that_comes_late_is_waited_for(start: Start) -> None:
 
 
 async def test_a_store_that_hangs_is_not_waited_for(start: Start, store_url: str) -> None:
-    """It is answered 503 within the store timeout, and served again when the store goes on."""
+    """A hanging store is a 503 within the store timeout, until it runs again."""
     service = start(REDIS_URL=store_url, SESSION_STORE_TIMEOUT_SECONDS="0.5")
     async with service.client() as client:
         await wait_until(lambda: is_ready(client))
@@ -279,7 +279,7 @@ async def test_a_store_that_hangs_is_not_waited_for(start: Start, store_url: str
 async def test_an_error_is_found_in_the_log_by_its_request_id(
     tmp_path: Path, store_url: str
 ) -> None:
-    """A defect is logged once, as a JSON line with the request id and the trace."""
+    """A defect is logged once, as JSON with the request id and the traceback."""
     program = ("tests.support.defective_service",)
     with ServiceProcess(tmp_path / "defective", program=program, REDIS_URL=store_url) as service:
         async with service.client() as client, client.get(f"{SESSIONS}/{uuid4()}") as answer:
@@ -291,7 +291,7 @@ async def test_an_error_is_found_in_the_log_by_its_request_id(
 
 
 async def test_a_request_keeps_its_id_in_the_log(start: Start) -> None:
-    """An error is logged with the request id that the caller gave."""
+    """An error is logged with the caller's request id."""
     service = start(REDIS_URL="redis://127.0.0.1:1/0")
     async with service.client() as client:
         headers = {"X-Request-ID": "of-the-caller"}

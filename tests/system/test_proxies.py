@@ -1,4 +1,4 @@
-"""nginx in front of the service, with TLS, as docs/proxies.md sets it up."""
+"""nginx in front of the service, with TLS, by the recipe of docs/proxies.md."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ Proxy = Callable[[ServiceProcess, str], str]
 
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[Proxy]:
-    """Start nginx in front of a service, with the recipe changed by what is to be left out."""
+    """Start nginx in front of a service, with the recipe less the lines to leave out."""
     need("nginx")
     with ExitStack() as stack:
 
@@ -63,7 +63,7 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
 
 
 def wait_for(file: Path, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until nginx listens: it writes its process id then."""
+    """Wait until nginx listens, which is when it writes its process id."""
     give_up = time.monotonic() + 10
     while not (file.exists() and file.read_text()):
         assert process.poll() is None, file.with_name("nginx.log").read_text()
@@ -72,13 +72,13 @@ def wait_for(file: Path, process: "subprocess.Popen[bytes]") -> None:
 
 
 def page_of(url: str, host: str = NAME) -> ClientSession:
-    """A client that sends what a page of the host's origin does."""
+    """Return a client that sends the headers of a page of the host's origin."""
     headers = {"Host": host, "Origin": f"https://{host}"}
     return ClientSession(url, headers=headers, connector=TCPConnector(ssl=False))
 
 
 async def connected(client: ClientSession) -> str:
-    """Open a WebSocket and connect; the packet that says so."""
+    """Open a WebSocket and connect; return the packet that confirms it."""
     async with client.ws_connect("/socket.io/?EIO=4&transport=websocket", ssl=False) as socket:
         await socket.receive_str()
         await socket.send_str("40")
@@ -86,7 +86,7 @@ async def connected(client: ClientSession) -> str:
 
 
 async def test_the_recipe_works(start: Start, proxy: Proxy) -> None:
-    """REST, polls and WebSockets of the service's own pages, and nothing of X-Forwarded-Proto."""
+    """The service's own pages use REST, polls and WebSockets without X-Forwarded-Proto."""
     service = start(ALLOWED_HOSTS=NAME)
     async with page_of(proxy(service, "")) as client:
         session = await create(client)
@@ -97,7 +97,7 @@ async def test_the_recipe_works(start: Start, proxy: Proxy) -> None:
             assert answer.status == 200
         assert (await connected(client)).startswith('40{"sid":')
         url = f"{SESSIONS}/{session['sessionId']}"
-        async with client.get(f"{url}/events") as stream:  # comes at once, unbuffered
+        async with client.get(f"{url}/events") as stream:  # arrives at once, unbuffered
             assert (await stream.content.readline()).startswith(b"retry:")
             async with client.delete(url) as answer:
                 assert answer.status == 200
@@ -105,7 +105,7 @@ async def test_the_recipe_works(start: Start, proxy: Proxy) -> None:
 
 
 async def test_a_proxy_that_changes_host_is_told(start: Start, proxy: Proxy) -> None:
-    """The answer and one line of the log name the origin, the setting and the header."""
+    """The response and one log line name the origin, the setting and the header."""
     service = start()
     forwarding = "proxy_set_header Host $http_host;"
     async with page_of(proxy(service, forwarding)) as client:

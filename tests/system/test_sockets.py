@@ -1,4 +1,4 @@
-"""The real socket.io-client, and nodes of which it is connected to one."""
+"""The real socket.io-client, connected to one of several nodes."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUT
 
 @pytest.fixture
 def client_folder(pytestconfig: pytest.Config) -> Path:
-    """Where socket.io-client is installed."""
+    """The folder of socket.io-client."""
     return installed(pytestconfig, "socket.io")
 
 
@@ -32,13 +32,13 @@ class Listener:
         self._process = process
 
     async def emit(self, *what: Any) -> Any:
-        """Emit; returns the acknowledgement."""
+        """Emit an event; return its acknowledgement."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
         return (await self.next("ack"))[0]
 
     async def next(self, wanted: str) -> list[Any]:
-        """What comes with the next event of the name; others are passed over."""
+        """Return the data of the next event of a name; skip others."""
         assert self._process.stdout
         async with asyncio.timeout(30):
             while line := await self._process.stdout.readline():
@@ -58,7 +58,7 @@ Listen = Callable[..., Any]
 
 @pytest.fixture
 async def listen(client_folder: Path) -> AsyncIterator[Listen]:
-    """Open a socket at a node, by the transports given."""
+    """Open a socket at a node, by these transports."""
     async with AsyncExitStack() as stack:
 
         async def listen(node: ServiceProcess, transports: str = "websocket") -> Listener:
@@ -90,7 +90,7 @@ async def two_nodes(start: Start, store_url: str, **settings: str) -> AsyncItera
 async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
     start: Start, store_url: str, listen: Listen, transports: str
 ) -> None:
-    """Messages, a renewal and the end, as the published examples listen for them."""
+    """Messages, a renewal and the end on another node arrive by their published names."""
     async with two_nodes(start, store_url) as (here, client):
         session = await create(client)
         session_id, url = session["sessionId"], f"{SESSIONS}/{session['sessionId']}"
@@ -128,7 +128,7 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
 async def test_a_session_that_runs_out_is_told(
     start: Start, store_url: str, listen: Listen
 ) -> None:
-    """The warning with the minutes that are left, then the expiry."""
+    """The warning with the minutes left arrives, and then the expiry."""
     async with two_nodes(start, store_url, **SHORT) as (here, client):
         timeouts = {"timeoutMinutes": 0.03, "warningThresholdMinutes": 0.01}  # 1.8 s, 0.6 s
         socket = await listen(here)
@@ -148,7 +148,7 @@ async def test_a_session_that_runs_out_is_told(
 async def test_a_stop_closes_sockets_so_that_they_come_back(
     start: Start, store_url: str, listen: Listen, transports: str
 ) -> None:
-    """The client is not told to go, after which it would stay away; the process ends in time."""
+    """A stop does not send a disconnect, so that clients reconnect; the process ends in time."""
     node = start(REDIS_URL=store_url)
     port = str(node.port)
     socket = await listen(node, transports)
@@ -166,7 +166,7 @@ async def test_a_stop_closes_sockets_so_that_they_come_back(
 
 
 async def test_ten_thousand_handshakes_cost_next_to_nothing(start: Start, store_url: str) -> None:
-    """Of one client, on one connection: probes are answered meanwhile, and new clients let in."""
+    """During 10,000 handshakes on one connection, probes and new clients are served."""
     node = start(REDIS_URL=store_url)
     port = node.port
     before = memory_mb(node)
@@ -195,7 +195,7 @@ def memory_mb(node: ServiceProcess) -> int:
 async def test_polls_find_their_worker(
     start: Start, store_url: str, listen: Listen, transports: str
 ) -> None:
-    """Every client of three workers connects, by the transports it has by default, and stays."""
+    """Clients of three workers connect by their default transports, and stay."""
     node = start(REDIS_URL=store_url, WEB_CONCURRENCY="3")
     async with node.client() as client:
         session = await create(client)
@@ -211,7 +211,7 @@ async def test_polls_find_their_worker(
 
 
 async def test_a_connection_changes_hands_often(start: Start, store_url: str) -> None:
-    """As one does on which a proxy sends the polls of many clients; no request is lost."""
+    """A connection with the polls of many clients moves between workers without loss."""
     node = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     for n in range(300):
@@ -229,7 +229,7 @@ async def test_a_connection_changes_hands_often(start: Start, store_url: str) ->
 async def test_a_worker_that_dies_takes_its_sockets_along(
     start: Start, store_url: str, listen: Listen
 ) -> None:
-    """Their clients come back, to whichever worker."""
+    """The clients of a dead worker reconnect to any other."""
     node = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
     sockets = await asyncio.gather(*(listen(node, "polling") for _ in range(4)))
     for line in node.log:

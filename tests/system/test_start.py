@@ -1,4 +1,4 @@
-"""Where the service listens, what it warns about at the start, and how it shares a machine."""
+"""Addresses, warnings at the start, and resource limits."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ V4, V6 = "127.0.0.1", "[::1]"
 
 
 async def reaches(port: int) -> set[str]:
-    """The loopback addresses on which the service answers."""
+    """Return the loopback addresses on which the service answers."""
     answering = set()
     async with ClientSession() as client:
         for host in (V4, V6):
@@ -55,7 +55,7 @@ async def reaches(port: int) -> set[str]:
 async def test_the_service_listens_where_it_is_told(
     start: Start, store_url: str, host: str, addresses: set[str], is_exposed: bool
 ) -> None:
-    """On loopback by default; ``::`` takes IPv4, too; a line says if others may reach it."""
+    """It listens on loopback by default, ``::`` includes IPv4, and public addresses are logged."""
     need_ipv6()
     service = start(REDIS_URL=store_url, HOST=host)
     assert await reaches(service.port) == addresses
@@ -72,7 +72,7 @@ async def test_the_service_listens_where_it_is_told(
     ],
 )
 def test_an_address_that_cannot_be_had_is_one_line(tmp_path: Path, host: str, why: str) -> None:
-    """Exit code 1 and no trace, with one worker and with several."""
+    """Exit code 1 and no traceback, with one worker and with several."""
     for workers in ("1", "2"):
         done = run(
             tmp_path, "serve", HOST=host, PORT="1234", REDIS_URL="redis://127.0.0.1:1",
@@ -83,7 +83,7 @@ def test_an_address_that_cannot_be_had_is_one_line(tmp_path: Path, host: str, wh
 
 
 def test_a_misspelt_setting_is_logged_once(start: Start, store_url: str) -> None:
-    """By the process that was started, not by each worker."""
+    """A misspelt setting is logged by the main process only."""
     service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2", SESSION_DATADIR="hunter2")
     assert service.port
     told = [line["event"] for line in service.log if "SESSION_DATADIR" in line["event"]]
@@ -94,7 +94,7 @@ def test_a_misspelt_setting_is_logged_once(start: Start, store_url: str) -> None
 def test_workers_read_the_secret_where_the_service_does(
     start: Start, store_url: str, tmp_path: Path
 ) -> None:
-    """A URL from a file is not passed on in the environment, which others may read."""
+    """Workers read a secret from its file, as others may read the environment."""
     (tmp_path / "url").write_text(f"{store_url}\n")
     service = start(REDIS_URL_FILE=str(tmp_path / "url"), WEB_CONCURRENCY="2")
     assert service.port
@@ -105,7 +105,7 @@ def test_workers_read_the_secret_where_the_service_does(
 
 
 def limited(files: int, folder: Path, store_url: str) -> subprocess.Popen[str]:
-    """Start a service that may open so many files."""
+    """Start a service with a limit on open files."""
     command = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-m"]
     return subprocess.Popen(
         [*command, "session_service", "serve"],
@@ -115,7 +115,7 @@ def limited(files: int, folder: Path, store_url: str) -> subprocess.Popen[str]:
 
 
 def test_a_file_limit_too_low_stops_the_start(tmp_path: Path, store_url: str) -> None:
-    """One line says how many files there may be, and how many are needed."""
+    """One line has the limit and the number that is needed."""
     with limited(40, tmp_path, store_url) as service:
         _, log = service.communicate(timeout=60)
     assert service.returncode == 1
@@ -124,7 +124,7 @@ def test_a_file_limit_too_low_stops_the_start(tmp_path: Path, store_url: str) ->
 
 
 def test_a_low_file_limit_is_told_in_plain_numbers(tmp_path: Path, store_url: str) -> None:
-    """The service starts, and says how many connections it can take."""
+    """The service starts, and logs how many connections it can accept."""
     with limited(256, tmp_path, store_url) as service:
         assert service.stdout is not None
         assert "listens on" in service.stdout.readline()
@@ -136,7 +136,7 @@ def test_a_low_file_limit_is_told_in_plain_numbers(tmp_path: Path, store_url: st
 
 
 def test_standard_streams_may_be_closed(tmp_path: Path, store_url: str) -> None:
-    """A service that was started without any of them serves, and stops cleanly."""
+    """A service started without standard streams serves and stops cleanly."""
     with socket.create_server((V4, 0)) as free:
         port = str(free.getsockname()[1])
     process = subprocess.Popen(
@@ -155,7 +155,7 @@ def test_standard_streams_may_be_closed(tmp_path: Path, store_url: str) -> None:
 
 @contextmanager
 def on_a_terminal(folder: Path, *prefix: str, **settings: str) -> Iterator[tuple[int, int]]:
-    """Start a service on a terminal of its own; gives its process id and the terminal."""
+    """Start a service on a terminal of its own; yield its process id and the terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
         command = [*prefix, sys.executable, "-m", "session_service", "serve"]
@@ -171,7 +171,7 @@ def on_a_terminal(folder: Path, *prefix: str, **settings: str) -> Iterator[tuple
 
 
 async def port_on(terminal: int) -> int:
-    """Read a terminal until the service says where it listens."""
+    """Read a terminal until the service prints its port."""
     said = ""
     while not (found := re.search(r"listens on http://[^ ]*:(\d+);", said)):
         said += (await asyncio.to_thread(os.read, terminal, 4096)).decode()
@@ -189,7 +189,7 @@ async def test_a_closed_terminal_drains_the_service(tmp_path: Path, store_url: s
 
 
 async def test_after_nohup_a_hang_up_is_ignored(tmp_path: Path, store_url: str) -> None:
-    """The service goes on without its terminal, as the operator asked."""
+    """Started with nohup, the service survives its terminal."""
     ignoring = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
     with on_a_terminal(tmp_path, *ignoring, REDIS_URL=store_url) as (pid, terminal):
         port = await port_on(terminal)
@@ -203,7 +203,7 @@ async def test_after_nohup_a_hang_up_is_ignored(tmp_path: Path, store_url: str) 
 
 
 def children_of(pid: int) -> dict[int, str]:
-    """The state and name of each child, as ``ps`` has them."""
+    """Return the state and name of each child process, as ``ps`` shows them."""
     listed = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,stat=,comm="], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -213,7 +213,7 @@ def children_of(pid: int) -> dict[int, str]:
 
 @contextmanager
 def as_process_1(folder: Path) -> Iterator[tuple[int, int]]:
-    """Start a service as the first process of a namespace; gives its process id and port."""
+    """Start a service as process 1 of a namespace; yield its process id and port."""
     isolated = ["unshare", "--fork", "--pid", "--mount-proc"]
     need("unshare")
     if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
@@ -236,7 +236,7 @@ def as_process_1(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 async def test_process_1_reaps_what_is_left_to_it(tmp_path: Path) -> None:
-    """In a container, no zombies are left of an embedded store that is killed again and again."""
+    """In a container no zombies of a killed embedded store are left."""
     with as_process_1(tmp_path) as (service, port):
 
         async def is_up() -> bool:
@@ -253,7 +253,7 @@ async def test_process_1_reaps_what_is_left_to_it(tmp_path: Path) -> None:
 
 
 def guards_of(pid: int) -> set[int]:
-    """The living shells that lead a group: guards of an embedded store, and not their watchers."""
+    """Return the living guards of embedded stores: shells that lead a group."""
     found = set()
     for child, is_ in children_of(pid).items():
         with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A service whose store evicts, refuses commands, is of another kind, or is odd."""
+"""Stores that evict, deny commands, are of another kind, or are not ready."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ async def health(client: ClientSession) -> dict[str, Any]:
 
 
 async def create(client: ClientSession, size: int = 2) -> int:
-    """Create a session; the status of the answer."""
+    """Create a session; return the status."""
     body = session_body(metadata={"a": "x" * size})
     async with client.post(SESSIONS, json=body) as answer:
         return int(answer.status)
@@ -52,7 +52,7 @@ async def test_a_store_that_evicts_degrades_health(start: Start) -> None:
 
 
 async def test_a_store_that_denies_a_command_does_not_end_the_service(start: Start) -> None:
-    """Requests get a 503, the log names the command, and it serves once that is permitted."""
+    """Requests get a 503, the log names the command, and they succeed once it is permitted."""
     with store_server(valkey_binary()) as url, Redis.from_url(url) as operator:
         rules = ("on", ">hunter2", "~*", "+@all", "-time", "-xadd", "-zrem")
         operator.execute_command("ACL", "SETUSER", "app", *rules)
@@ -83,7 +83,7 @@ async def node(folder: Path, *settings: str, **options: Any) -> AsyncIterator[St
 
 
 def assert_one_line(folder: Path, url: str, *texts: str) -> None:
-    """Check that the service does not start on this store, and says why in one line."""
+    """Check that the service does not start on this store, and gives the reason in one line."""
     done = run(folder, "serve", REDIS_URL=url)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -93,17 +93,17 @@ def assert_one_line(folder: Path, url: str, *texts: str) -> None:
 
 
 class TestAnotherKind:
-    """The scheme of REDIS_URL names another kind of store than there is."""
+    """The scheme of REDIS_URL does not fit the store."""
 
     async def test_one_server(self, tmp_path: Path) -> None:
-        """It is no cluster, and no sentinel."""
+        """A single server is no cluster and no sentinel."""
         async with node(tmp_path) as server:
             where = f"{server.address} is a single server: use redis://host:port/db"
             assert_one_line(tmp_path, f"redis+cluster://{server.address}", where)
             assert_one_line(tmp_path, f"redis+sentinel://127.0.0.1:1,{server.address}/main", where)
 
     async def test_a_node_of_a_cluster(self, tmp_path: Path) -> None:
-        """With a password, which is not shown; without slots, too."""
+        """A cluster node is no single server; the password is not shown."""
         async with node(tmp_path, "cluster-enabled yes", password=ASKED_FOR) as server:
             for url in (
                 f"redis://:hunter2@{server.address}/0",
@@ -112,7 +112,7 @@ class TestAnotherKind:
                 assert_one_line(tmp_path, url, "a node of a Redis Cluster: use redis+cluster://")
 
     async def test_a_sentinel(self, tmp_path: Path) -> None:
-        """It is no store."""
+        """A sentinel is no store."""
         monitored = "sentinel monitor main 127.0.0.1 1 1"
         async with node(tmp_path, monitored, sentinel=True) as sentinel:
             for scheme in ("redis", "redis+cluster"):
@@ -124,7 +124,7 @@ class TestAnotherKind:
 
 
 async def test_a_database_that_the_store_does_not_have(tmp_path: Path) -> None:
-    """It would otherwise be waited for without an end."""
+    """A missing database stops the start, as it would never appear."""
     async with node(tmp_path) as server:
         done = run(tmp_path, "serve", REDIS_URL=f"redis://{server.address}/99")
     assert done.returncode == 1
@@ -133,10 +133,10 @@ async def test_a_database_that_the_store_does_not_have(tmp_path: Path) -> None:
 
 
 class TestAClusterThatIsNotThere:
-    """It is waited for, and requests are answered 503 meanwhile."""
+    """Requests are answered 503 until the cluster is ready."""
 
     async def test_no_node_answers(self, start: Start) -> None:
-        """Nothing listens at its address."""
+        """Without any node, requests are answered 503."""
         service = start(REDIS_URL="redis+cluster://127.0.0.1:1,127.0.0.1:2")
         async with service.client() as client:
             async with client.get(f"{SESSIONS}/{uuid4()}") as answer:
@@ -145,7 +145,7 @@ class TestAClusterThatIsNotThere:
         assert "Traceback" not in service.stderr
 
     async def test_it_gets_ready_later(self, start: Start, tmp_path: Path) -> None:
-        """Its only node has no slots, and asks for a password that is not given at first."""
+        """A cluster that gets its slots and its password later is used then."""
         async with node(tmp_path, "cluster-enabled yes") as server:
             service = start(
                 REDIS_URL=f"redis+cluster://:hunter2@{server.address}",

@@ -1,4 +1,4 @@
-"""Streams as published clients and compressing proxies see them."""
+"""Streams with published clients and compressing proxies."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ Run = Callable[..., AbstractAsyncContextManager[Process]]
 
 @pytest.fixture
 def run(pytestconfig: pytest.Config) -> Run:
-    """Run a script in Node until the block ends."""
+    """Run a script in Node for the block."""
     folder = installed(pytestconfig, "streams")
 
     @asynccontextmanager
@@ -52,7 +52,7 @@ async def told(process: Process) -> list[Any]:
 
 
 async def told_of(process: Process, name: str) -> list[Any]:
-    """Return the next line of a name; a line that says that the client gave up is a failure."""
+    """Return the next line with a name; fail if the client gave up."""
     while True:
         line = await told(process)
         assert line not in (["error", True], ["end"]), line
@@ -62,7 +62,7 @@ async def told_of(process: Process, name: str) -> list[Any]:
 
 
 async def create(service: ServiceProcess) -> str:
-    """Create a session, again while the store is not there."""
+    """Create a session; retry while the store is unavailable."""
     body = session_body()
 
     async def created() -> Any:
@@ -77,7 +77,7 @@ async def create(service: ServiceProcess) -> str:
 async def test_an_event_source_survives_a_store_outage(
     tmp_path: Path, start: Start, run: Run
 ) -> None:
-    """It comes back until the store does, at the start and later, and is then told what happens."""
+    """An EventSource reconnects until the store is back, and then receives events."""
     store = StoreServer(tmp_path / "store", "appendonly yes")
     service = start(REDIS_URL=f"redis://{store.address}/0", SESSION_STORE_TIMEOUT_SECONDS="0.5")
     try:
@@ -103,7 +103,7 @@ async def test_an_event_source_survives_a_store_outage(
 
 
 async def _stays(client: Process) -> bool:
-    """Tell whether the stream is still open after a moment, as one that was refused is not."""
+    """Return whether the stream is still open after half a second."""
     try:
         return await asyncio.wait_for(told(client), 0.5) != ["error", False]
     except TimeoutError:
@@ -113,7 +113,7 @@ async def _stays(client: Process) -> bool:
 async def test_fetch_event_source_can_parse_every_block(
     start: Start, store_url: str, run: Run
 ) -> None:
-    """It hands on every block, comments alone as well, and its users parse the data of each."""
+    """Every block has data, which users of fetch-event-source parse."""
     service = start(REDIS_URL=store_url)
     url = f"http://127.0.0.1:{service.port}{SESSIONS}/{await create(service)}/events"
     async with run("follow.mjs", "fetch-event-source", url) as client:
@@ -127,7 +127,7 @@ async def test_fetch_event_source_can_parse_every_block(
 async def test_a_proxy_that_compresses_holds_nothing_back(
     start: Start, store_url: str, run: Run
 ) -> None:
-    """Events come through at once, uncompressed."""
+    """Events pass a compressing proxy at once, uncompressed."""
     service = start(REDIS_URL=store_url)
     async with run("compress.mjs", str(service.port)) as proxy:
         (port,) = await told(proxy)

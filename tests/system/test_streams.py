@@ -1,4 +1,4 @@
-"""Events across nodes: who was away misses nothing, and a stop cuts nobody off for good."""
+"""Events across nodes: resumed streams are complete, and a stop loses no client."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUT
 
 
 async def live(client: ClientSession) -> str:
-    """A session's life: created, renewed three times, ended."""
+    """Create a session, renew it three times and end it; return its id."""
     session_id: str = (await create(client))["sessionId"]
     for _ in range(3):
         async with client.post(f"{SESSIONS}/{session_id}/renew") as answer:
@@ -35,10 +35,10 @@ def by_session(told: list[ReceivedEvent]) -> dict[str, list[str]]:
 
 
 async def test_who_was_away_misses_nothing(start: Start, store_url: str) -> None:
-    """A consumer that leaves one node and comes back to another has each event once, in order.
+    """A consumer that moves to another node gets each event once, in order.
 
-    Away is away: for ten minutes as for a moment, for what is read then is what the store holds,
-    by default for an hour and 500,000 events.
+    The length of its absence does not matter: the store has the events, by default for an hour and
+    up to 500,000.
     """
     nodes = [start(REDIS_URL=store_url) for _ in range(2)]
     async with nodes[0].client() as first, nodes[1].client() as second:
@@ -46,7 +46,7 @@ async def test_who_was_away_misses_nothing(start: Start, store_url: str) -> None
         lives = await asyncio.gather(
             *(live(client) for client in (first, second) for _ in range(20))
         )
-        seen = await source.take(77)  # in the middle of many lives
+        seen = await source.take(77)  # in the middle of many sessions
         source.response.close()
         lives += await asyncio.gather(
             *(live(client) for client in (first, second) for _ in range(300))
@@ -69,7 +69,7 @@ def order(event_id: str) -> tuple[int, str, int]:
 async def test_what_runs_out_is_told_once_by_any_number_of_nodes(
     start: Start, store_url: str
 ) -> None:
-    """Each warning and each expiry, while one of three nodes is killed."""
+    """Each warning and expiry is announced once, while one of three nodes is killed."""
     nodes = [start(REDIS_URL=store_url, **SHORT) for _ in range(3)]
     async with nodes[0].client() as first, nodes[1].client() as second:
         source = await follow(first, EVENTS, type="expiring,expired")
@@ -89,7 +89,7 @@ async def test_what_runs_out_is_told_once_by_any_number_of_nodes(
 
 
 async def test_streams_end_with_the_service(start: Start, store_url: str) -> None:
-    """SIGTERM ends them at once, with word to come back; another node goes on where they ended."""
+    """SIGTERM ends streams at once with a retry time; another node resumes them."""
     one, other = (start(REDIS_URL=store_url) for _ in range(2))
     async with one.client() as client, other.client() as there:
         session_id = (await create(client))["sessionId"]

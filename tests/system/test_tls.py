@@ -1,4 +1,4 @@
-"""Sentinel groups and clusters that speak TLS only, of which the wheel's server is not capable."""
+"""Sentinel groups and clusters with TLS only, which the wheel's server does not support."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ pytestmark = needs("redis-server")
 
 @pytest.fixture(autouse=True, scope="module")
 def _has_tls() -> None:
-    """Skip without TLS: such a server stops at the first line, and any at the second."""
+    """Skip unless a server supports TLS: without it, it stops at the first option."""
     lines = "tls-port 0\nno-such-setting 1\n"
     done = subprocess.run(
         ["redis-server", "-"], input=lines, capture_output=True, text=True, check=False
@@ -39,7 +39,7 @@ def _has_tls() -> None:
 def tls_server(
     folder: Path, certificate: Certificate, *settings: str, sentinel: bool = False
 ) -> Iterator[int]:
-    """A server without a plain port; gives its port for TLS."""
+    """Run a server without a plain port; yield its TLS port."""
     folder.mkdir()
     port = free_port()
     file = folder / "server.conf"
@@ -83,7 +83,7 @@ async def answers(server: Redis) -> None:
 
 
 async def assert_only_with_the_certificate(url: str, certificate: Certificate) -> None:
-    """Check that sessions can be created if the certificate can be checked, and not otherwise."""
+    """Check that sessions can be created only if the certificate can be verified."""
 
     async def created(url: str) -> Session | str:
         async with open_store(store_settings(url, store_timeout=1)) as store:
@@ -106,7 +106,7 @@ async def assert_only_with_the_certificate(url: str, certificate: Certificate) -
 
 
 async def test_a_sentinel_group(tmp_path: Path, certificate: Certificate) -> None:
-    """Sentinels and servers are spoken to with TLS."""
+    """Sentinels and servers are reached by TLS."""
     with tls_server(tmp_path / "server", certificate) as port:
         monitored = f"sentinel monitor main 127.0.0.1 {port} 1"
         with (
@@ -121,7 +121,7 @@ async def test_a_sentinel_group(tmp_path: Path, certificate: Certificate) -> Non
 
 
 async def test_a_cluster(tmp_path: Path, certificate: Certificate) -> None:
-    """Its nodes are found and spoken to with TLS."""
+    """Cluster nodes are discovered and reached by TLS."""
     settings = ("cluster-enabled yes", "tls-cluster yes", f"cluster-port {free_port()}")
     with (
         tls_server(tmp_path / "node", certificate, *settings) as port,

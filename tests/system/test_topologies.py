@@ -1,4 +1,4 @@
-"""The store's pipeline on a Sentinel group and on a cluster of which something breaks."""
+"""The executors of a Sentinel group and a cluster while servers fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def sessions_of(
 
 
 async def created(repository: SessionRepository) -> Session | None:
-    """A new session, or nothing where the store cannot be reached."""
+    """Create a session; return None if the store is unavailable."""
     try:
         return await create_session(repository)
     except StoreUnavailable:
@@ -43,7 +43,7 @@ async def created(repository: SessionRepository) -> Session | None:
 
 
 async def found(repository: SessionRepository, session: Session) -> bool:
-    """Whether a session is there; false where the store cannot be reached."""
+    """Return whether a session exists; False if the store is unavailable."""
     try:
         return (await repository.get(session.id)).id == session.id
     except StoreUnavailable:
@@ -51,7 +51,7 @@ async def found(repository: SessionRepository, session: Session) -> bool:
 
 
 async def lost(repository: SessionRepository) -> bool:
-    """Whether the store cannot be reached."""
+    """Return whether the store is unavailable."""
     return await created(repository) is None
 
 
@@ -59,7 +59,7 @@ class TestSentinel:
     """A master, two replicas and three sentinels."""
 
     async def test_one_sentinel_is_enough(self, tmp_path: Path) -> None:
-        """One of the others is dead, one hangs, and they are first in the URL."""
+        """One live sentinel is enough, even if a dead and a hanging one come first."""
         async with sentinel_group(tmp_path) as group:
             group.sentinels[0].kill()
             group.sentinels[1].suspend()
@@ -67,7 +67,7 @@ class TestSentinel:
                 await wait_until(lambda: created(repository), 3)
 
     async def test_who_is_no_master_any_more_is_left(self, tmp_path: Path) -> None:
-        """Though it answers, and takes itself for the master until Sentinel tells it."""
+        """A former master is left although it still believes that it is the master."""
         async with (
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, within=30) as repository,
@@ -76,7 +76,7 @@ class TestSentinel:
             former = await group.master()
             former.suspend()
             await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
-            for sentinel in group.sentinels:  # so that it is not told soon
+            for sentinel in group.sentinels:  # so that it learns of its replacement late
                 await sentinel.command("SENTINEL", "DEBUG", "publish-period", 60_000)
             former.resume()
 
@@ -91,13 +91,13 @@ class TestSentinel:
             assert (await former.info())["role"] == "master"
 
     async def test_a_master_that_was_silent_is_not_believed(self, tmp_path: Path) -> None:
-        """Another may have taken its place, even if no sentinel can say so."""
+        """A master that was silent is left, as a replica may have taken over."""
         async with (
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, within=30) as repository,
         ):
             session = await create_session(repository)
-            for sentinel in group.sentinels[1:]:  # the one that is left cannot replace it
+            for sentinel in group.sentinels[1:]:  # the remaining one cannot replace the master
                 sentinel.suspend()
             master = await group.sentinels[0].command(
                 "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions"
@@ -105,7 +105,7 @@ class TestSentinel:
             silent = next(node for node in group.servers if node.announced_port == int(master[1]))
             silent.suspend()
             asked = asyncio.create_task(repository.get(session.id))
-            await asyncio.sleep(1.5 * DOWN_AFTER_MS / 1000)  # a silence, which is what is tested
+            await asyncio.sleep(1.5 * DOWN_AFTER_MS / 1000)  # the silence
             assert not asked.done()
             silent.resume()
             with pytest.raises(StoreUnavailable):
@@ -115,7 +115,7 @@ class TestSentinel:
                 sentinel.resume()
 
     async def test_a_new_master_is_left_alone_for_a_moment(self, tmp_path: Path) -> None:
-        """Until other nodes have had time to leave the former one, which may still answer them."""
+        """A new master is used only after other nodes had time to leave the former one."""
         async with sentinel_group(tmp_path) as group:
             client = connect(group.url, TIMEOUT)
             pool = client.connection_pool
@@ -141,7 +141,7 @@ class TestCluster:
     """Three masters with a replica each."""
 
     async def test_one_that_is_away_is_looked_for(self, tmp_path: Path) -> None:
-        """Before it was ever seen, and after that."""
+        """A cluster that is down is retried, before and after it was first reached."""
         async with cluster_group(tmp_path) as cluster:
             for node in cluster.servers:
                 node.kill()
@@ -158,7 +158,7 @@ class TestCluster:
                     await wait_until(lambda: lost(repository))
 
     async def test_one_that_has_moved_is_found_by_its_url(self, tmp_path: Path) -> None:
-        """All nodes have new addresses, which only the host of the URL tells."""
+        """A cluster whose nodes all moved is found through the host of the URL."""
         nodes = [StoreServer(tmp_path / f"node-{n}", "cluster-enabled yes") for n in range(2)]
         try:
             for node in nodes:
@@ -178,10 +178,10 @@ class TestCluster:
 
 
 class TestCredentials:
-    """Passwords, of the servers and of the sentinels."""
+    """Passwords of servers and sentinels."""
 
     async def test_sentinels_have_a_password_of_their_own(self, tmp_path: Path) -> None:
-        """Either is asked for; also of the master that comes after."""
+        """Servers and sentinels have different passwords, the next master too."""
         one, two = "one", "two"
         async with sentinel_group(tmp_path, password=one, sentinel_password=two) as group:
             start, hosts = "redis+sentinel://", group.url.removeprefix("redis+sentinel://")
@@ -201,7 +201,7 @@ class TestCredentials:
                     assert await created(repository) is None
 
     async def test_a_cluster_has_one_password(self, tmp_path: Path) -> None:
-        """All its nodes ask for it."""
+        """All nodes of a cluster require its password."""
         one = "one"
         async with cluster_group(tmp_path, password=one) as cluster:
             hosts = cluster.url.removeprefix("redis+cluster://")
@@ -220,7 +220,7 @@ class TestAcknowledgement:
     async def test_no_write_waits_longer_for_a_replica_than_for_the_store(
         self, tmp_path: Path
     ) -> None:
-        """Those that come while others wait are refused no later than within their own deadline."""
+        """Writes that queue behind others are refused within their own deadline."""
         async with (
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, "replica") as repository,
@@ -243,7 +243,7 @@ class TestAcknowledgement:
             assert max(took) < 2 * TIMEOUT
 
     async def test_reads_go_on_while_writes_wait(self, tmp_path: Path) -> None:
-        """No replica answers, and what was written is read all the same."""
+        """Reads are answered while writes wait for a replica."""
         async with (
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, "replica", 4) as repository,
@@ -262,7 +262,7 @@ class TestAcknowledgement:
             await asyncio.wait([waiting])
 
     async def test_a_server_that_cannot_acknowledge_is_no_defect(self, tmp_path: Path) -> None:
-        """Writes wait for a file that the server does not write: each is refused."""
+        """Writes that wait for a file which the server does not write are refused."""
         async with (
             single_server(tmp_path) as store,
             sessions_of(store.url, "fsync") as repository,

@@ -1,4 +1,4 @@
-"""Two services on one store are one service."""
+"""Two nodes on one store act as one service."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def end(connection: Connection, session_id: str) -> list[int]:
-    """Ask several times to end a session, without waiting in between; the status of each."""
+    """Send several requests to end a session at once; return their statuses."""
     reader, writer = connection
     path = f"{SESSIONS}/{session_id}".encode()
     writer.write(b"DELETE %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path * PIPELINED)
@@ -32,7 +32,7 @@ async def read_status(reader: asyncio.StreamReader) -> int:
 
 @pytest.mark.timeout(300)  # 100,000 requests
 async def test_one_of_a_thousand_callers_ends_a_session(start: Start, store_url: str) -> None:
-    """Of 1,000 callers at once on two nodes exactly one gets 200, for each of 100 sessions."""
+    """Of 1,000 concurrent callers on two nodes exactly one gets 200, for 100 sessions."""
     nodes = [start(REDIS_URL=store_url) for _ in range(2)]
     async with nodes[0].client() as client:
         sessions = [(await create(client))["sessionId"] for _ in range(SESSION_COUNT)]
@@ -53,7 +53,7 @@ async def test_one_of_a_thousand_callers_ends_a_session(start: Start, store_url:
 
 
 async def test_what_one_node_does_the_other_sees(start: Start, store_url: str) -> None:
-    """A session created on one node is talked in and ended on the other."""
+    """A session created on one node can be used and ended on the other."""
     first, second = start(REDIS_URL=store_url), start(REDIS_URL=store_url)
     async with first.client() as here, second.client() as there:
         session = f"{SESSIONS}/{(await create(here))['sessionId']}"

@@ -59,7 +59,7 @@ async def status(client: ClientSession, method: str, url: str, **options: Any) -
 
 
 async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Path) -> None:
-    """The older node answers 503 for what it cannot read, and deletes nothing of it, ever."""
+    """An older node answers 503 for newer records, and never deletes them."""
     newer = a_newer_version(tmp_path / "newer")
     settings = {"REDIS_URL": store_url, **SETTINGS}
     async with ClientSession() as client, Redis.from_url(store_url) as store:
@@ -100,7 +100,7 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
         assert await status(client, "DELETE", f"{theirs}/{ending}") == 200
         assert await status(client, "GET", f"{ours}/{ending}") == 404
 
-        # It expires by the newer node, whose tombstone the older one cannot read either.
+        # The newer node expires it; the older one cannot read its tombstone either.
         expiring = await made(theirs, timeoutConfig=BRIEF)
 
         async def is_over() -> bool:
@@ -112,7 +112,7 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
         await wait_until(is_over)
         assert await status(client, "GET", f"{ours}/{expiring}") == 503
 
-        # While no node can read it, its deadline passes, and the older one leaves it alone.
+        # Its deadline passes while no node can read it, and the older one leaves it alone.
         abandoned = await made(theirs, timeoutConfig={**BRIEF, "timeoutMinutes": 0.02})
         new.signal(signal.SIGTERM)
         assert new.wait() == 0
@@ -134,7 +134,7 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
 
 
 async def old_session(store: Redis, prefix: str) -> None:
-    """Store a session as version 0.1.0 does."""
+    """Store a session as version 0.1.0 did."""
     user = str(uuid4())
     session, agent = new_id(shard_of_user(user), os.urandom), str(uuid4())
     at = "1768473045123"
@@ -156,7 +156,7 @@ async def old_session(store: Redis, prefix: str) -> None:
 async def test_sessions_of_version_0_1_0_stop_the_start(
     store_url: str, tmp_path: Path, prefix: str, settings: dict[str, str]
 ) -> None:
-    """With one line that says what to do."""
+    """One line says what to do."""
     async with Redis.from_url(store_url) as store:
         await old_session(store, prefix)
     ended = run(tmp_path, "serve", REDIS_URL=store_url, LOG_FORMAT="console", **settings)
@@ -168,7 +168,7 @@ async def test_sessions_of_version_0_1_0_stop_the_start(
 
 
 async def test_foreign_keys_and_another_prefix_do_not_stop_it(start: Start, store_url: str) -> None:
-    """Neither keys of connect-redis under the old prefix, nor old sessions under another one."""
+    """Keys of connect-redis and old sessions under another prefix do not stop the start."""
     async with Redis.from_url(store_url) as store, ClientSession() as client:
         await store.set("sess:AbCdEf", "{}", ex=60)
         await store.lpush("sess:{00}:listing", "x")

@@ -1,4 +1,4 @@
-"""Events come to the endpoints: signed, at least once, in order, whatever dies or hangs."""
+"""Webhook deliveries: signed, at least once, in order, while nodes and endpoints fail."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.support.servers import store_server, valkey_binary
 from tests.support.waiting import wait_until
 from tests.support.webhooks import SECRET, WEBHOOKS, Receiver
 
-# Pauses as short as they can be, and requests that are given up soon.
+# The shortest pauses and request timeouts.
 BRISK: dict[str, str] = {
     "SESSION_WEBHOOKS_ALLOW_PRIVATE": "true",
     "SESSION_WEBHOOKS_RETRY_SECONDS": "0.05",
@@ -49,7 +49,7 @@ async def register(client: ClientSession, receiver: Receiver, **fields: Any) -> 
 
 
 async def live(client: ClientSession) -> str:
-    """Have a session live through four events."""
+    """Create a session, send a message, renew and end it: four events."""
     created = await create(client)
     path = f"{SESSIONS}/{created['sessionId']}"
     await post(client, f"{path}/messages", {"content": "Hello"})
@@ -79,7 +79,7 @@ def has_been_asked(receiver: Receiver, times: int) -> Callable[[], bool]:
 async def test_events_are_delivered_signed_and_in_order(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """As CloudEvents, to those that match, each once where nothing fails."""
+    """Matching events arrive as CloudEvents, each once if nothing fails."""
     service = start(REDIS_URL=store_url, **BRISK)
     everything, ends = await receive(), await receive()
     async with service.client() as client:
@@ -97,7 +97,7 @@ async def test_events_are_delivered_signed_and_in_order(
 async def test_an_endpoint_of_the_settings_is_told(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """By workers of one service, too: each event once. It may have any address."""
+    """Several workers deliver each event once, to any address of the settings."""
     receiver = await receive()
     endpoints = json.dumps([{"url": receiver.url, "secret": SECRET}])
     strict = {**BRISK, "SESSION_WEBHOOKS_ALLOW_PRIVATE": "false"}
@@ -117,7 +117,7 @@ async def test_an_endpoint_of_the_settings_is_told(
 async def test_a_consumer_that_was_away_gets_everything(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """Whether it failed, hung, redirected or was not there; in order of each session."""
+    """An endpoint that failed, hung, redirected or was down gets all events in order."""
     service = start(REDIS_URL=store_url, **BRISK)
     receiver = await receive()
     async with service.client() as client:
@@ -139,7 +139,7 @@ async def test_a_consumer_that_was_away_gets_everything(
 async def test_a_slow_endpoint_delays_no_other(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """One that never answers has its requests given up; the other has everything meanwhile."""
+    """Requests to a hanging endpoint time out, and another endpoint gets everything meanwhile."""
     service = start(REDIS_URL=store_url, **{**BRISK, "SESSION_WEBHOOKS_TIMEOUT_SECONDS": "60"})
     slow, fast = await receive(), await receive()
     slow.is_hanging = True
@@ -153,7 +153,7 @@ async def test_a_slow_endpoint_delays_no_other(
 
 
 async def test_a_cluster_serves_too(start: Start, receive: Receive) -> None:
-    """Whose servers refuse a script that reaches across slots."""
+    """Deliveries work on a cluster, which refuses scripts across slots."""
     port = free_port()
     with store_server(valkey_binary(), "--port", str(port), "--cluster-enabled", "yes") as url:
         with Redis.from_url(url) as redis:
@@ -175,7 +175,7 @@ async def test_a_cluster_serves_too(start: Start, receive: Receive) -> None:
 async def test_a_node_that_dies_loses_nothing(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """Killed while it delivers, with requests under way: the others make its deliveries."""
+    """If a node is killed during deliveries, the others make them."""
     receiver = await receive()
     nodes = [start(REDIS_URL=store_url, **BRISK) for _ in range(3)]
     async with nodes[0].client() as client:
@@ -199,7 +199,7 @@ async def test_a_node_that_dies_loses_nothing(
 async def test_what_is_given_up_can_be_read_and_replayed(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """Everything comes, in order, once the endpoint works and it is asked for."""
+    """Dead letters are delivered in order once the endpoint works and they are replayed."""
     service = start(REDIS_URL=store_url, SESSION_WEBHOOKS_RETRY_HOURS="0.0001", **BRISK)
     receiver = await receive()
     receiver.status = 503
@@ -225,7 +225,7 @@ async def test_what_is_given_up_can_be_read_and_replayed(
 async def test_an_endpoint_that_asks_for_a_pause_gets_it(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """Retry-After holds back all of its deliveries, and those of no other endpoint."""
+    """Retry-After pauses all deliveries of its endpoint, and of no other."""
     service = start(REDIS_URL=store_url, **BRISK)
     busy, other = await receive(), await receive()
     busy.status, busy.extra_headers = 429, {"Retry-After": "3000"}
@@ -242,13 +242,13 @@ async def test_an_endpoint_that_asks_for_a_pause_gets_it(
 async def test_deliveries_are_signed_by_both_secrets_during_a_rotation(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """A receiver with the last secret, and one with the new secret, accept them."""
+    """Receivers with the previous and the new secret accept the signature."""
     service = start(REDIS_URL=store_url, **BRISK)
     receiver = await receive()
     async with service.client() as client:
         webhook = f"{WEBHOOKS}/{await register(client, receiver)}"
         rotated = await post(client, f"{webhook}/rotate", {})
-        session_id = await live(client)  # the receiver has the last secret, and checks it
+        session_id = await live(client)  # the receiver checks with the previous secret
         await wait_until(has_all(receiver, [session_id]))
         headers = receiver.headers[-1]
         assert len(headers["webhook-signature"].split(" ")) == 2
@@ -261,7 +261,7 @@ async def test_deliveries_are_signed_by_both_secrets_during_a_rotation(
 async def test_a_paused_node_queues_and_delivers_nothing(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """What waited is delivered by a node that is not paused."""
+    """Events queued by a paused node are delivered by another node."""
     receiver = await receive()
     endpoints = json.dumps([{"url": receiver.url, "secret": SECRET}])
     paused = start(
@@ -293,7 +293,7 @@ async def test_a_paused_node_queues_and_delivers_nothing(
 async def test_endpoints_of_the_settings_are_registered_again(
     start: Start, store_url: str, receive: Receive, how: str
 ) -> None:
-    """When the data are lost or replaced while the node runs."""
+    """Endpoints are registered again if the data are lost while the node runs."""
     receiver = await receive()
     endpoints = json.dumps([{"url": receiver.url, "secret": SECRET}])
     service = start(REDIS_URL=store_url, SESSION_WEBHOOKS=endpoints, **BRISK)
@@ -313,7 +313,7 @@ async def test_endpoints_of_the_settings_are_registered_again(
 async def test_a_full_store_does_not_stop_deliveries(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """What waits is delivered, which frees memory, and so is the end of a session."""
+    """With a full store deliveries and ends still work, and free memory."""
     service = start(REDIS_URL=store_url, **BRISK)
     receiver = await receive()
     async with service.client() as client:
@@ -331,7 +331,7 @@ async def test_a_full_store_does_not_stop_deliveries(
 async def test_an_endpoint_that_is_gone_is_switched_off(
     start: Start, store_url: str, receive: Receive
 ) -> None:
-    """By its 410, until it is asked to replay; what waited comes then."""
+    """A 410 disables an endpoint until a replay, which delivers everything."""
     service = start(REDIS_URL=store_url, **BRISK)
     receiver = await receive()
     receiver.status = 410
@@ -354,7 +354,7 @@ async def test_an_endpoint_that_is_gone_is_switched_off(
 async def test_a_private_address_is_not_connected_to(
     start: Start, store_url: str, receive: Receive, name: str
 ) -> None:
-    """Even where the endpoint was registered when that was allowed, or its name was public then."""
+    """A private address is refused even if it was allowed, or public, at registration."""
     receiver = await receive()
     before = start(REDIS_URL=store_url, **BRISK)
     async with before.client() as client:
@@ -376,7 +376,7 @@ async def test_a_private_address_is_not_connected_to(
 
 
 def test_a_bad_endpoint_stops_the_start(start: Start) -> None:
-    """With a line for each problem, and no secret."""
+    """One line for each problem, and no secret."""
     service: ServiceProcess = start(
         REDIS_URL="memory://", SESSION_WEBHOOKS='[{"url": "ftp://localhost", "secret": "hush"}]'
     )

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 
 def workers_of(service: ServiceProcess) -> set[int]:
-    """The process ids of the workers, as the log has them."""
+    """Return the process ids of the workers, from the log."""
     pids = {
         event: {line["worker"] for line in service.log if line["event"] == event}
         for event in ("worker started", "worker ended; starting another")
@@ -26,7 +26,7 @@ def workers_of(service: ServiceProcess) -> set[int]:
 
 
 async def answered_by(service: ServiceProcess) -> set[str]:
-    """Ask on several connections; the names of the processes that answer."""
+    """Make requests on several connections; return the processes that answered."""
     names = set()
     connector = TCPConnector(force_close=True)
     url = f"http://127.0.0.1:{service.port}"
@@ -39,7 +39,7 @@ async def answered_by(service: ServiceProcess) -> set[str]:
 
 
 async def test_each_worker_serves(start: Start, store_url: str) -> None:
-    """Connections go to both, and what one creates the other ends."""
+    """Both workers get connections, and share the sessions."""
     service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
 
     async def both_answer() -> bool:
@@ -61,7 +61,7 @@ async def test_each_worker_serves(start: Start, store_url: str) -> None:
 
 
 async def test_a_worker_that_dies_is_replaced(start: Start, store_url: str) -> None:
-    """The service answers throughout on the connections of the others, and then by both again."""
+    """Other workers answer throughout, and a new one replaces the dead one."""
     service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2")
     assert service.port
     first, second = workers_of(service)
@@ -76,7 +76,7 @@ async def test_a_worker_that_dies_is_replaced(start: Start, store_url: str) -> N
 
 
 async def test_workers_end_with_their_supervisor(start: Start) -> None:
-    """However it ends: nobody listens on the port any more."""
+    """However the supervisor ends, nothing listens on the port any more."""
     service = start(WEB_CONCURRENCY="2")
     port = service.port
     service.kill()
@@ -84,7 +84,7 @@ async def test_workers_end_with_their_supervisor(start: Start) -> None:
 
 
 async def test_a_worker_that_cannot_start_stops_the_whole() -> None:
-    """It is not tried forever."""
+    """A worker that cannot start stops the service."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         workers = Workers(2, [listener], {"PORT": "none"})
         with pytest.raises(WorkerError, match="exit status is 2"):

@@ -11,13 +11,13 @@ from session_service import __version__, cli, commands
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Alone on its line."""
+    """The version is printed alone on its line."""
     assert commands.run(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each with its sentence."""
+    """Help lists each command with a sentence."""
     assert commands.run(["--help"]) == 0
     shown = capsys.readouterr().out
     for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair"):
@@ -25,7 +25,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_option_of_workers_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is for the service itself."""
+    """Help hides the option that only the service itself uses."""
     assert commands.run(["serve", "--help"]) == 0
     assert "listen" not in capsys.readouterr().out
 
@@ -34,7 +34,7 @@ def test_the_option_of_workers_is_not_listed(capsys: pytest.CaptureFixture[str])
     "arguments", [[], ["nonsense"], ["serve", "--nonsense"], ["serve", "nonsense"]]
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """With a message on standard error."""
+    """Wrong usage exits with 2 and a message on standard error."""
     assert commands.run(arguments) == 2
     captured = capsys.readouterr()
     assert "Usage: session-service" in captured.err
@@ -45,7 +45,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 def test_bad_settings_exit_with_2(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a line for each, and nothing else."""
+    """Bad settings exit with 2 and one line for each problem."""
     monkeypatch.setenv("PORT", "x")
     assert cli.main([command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -65,7 +65,7 @@ def test_bad_settings_exit_with_2(
 def test_a_command_has_its_options_and_exit_code(
     arguments: list[str], name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command's own exit code is the program's."""
+    """A command's exit code is the program's."""
     called = []
 
     def run_command(name: str, **options: Any) -> int:
@@ -78,7 +78,7 @@ def test_a_command_has_its_options_and_exit_code(
 
 
 def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shells have it for a program that was interrupted."""
+    """Ctrl-C exits with 130, as in shells."""
 
     def run_command(_name: str, **_options: Any) -> int:
         raise KeyboardInterrupt

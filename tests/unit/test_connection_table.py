@@ -1,4 +1,4 @@
-"""``ConnectionTable``: who makes room when it is full."""
+"""``ConnectionTable``: which connection makes room when the table is full."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ class Place:
 
 
 async def test_busy_connections_stay() -> None:
-    """A new one is not taken if all are busy."""
+    """A new connection is refused if all are busy."""
     table = ConnectionTable(2)
     busy = [Place(None) for _ in range(2)]
     assert [table.add(place) for place in (*busy, Place(1))] == [True, True, False]
@@ -27,7 +27,7 @@ async def test_busy_connections_stay() -> None:
 
 
 async def test_one_that_was_used_since_the_last_look_stays() -> None:
-    """The next one makes room."""
+    """A connection used since the last look stays, and the next one makes room."""
     table = ConnectionTable(3)
     first, second, third = (Place(n) for n in (1.0, 2.0, 3.0))
     for place in (first, second, third):
@@ -39,7 +39,7 @@ async def test_one_that_was_used_since_the_last_look_stays() -> None:
 
 
 async def test_one_that_was_just_used_stays() -> None:
-    """For the time of grace, in which a request may be on its way."""
+    """A connection stays during the grace time, as a request may be on its way."""
     now = asyncio.get_running_loop().time()
     table = ConnectionTable(2, grace=1000)
     long_idle, just_used = Place(now - 2000), Place(now - 1)

@@ -22,7 +22,7 @@ MINUTES = st.floats(5, 1440)
 
 @given(MINUTES)
 def test_minutes_are_kept_to_the_millisecond(minutes: float) -> None:
-    """What is given comes back, to the millisecond; whole minutes as integers."""
+    """Minutes are returned unchanged to the millisecond, whole minutes as integers."""
     assert abs(to_minutes(to_ms(minutes)) - minutes) <= 0.5 / 60_000 + 1e-9
     assert isinstance(to_minutes(to_ms(round(minutes))), int)
 
@@ -35,7 +35,7 @@ def test_minutes_are_kept_to_the_millisecond(minutes: float) -> None:
 def test_what_is_resolved_obeys_the_rules(
     timeout: float | None, duration: float | None, warning: float | None
 ) -> None:
-    """Given values are kept, or refused by the field's name; defaults give way."""
+    """Explicit values are kept, or refused with the field's name; defaults adapt to them."""
     change = POLICY.change(timeout, None, duration, warning)
     longest = to_ms(timeout or 30)
     if (change.max_duration_ms or longest) < longest or (change.warning_ms or 0) > longest:
@@ -53,20 +53,20 @@ def test_what_is_resolved_obeys_the_rules(
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(0, 10**9))
 def test_the_deadline_is_the_earlier_of_the_two(timeout: int, duration: int, idle: int) -> None:
-    """The idle timeout is never dropped, and the maximum never passed."""
+    """The deadline is the earlier of idle timeout and maximum duration."""
     config = TimeoutConfig(timeout, True, duration, 1)
     assert config.expires_at(0, idle) == min(idle + timeout, duration)
 
 
 def test_a_users_sessions_share_a_shard() -> None:
-    """The shard of a user never changes: these are kept in Redis."""
+    """The shard of a user never changes; the expected ones are stored in Redis."""
     assert shard_of_user("6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90") == "9e"
     assert shard_of_user("00000000-0000-0000-0000-000000000000") == "12"
 
 
 @pytest.mark.parametrize("shard", ["00", "3f", "ff"])
 def test_an_id_is_a_uuid_that_names_its_shard(shard: str) -> None:
-    """Version 4, RFC variant, and all other digits vary."""
+    """An id is a UUID of version 4 whose first two digits are the shard."""
     ids = [new_id(shard, os.urandom) for _ in range(400)]
     assert all(
         re.fullmatch(rf"{shard}\w{{6}}-\w{{4}}-4\w{{3}}-[89ab]\w{{3}}-\w{{12}}", i) for i in ids
@@ -88,5 +88,5 @@ def test_an_id_is_a_uuid_that_names_its_shard(shard: str) -> None:
     ],
 )
 def test_other_text_names_no_shard(text: str) -> None:
-    """Only what this service could have made is an id."""
+    """Only an id that this service could have made is an id."""
     assert shard_of_session(text) is None

@@ -35,17 +35,17 @@ ENGINE = SERVER.eio
     ],
 )
 def test_a_part_is_there(owner: object, name: str) -> None:
-    """By the name that the service uses."""
+    """The library has the attribute that the service uses."""
     assert hasattr(owner, name), f"{owner!r} has no {name} any more: mend web/streaming/engine.py"
 
 
 def test_a_handshake_is_told_to_a_handler() -> None:
-    """``connect``, to which the service adds the time by which a client has to connect."""
+    """A handshake calls ``connect``, in which the service sets the client's deadline."""
     assert inspect.iscoroutinefunction(ENGINE.handlers["connect"])
 
 
 def test_a_socket_has_the_queue_and_the_id_that_it_is_given() -> None:
-    """And closes at once, with ``wait`` and ``abort``."""
+    """A socket keeps the queue and id that it gets, and closes at once with ``abort``."""
     engine = Engine(max_sockets=1).server.eio
     socket = AsyncSocket(engine, "id")
     assert (socket.sid, socket.queue.bytes) == ("id", 0)
@@ -53,7 +53,7 @@ def test_a_socket_has_the_queue_and_the_id_that_it_is_given() -> None:
 
 
 async def test_the_size_of_what_is_unread_is_known() -> None:
-    """As packets are put and taken, whatever else is in the queue."""
+    """The size of unread packets follows every put and get."""
     queue = AsyncSocket(Engine(max_sockets=1).server.eio, "id").queue
     packet = engineio.packet.Packet(engineio.packet.MESSAGE, "12345")
     for item in (packet, None, packet):
@@ -66,7 +66,7 @@ async def test_the_size_of_what_is_unread_is_known() -> None:
 
 
 def test_the_library_asks_for_json_by_two_names() -> None:
-    """``loads`` with a text, ``dumps`` with a value and options that say how."""
+    """The library calls ``loads`` with a text, and ``dumps`` with a value and options."""
     packet_class = Engine(max_sockets=1).server.packet_class
     packet = packet_class(encoded_packet='21["a",{"b":1.5}]')
     assert (packet.id, packet.data) == (1, ["a", {"b": 1.5}])

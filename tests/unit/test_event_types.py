@@ -1,4 +1,4 @@
-"""The types of events: what scripts announce is what clients and the documents know."""
+"""The types of events are the same in scripts, responses, schemas and documents."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 AT = 1_764_000_000_000
 IDS = ["sessionId", "userId", "agentId"]
 
-# By type, a detail as a script announces it with all that it can have.
+# By type, the details of an event as a script announces it, with all optional parts.
 ANNOUNCED = {
     "created": f"{AT + 60_000}",
     "message": f"9b2f6c1e-4d07-4a58-8f13-60c2d5e7ab94 user {AT} Hello there",
@@ -32,13 +32,13 @@ def announced_types() -> set[str]:
 
 
 def test_every_event_that_a_script_announces_has_a_type() -> None:
-    """And every type is announced by a script."""
+    """The events that scripts announce are exactly the types."""
     assert announced_types() == set(EVENT_TYPES)
 
 
 @pytest.mark.parametrize("name", sorted(announced_types()))
 def test_an_announced_event_is_known_to_clients_and_documents(name: str) -> None:
-    """It is decoded, its data is in the schema, and its row in docs/events.md names all of it."""
+    """Every event decodes, fits the schema, and has a row in docs/events.md with all its data."""
     details = EVENT_DETAILS[name].decode(Announcement(AT, "user", "agent", ANNOUNCED[name]))
     members = list(details.to_json())
 
@@ -61,12 +61,12 @@ def test_an_announced_event_is_known_to_clients_and_documents(name: str) -> None
      ("updated", f"{AT} 1 2"), ("expired", "253402300800000")],
 )  # fmt: skip
 def test_a_detail_of_another_form_is_refused(name: str, detail: str) -> None:
-    """Also a time beyond the year 9999, which has no form in JSON."""
+    """A malformed detail is refused, also a time after the year 9999, which JSON times lack."""
     with pytest.raises(ValueError):  # noqa: PT011 - of int() and of unpacking, too
         EVENT_DETAILS[name].decode(Announcement(AT, "user", "agent", detail))
 
 
 def test_further_numbers_of_a_newer_version_are_passed_over() -> None:
-    """So that versions can be mixed while they are replaced."""
+    """Further numbers of a newer version are ignored, so that versions can be mixed."""
     details = EVENT_DETAILS["renewed"].decode(Announcement(AT, "user", "agent", f"{AT} 3 99"))
     assert msgspec.to_builtins(details) == {"expiresAt": AT, "renewalCount": 3}

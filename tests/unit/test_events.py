@@ -1,4 +1,4 @@
-"""Events: their ids, their order, and the form in which they are told."""
+"""Events: their ids, their order, and their external form."""
 
 import os
 import random
@@ -24,7 +24,7 @@ def event(kind: str, detail: str = "") -> Event:
 
 
 def test_an_id_is_read_as_it_is_written() -> None:
-    """Up to the largest there can be."""
+    """An id is parsed as it was formatted, up to the largest."""
     for each in (EventId(0, "00", 0), EventId(AT, "3f", 7), EventId.before(AT)):
         assert EventId.parse(str(each), "lastEventId") == each
     assert str(EventId(AT, "3f", 7)) == "1764000000000-3f-7"
@@ -36,13 +36,13 @@ def test_an_id_is_read_as_it_is_written() -> None:
      f"1-3f-{LAST_NUMBER + 1}", "9999999999999999-3f-0"],
 )  # fmt: skip
 def test_what_is_no_id_is_refused(text: str) -> None:
-    """With the name of the field, and an example."""
+    """A malformed id is refused with the name of the field and an example."""
     with pytest.raises(ValidationFailed, match=r"^lastEventId must be .*1764000000000-3f-0"):
         EventId.parse(text, "lastEventId")
 
 
 def test_ids_order_by_time_then_shard_then_number() -> None:
-    """And a position before a millisecond is after all that came earlier, before all of its own."""
+    """Ids sort by time, shard and number; "before a ms" sorts before all ids of that ms."""
     ordered = [
         EventId(1, "ff", 9),
         EventId.before(2),
@@ -55,7 +55,7 @@ def test_ids_order_by_time_then_shard_then_number() -> None:
 
 
 def test_the_outer_form_is_a_cloud_event() -> None:
-    """With the attributes that CloudEvents 1.0 requires, and those it has for subject and time."""
+    """The external form has the attributes that CloudEvents 1.0 requires, subject and time."""
     outer = event("renewed", f"{AT + 60_000} 3").cloud_event()
     assert msgspec.json.decode(msgspec.json.encode(outer)) == {
         "specversion": "1.0",
@@ -126,12 +126,12 @@ def test_the_outer_form_is_a_cloud_event() -> None:
     ],
 )
 def test_each_type_says_what_changed(kind: str, detail: str, data: dict[str, object]) -> None:
-    """In JSON's names and values."""
+    """The data of each type has the names and values of the JSON API."""
     assert event(kind, detail).data == data
 
 
 def test_a_filter_wants_what_matches_in_all_that_it_names() -> None:
-    """And knows in which shards that can be."""
+    """A filter matches if all its conditions do, and knows the possible shards."""
     created = event("created")
     for wanted in (
         EventFilter(),
@@ -151,5 +151,5 @@ def test_a_filter_wants_what_matches_in_all_that_it_names() -> None:
 
 
 def test_an_id_is_taken_in_either_case() -> None:
-    """A shard in upper case is the same."""
+    """A shard in upper case is accepted."""
     assert EventId.parse("1-3F-0", "lastEventId") == EventId(1, "3f", 0)

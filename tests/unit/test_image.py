@@ -1,4 +1,4 @@
-"""The image and the compose file, as far as they can be read without a container runtime."""
+"""The image and the compose file, read without a container runtime."""
 
 import re
 from pathlib import Path
@@ -7,25 +7,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_image_runs_as_a_number() -> None:
-    """Kubernetes refuses a user name where runAsNonRoot is set."""
+    """The user is a number, as Kubernetes refuses a name with runAsNonRoot."""
     users = re.findall(r"^USER (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert users == ["10001:10001"]
 
 
 def test_the_image_listens_on_all_addresses() -> None:
-    """A published port leads to the container's own address, not to its loopback."""
+    """The image listens on all addresses, as a published port does not reach loopback."""
     assert re.search(r"^ENV .*\bHOST=0\.0\.0\.0$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
 def test_compose_publishes_on_loopback() -> None:
-    """Both addresses that localhost can be, and no other."""
+    """The port is published on both loopback addresses and no other."""
     text = (ROOT / "docker-compose.yml").read_text()
     (ports,) = re.findall(r"^    ports: (.*)$", text, re.MULTILINE)
     assert ports == '["127.0.0.1:3000:3000", "[::1]:3000:3000"]'
 
 
 def test_the_image_is_built_of_files_that_docker_sees() -> None:
-    """What the Dockerfile copies exists, and .dockerignore lets it through."""
+    """All files that the Dockerfile copies exist, and .dockerignore does not exclude them."""
     copied = re.findall(
         r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
     )

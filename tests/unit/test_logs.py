@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """Put pytest's own handlers back."""
+    """Restore pytest's own handlers after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
@@ -21,7 +21,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 def test_a_line_is_json_and_has_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where standard error is no terminal, a program can read it."""
+    """If standard error is no terminal, a line is JSON with the request id."""
     logs.set_up("info", "auto")
     token = logs.REQUEST_ID.set("abc")
     logging.getLogger("session_service.x").warning("it %s", "happened", extra={"calls": 3})
@@ -40,7 +40,7 @@ def test_a_line_is_json_and_has_the_request_id(capsys: pytest.CaptureFixture[str
 
 
 def test_a_trace_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """An exception is a member of its line."""
+    """A traceback is a member of its line."""
     logs.set_up("info", "json")
     try:
         raise ValueError("oh")
@@ -51,14 +51,14 @@ def test_a_trace_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_on_a_terminal_a_line_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """And not JSON."""
+    """On a terminal a line is plain text."""
     logs.set_up("info", "console")
     logging.getLogger("session_service.x").info("happened")
     assert "happened" in capsys.readouterr().err
 
 
 def test_a_trace_on_a_terminal_has_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
-    """They may be messages or secrets."""
+    """A traceback has no local variables, which may be messages or secrets."""
     logs.set_up("info", "console")
     secret = "".join(("hu", "sh"))
     try:
@@ -71,7 +71,7 @@ def test_a_trace_on_a_terminal_has_no_local_variables(capsys: pytest.CaptureFixt
 
 
 def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -> None:
-    """A field named event is shown beside the line's text, under another name."""
+    """A field named "event" is shown under another name beside the text."""
     logs.set_up("info", "json")
     logging.getLogger("session_service.x").warning("given up", extra={"event": "1-3f-0"})
     said = json.loads(capsys.readouterr().err)
@@ -81,7 +81,7 @@ def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -
 async def test_a_throttled_line_is_written_once_a_second_and_counts(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once the first time, and then at the end of each second in which it was due."""
+    """A throttled line is written at once, then once a second with its count."""
     monkeypatch.setattr(logs, "_THROTTLE_SECONDS", 0.2)
     line = logs.Throttled(logging.getLogger("session_service.x"), "refused")
 
@@ -101,7 +101,7 @@ async def test_a_throttled_line_is_written_once_a_second_and_counts(
 async def test_a_line_about_many_requests_has_no_request_id(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first line has the one it is about."""
+    """Only the first line of a throttled message has a request id."""
     monkeypatch.setattr(logs, "_THROTTLE_SECONDS", 0.05)
     logs.set_up("info", "json")
     logs.REQUEST_ID.set("abc")

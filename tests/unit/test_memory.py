@@ -1,4 +1,4 @@
-"""How much memory a process has: of the machine, or of its cgroup."""
+"""The memory limit of a process: of the machine, or of its cgroup."""
 
 import os
 from pathlib import Path
@@ -45,7 +45,7 @@ GIB = 1024**3
 def test_the_least_of_the_limits_counts(
     tmp_path: Path, files: dict[str, str], expected: int
 ) -> None:
-    """Those of the process's own groups and of the groups above, in both versions."""
+    """The lowest limit of the process's cgroup and those above counts, in both versions."""
     for name, text in files.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is installed: the wheel and the source distribution, and what an index shows of them."""
+"""The wheel and the source distribution, and their description on an index."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel and the source distribution, in a directory of their own."""
+    """Build the wheel and the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     code = (
         "import sys, hatchling.build as b; [f(sys.argv[1]) for f in (b.build_wheel, b.build_sdist)]"
@@ -35,7 +35,7 @@ def metadata(built: tuple[Path, Path]) -> EmailMessage:
 
 
 def test_pip_installs_what_make_does(metadata: EmailMessage) -> None:
-    """The requirements of the wheel, without extras, are those that the lock was made for."""
+    """The wheel's requirements are those from which the lock file was made."""
     required = {
         re.split(r"[\[>=<;! ]", line)[0]
         for line in metadata.get_all("Requires-Dist", [])
@@ -49,7 +49,7 @@ def test_pip_installs_what_make_does(metadata: EmailMessage) -> None:
 
 
 def test_an_index_can_show_it(metadata: EmailMessage) -> None:
-    """The long description is Markdown without links that need the repository."""
+    """The description is Markdown without links that need the repository."""
     assert metadata["Description-Content-Type"] == "text/markdown"
     text = metadata.get_payload()
     assert isinstance(text, str)
@@ -66,7 +66,7 @@ def test_an_index_can_show_it(metadata: EmailMessage) -> None:
 
 
 def test_the_wheel_has_all_that_runs(built: tuple[Path, Path]) -> None:
-    """Every file of the package, with the scripts and the mark that it is typed."""
+    """The wheel has every file of the package, with the scripts and py.typed."""
     with zipfile.ZipFile(built[0]) as wheel:
         names = {name for name in wheel.namelist() if name.startswith("session_service/")}
     package = ROOT / "session_service"
@@ -80,7 +80,7 @@ def test_the_wheel_has_all_that_runs(built: tuple[Path, Path]) -> None:
 
 
 def test_the_source_distribution_has_the_documentation(built: tuple[Path, Path]) -> None:
-    """So that the links of its README lead somewhere."""
+    """The source distribution has the documentation that its README links to."""
     with tarfile.open(built[1]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     readme = (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Which positions are worth something after a store's clock went back."""
+"""Which positions remain valid after a store's clock was set back."""
 
 import random
 
@@ -7,7 +7,7 @@ import pytest
 from session_service.domain.events import EventId
 from session_service.store.events.past import ClockWatch, Doubt, Past
 
-C = 1_764_000_000_000  # the clock when the monotonic one is at 1000 s
+C = 1_764_000_000_000  # the wall clock when the monotonic clock is at 1000 s
 
 
 @pytest.mark.parametrize("step", [50, 2000, 25_000, 300_000])
@@ -15,7 +15,7 @@ C = 1_764_000_000_000  # the clock when the monotonic one is at 1000 s
 def test_a_step_back_is_seen_and_covers_every_position_that_comes_again(
     step: int, away_seconds: float
 ) -> None:
-    """However long a reply took, if the step is larger than what slewing could be."""
+    """A step back is detected, and covers every position that may be assigned again."""
     watch = ClockWatch()
     now = 1000.0
     latest = 0
@@ -29,7 +29,7 @@ def test_a_step_back_is_seen_and_covers_every_position_that_comes_again(
     stepped_at = now
     now += away_seconds
     if step <= 100 * away_seconds:
-        return  # too small to be told from a clock that runs slower
+        return  # as small as the error of a slow clock
     clock = C + int(1000 * (now - 1000)) - step
     doubt = watch.observe("", clock, now - 0.001, now + 0.001)
     assert doubt is not None
@@ -41,7 +41,7 @@ def test_a_step_back_is_seen_and_covers_every_position_that_comes_again(
 
 
 def test_a_clock_that_runs_slower_or_jumps_ahead_did_not_go_back() -> None:
-    """Slewed by 8 %, read over a slow connection, or set forward by an hour."""
+    """A clock slewed by 8 %, read slowly or set forward has not gone back."""
     watch = ClockWatch()
     for n in range(100):
         now = 1000 + n / 10
@@ -52,7 +52,7 @@ def test_a_clock_that_runs_slower_or_jumps_ahead_did_not_go_back() -> None:
 
 
 def test_a_past_is_read_as_it_was_written() -> None:
-    """What cannot be read is none."""
+    """A past is parsed as it was formatted; garbage is none."""
     past = Past(b"1764000000.5", 4, 3, Doubt(1, 2))
     assert Past.parse(b"1764000000.5 4 3 1 2") == past
     for other in (b"", b"1764000000123", b"x 1 2 3", b"x 1 2 3 y", b"x 1 2 3 4 5"):
@@ -60,7 +60,7 @@ def test_a_past_is_read_as_it_was_written() -> None:
 
 
 def test_a_position_is_covered_if_nothing_behind_it_is_gone_or_doubtful() -> None:
-    """To the millisecond, and within it by the order of the shards."""
+    """A position is valid if no later event is trimmed or doubtful, to the millisecond."""
     past = Past(b"x", 0, 100, Doubt(200, 300))
     assert past.covers(EventId.before(100), "3f")
     assert not past.covers(EventId.before(99), "3f")

@@ -1,4 +1,4 @@
-"""Patterns that values have to match, of requests and settings: as a whole, to their last byte."""
+"""Patterns of values in requests and settings match the whole value, to its last byte."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 def patterns(node: inspect.Type) -> Iterator[str]:
-    """All patterns within a type."""
+    """Yield all patterns within a type."""
     match node:
         case inspect.Metadata(type=inner):
             yield from patterns(inner)
@@ -36,7 +36,7 @@ def patterns(node: inspect.Type) -> Iterator[str]:
 
 
 def test_the_patterns_of_requests_are_anchored() -> None:
-    """``$`` would match before a newline at the end; that of a URL is for its start alone."""
+    """Patterns of requests end with ``\\Z``, as ``$`` also matches before a last newline."""
     types: list[Any] = [given for route in ROUTES for given in (route.body, route.query) if given]
     found = {each for given in types for each in patterns(inspect.type_info(given))}
     assert len(found) >= 4
@@ -46,7 +46,7 @@ def test_the_patterns_of_requests_are_anchored() -> None:
 
 
 def test_the_document_writes_them_for_javascript() -> None:
-    """JSON Schema knows no ``\\A`` and ``\\Z``."""
+    """The document has no ``\\A`` and ``\\Z``, which JSON Schema does not know."""
 
     def strings(node: Any) -> Iterator[str]:
         if isinstance(node, dict):
@@ -72,14 +72,14 @@ def test_the_document_writes_them_for_javascript() -> None:
     ],
 )
 def test_the_patterns_of_settings_are_anchored(name: str, value: str) -> None:
-    """A newline within is refused; around a value, as at the end of a file, it is cut off."""
+    """A newline in a value is refused; one around it, as at a file's end, is stripped."""
     with pytest.raises(SettingsError):
         Settings.from_environment({name: value})
     Settings.from_environment({name: {"SESSION_CORS_ORIGINS": "*"}.get(name, "a") + "\n"})
 
 
 def test_ids_are_whole() -> None:
-    """So are ids of sessions, users and events."""
+    """Ids of sessions, users and events match as a whole."""
     assert not is_uuid(ID + "\n")
     assert shard_of_session(ID.replace("9a0c", "8a0c") + "\n") is None
     with pytest.raises(ValidationFailed):

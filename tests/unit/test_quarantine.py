@@ -1,4 +1,4 @@
-"""Quarantine: what fails is skipped with growing pauses, logged once, and counted."""
+"""Quarantine: failing subjects are skipped with growing pauses, logged once, and counted."""
 
 import logging
 
@@ -35,7 +35,7 @@ def quarantine(clock: Clock) -> Quarantine:
 
 
 def test_pauses_grow_to_a_bound(quarantine: Quarantine, clock: Clock) -> None:
-    """They double from a second to a minute."""
+    """Pauses double from a second to a minute."""
     pauses = []
     for _ in range(8):
         quarantine.failed("shard 3f", "sweep", WRONG)
@@ -46,7 +46,7 @@ def test_pauses_grow_to_a_bound(quarantine: Quarantine, clock: Clock) -> None:
 
 
 def test_pauses_have_jitter(clock: Clock) -> None:
-    """From half of the pause on, so that nodes do not try in step."""
+    """A pause is at least half of its length, so that nodes do not retry in step."""
     quarantine = Quarantine(clock, lambda: 0.0)
     quarantine.failed("shard 3f", "sweep", WRONG)
     assert quarantine.pause("shard 3f", "sweep") == 0.5
@@ -55,7 +55,7 @@ def test_pauses_have_jitter(clock: Clock) -> None:
 def test_a_subject_is_logged_once_and_once_when_it_is_back(
     quarantine: Quarantine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Several works of one subject that fail, each several times, are one failure."""
+    """A subject is logged once when it fails and once when it recovers, for all its tasks."""
     caplog.set_level(logging.INFO)
     for _ in range(3):
         for work in ("sweep", "count"):
@@ -73,7 +73,7 @@ def test_a_subject_is_logged_once_and_once_when_it_is_back(
 
 
 def test_works_wait_on_their_own(quarantine: Quarantine) -> None:
-    """A shard that cannot be swept is still read."""
+    """Each task of a subject has its own pause: a shard that cannot be swept is still read."""
     quarantine.failed("shard 3f", "sweep", WRONG)
     assert quarantine.must_wait("shard 3f", "sweep")
     assert not quarantine.must_wait("shard 3f", "read")
@@ -83,7 +83,7 @@ def test_works_wait_on_their_own(quarantine: Quarantine) -> None:
 def test_a_defect_is_logged_with_its_trace(
     quarantine: Quarantine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Bad data is not: its trace would say nothing."""
+    """A defect is logged with its traceback, and bad data without."""
     unreadable = RecordUnreadable()
     unreadable.__cause__ = ValueError("theirs")
     for subject, error in (("shard 3f", TypeError("ours")), ("shard 40", unreadable)):
@@ -96,14 +96,14 @@ def test_a_defect_is_logged_with_its_trace(
 
 
 def test_a_store_that_is_away_is_nobody_s_failure(quarantine: Quarantine) -> None:
-    """It is passed on, and nothing is noted."""
+    """An unavailable store is raised, and no failure of the subject."""
     with pytest.raises(StoreUnavailable), quarantine.isolating("shard 3f", "sweep"):
         raise StoreUnavailable("gone")
     assert quarantine.is_empty
 
 
 def test_what_nobody_tries_any_more_does_not_count(quarantine: Quarantine, clock: Clock) -> None:
-    """Such as a listing that failed and is not asked for again."""
+    """A failure that is not tried again, such as a listing, stops counting."""
     quarantine.failed("shard 3f", "list", WRONG)
     clock.now += QUARANTINE_FORGOTTEN_SECONDS
     assert len(quarantine) == 1
@@ -114,7 +114,7 @@ def test_what_nobody_tries_any_more_does_not_count(quarantine: Quarantine, clock
 def test_a_failure_of_everything_does_not_flood_the_log(
     quarantine: Quarantine, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All are counted; a minute has a bounded number of lines."""
+    """All failures are counted, and a minute has a bounded number of log lines."""
     for n in range(256):
         quarantine.failed(f"shard {n:02x}", "sweep", WRONG)
     assert len(caplog.records) == QUARANTINE_LOG_LINES + 1
@@ -125,7 +125,7 @@ def test_a_failure_of_everything_does_not_flood_the_log(
 
 
 def test_health_says_what_fails(quarantine: Quarantine) -> None:
-    """In one sentence, whatever the number; without what the store replied."""
+    """Health names the failures in one sentence, without the store's replies."""
     said: list[str] = []
     for name in ("shard 3f", "shard 40", "shard 41"):
         said += quarantine.reasons()

@@ -16,7 +16,7 @@ def problems(**environment: str) -> list[str]:
 
 
 def test_without_an_environment_there_are_defaults() -> None:
-    """The published defaults, and the embedded store."""
+    """Without an environment the defaults and the embedded store are used."""
     settings = Settings.from_environment({})
     assert settings.listen_on == ("127.0.0.1", "::1")
     assert (settings.port, settings.redis_url, settings.warnings) == (3000, None, ())
@@ -76,14 +76,14 @@ def test_without_an_environment_there_are_defaults() -> None:
     ],
 )
 def test_a_bad_value_is_told(name: str, value: str, allowed: str) -> None:
-    """The problem names the variable, its value and what is allowed."""
+    """The problem names the variable, its value and the allowed values."""
     (problem,) = problems(**{name: value})
     assert problem.startswith(f"{name}='{value}' is not allowed: ")
     assert allowed in problem
 
 
 def test_all_problems_are_told_at_once() -> None:
-    """One line each."""
+    """All problems are reported at once, one line each."""
     found = problems(PORT="x", LOG_LEVEL="x", SESSION_DRAIN_SECONDS="x")
     assert [line.partition("=")[0] for line in found] == [
         "PORT",
@@ -93,7 +93,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_problems_of_webhooks_are_told_without_their_secrets() -> None:
-    """With the place and what is allowed, beside those of other settings."""
+    """Problems of webhooks have their place and the allowed values, and no secret."""
     found = problems(PORT="x", SESSION_WEBHOOKS='[{"url": "ftp://10.0.0.1", "secret": "hush"}]')
     assert [line.partition(" ")[0] for line in found] == [
         "PORT='x'",
@@ -104,14 +104,14 @@ def test_problems_of_webhooks_are_told_without_their_secrets() -> None:
 
 
 def test_a_password_is_not_told() -> None:
-    """Of a URL that is not allowed, the scheme and the hosts are shown."""
+    """Of a refused URL only the scheme and the hosts are shown."""
     (problem,) = problems(REDIS_URL="redis+cluster://user:secret@a,b/1")
     assert problem.startswith("REDIS_URL='redis+cluster://a,b' is not allowed: it must be ")
     assert "a cluster has one database" in problem
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    """As compose files leave them."""
+    """An empty variable, as in compose files, counts as unset."""
     assert Settings.from_environment({"PORT": " ", "REDIS_URL": ""}).port == 3000
 
 
@@ -127,7 +127,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 def test_defaults_move_into_the_range_that_is_set(
     environment: dict[str, str], default: float, duration: float
 ) -> None:
-    """One variable can be set alone."""
+    """A default moves into a range that another variable sets."""
     rules = Settings.from_environment(environment).timeouts
     assert (rules.default_timeout, rules.default_max_duration) == (default, duration)
 
@@ -145,18 +145,18 @@ def test_defaults_move_into_the_range_that_is_set(
     ],
 )
 def test_origins_are_a_list(value: str, origins: tuple[str, ...]) -> None:
-    """They are separated by commas; there are none by default."""
+    """Origins are separated by commas; by default there are none."""
     assert Settings.from_environment({"SESSION_CORS_ORIGINS": value}).origins == origins
 
 
 def test_hosts_are_a_list() -> None:
-    """They are separated by commas, and one may stand for all names under a domain."""
+    """Hosts are separated by commas, and may contain a wildcard for subdomains."""
     hosts = Settings.from_environment({"ALLOWED_HOSTS": "a.example, *.b.example"}).hosts
     assert hosts == ("a.example", "*.b.example")
 
 
 def test_a_store_in_memory_is_one_process_alone() -> None:
-    """Workers would not see each other's sessions, and no write could be acknowledged."""
+    """A store in memory allows one process and no write acknowledgement."""
     environment = {"REDIS_URL": "memory://", "WEB_CONCURRENCY": "2", "WRITE_ACK": "replica"}
     with pytest.raises(SettingsError) as refused:
         Settings.from_environment(environment)
@@ -177,7 +177,7 @@ def test_a_store_in_memory_is_one_process_alone() -> None:
     ],
 )
 def test_hosts_are_names_and_addresses(value: str, hosts: tuple[str, ...]) -> None:
-    """Several are parted by commas; an IPv6 address may stand in brackets."""
+    """Addresses are separated by commas, and an IPv6 address may be in brackets."""
     assert Settings.from_environment({"HOST": value}).listen_on == hosts
 
 
@@ -186,7 +186,7 @@ def test_hosts_are_names_and_addresses(value: str, hosts: tuple[str, ...]) -> No
     [("", None), ("0", 0), ("1000", 1000), ("512mb", 512 * 1024**2), ("2GB", 2 * 1024**3)],
 )
 def test_a_size_is_in_bytes(value: str, size: int | None) -> None:
-    """Plain, or with a unit that counts in 1024, as in Redis."""
+    """A size is in bytes, or has a unit of 1024 as in Redis."""
     assert Settings.from_environment({"SESSION_DATA_MAX_MEMORY": value}).max_memory == size
 
 
@@ -198,7 +198,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_comes_from_a_file(name: str, tmp_path: Path) -> None:
-    """``*_FILE`` names a file, as Docker and Kubernetes mount it; its last newline is no part."""
+    """``*_FILE`` names a file of the secret, whose last newline is stripped."""
     file = tmp_path / "secret"
     file.write_text(SECRETS[name] + "\n")
     from_file = Settings.from_environment({f"{name}_FILE": str(file)})
@@ -207,7 +207,7 @@ def test_a_secret_comes_from_a_file(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> None:
-    """The problem names variable and path, and never what the file has."""
+    """The problem names the variable and the path, and never the content."""
     file, folder = tmp_path / "secret", tmp_path
     binary, empty = tmp_path / "binary", tmp_path / "empty"
     file.write_text("http://user:hunter2@host")
@@ -242,14 +242,14 @@ def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> N
     ],
 )
 def test_a_misspelt_variable_is_told(name: str, hint: str) -> None:
-    """With the closest name of a setting, and without the value."""
+    """A misspelt variable is reported with the closest name, without its value."""
     assert Settings.from_environment({name: "hunter2"}).warnings == (
         f"{name} is set, and there is no such setting; did you mean {hint}?",
     )
 
 
 def test_a_variable_that_is_like_none_is_told_without_a_guess() -> None:
-    """Whatever starts with SESSION_ is ours."""
+    """An unknown variable that starts with SESSION_ is reported without a suggestion."""
     assert Settings.from_environment({"SESSION_XYZZYPLUGHQQ": "1"}).warnings == (
         "SESSION_XYZZYPLUGHQQ is set, and there is no such setting",
     )
@@ -268,18 +268,18 @@ def test_a_variable_that_is_like_none_is_told_without_a_guess() -> None:
     ],
 )
 def test_variables_of_others_are_left_alone(name: str) -> None:
-    """No warning about what desktops and Kubernetes set, or what is like no setting."""
+    """Variables of desktops and Kubernetes are not reported."""
     assert Settings.from_environment({name: "1"}).warnings == ()
 
 
 def test_a_misspelling_beside_the_right_name_is_no_setting() -> None:
-    """A REDIS_URI for another program is no mistake where REDIS_URL is set."""
+    """A REDIS_URI is not reported if REDIS_URL is set."""
     environment = {"REDIS_URI": "1", "REDIS_URL": "redis://host"}
     assert Settings.from_environment(environment).warnings == ()
 
 
 def test_every_documented_setting_is_known() -> None:
-    """Whoever sets one is not told that there is no such setting."""
+    """No documented setting is reported as unknown."""
     docs = Path(__file__).parents[2] / "docs"
     rows = re.findall(
         r"^\| `([A-Z_]+)` \|",
@@ -292,13 +292,13 @@ def test_every_documented_setting_is_known() -> None:
 
 @pytest.mark.parametrize("value", ["10.1.2.3/8", "10.0.0.0/33", "internal", "10.0.0.0-10.0.0.9"])
 def test_networks_are_cidrs(value: str) -> None:
-    """Parted by commas; a host's bits must be 0."""
+    """Networks are separated by commas, and their host bits must be 0."""
     (problem,) = problems(SESSION_WEBHOOKS_ALLOW_NETWORKS=value)
     assert "networks such as 10.0.0.0/8, fd00::/8" in problem
 
 
 def test_the_switch_for_all_addresses_still_works() -> None:
-    """It is the same as all networks; one address is a network, too."""
+    """The old switch allows all networks; one address is a network."""
     networks = {"SESSION_WEBHOOKS_ALLOW_NETWORKS": "10.0.0.0/8, 192.168.1.7,"}
     policy = Settings.from_environment(networks).webhooks
     assert [policy.allows(each) for each in ("10.9.9.9", "192.168.1.7", "::1")] == [
@@ -312,7 +312,7 @@ def test_the_switch_for_all_addresses_still_works() -> None:
 
 
 def times() -> list[str]:
-    """The settings that are times, as docs/settings.md and docs/webhooks.md list them."""
+    """Return the settings that are times, from docs/settings.md and docs/webhooks.md."""
     docs = Path(__file__).parents[2] / "docs"
     text = (docs / "settings.md").read_text() + (docs / "webhooks.md").read_text()
     return sorted(set(re.findall(r"`(SESSION_\w+_(?:MINUTES|SECONDS|HOURS))`", text)))
@@ -320,14 +320,14 @@ def times() -> list[str]:
 
 @pytest.mark.parametrize("name", times())
 def test_every_time_has_an_upper_bound(name: str) -> None:
-    """A value above it stops the start, and the message has the bound."""
+    """A time above its bound stops the start, and the message has the bound."""
     for value in ("1e18", "999999999999"):
         (problem,) = problems(**{name: value})
         assert re.search(r" and at most \d+$", problem)
 
 
 def test_a_store_in_memory_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, one line says what to install."""
+    """Without fakeredis, one line names the extra to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert problems(REDIS_URL="memory://") == [
         "REDIS_URL='memory://' is not allowed: it must be another store; memory:// needs"

@@ -1,4 +1,4 @@
-"""What a server's error reply means: a store that cannot serve now, or a defect of ours."""
+"""Error replies of a server: the store is unavailable, or our script has a defect."""
 
 import pytest
 
@@ -32,7 +32,7 @@ OOM = "OOM command not allowed when used memory > 'maxmemory'."
     ],
 )  # fmt: skip
 def test_a_store_that_says_no_is_unavailable(text: str, code: str) -> None:
-    """As Redis 6.2, Redis 7 and Valkey 9 word it, by itself and inside a script."""
+    """Refusals of Redis 6.2, 7 and Valkey 9 mean unavailable, inside a script too."""
     assert code == error_code(text)
     assert isinstance(failure(text), StoreUnavailable)
 
@@ -46,5 +46,5 @@ def test_a_store_that_says_no_is_unavailable(text: str, code: str) -> None:
     ],
 )
 def test_what_else_it_says_is_a_defect(text: str) -> None:
-    """A script of ours did something wrong."""
+    """Any other error reply is a defect."""
     assert not isinstance(failure(text), StoreUnavailable)

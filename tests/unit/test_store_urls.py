@@ -1,4 +1,4 @@
-"""What a store's URL says (docs/settings.md)."""
+"""Parsing of the store's URL (docs/settings.md)."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ from tests.support.tls import Certificate
 def test_the_scheme_names_the_kind_of_store(
     url: str, kind: str, hosts: list[tuple[str, int]], service: str
 ) -> None:
-    """Each host may have a port, and has its kind's usual one otherwise."""
+    """The scheme names the kind of store, and hosts have its usual port by default."""
     store = read_url(url)
     assert (store.kind, store.hosts, store.service) == (kind, hosts, service)
 
 
 @pytest.mark.parametrize("kind", ["sentinel", "cluster"])
 def test_credentials_and_options_are_for_the_servers(kind: str) -> None:
-    """As in a URL of one server."""
+    """Credentials and options apply to the servers, as in the URL of one server."""
     path = "/main/3" if kind == "sentinel" else ""
     options = read_url(f"redis+{kind}://me:p%40ss@a,b{path}?client_name=n").options
     expected: dict[str, Any] = {"username": "me", "password": "p@ss", "client_name": "n"}
@@ -38,7 +38,7 @@ def test_credentials_and_options_are_for_the_servers(kind: str) -> None:
 
 
 def test_sentinels_have_credentials_of_their_own(certificate: Certificate) -> None:
-    """They are another role, and share only the TLS options."""
+    """Sentinels have their own credentials, and share only the TLS options."""
     ca = str(certificate.certificate)
     store = read_url(
         "rediss+sentinel://me:x@a/main?sentinel_username=s&sentinel_password=y"
@@ -59,7 +59,7 @@ def test_sentinels_have_credentials_of_their_own(certificate: Certificate) -> No
     ],
 )
 def test_an_address_has_no_credentials(url: str, address: str) -> None:
-    """It is what the start line and the log show."""
+    """The address for the start line and the log has no credentials."""
     assert address == read_url(url).address
 
 
@@ -103,7 +103,7 @@ def test_an_address_has_no_credentials(url: str, address: str) -> None:
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(url: str, allowed: str) -> None:
-    """With what is allowed in its place, before any connection is made."""
+    """An unknown option is named with the allowed ones, before any connection."""
     with pytest.raises(StoreUrlError) as refused:
         read_url(url)
     assert allowed in str(refused.value)
@@ -142,7 +142,7 @@ MISTYPED = [
 
 @pytest.mark.parametrize("url", MISTYPED)
 def test_no_piece_of_a_password_is_shown(url: str) -> None:
-    """Whatever was mistyped: at most the scheme and the hosts are, and the name of an option."""
+    """A message shows at most the scheme, the hosts and the name of an option."""
     with pytest.raises(StoreUrlError) as refused:
         read_url(url)
     for piece in ("hun", "ter2", "12"):
@@ -160,5 +160,5 @@ def test_no_piece_of_a_password_is_shown(url: str) -> None:
     ],
 )
 def test_of_a_url_that_cannot_be_read_the_hosts_are_shown(url: str, shown: str) -> None:
-    """Where they can be told from a password."""
+    """The hosts of an invalid URL are shown if they cannot be a password."""
     assert shown == masked(url)

@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 
 
 class Item:
-    """A transfer that holds so many bytes."""
+    """A transfer that holds a number of bytes."""
 
     def __init__(self, size: int, *, stalls: bool = False) -> None:
         self.size = size
@@ -33,7 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_oldest_are_cut_until_the_others_fit() -> None:
-    """What has ended counts no longer."""
+    """The oldest transfers are cut until the rest fits; ended ones do not count."""
     found = Transfers(100)
     items = [Item(40) for _ in range(4)]
     found.begin(items[0])
@@ -46,7 +46,7 @@ async def test_the_oldest_are_cut_until_the_others_fit() -> None:
 
 
 async def test_one_that_is_larger_than_the_budget_is_let_be() -> None:
-    """If it is alone; the next one takes its place."""
+    """One transfer alone may exceed the budget, until the next one comes."""
     found = Transfers(100)
     large, small = Item(1000), Item(1)
     found.begin(large)
@@ -56,7 +56,7 @@ async def test_one_that_is_larger_than_the_budget_is_let_be() -> None:
 
 
 async def test_one_that_grows_makes_others_go() -> None:
-    """Sizes are looked at again and again."""
+    """A transfer that grows makes others be cut."""
     found = Transfers(100)
     items = [Item(10) for _ in range(3)]
     for item in items:
@@ -67,7 +67,7 @@ async def test_one_that_grows_makes_others_go() -> None:
 
 
 async def test_thousands_that_stall_are_cut_a_few_at_a_time() -> None:
-    """The event loop has turns for others in between; what does not stall stays."""
+    """Thousands of stalled transfers are cut a few per turn of the event loop."""
     found = Transfers(1_000_000)
     items = [Item(1, stalls=bool(n % 4)) for n in range(400)]
     for item in items:

@@ -1,4 +1,4 @@
-"""Webhooks: signatures, pauses, what an endpoint may be."""
+"""Webhooks: signatures, pauses, and the allowed endpoints."""
 
 import base64
 import hashlib
@@ -26,14 +26,14 @@ HOUR = 3_600_000
 
 
 def test_a_delivery_is_signed_as_the_specification_says() -> None:
-    """The example of Standard Webhooks, whose signature is published."""
+    """The signature is that of the example in Standard Webhooks."""
     body = b'{"test": 2432232314}'
     signed = signature(read_secret(SECRET), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_a_new_secret_is_32_random_bytes() -> None:
-    """Each another one."""
+    """Each new secret is 32 other random bytes."""
     assert len(read_secret(new_secret(os.urandom))) == 32
     assert new_secret(os.urandom) != new_secret(os.urandom)
 
@@ -51,14 +51,14 @@ def test_a_new_secret_is_32_random_bytes() -> None:
     ],
 )
 def test_another_secret_is_refused_and_not_told(secret: str) -> None:
-    """The message says what one is."""
+    """The message describes a valid secret, and does not repeat the value."""
     with pytest.raises(ValidationFailed) as caught:
         read_secret(secret)
     assert str(caught.value) == "secret must be whsec_ and 24 to 64 bytes in base64"
 
 
 def test_pauses_grow_and_end_at_eight_hours() -> None:
-    """From nothing to a ceiling, which is four times the one before."""
+    """A pause is random up to a ceiling that grows fourfold to eight hours."""
     policy = WebhookPolicy()
     ceilings = [policy.delay_ms(failures, 1.0) for failures in (1, 2, 3, 4, 8, 1000)]
     assert ceilings == [10_000, 40_000, 160_000, 640_000, 8 * HOUR, 8 * HOUR]
@@ -67,7 +67,7 @@ def test_pauses_grow_and_end_at_eight_hours() -> None:
 
 
 def test_about_a_dozen_attempts_fit_into_a_day() -> None:
-    """With pauses that are half their ceiling, as they are on average."""
+    """With average pauses, about a dozen attempts fit into a day."""
     policy, spent, attempts = WebhookPolicy(), 0, 1
     while spent < policy.retry_ms:
         spent += policy.delay_ms(attempts, 0.5)
@@ -88,7 +88,7 @@ def test_about_a_dozen_attempts_fit_into_a_day() -> None:
     ],
 )  # fmt: skip
 def test_an_address_of_a_private_network_is_not_public(address: str) -> None:
-    """Nor is what leads to one, or is none."""
+    """Private addresses, those that lead to one, and invalid ones are not public."""
     assert not is_public(address)
 
 
@@ -96,7 +96,7 @@ def test_an_address_of_a_private_network_is_not_public(address: str) -> None:
     "address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
 def test_others_are_public(address: str) -> None:
-    """IPv4 in IPv6 too."""
+    """Other addresses are public, IPv4 in IPv6 too."""
     assert is_public(address)
 
 
@@ -108,7 +108,7 @@ def test_others_are_public(address: str) -> None:
     ],
 )  # fmt: skip
 def test_an_endpoint_may_be(url: str) -> None:
-    """Any http or https URL of a public host."""
+    """Any http or https URL of a public host is allowed."""
     check_url(url)
 
 
@@ -133,7 +133,7 @@ def test_an_endpoint_may_be(url: str) -> None:
     ],
 )
 def test_an_endpoint_may_not_be(url: str, problem: str) -> None:
-    """The message names what is allowed, and does not repeat the URL."""
+    """The message names the allowed URLs and does not repeat the URL."""
     with pytest.raises(ValidationFailed) as caught:
         check_url(url)
     assert problem in str(caught.value)
@@ -141,7 +141,7 @@ def test_an_endpoint_may_not_be(url: str, problem: str) -> None:
 
 
 def test_private_ones_can_be_allowed() -> None:
-    """For receivers in one's own network."""
+    """Private addresses can be allowed, for receivers in one's own network."""
     for url in ("http://127.0.0.1:3000/", "http://localhost/", "http://receiver:8080/"):
         check_url(url, EVERYWHERE)
 
@@ -158,12 +158,12 @@ NETWORKS = read_networks("10.1.0.0/16, 127.0.0.1, fd00::/8")
     ],
 )  # fmt: skip
 def test_networks_are_allowed_one_by_one(address: str, *, expected: bool) -> None:
-    """Those that are named, and no other private one."""
+    """Only the named private networks are allowed."""
     assert WebhookPolicy(allowed_networks=NETWORKS).allows(address) is expected
 
 
 def test_localhost_is_allowed_with_its_network() -> None:
-    """A name that is known without a look-up."""
+    """The name localhost is allowed with its network, without a look-up."""
     check_url("http://localhost/", NETWORKS)
     with pytest.raises(ValidationFailed):
         check_url("http://localhost/", read_networks("10.0.0.0/8"))
@@ -178,12 +178,12 @@ def test_localhost_is_allowed_with_its_network() -> None:
     ],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float) -> None:
-    """Bounded by an hour; anything else counts as absent."""
+    """Retry-After is bounded by an hour; anything else counts as absent."""
     assert retry_after_seconds(value, 10.0) == seconds
 
 
 def test_two_secrets_make_two_signatures() -> None:
-    """Until the overlap is over; one of the settings has no end."""
+    """Both secrets sign until the overlap ends; one of the settings has no end."""
     target = Target("https://a.example", SECRET, previous_secret=new_secret(os.urandom))
     both = Webhook("id", target, 0, False, True, overlap_until=1000)
     new, old = both.signatures("1-3f-0", 999, b"{}").split(" ")
@@ -194,7 +194,7 @@ def test_two_secrets_make_two_signatures() -> None:
 
 
 def test_endpoints_of_the_settings() -> None:
-    """With the same id on every node, which names a shard."""
+    """Endpoints of the settings have the same id on every node."""
     text = (
         f'[{{"url": "https://a.example", "secret": "{SECRET}", "types": ["session.ended"],'
         ' "userId": "6F1C0F52-7a3e-4c55-9d0a-2b7f4e8a1c90"},'
@@ -211,7 +211,7 @@ def test_endpoints_of_the_settings() -> None:
 
 
 def test_endpoints_of_the_settings_may_have_any_address() -> None:
-    """The operator chose them; the last secret can be named beside the new one."""
+    """The operator's endpoints may have any address and a previous secret."""
     text = (
         f'[{{"url": "http://localhost:8080/", "secret": "{SECRET}", "previousSecret": "{SECRET}"}}]'
     )
@@ -221,7 +221,7 @@ def test_endpoints_of_the_settings_may_have_any_address() -> None:
 
 
 def test_every_problem_of_the_settings_is_told_without_a_secret() -> None:
-    """One sentence each, with the place."""
+    """Each problem is one sentence with its place, and no secret."""
     text = (
         '[{"url": "ftp://x", "secret": "hush"}, 1,'
         f' {{"url": "https://a.example", "secret": "{SECRET}", "types": [], "agentId": 5, "x": 1}}]'
@@ -236,12 +236,12 @@ def test_every_problem_of_the_settings_is_told_without_a_secret() -> None:
 
 @pytest.mark.parametrize("text", ["{}", "x", '"https://a.example"', "[" * 100_000])
 def test_settings_that_are_no_array(text: str) -> None:
-    """One problem."""
+    """Settings that are no array are one problem."""
     assert len(read_targets(text)[1]) == 1
 
 
 def test_the_signature_is_hmac_sha256_of_id_time_and_body() -> None:
-    """Worked out a second time, from its parts."""
+    """The signature is computed a second time from its parts."""
     key = read_secret(SECRET)
     digest = hmac.new(key, b"1-3f-0.7.{}", hashlib.sha256).digest()
     assert signature(key, "1-3f-0", 7, b"{}") == "v1," + base64.b64encode(digest).decode()
