@@ -58,24 +58,24 @@ class Ledger:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._expires = array("q")
-        self.told = {"expiring": bytearray(), "expired": bytearray()}
+        self.announced = {"expiring": bytearray(), "expired": bytearray()}
         self.late = {"expiring": array("q"), "expired": array("q")}
         self.of_others = 0
 
     def add(self, session_id: str, expires_at: int) -> None:
         self._numbers[session_id] = len(self._expires)
         self._expires.append(expires_at)
-        for told in self.told.values():
-            told.append(0)
+        for announced in self.announced.values():
+            announced.append(0)
 
-    def tell(self, event: Event) -> None:
-        if event.type not in self.told:
+    def count(self, event: Event) -> None:
+        if event.type not in self.announced:
             return
         number = self._numbers.get(event.session_id)
         if number is None:
             self.of_others += 1
             return
-        self.told[event.type][number] += 1
+        self.announced[event.type][number] += 1
         deadline = self._expires[number] - (WARNING_MS if event.type == "expiring" else 0)
         self.late[event.type].append(event.at - deadline)
 
@@ -172,7 +172,7 @@ class Run:
             if batch.lost:
                 raise RuntimeError("the outbox was trimmed before it was read")
             for event in batch.events:
-                self._ledger.tell(event)
+                self._ledger.count(event)
             if batch.more:  # unread events are not missing
                 until = min(max(until, time.time() + AFTER_SECONDS), end + MAX_READING_SECONDS)
                 continue
@@ -198,20 +198,22 @@ class Run:
         print(f"\n{options.nodes} nodes, {'none' if options.no_kill else 'one'} of them killed;")
         print(f"{count:,} sessions run out within {options.seconds} s")
         rows: list[tuple[str, ...]] = []
-        for kind, told in ledger.told.items():
+        for kind, announced in ledger.announced.items():
             late = sorted(ledger.late[kind])
             rows.append(
                 (
                     kind,
                     f"{len(late):,}",
-                    f"{told.count(0):,}",
-                    f"{sum(each > 1 for each in told):,}",
+                    f"{announced.count(0):,}",
+                    f"{sum(each > 1 for each in announced):,}",
                     f"{statistics.median(late):,.0f} ms",
                     f"{late[len(late) * 99 // 100]:,} ms",
                     f"{late[-1]:,} ms",
                 )
             )
-        report.print_table(("", "told", "missed", "double", "late p50", "p99", "at most"), rows)
+        report.print_table(
+            ("", "announced", "missed", "double", "late p50", "p99", "at most"), rows
+        )
         names = {each.sha: repr(each) for each in every_script()}
         slow = [
             (entry["duration"] / 1000, names[entry["command"].split()[1]])

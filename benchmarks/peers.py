@@ -99,6 +99,6 @@ def _run(command: Sequence[str], folder: Path | None = None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    said = getattr(error, "stderr", None)
-    lines = (said.decode() if isinstance(said, bytes) else said or str(error)).split("\n")
+    output = getattr(error, "stderr", None)
+    lines = (output.decode() if isinstance(output, bytes) else output or str(error)).split("\n")
     return next((line for line in reversed(lines) if line.strip()), type(error).__name__)

@@ -100,11 +100,11 @@ def _sampled(py_spy: str, server: Server, seconds: int, output: Path) -> Iterato
         )
     try:
         yield
-        _, said = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     if process.returncode:
-        raise RuntimeError(f"py-spy: {said}")
+        raise RuntimeError(f"py-spy: {stderr}")
 
 
 def _read_samples(output: Path) -> Profile:

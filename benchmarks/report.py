@@ -124,8 +124,8 @@ def versions(redis: Redis) -> str:
     )
     load = "a generator in Python"
     if WRK:
-        said = subprocess.run([WRK, "-v"], capture_output=True, text=True, check=False).stdout
-        load = " ".join(said.split()[:2])
+        output = subprocess.run([WRK, "-v"], capture_output=True, text=True, check=False).stdout
+        load = " ".join(output.split()[:2])
     return ", ".join(
         [
             f"{platform.python_implementation()} {platform.python_version()}",

@@ -167,9 +167,9 @@ class Run:
 def main() -> None:
     options = _options()
     end_on_sigterm()
-    wanted = options.clients + 500
+    needed = options.clients + 500
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
     print(report.machine())
     with ExitStack() as stack:
         url = stack.enter_context(store())

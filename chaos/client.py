@@ -98,7 +98,7 @@ class Client:
     ) -> Response | None:
         """Make a request; return None if it may have happened or not.
 
-        Checks what any response has to be: in time, for this request, one of the allowed statuses.
+        Checks every response: in time, for this request, with an allowed status.
         """
         observations = self._observations
         request_id = f"{self._name}-{next(self._numbers)}"

@@ -1,4 +1,4 @@
-"""An HTTP client on one connection, which tells a request that was not sent from one not answered.
+"""An HTTP client on one connection, which distinguishes "not sent" from "not answered".
 
 A request that was not sent did not happen, and one that was sent and not answered may have.
 """

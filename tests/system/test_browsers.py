@@ -38,21 +38,23 @@ class Browser:
         self.pages = pages
         self.packages = packages
 
-    async def call(self, url: str, name: str, *given: Any, scripts: list[str] | None = None) -> Any:
+    async def call(
+        self, url: str, name: str, *arguments: Any, scripts: list[str] | None = None
+    ) -> Any:
         """Open a page and call one of its functions; return its result."""
         asked = {
             "url": url,
             "scripts": self._scripts if scripts is None else scripts,
             "call": name,
-            "with": given,
+            "with": arguments,
         }
         answer = json.loads(await asyncio.to_thread(self._ask, json.dumps(asked)))
         assert "returned" in answer, answer
         return answer["returned"]
 
-    async def at(self, host: str, name: str, *given: Any) -> Any:
+    async def at(self, host: str, name: str, *arguments: Any) -> Any:
         """Call a function of a page on a host."""
-        return await self.call(f"http://{host}:{self.pages}/", name, *given)
+        return await self.call(f"http://{host}:{self.pages}/", name, *arguments)
 
     def _ask(self, line: str) -> str:
         assert self._node.stdin
@@ -124,8 +126,8 @@ async def test_a_listed_page_uses_the_service(
     async with service.client() as client:
         session_id = (await create(client))["sessionId"]
     for transports in (None, ["polling"], ["websocket"]):
-        told = await browser.at("app.example", "sockets", url, session_id, transports)
-        assert told == {"text": "Hi", "clientMessageId": "mine"}
+        outcome = await browser.at("app.example", "sockets", url, session_id, transports)
+        assert outcome == {"text": "Hi", "clientMessageId": "mine"}
     followed = await browser.at("app.example", "events", url, session_id)
     assert followed["names"] == ["position", "session.message", "session.ended"]
 
@@ -143,8 +145,8 @@ async def test_another_page_reads_nothing_and_changes_nothing(
         followed = await browser.at("evil.example", "events", url, session_id)
         assert followed == {"names": [], "state": 2}
         for transports in (None, ["polling"], ["websocket"]):
-            told = await browser.at("evil.example", "sockets", url, session_id, transports)
-            assert set(told) == {"refused"}
+            outcome = await browser.at("evil.example", "sockets", url, session_id, transports)
+            assert set(outcome) == {"refused"}
         assert await browser.at("evil.example", "driveBy", url, session_id) == {
             "opened": "refused",
             "readable": 0,
@@ -178,8 +180,8 @@ async def test_the_services_own_page_needs_no_setting(
     assert used["statuses"] == [201, 201, 200, 200, 200, 404]
     async with service.client() as client:
         session_id = (await create(client))["sessionId"]
-    told = await browser.call(f"{url}/openapi.json", "sockets", url, session_id, None)
-    assert told == {"text": "Hi", "clientMessageId": "mine"}
+    outcome = await browser.call(f"{url}/openapi.json", "sockets", url, session_id, None)
+    assert outcome == {"text": "Hi", "clientMessageId": "mine"}
 
 
 class TestPublishedManagers:

@@ -31,7 +31,7 @@ class Client:
         self._stays_seconds = stays_seconds
         self.began_at = 0.0
         self.last_id = ""
-        self.told: list[str] = []
+        self.received: list[str] = []
         self.resets: list[float] = []
 
     async def run(self) -> None:
@@ -40,18 +40,18 @@ class Client:
             stays = random.random() * self._stays_seconds or None
             with suppress(TimeoutError):
                 async with asyncio.timeout(stays):
-                    while told := await source.next(3600):
-                        if told.name == "reset":
+                    while event := await source.next(3600):
+                        if event.name == "reset":
                             self.resets.append(time.monotonic())
                         else:
-                            self.told.append(told.subject)
+                            self.received.append(event.subject)
             self.last_id = source.last_id or self.last_id
             source.response.close()
             self.began_at = self.began_at or time.monotonic()
 
-    def lacks(self, made: dict[str, tuple[float, float]]) -> list[str]:
+    def missing_from(self, made: dict[str, tuple[float, float]]) -> list[str]:
         """Return the sessions whose events are missing without a reset."""
-        missing = made.keys() - set(self.told)
+        missing = made.keys() - set(self.received)
         return [
             session
             for session, (begun, done) in made.items()
@@ -109,10 +109,10 @@ async def test_nothing_is_missing_without_a_reset(tmp_path: Path) -> None:
                     clock.set(offset)
                 await asyncio.sleep(2)
             await wait_until(
-                lambda: all(not client.lacks(made) for client in (*steady, *restless)), 20
+                lambda: all(not client.missing_from(made) for client in (*steady, *restless)), 20
             )
         for client in steady:
             assert client.resets == []
         for client in (*steady, *restless):
-            assert len(client.told) == len(set(client.told))
+            assert len(client.received) == len(set(client.received))
         assert nodes.defects() == []

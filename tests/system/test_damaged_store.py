@@ -223,11 +223,11 @@ async def test_a_removed_data_directory_is_written_anew(tmp_path: Path) -> None:
     """A removed data directory is logged and rewritten; all acknowledged data survive a kill."""
     data_dir = tmp_path / "data"
     async with running(data_dir) as server, supervised(server):
-        told: list[str] = []
-        async with watched(server, told):
+        notices: list[str] = []
+        async with watched(server, notices):
             await ask(server, "SET", "before", "1")
             shutil.rmtree(data_dir)
-            await wait_until(lambda: told == [watch.REMOVED, ""])
+            await wait_until(lambda: notices == [watch.REMOVED, ""])
             await ask(server, "SET", "after", "1")
             assert data_dir.stat().st_mode & 0o777 == 0o700
             killed = await pid_of(server)
@@ -246,8 +246,8 @@ async def came_back(server: EmbeddedServer, killed: int) -> bool:
 class watched:  # noqa: N801 - used as a function
     """Watch a server for the block."""
 
-    def __init__(self, server: EmbeddedServer, told: list[str]) -> None:
-        self._watch = StoreWatch(server, told.append)
+    def __init__(self, server: EmbeddedServer, notices: list[str]) -> None:
+        self._watch = StoreWatch(server, notices.append)
 
     async def __aenter__(self) -> None:
         self._task = asyncio.create_task(self._watch.run())
@@ -265,12 +265,12 @@ async def test_removed_files_are_written_anew(tmp_path: Path, gone: str) -> None
     """Any removed files are rewritten, and no data is missing."""
     data_dir = tmp_path / "data"
     async with running(data_dir) as server, supervised(server):
-        told: list[str] = []
-        async with watched(server, told):
+        notices: list[str] = []
+        async with watched(server, notices):
             await ask(server, "SET", "key", "1")
             for path in data_dir.glob(gone):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            await wait_until(lambda: told == [watch.REMOVED, ""])
+            await wait_until(lambda: notices == [watch.REMOVED, ""])
             killed = await pid_of(server)
             os.kill(killed, SIGKILL)
             await wait_until(lambda: came_back(server, killed))
@@ -283,16 +283,16 @@ async def test_a_replaced_data_directory_is_left_alone(tmp_path: Path) -> None:
     await fill(backup)
     content = incremental(backup).read_bytes()
     async with running(data_dir) as server, supervised(server):
-        told: list[str] = []
-        async with watched(server, told):
+        notices: list[str] = []
+        async with watched(server, notices):
             await ask(server, "SET", "key", "1")
             data_dir.rename(tmp_path / "moved")
             shutil.copytree(backup, data_dir)
-            await wait_until(lambda: told[:1] == [watch.REPLACED])
+            await wait_until(lambda: notices[:1] == [watch.REPLACED])
             assert incremental(data_dir).read_bytes() == content
             shutil.rmtree(data_dir)
             (tmp_path / "moved").rename(data_dir)
-            await wait_until(lambda: told[-1] == "")
+            await wait_until(lambda: notices[-1] == "")
 
 
 async def test_a_removed_lock_is_taken_again(
@@ -318,11 +318,11 @@ async def test_a_removed_lock_is_taken_again(
 async def test_a_removed_socket_is_made_again(tmp_path: Path, gone: str) -> None:
     """The store is restarted at the same URL, with all its data."""
     async with running(tmp_path) as server, supervised(server):
-        told: list[str] = []
-        async with watched(server, told):
+        notices: list[str] = []
+        async with watched(server, notices):
             await ask(server, "SET", "key", "1")
             shutil.rmtree(server.folder) if gone == "folder" else server.socket.unlink()
-            await wait_until(lambda: told == [watch.SOCKET_REMOVED, ""])
+            await wait_until(lambda: notices == [watch.SOCKET_REMOVED, ""])
             assert await ask(server, "GET", "key") == "1"
             assert server.folder.stat().st_mode & 0o777 == 0o700
 
@@ -331,12 +331,12 @@ async def test_both_may_be_removed(tmp_path: Path) -> None:
     """The data are rewritten over the open connection, and then the socket is replaced."""
     data_dir = tmp_path / "data"
     async with running(data_dir) as server, supervised(server):
-        told: list[str] = []
-        async with watched(server, told):
+        notices: list[str] = []
+        async with watched(server, notices):
             await ask(server, "SET", "key", "1")
             shutil.rmtree(data_dir)
             shutil.rmtree(server.folder)
-            await wait_until(lambda: told and told[-1] == "")
+            await wait_until(lambda: notices and notices[-1] == "")
             assert await ask(server, "GET", "key") == "1"
 
 

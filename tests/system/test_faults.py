@@ -87,7 +87,7 @@ class TestTheHarness:
             await store.server.command("FLUSHALL")
 
         tally = await _tally_of(lose, tmp_path)
-        assert any("live, now 404" in what or "404 (" in what for what in tally.lost)
+        assert any("live, now 404" in problem or "404 (" in problem for problem in tally.lost)
 
     async def test_untrue_indexes_are_seen(self, tmp_path: Path) -> None:
         """Live sessions that are not listed are detected."""
@@ -97,7 +97,7 @@ class TestTheHarness:
             await store.server.command("DEL", *keys)
 
         tally = await _tally_of(lose, tmp_path)
-        assert any("listing" in what for what in (*tally.lost, *tally.problems))
+        assert any("listing" in problem for problem in (*tally.lost, *tally.problems))
 
     async def test_writes_that_happen_twice_are_seen(self, tmp_path: Path) -> None:
         """Renewals that nobody requested are detected."""

@@ -82,8 +82,8 @@ def parties() -> dict[str, str]:
 async def asked(client: ClientSession, method: str, url: str, body: Any = None) -> dict[str, Any]:
     async with client.request(method, url, json=body) as answer:
         assert answer.status in (200, 201), await answer.text()
-        told: dict[str, Any] = await answer.json()
-        return told
+        content: dict[str, Any] = await answer.json()
+        return content
 
 
 async def answer_body(reader: asyncio.StreamReader) -> bytes:
@@ -99,11 +99,11 @@ async def test_a_bulk_end_that_died_is_taken_up(start: Start, store_url: str) ->
     """After a node died, its key is in conflict, and a call without key ends the rest."""
     settings = {"REDIS_URL": store_url, "SESSION_MAX_PER_USER": "0"}
     doomed, other = start(**settings), start(**settings)
-    who = parties()
-    url = f"{SESSIONS}?userId={who['userId']}"
+    owner = parties()
+    url = f"{SESSIONS}?userId={owner['userId']}"
     async with other.client() as client, doomed.client() as killed:
         for _ in range(10):
-            await asyncio.gather(*(asked(client, "POST", SESSIONS, who) for _ in range(200)))
+            await asyncio.gather(*(asked(client, "POST", SESSIONS, owner) for _ in range(200)))
         headers = {"Idempotency-Key": "k"}
         ending = asyncio.ensure_future(killed.delete(url, headers=headers))
 

@@ -31,21 +31,21 @@ class Listener:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def emit(self, *what: Any) -> Any:
+    async def emit(self, *arguments: Any) -> Any:
         """Emit an event; return its acknowledgement."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.write(json.dumps(arguments).encode() + b"\n")
         return (await self.next("ack"))[0]
 
-    async def next(self, wanted: str) -> list[Any]:
+    async def next(self, expected: str) -> list[Any]:
         """Return the data of the next event of a name; skip others."""
         assert self._process.stdout
         async with asyncio.timeout(30):
             while line := await self._process.stdout.readline():
-                name, *given = json.loads(line)
-                if name == wanted:
-                    return list(given)
-        raise AssertionError(f"it ended without {wanted}")
+                name, *data = json.loads(line)
+                if name == expected:
+                    return list(data)
+        raise AssertionError(f"it ended without {expected}")
 
     async def stop(self) -> None:
         assert self._process.stdin
@@ -107,9 +107,9 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
             "expiresAt": sent["sessionStatus"]["expiresAt"],
             "renewalCount": 1,
         }
-        (told,) = await socket.next("messageBroadcast")
-        assert told.pop("createdAt") > 1_700_000_000_000
-        assert told == {
+        (message,) = await socket.next("messageBroadcast")
+        assert message.pop("createdAt") > 1_700_000_000_000
+        assert message == {
             "id": sent["id"],
             "senderId": session["userId"],
             "senderName": "User",
@@ -205,8 +205,8 @@ async def test_polls_find_their_worker(
         message = {"channelId": session["sessionId"], "message": "x" * 4000}
         assert (await sockets[0].emit("message", {"type": 2, "payload": message}))["success"]
         for socket in sockets:
-            (told,) = await socket.next("messageBroadcast")
-            assert told["text"] == "x" * 4000
+            (message,) = await socket.next("messageBroadcast")
+            assert message["text"] == "x" * 4000
     assert [line for line in node.log if line["logger"].startswith("session_service.web")] == []
 
 

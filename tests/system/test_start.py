@@ -64,14 +64,14 @@ async def test_the_service_listens_where_it_is_told(
 
 
 @pytest.mark.parametrize(
-    ("host", "why"),
+    ("host", "reason"),
     [
         ("192.0.2.1", "cannot listen on 192.0.2.1:1234: Cannot assign requested address"),
         ("127.0.0.1,192.0.2.1", "cannot listen on 127.0.0.1:1234, 192.0.2.1:1234: Cannot assign"),
         ("no-such-host.invalid", "cannot listen on no-such-host.invalid:1234: "),
     ],
 )
-def test_an_address_that_cannot_be_had_is_one_line(tmp_path: Path, host: str, why: str) -> None:
+def test_an_address_that_cannot_be_had_is_one_line(tmp_path: Path, host: str, reason: str) -> None:
     """Exit code 1 and no traceback, with one worker and with several."""
     for workers in ("1", "2"):
         done = run(
@@ -79,16 +79,16 @@ def test_an_address_that_cannot_be_had_is_one_line(tmp_path: Path, host: str, wh
             WEB_CONCURRENCY=workers,
         )  # fmt: skip
         assert done.returncode == 1
-        assert why in json.loads(done.stderr)["event"]
+        assert reason in json.loads(done.stderr)["event"]
 
 
 def test_a_misspelt_setting_is_logged_once(start: Start, store_url: str) -> None:
     """A misspelt setting is logged by the main process only."""
     service = start(REDIS_URL=store_url, WEB_CONCURRENCY="2", SESSION_DATADIR="hunter2")
     assert service.port
-    told = [line["event"] for line in service.log if "SESSION_DATADIR" in line["event"]]
-    assert len(told) == 1
-    assert told[0].endswith("did you mean SESSION_DATA_DIR?")
+    warnings = [line["event"] for line in service.log if "SESSION_DATADIR" in line["event"]]
+    assert len(warnings) == 1
+    assert warnings[0].endswith("did you mean SESSION_DATA_DIR?")
 
 
 def test_workers_read_the_secret_where_the_service_does(
@@ -172,9 +172,9 @@ def on_a_terminal(folder: Path, *prefix: str, **settings: str) -> Iterator[tuple
 
 async def port_on(terminal: int) -> int:
     """Read a terminal until the service prints its port."""
-    said = ""
-    while not (found := re.search(r"listens on http://[^ ]*:(\d+);", said)):
-        said += (await asyncio.to_thread(os.read, terminal, 4096)).decode()
+    output = ""
+    while not (found := re.search(r"listens on http://[^ ]*:(\d+);", output)):
+        output += (await asyncio.to_thread(os.read, terminal, 4096)).decode()
     return int(found[1])
 
 

@@ -60,8 +60,8 @@ async def test_a_store_that_denies_a_command_does_not_end_the_service(start: Sta
         async with service.client() as client:
             assert await create(client) == 503
             assert (await health(client))["status"] == "unhealthy"
-            said = "the store's user is not permitted TIME, XADD, ZREM"
-            assert any(said in line["event"] for line in service.log)
+            expected = "the store's user is not permitted TIME, XADD, ZREM"
+            assert any(expected in line["event"] for line in service.log)
             operator.execute_command("ACL", "SETUSER", "app", "+time", "+xadd", "+zrem")
 
             async def is_healthy() -> bool:
@@ -98,9 +98,9 @@ class TestAnotherKind:
     async def test_one_server(self, tmp_path: Path) -> None:
         """A single server is no cluster and no sentinel."""
         async with node(tmp_path) as server:
-            where = f"{server.address} is a single server: use redis://host:port/db"
-            assert_one_line(tmp_path, f"redis+cluster://{server.address}", where)
-            assert_one_line(tmp_path, f"redis+sentinel://127.0.0.1:1,{server.address}/main", where)
+            hint = f"{server.address} is a single server: use redis://host:port/db"
+            assert_one_line(tmp_path, f"redis+cluster://{server.address}", hint)
+            assert_one_line(tmp_path, f"redis+sentinel://127.0.0.1:1,{server.address}/main", hint)
 
     async def test_a_node_of_a_cluster(self, tmp_path: Path) -> None:
         """A cluster node is no single server; the password is not shown."""

@@ -42,7 +42,7 @@ def run(pytestconfig: pytest.Config) -> Run:
     return run
 
 
-async def told(process: Process) -> list[Any]:
+async def next_line(process: Process) -> list[Any]:
     """Return the next line that a script printed."""
     assert process.stdout is not None
     line = await asyncio.wait_for(process.stdout.readline(), 20)
@@ -51,10 +51,10 @@ async def told(process: Process) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-async def told_of(process: Process, name: str) -> list[Any]:
+async def next_named(process: Process, name: str) -> list[Any]:
     """Return the next line with a name; fail if the client gave up."""
     while True:
-        line = await told(process)
+        line = await next_line(process)
         assert line not in (["error", True], ["end"]), line
         assert line[0] != "failed", line
         if line[0] == name:
@@ -84,19 +84,19 @@ async def test_an_event_source_survives_a_store_outage(
         url = f"http://127.0.0.1:{service.port}{EVENTS}"
         async with run("follow.mjs", "eventsource", url) as client:
             for _ in range(2):
-                assert await told_of(client, "open") == ["open"]
-                assert await told_of(client, "error") == ["error", False]
+                assert await next_named(client, "open") == ["open"]
+                assert await next_named(client, "error") == ["error", False]
             await store.start()
-            while await told_of(client, "open"):
-                if await told(client) == ["position", {}] and await _stays(client):
+            while await next_named(client, "open"):
+                if await next_line(client) == ["position", {}] and await _stays(client):
                     break
             session_id = await create(service)
-            _, event = await told_of(client, "session.created")
+            _, event = await next_named(client, "session.created")
             assert event["subject"] == session_id
             store.kill()
             await store.start()
             session_id = await create(service)
-            while (await told_of(client, "session.created"))[1]["subject"] != session_id:
+            while (await next_named(client, "session.created"))[1]["subject"] != session_id:
                 pass
     finally:
         await store.close()
@@ -105,7 +105,7 @@ async def test_an_event_source_survives_a_store_outage(
 async def _stays(client: Process) -> bool:
     """Return whether the stream is still open after half a second."""
     try:
-        return await asyncio.wait_for(told(client), 0.5) != ["error", False]
+        return await asyncio.wait_for(next_line(client), 0.5) != ["error", False]
     except TimeoutError:
         return True
 
@@ -117,11 +117,11 @@ async def test_fetch_event_source_can_parse_every_block(
     service = start(REDIS_URL=store_url)
     url = f"http://127.0.0.1:{service.port}{SESSIONS}/{await create(service)}/events"
     async with run("follow.mjs", "fetch-event-source", url) as client:
-        assert await told_of(client, "position") == ["position", {}]
+        assert await next_named(client, "position") == ["position", {}]
         async with ClientSession() as http, http.delete(url.removesuffix("/events")) as answer:
             assert answer.status == 200
-        await told_of(client, "session.ended")
-        assert await told(client) == ["end"]
+        await next_named(client, "session.ended")
+        assert await next_line(client) == ["end"]
 
 
 async def test_a_proxy_that_compresses_holds_nothing_back(
@@ -130,7 +130,7 @@ async def test_a_proxy_that_compresses_holds_nothing_back(
     """Events pass a compressing proxy at once, uncompressed."""
     service = start(REDIS_URL=store_url)
     async with run("compress.mjs", str(service.port)) as proxy:
-        (port,) = await told(proxy)
+        (port,) = await next_line(proxy)
         async with ClientSession(f"http://127.0.0.1:{port}") as client:
             source = await asyncio.wait_for(follow(client, EVENTS), 10)
             assert "Content-Encoding" not in source.response.headers

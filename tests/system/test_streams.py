@@ -27,9 +27,9 @@ async def live(client: ClientSession) -> str:
 LIFE = ["session.created", *["session.renewed"] * 3, "session.ended"]
 
 
-def by_session(told: list[ReceivedEvent]) -> dict[str, list[str]]:
+def by_session(received: list[ReceivedEvent]) -> dict[str, list[str]]:
     lives = defaultdict(list)
-    for each in told:
+    for each in received:
         lives[each.subject].append(each.name)
     return lives
 
@@ -55,9 +55,9 @@ async def test_who_was_away_misses_nothing(start: Start, store_url: str) -> None
         more = asyncio.create_task(live(second))
         seen += await source.take((len(lives) + 1) * len(LIFE) - len(seen))
         lives.append(await more)
-    told = by_session(seen)
-    assert set(told) == set(lives)
-    assert all(each == LIFE for each in told.values())
+    received = by_session(seen)
+    assert set(received) == set(lives)
+    assert all(each == LIFE for each in received.values())
     assert [each.id for each in seen] == sorted({each.id for each in seen}, key=order)
 
 
@@ -79,10 +79,10 @@ async def test_what_runs_out_is_told_once_by_any_number_of_nodes(
         )
         ids = {session["sessionId"] for session in sessions}
         nodes[2].kill()
-        told = await source.take(400)
+        received = await source.take(400)
         await live(second)
-        everything = await follow(first, EVENTS, told[-1].id)
-        lives = by_session(told)
+        everything = await follow(first, EVENTS, received[-1].id)
+        lives = by_session(received)
         assert set(lives) == ids
         assert all(each == ["session.expiring", "session.expired"] for each in lives.values())
         assert by_session(await everything.take(5)).popitem()[1] == LIFE

@@ -60,12 +60,12 @@ async def status(client: ClientSession, method: str, url: str, **options: Any) -
 
 async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Path) -> None:
     """An older node answers 503 for newer records, and never deletes them."""
-    newer = a_newer_version(tmp_path / "newer")
+    version = a_newer_version(tmp_path / "newer")
     settings = {"REDIS_URL": store_url, **SETTINGS}
     async with ClientSession() as client, Redis.from_url(store_url) as store:
         old = start(**settings)
-        new = start(PYTHONPATH=newer, **settings)
-        theirs, ours = at(new), at(old)
+        new = start(PYTHONPATH=version, **settings)
+        newer, older = at(new), at(old)
 
         async def made(url: str, **fields: Any) -> str:
             body = session_body(**fields)
@@ -80,8 +80,8 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
                 for part in ("id", "msg")
             ]
 
-        lasting, ending = await made(theirs), await made(theirs)
-        readable = await made(ours)
+        lasting, ending = await made(newer), await made(newer)
+        readable = await made(older)
         before = await stored(lasting, ending)
         for method, path, body in (
             ("GET", "", None),
@@ -92,39 +92,39 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
             ("GET", "/messages", None),
             ("DELETE", "", None),
         ):
-            assert await status(client, method, f"{ours}/{lasting}{path}", json=body) == 503
-        assert await status(client, "DELETE", f"{ours}?all=true") == 200
-        assert await status(client, "GET", f"{ours}/{readable}") == 404
+            assert await status(client, method, f"{older}/{lasting}{path}", json=body) == 503
+        assert await status(client, "DELETE", f"{older}?all=true") == 200
+        assert await status(client, "GET", f"{older}/{readable}") == 404
         assert await stored(lasting, ending) == before
-        assert await status(client, "GET", f"{theirs}/{await made(ours)}") == 200
-        assert await status(client, "DELETE", f"{theirs}/{ending}") == 200
-        assert await status(client, "GET", f"{ours}/{ending}") == 404
+        assert await status(client, "GET", f"{newer}/{await made(older)}") == 200
+        assert await status(client, "DELETE", f"{newer}/{ending}") == 200
+        assert await status(client, "GET", f"{older}/{ending}") == 404
 
         # The newer node expires it; the older one cannot read its tombstone either.
-        expiring = await made(theirs, timeoutConfig=BRIEF)
+        expiring = await made(newer, timeoutConfig=BRIEF)
 
         async def is_over() -> bool:
             return await stored(expiring) != [None, None] and (
-                await status(client, "GET", f"{theirs}/{expiring}") == 410
+                await status(client, "GET", f"{newer}/{expiring}") == 410
                 and (await stored(expiring))[1] is None
             )
 
         await wait_until(is_over)
-        assert await status(client, "GET", f"{ours}/{expiring}") == 503
+        assert await status(client, "GET", f"{older}/{expiring}") == 503
 
         # Its deadline passes while no node can read it, and the older one leaves it alone.
-        abandoned = await made(theirs, timeoutConfig={**BRIEF, "timeoutMinutes": 0.02})
+        abandoned = await made(newer, timeoutConfig={**BRIEF, "timeoutMinutes": 0.02})
         new.signal(signal.SIGTERM)
         assert new.wait() == 0
         before = await stored(abandoned)
-        swept = await made(ours, timeoutConfig={**BRIEF, "timeoutMinutes": 0.03})
+        swept = await made(older, timeoutConfig={**BRIEF, "timeoutMinutes": 0.03})
 
         async def is_swept() -> bool:
             return (await stored(swept))[1] is None
 
         await wait_until(is_swept)
         assert await stored(abandoned) == before
-        again = start(PYTHONPATH=newer, **settings)
+        again = start(PYTHONPATH=version, **settings)
 
         async def is_expired() -> bool:
             return (await stored(abandoned))[1] is None

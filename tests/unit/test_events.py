@@ -133,11 +133,11 @@ def test_each_type_says_what_changed(kind: str, detail: str, data: dict[str, obj
 def test_a_filter_wants_what_matches_in_all_that_it_names() -> None:
     """A filter matches if all its conditions do, and knows the possible shards."""
     created = event("created")
-    for wanted in (
+    for event_filter in (
         EventFilter(),
         EventFilter(session_id=SESSION, user_id=USER, agent_id=AGENT, types=frozenset(["created"])),
     ):
-        assert wanted.matches(created)
+        assert event_filter.matches(created)
     for unwanted in (
         EventFilter(session_id=new_id("3f", os.urandom)),
         EventFilter(user_id=AGENT),

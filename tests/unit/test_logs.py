@@ -28,9 +28,9 @@ def test_a_line_is_json_and_has_the_request_id(capsys: pytest.CaptureFixture[str
     logs.REQUEST_ID.reset(token)
     logging.getLogger("session_service.x").debug("not to be seen")
     (line,) = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
-    assert said.pop("timestamp")
-    assert said == {
+    logged = json.loads(line)
+    assert logged.pop("timestamp")
+    assert logged == {
         "event": "it happened",
         "level": "warning",
         "logger": "session_service.x",
@@ -74,8 +74,8 @@ def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -
     """A field named "event" is shown under another name beside the text."""
     logs.set_up("info", "json")
     logging.getLogger("session_service.x").warning("given up", extra={"event": "1-3f-0"})
-    said = json.loads(capsys.readouterr().err)
-    assert (said["event"], said["event_"]) == ("given up", "1-3f-0")
+    logged = json.loads(capsys.readouterr().err)
+    assert (logged["event"], logged["event_"]) == ("given up", "1-3f-0")
 
 
 async def test_a_throttled_line_is_written_once_a_second_and_counts(

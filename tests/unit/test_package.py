@@ -57,12 +57,12 @@ def test_an_index_can_show_it(metadata: EmailMessage) -> None:
     assert re.findall(r"\]\((?!https?://)[^)]*\)", text) == []
     assert metadata["License-Expression"] == "Apache-2.0"
     classifiers = metadata.get_all("Classifier", [])
-    for wanted in (
+    for classifier in (
         "Typing :: Typed",
         "Framework :: AsyncIO",
         "Programming Language :: Python :: 3.11",
     ):
-        assert wanted in classifiers
+        assert classifier in classifiers
 
 
 def test_the_wheel_has_all_that_runs(built: tuple[Path, Path]) -> None:

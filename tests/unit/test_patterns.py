@@ -37,8 +37,10 @@ def patterns(node: inspect.Type) -> Iterator[str]:
 
 def test_the_patterns_of_requests_are_anchored() -> None:
     """Patterns of requests end with ``\\Z``, as ``$`` also matches before a last newline."""
-    types: list[Any] = [given for route in ROUTES for given in (route.body, route.query) if given]
-    found = {each for given in types for each in patterns(inspect.type_info(given))}
+    types: list[Any] = [
+        declared for route in ROUTES for declared in (route.body, route.query) if declared
+    ]
+    found = {each for declared in types for each in patterns(inspect.type_info(declared))}
     assert len(found) >= 4
     assert [
         each for each in found if not re.fullmatch(r"\\A.*\\Z", each) and each != "^https?://"

@@ -126,12 +126,12 @@ def test_a_failure_of_everything_does_not_flood_the_log(
 
 def test_health_says_what_fails(quarantine: Quarantine) -> None:
     """Health names the failures in one sentence, without the store's replies."""
-    said: list[str] = []
+    all_reasons: list[str] = []
     for name in ("shard 3f", "shard 40", "shard 41"):
-        said += quarantine.reasons()
+        all_reasons += quarantine.reasons()
         quarantine.failed(name, "sweep", WRONG)
-    said += quarantine.reasons()
-    assert said == [
+    all_reasons += quarantine.reasons()
+    assert all_reasons == [
         "shard 3f cannot be processed",
         "shard 3f and 1 other cannot be processed",
         "shard 3f and 2 others cannot be processed",

@@ -213,14 +213,14 @@ def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> N
     file.write_text("http://user:hunter2@host")
     binary.write_bytes(b"\xff\xfehunter2")
     empty.write_text("\n")
-    for path, why in (
+    for path, reason in (
         (tmp_path / "none", "the file cannot be read: No such file or directory"),
         (folder, "the file cannot be read: Is a directory"),
         (binary, "the file cannot be read: it is not text"),
         (empty, "the file is empty"),
     ):
         assert problems(**{f"{name}_FILE": str(path)}) == [
-            f"{name}_FILE='{path}' is not allowed: {why}"
+            f"{name}_FILE='{path}' is not allowed: {reason}"
         ]
     (mistaken,) = problems(**{f"{name}_FILE": SECRETS[name]})
     assert mistaken.startswith(f"{name}_FILE='***' is not allowed: the file cannot be read: ")
