@@ -63,6 +63,9 @@ class StoreServer:
             self.settings.append(f"requirepass {password}")
             if not sentinel:
                 self.settings.append(f"masterauth {password}")
+        if "cluster-enabled yes" in settings and "cluster-port" not in " ".join(settings):
+            # The default, the port plus 10,000, is in the range of the system's client ports.
+            self.settings.append(f"cluster-port {free_port()}")
         self.environment: dict[str, str] = {}  # added to this process's at each start
         self._folder = folder
         self._sentinel = sentinel
