@@ -4,8 +4,8 @@ The shard of a key (two hex digits) is its hash tag, so all keys of a session ar
 Redis Cluster. ``session-service`` is the prefix from the settings.
 
 ``session-service:{3f}:id:<session>``
-    string: the session's record, or what the sweep leaves of it (``records.py``); until its
-    retention ends
+    string: the session's record, or the tombstone that the sweep leaves (``records.py``); until the
+    end of its retention
 ``session-service:{3f}:msg:<session>``
     stream: its messages, with entry ids ``<createdAt in ms>-0``; as long as the session can last
 ``session-service:{3f}:kept:<session>``, ``session-service:{3f}:parties:<session>``
@@ -14,21 +14,21 @@ Redis Cluster. ``session-service`` is the prefix from the settings.
 ``session-service:{3f}:warn``
     sorted set: live sessions, by the time at which their warning is due
 ``session-service:{3f}:expire``
-    sorted set: live sessions whose warning was due, by their deadline
+    sorted set: live sessions after their warning was due, by their deadline
 ``session-service:{3f}:forget``
     sorted set: expired sessions, by the end of their retention
 ``session-service:{3f}:unreadable``
-    sorted set: sessions whose record cannot be read, by the time of the next check; the sweep moves
-    them here from warn and expire when they are overdue for ten seconds
+    sorted set: unreadable sessions, by the time of the next check; the sweep moves them here from
+    warn and expire when they are overdue for ten seconds
 ``session-service:{3f}:listing``
     sorted set, all of score 0: ``u<user>:<agent>:<session>`` and ``a<agent>:<session>`` of each
-    session that was not ended and whose expiry was not acted on
+    session until it is ended or the sweep acts on its expiry
 ``session-service:{3f}:events``
     stream, the outbox: events of the shard's sessions, each in one field, ``event``: the type
     (domain/event_types.py), session, agent, user, details
 ``session-service:{3f}:trimmed``
-    string: the past of the outbox: its epoch, when a node last saw it, what was taken from it to
-    bound it, which positions are doubtful (lua/events/past.lua)
+    string: the past of the outbox: its epoch, when a node last saw it, how far it was trimmed, and
+    the doubtful positions (lua/events/past.lua)
 ``session-service:{7a}:claim:<SHA-256 of an Idempotency-Key; its first two digits are the shard>``
     hash, for a day: the fingerprint of the ``request`` (SHA-256), its ``seed``, and if it has
     several steps the end of its ``lease``, and then the ``answer``: its response
@@ -59,7 +59,7 @@ session's events for one webhook, which are delivered one after the other.
 ``session-service:{3f}:webhook:due:<webhook>``
     sorted set: lanes, by the time at which their first event is to be delivered
 ``session-service:{3f}:webhook:leased:<webhook>``
-    sorted set: lanes whose first event is being delivered, by the time at which the lease ends
+    sorted set: lanes with a delivery in progress, by the time at which its lease ends
 ``session-service:{3f}:webhook:dead:<webhook>``
     sorted set: parked events, by the time at which they were parked
 ``session-service:{3f}:webhook:state:<webhook>``
@@ -102,7 +102,7 @@ _PARTS = {
     "dead": "webhook:dead:",
     "state": "webhook:state:",
 }
-# Keys of one session or webhook, whose id follows.
+# Keys of one session or webhook: its id follows.
 _WITH_ID = ("session", "messages", "queue", "bodies", "due", "leased", "dead", "state")
 
 
