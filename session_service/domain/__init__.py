@@ -1,1 +1,1 @@
-"""The session rules: pure values and arithmetic, without Redis, HTTP, a clock or I/O."""
+"""The rules of sessions: values and arithmetic, without Redis, HTTP, a clock or I/O."""

@@ -27,6 +27,14 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ROOT / "session_service"
 MAX_LINT_EXCEPTIONS = 19
 MAX_LINES = 350
+FOLDERS = ("session_service", "docs", "tests", "chaos", "benchmarks")
+EXAMPLES = {  # names in comments that stand for others
+    "rename.lua",
+    "IS_FINAL",
+    "SESSION_DATADIR",
+    "SESSION_SERVICE_HOST",
+    "SESSION_STORE_PORT_6379_TCP_ADDR",
+}
 
 # What the packages and modules at the top may import: imports point inwards.
 LAYERS = {
@@ -160,9 +168,48 @@ def test_lint_exceptions_are_few_and_say_why() -> None:
 
 
 def comments_of(path: Path) -> Iterator[str]:
+    """The comments of a file, and the strings of Python, of which docstrings are some."""
+    if path.suffix == ".lua":
+        yield from re.findall("--.*", path.read_text())
+        return
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
         if token.type in (tokenize.COMMENT, tokenize.STRING):
             yield token.string
+
+
+def names_of(path: Path) -> Iterator[str]:
+    """The names in the code of a file."""
+    if path.suffix == ".lua":
+        yield from re.findall(r"\w+", re.sub("--.*", "", path.read_text()))
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.ClassDef(name=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+                yield name
+            case ast.Constant(value=str(text)) if not re.search(r"\s", text):
+                yield from re.findall(r"\w+", text)
+
+
+def test_comments_name_files_and_constants_that_exist() -> None:
+    """A name that was changed in the code only would lead a reader astray."""
+    sources = [*PRODUCT.rglob("*.py"), *PRODUCT.rglob("*.lua")]
+    docs = [(ROOT / "docs" / name).read_text() for name in ("settings.md", "webhooks.md")]
+    names = {name for path in sources for name in names_of(path)} | EXAMPLES
+    names.update(name for text in docs for name in re.findall(r"\w+", text))
+    files = {str(path) for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources
+        for text in comments_of(path)
+        for name in re.findall(r"[\w/-]+\.(?:py|lua|md)\b|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text)
+        if name not in names
+        if not any(file.endswith(f"/{name}") for file in files)
+    ]
+    assert missing == []
 
 
 def test_packages_are_called_packages() -> None:
