@@ -75,12 +75,12 @@ class Tally:
         high = _p95(self.recoveries)
         if recovery is not None and (high if p95 else longest) > recovery:
             late.append(f"recovery took {high:.1f} s at p95, {longest:.1f} s at most")
-        answers = ", ".join(
+        responses = ", ".join(
             f"{count:,} × {status}" for status, count in sorted(self.statuses.items())
         )
         lost = f"; {len(self.lost)} lost, in {self.repeats_with_loss} repeats"
         seen = (
-            f"{answers}{lost if self.lost else '; 0 lost'}; slowest response {self.slowest:.2f} s"
+            f"{responses}{lost if self.lost else '; 0 lost'}; slowest response {self.slowest:.2f} s"
         )
         if recovery is not None:
             seen += f"; recovery {typical:.2f} s median, {high:.2f} p95, {longest:.2f} max"

@@ -42,8 +42,8 @@ async def test_a_body_that_is_no_json_object_is_refused(
         path += f"/{(await create(client))['sessionId']}/{operation}"
         method = "PATCH" if operation == "timeout" else "POST"
     headers = {"Content-Type": "application/json"}
-    answer = await client.request(method, path, data=body, headers=headers)
-    error = await assert_error(answer, 400, "INVALID_JSON")
+    response = await client.request(method, path, data=body, headers=headers)
+    error = await assert_error(response, 400, "INVALID_JSON")
     assert "Traceback" not in error["details"]
 
 
@@ -53,8 +53,8 @@ async def test_a_body_that_is_no_json_object_is_refused(
 async def test_huge_numbers_are_out_of_range(client: Client, number: str) -> None:
     """Numbers of 400 digits, and beyond any float, are out of range like any other."""
     body = f'{{{IDS}, "timeoutConfig": {{"timeoutMinutes": {number}}}}}'
-    answer = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert "timeoutConfig.timeoutMinutes" in error["message"]
     assert len(error["message"]) < 300
 
@@ -63,8 +63,8 @@ async def test_huge_numbers_are_out_of_range(client: Client, number: str) -> Non
 async def test_metadata_that_cannot_be_kept_is_refused(client: Client, number: str) -> None:
     """Metadata that could not be returned unchanged is refused."""
     body = f'{{{IDS}, "metadata": {{"a": {number}}}}}'
-    answer = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
-    await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, data=body, headers={"Content-Type": "application/json"})
+    await assert_error(response, 400, "VALIDATION_ERROR")
 
 
 async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
@@ -77,8 +77,8 @@ async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
 
     headers = {"Content-Type": "application/json"}
     for data in (io.BytesIO(big), chunks()):
-        answer = await client.post(SESSIONS, data=data, headers=headers)
-        await assert_error(answer, 413, "PAYLOAD_TOO_LARGE")
+        response = await client.post(SESSIONS, data=data, headers=headers)
+        await assert_error(response, 413, "PAYLOAD_TOO_LARGE")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
 async def test_an_id_of_any_form_is_not_found(client: Client, session_id: str) -> None:
     """An id that is no session's is a 404, not a 400, and is not repeated in the response."""
     url = f"{SESSIONS}/{session_id}"
-    for answer in (
+    for response in (
         await client.delete(url),
         await client.get(url),
         await client.post(f"{url}/renew"),
@@ -115,6 +115,6 @@ async def test_an_id_of_any_form_is_not_found(client: Client, session_id: str) -
         await client.post(f"{url}/messages", json={"content": "x"}),
         await client.get(f"{url}/messages"),
     ):
-        error = await assert_error(answer, 404, "SESSION_NOT_FOUND")
+        error = await assert_error(response, 404, "SESSION_NOT_FOUND")
         assert error["message"] == "Session not found"
-        assert "X-Evil" not in answer.headers
+        assert "X-Evil" not in response.headers

@@ -70,10 +70,10 @@ async def test_a_page_of_another_origin_changes_nothing(
     client: Client, method: str, path: str, headers: dict[str, str]
 ) -> None:
     """A page of another origin gets a 403 that names the setting, without CORS headers."""
-    answer = await client.request(method, path, headers=headers)
-    error = await assert_error(answer, 403, "FORBIDDEN")
+    response = await client.request(method, path, headers=headers)
+    error = await assert_error(response, 403, "FORBIDDEN")
     assert "SESSION_CORS_ORIGINS" in error["details"]
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ async def test_a_page_of_another_origin_changes_nothing(
 )
 async def test_others_change_what_they_like(client: Client, headers: dict[str, str]) -> None:
     """Servers, allowed origins and the service's own origin, also behind TLS, may make changes."""
-    answer = await client.delete(f"{SESSIONS}/{ID}", headers=headers)
-    await assert_error(answer, 404, "SESSION_NOT_FOUND")
+    response = await client.delete(f"{SESSIONS}/{ID}", headers=headers)
+    await assert_error(response, 404, "SESSION_NOT_FOUND")
     assert (await client.get(POLL, headers=headers)).status == 200
 
 
@@ -102,10 +102,10 @@ async def test_another_page_may_still_read_without_seeing(client: Client) -> Non
     """A GET of another page is answered without CORS headers, so the browser hides it."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
-    answer = await client.get(url, headers={"Origin": OTHER, "Sec-Fetch-Site": "cross-site"})
-    assert answer.status == 200
-    assert "Access-Control-Allow-Origin" not in answer.headers
-    assert answer.headers["Vary"] == "Origin"
+    response = await client.get(url, headers={"Origin": OTHER, "Sec-Fetch-Site": "cross-site"})
+    assert response.status == 200
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert response.headers["Vary"] == "Origin"
 
 
 HOSTS = {
@@ -140,11 +140,11 @@ async def test_only_known_hosts_are_answered(
 ) -> None:
     """A page that points its own host name at the service is refused; response and log say why."""
     for path in (f"{SESSIONS}/{ID}", "/healthz", "/nothing", POLL):
-        answer = await client.get(path, headers={"Host": host})
+        response = await client.get(path, headers={"Host": host})
         if HOSTS[host]:
-            assert answer.status != 403
+            assert response.status != 403
         else:
-            error = await assert_error(answer, 403, "FORBIDDEN")
+            error = await assert_error(response, 403, "FORBIDDEN")
             assert "ALLOWED_HOSTS" in error["details"]
     logged = [record for record in caplog.records if "ALLOWED_HOSTS" in record.getMessage()]
     assert len(logged) == (0 if HOSTS[host] else 1)
@@ -190,16 +190,16 @@ async def test_a_preflight_is_answered(client: Client, path: str, methods: str) 
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,x-trace",
     }
-    answer = await client.options(path, headers={"Origin": LISTED, **preflight})
-    assert (answer.status, await answer.read()) == (204, b"")
-    assert "Content-Length" not in answer.headers
-    assert answer.headers["Allow"] == answer.headers["Access-Control-Allow-Methods"] == methods
-    allowed = answer.headers["Access-Control-Allow-Headers"]
+    response = await client.options(path, headers={"Origin": LISTED, **preflight})
+    assert (response.status, await response.read()) == (204, b"")
+    assert "Content-Length" not in response.headers
+    assert response.headers["Allow"] == response.headers["Access-Control-Allow-Methods"] == methods
+    allowed = response.headers["Access-Control-Allow-Headers"]
     assert {"Content-Type", "Idempotency-Key", "Last-Event-ID", "x-trace"} <= set(
         allowed.replace(" ", "").split(",")
     )
-    assert int(answer.headers["Access-Control-Max-Age"]) > 0
-    assert_allowed(answer)
+    assert int(response.headers["Access-Control-Max-Age"]) > 0
+    assert_allowed(response)
     other = await client.options(path, headers={"Origin": OTHER, **preflight})
     assert (other.status, other.headers["Vary"]) == (204, "Origin")
     assert not [name for name in other.headers if name.startswith("Access-Control-")]
@@ -208,11 +208,11 @@ async def test_a_preflight_is_answered(client: Client, path: str, methods: str) 
 @pytest.mark.parametrize("path", ["*", "/"])
 async def test_health_checkers_may_ask_with_options(client: Client, path: str) -> None:
     """OPTIONS is a 204 with Allow, at the root too, although there is nothing to GET."""
-    answer = await send_raw(
+    response = await send_raw(
         client, f"OPTIONS {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
-    assert answer.startswith(b"HTTP/1.1 204 ")
-    assert b"Allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST\r\n" in answer
+    assert response.startswith(b"HTTP/1.1 204 ")
+    assert b"Allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST\r\n" in response
     await assert_error(await client.get("/"), 404, "NOT_FOUND")
 
 
@@ -228,7 +228,7 @@ async def test_a_listed_page_sees_every_answer(client: Client) -> None:
     created = await client.post(SESSIONS, json=body, headers=headers)
     assert created.status == 201
     url = f"{SESSIONS}/{(await created.json())['sessionId']}"
-    answers = [
+    responses = [
         created,
         await client.get(url, headers=headers),
         await client.get(f"{url}/events", headers=headers),
@@ -241,34 +241,34 @@ async def test_a_listed_page_sees_every_answer(client: Client) -> None:
         await client.post(SESSIONS, json={}, headers=headers),
         await client.get("/healthz", headers=headers),
     ]
-    assert [answer.status for answer in answers] == [
+    assert [response.status for response in responses] == [
         *(201, 200, 200, 200, 200),
         *(400, 404, 404, 405, 400, 200),
     ]
-    for answer in answers:
-        assert_allowed(answer)
-        answer.close()
+    for response in responses:
+        assert_allowed(response)
+        response.close()
 
 
 @pytest.mark.parametrize("origins", [("*",)])
 async def test_every_page_is_allowed_by_a_star(client: Client) -> None:
     """SESSION_CORS_ORIGINS=* allows every origin, but no credentials."""
     headers = {"Origin": OTHER, "Sec-Fetch-Site": "cross-site"}
-    answer = await client.post(SESSIONS, json={"agentId": ID, "userId": ID}, headers=headers)
-    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (201, "*")
-    assert "Access-Control-Allow-Credentials" not in answer.headers
+    response = await client.post(SESSIONS, json={"agentId": ID, "userId": ID}, headers=headers)
+    assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (201, "*")
+    assert "Access-Control-Allow-Credentials" not in response.headers
 
 
 async def test_a_server_gets_no_cors_headers(client: Client) -> None:
     """Without an Origin header a response has only Vary, for caches."""
-    answer = await client.get("/healthz")
-    assert answer.headers["Vary"] == "Origin"
-    assert not [name for name in answer.headers if name.startswith("Access-Control-")]
+    response = await client.get("/healthz")
+    assert response.headers["Vary"] == "Origin"
+    assert not [name for name in response.headers if name.startswith("Access-Control-")]
 
 
-def assert_allowed(answer: ClientResponse) -> None:
+def assert_allowed(response: ClientResponse) -> None:
     """Check that a page of the allowed origin may read a response."""
-    assert answer.headers.getall("Access-Control-Allow-Origin") == [LISTED]
-    assert answer.headers["Vary"] == "Origin"
-    exposed = answer.headers["Access-Control-Expose-Headers"]
+    assert response.headers.getall("Access-Control-Allow-Origin") == [LISTED]
+    assert response.headers["Vary"] == "Origin"
+    exposed = response.headers["Access-Control-Expose-Headers"]
     assert exposed == "Location, Retry-After, X-Request-ID"

@@ -117,9 +117,9 @@ async def test_a_stream_is_told_to_come_back_when_all_connections_are_busy(
     """A stream is told when to reconnect, as a 503 would end an EventSource for good."""
     refused = await connect()
     refused.send(GET % EVENTS.encode())
-    answer = await refused.rest()
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"\nretry: " in answer
+    response = await refused.rest()
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b"\nretry: " in response
 
 
 @pytest.mark.parametrize("path", [EVENTS, OF_A_SESSION, POLL, WEBSOCKET])
@@ -189,12 +189,12 @@ async def test_a_head_has_to_come_in_time(
         assert sent < 1000
         try:
             async with asyncio.timeout(0.02):
-                answer = await raw.reader.readuntil(b"}}")
+                response = await raw.reader.readuntil(b"}}")
                 break
         except TimeoutError:
             continue
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'"code":"REQUEST_TIMEOUT"' in answer
+    assert response.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"REQUEST_TIMEOUT"' in response
     assert await raw.rest() == b""
 
 

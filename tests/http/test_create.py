@@ -15,9 +15,9 @@ IDS = session_body()
 
 async def test_a_session_is_created_with_the_defaults(client: Client) -> None:
     """The 201 has all documented members, the defaults, and a Location."""
-    answer = await client.post(SESSIONS, json=IDS)
-    session = await answer.json()
-    assert answer.status == 201
+    response = await client.post(SESSIONS, json=IDS)
+    session = await response.json()
+    assert response.status == 201
     assert set(session) == {
         "sessionId", "channelId", "agentId", "userId", "createdAt", "expiresAt",
         "timeoutConfig", "metadata",
@@ -30,8 +30,8 @@ async def test_a_session_is_created_with_the_defaults(client: Client) -> None:
     }
     assert session["metadata"] == {}
     assert {name: session[name] for name in IDS} == IDS
-    assert answer.headers["Location"] == f"sessions/{session['sessionId']}"
-    assert str(answer.url.join(URL(answer.headers["Location"])).path).startswith(SESSIONS)
+    assert response.headers["Location"] == f"sessions/{session['sessionId']}"
+    assert str(response.url.join(URL(response.headers["Location"])).path).startswith(SESSIONS)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", session["createdAt"])
 
 
@@ -77,8 +77,8 @@ async def test_a_timeout_out_of_range_is_refused(
     client: Client, config: dict[str, Any], field: str, allowed: str
 ) -> None:
     """The message names the field and the allowed range; nothing is clamped."""
-    answer = await client.post(SESSIONS, json={**IDS, "timeoutConfig": config})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, json={**IDS, "timeoutConfig": config})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert f"timeoutConfig.{field}" in error["message"]
     assert allowed in error["message"]
 
@@ -94,16 +94,16 @@ async def test_the_longest_duration_is_twice_the_longest_timeout(client: Client)
 @pytest.mark.parametrize("value", ["", "x", 5, None, "3f2504e0-4f89-41d3-9a0c-0305e82c33", [], {}])
 async def test_ids_have_to_be_uuids(client: Client, name: str, value: Any) -> None:
     """An id that is no UUID is refused, and the message names the field."""
-    answer = await client.post(SESSIONS, json={**IDS, name: value})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, json={**IDS, name: value})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{name} must be a UUID")
 
 
 @pytest.mark.parametrize("name", ["agentId", "userId"])
 async def test_ids_are_required(client: Client, name: str) -> None:
     """A missing id is named."""
-    answer = await client.post(SESSIONS, json={k: v for k, v in IDS.items() if k != name})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, json={k: v for k, v in IDS.items() if k != name})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{name} is required")
 
 
@@ -111,8 +111,8 @@ async def test_metadata_comes_back_as_it_was(client: Client) -> None:
     """Any JSON object is stored and returned unchanged."""
     metadata = {"a": [1, 2.5, None, True, {"ü": "\x00 𝄞"}], "": 10**40}
     session = await create(client, metadata=metadata)
-    answer = await client.get(f"{SESSIONS}/{session['sessionId']}")
-    assert session["metadata"] == (await answer.json())["metadata"] == metadata
+    response = await client.get(f"{SESSIONS}/{session['sessionId']}")
+    assert session["metadata"] == (await response.json())["metadata"] == metadata
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "𝄞"])
@@ -122,8 +122,8 @@ async def test_metadata_is_measured_in_bytes(client: Client, letter: str) -> Non
     text = letter * (room // len(letter.encode()))
     text += "x" * (room - len(text.encode()))
     assert (await create(client, metadata={"a": text}))["metadata"] == {"a": text}
-    answer = await client.post(SESSIONS, json={**IDS, "metadata": {"a": text + "x"}})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, json={**IDS, "metadata": {"a": text + "x"}})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith("metadata must be")
     assert "10,240 bytes" in error["message"]
 
@@ -131,8 +131,8 @@ async def test_metadata_is_measured_in_bytes(client: Client, letter: str) -> Non
 @pytest.mark.parametrize("metadata", [[], "x", 5, True])
 async def test_metadata_has_to_be_an_object(client: Client, metadata: Any) -> None:
     """Metadata that is no object is refused."""
-    answer = await client.post(SESSIONS, json={**IDS, "metadata": metadata})
-    await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, json={**IDS, "metadata": metadata})
+    await assert_error(response, 400, "VALIDATION_ERROR")
 
 
 class TestWithShortTimeouts:
@@ -149,8 +149,10 @@ class TestWithShortTimeouts:
 
     async def test_the_range_is_the_services(self, client: Client) -> None:
         """The settings define the range, which the message contains."""
-        answer = await client.post(SESSIONS, json={**IDS, "timeoutConfig": {"timeoutMinutes": 61}})
-        error = await assert_error(answer, 400, "VALIDATION_ERROR")
+        response = await client.post(
+            SESSIONS, json={**IDS, "timeoutConfig": {"timeoutMinutes": 61}}
+        )
+        error = await assert_error(response, 400, "VALIDATION_ERROR")
         assert "from 1 to 60" in error["message"]
 
 
@@ -159,15 +161,15 @@ async def test_ids_are_taken_in_upper_case(client: Client) -> None:
     session = await create(client)
     session_id = session["sessionId"]
     url = f"{SESSIONS}/{session_id.upper()}"
-    for answer in (
+    for response in (
         await client.get(url),
         await client.post(f"{url}/heartbeat"),
         await client.post(f"{url}/messages", json={"content": "Hello"}),
         await client.get(f"{url}/messages"),
         await client.delete(url),
     ):
-        assert answer.status in (200, 201)
-        assert session_id.upper() not in await answer.text()
+        assert response.status in (200, 201)
+        assert session_id.upper() not in await response.text()
     await assert_error(await client.get(f"{SESSIONS}/{session_id}"), 404, "SESSION_NOT_FOUND")
 
 

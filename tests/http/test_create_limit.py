@@ -35,50 +35,50 @@ def service(service: AppState, limit: int) -> AppState:
     return service
 
 
-async def created(client: Client, headers: Mapping[str, str], n: int = 1) -> list[int]:
+async def create_many(client: Client, headers: Mapping[str, str], n: int = 1) -> list[int]:
     """Create sessions one after the other; return the statuses."""
     statuses = []
     for _ in range(n):
         body = session_body()
-        async with client.post(SESSIONS, json=body, headers=headers) as answer:
-            statuses.append(answer.status)
+        async with client.post(SESSIONS, json=body, headers=headers) as response:
+            statuses.append(response.status)
     return statuses
 
 
 async def test_a_page_that_loops_is_stopped(client: Client) -> None:
     """Beyond the limit a page gets 429 with Retry-After, with an idempotency key too."""
-    assert await created(client, PAGE, 3) == [201, 201, 201]
+    assert await create_many(client, PAGE, 3) == [201, 201, 201]
     body = session_body()
     for more in ({}, {"Idempotency-Key": "a"}):
-        answer = await client.post(SESSIONS, json=body, headers={**PAGE, **more})
-        error = await assert_error(answer, 429, "RATE_LIMITED")
+        response = await client.post(SESSIONS, json=body, headers={**PAGE, **more})
+        error = await assert_error(response, 429, "RATE_LIMITED")
         assert "SESSION_CREATE_LIMIT_ADDRESS" in error["details"]
-        assert 1 <= int(answer.headers["Retry-After"]) <= CREATE_SECONDS
+        assert 1 <= int(response.headers["Retry-After"]) <= CREATE_SECONDS
 
 
 async def test_servers_are_not_counted(client: Client) -> None:
     """Servers are not counted, even if they send Sec-Fetch-Mode as Node does."""
-    assert await created(client, PAGE, 3) == [201, 201, 201]
-    assert await created(client, {}, 5) == [201] * 5
-    assert await created(client, {"Sec-Fetch-Mode": "cors"}, 5) == [201] * 5
+    assert await create_many(client, PAGE, 3) == [201, 201, 201]
+    assert await create_many(client, {}, 5) == [201] * 5
+    assert await create_many(client, {"Sec-Fetch-Mode": "cors"}, 5) == [201] * 5
     session = await create(client)
     for _ in range(5):
         url = f"{SESSIONS}/{session['sessionId']}/renew"
         assert (await client.post(url, headers=PAGE)).status == 200
-    assert await created(client, {"Origin": f"http://127.0.0.1:{client.port}"}) == [429]
+    assert await create_many(client, {"Origin": f"http://127.0.0.1:{client.port}"}) == [429]
 
 
 async def test_a_proxy_names_the_address(client: Client) -> None:
     """Clients behind a proxy are counted one by one."""
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2, 198.51.100.7"):
         headers = {**PAGE, "X-Forwarded-For": address}
-        assert await created(client, headers, 4) == [201, 201, 201, 429]
+        assert await create_many(client, headers, 4) == [201, 201, 201, 429]
 
 
 @pytest.mark.parametrize("limit", [0])
 async def test_the_limit_can_be_switched_off(client: Client) -> None:
     """A limit of 0 is no limit."""
-    assert await created(client, PAGE, 10) == [201] * 10
+    assert await create_many(client, PAGE, 10) == [201] * 10
 
 
 class TestWindows:

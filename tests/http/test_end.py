@@ -22,16 +22,21 @@ EVERY_OTHER_OPERATION: list[tuple[str, str, Any]] = [
 
 async def test_ending_answers_with_the_published_body(client: Client) -> None:
     """The body is exactly that of the published document, without a success key."""
-    answer = await client.delete(f"{SESSIONS}/{(await create(client))['sessionId']}")
-    assert (answer.status, await answer.text()) == (200, '{"message":"Session ended successfully"}')
-    assert answer.content_type == "application/json"
+    response = await client.delete(f"{SESSIONS}/{(await create(client))['sessionId']}")
+    assert (response.status, await response.text()) == (
+        200,
+        '{"message":"Session ended successfully"}',
+    )
+    assert response.content_type == "application/json"
 
 
 async def test_one_of_many_callers_ends_a_session(client: Client) -> None:
     """Of any number of concurrent callers exactly one gets 200, the others 404."""
     session_id = (await create(client))["sessionId"]
-    answers = await asyncio.gather(*(client.delete(f"{SESSIONS}/{session_id}") for _ in range(50)))
-    assert sorted(a.status for a in answers) == [200] + [404] * 49
+    responses = await asyncio.gather(
+        *(client.delete(f"{SESSIONS}/{session_id}") for _ in range(50))
+    )
+    assert sorted(a.status for a in responses) == [200] + [404] * 49
 
 
 async def test_what_never_was_and_what_was_ended_are_told_alike(client: Client) -> None:
@@ -52,8 +57,8 @@ async def test_nothing_revives_an_ended_session(
     """After the 200 every operation on the session is a 404, and it stays ended."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
     await client.delete(url)
-    answer = await client.request(method, url + path, json=body)
-    await assert_error(answer, 404, "SESSION_NOT_FOUND")
+    response = await client.request(method, url + path, json=body)
+    await assert_error(response, 404, "SESSION_NOT_FOUND")
     await assert_error(await client.get(url), 404, "SESSION_NOT_FOUND")
 
 
@@ -63,7 +68,7 @@ async def test_what_is_in_flight_does_not_revive_it_either(client: Client, redis
     url = f"{SESSIONS}/{session_id}"
     calls = [client.request(m, url + p, json=b) for m, p, b in EVERY_OTHER_OPERATION * 3]
     calls.insert(len(calls) // 2, client.delete(url))
-    statuses = [answer.status for answer in await asyncio.gather(*calls)]
+    statuses = [response.status for response in await asyncio.gather(*calls)]
     assert set(statuses) <= {200, 201, 404}
     await assert_error(await client.get(url), 404, "SESSION_NOT_FOUND")
     assert [key async for key in redis.scan_iter(f"*{session_id}*")] == []

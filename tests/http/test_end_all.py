@@ -11,9 +11,9 @@ from tests.support.factories import new_uuid
 
 
 async def end_all(client: Client, **query: str) -> dict[str, Any]:
-    answer = await client.delete(SESSIONS, params=query)
-    assert answer.status == 200, await answer.text()
-    body: dict[str, Any] = await answer.json()
+    response = await client.delete(SESSIONS, params=query)
+    assert response.status == 200, await response.text()
+    body: dict[str, Any] = await response.json()
     return body
 
 
@@ -56,8 +56,8 @@ async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
         await client.post(f"{SESSIONS}/{session_id}/messages", json={"content": "Hello"})
     await end_all(client, userId=user)
     for session_id in made:
-        answer = await client.get(f"{SESSIONS}/{session_id}")
-        await assert_error(answer, 404, "SESSION_NOT_FOUND")
+        response = await client.get(f"{SESSIONS}/{session_id}")
+        await assert_error(response, 404, "SESSION_NOT_FOUND")
     (events,) = [key async for key in redis.scan_iter()]
     recorded = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
     ended = [
@@ -78,14 +78,14 @@ async def test_many_are_ended_while_more_come(client: Client) -> None:
             since.append(await create(client, userId=user))
 
     creating = [asyncio.create_task(go_on_creating()) for _ in range(4)]
-    answer = await end_all(client, userId=user)
+    response = await end_all(client, userId=user)
     late = await create(client, userId=user)
     over.set()
     await asyncio.gather(*creating)
     created = {session["sessionId"]: session["createdAt"] for session in (*since, late)}
     left = await lasting(client)
     gone = created.keys() - left
-    assert answer == {"ended": 2000 + len(gone), "more": False}
+    assert response == {"ended": 2000 + len(gone), "more": False}
     assert not left & {session["sessionId"] for session in before}
     assert left <= created.keys()
     assert late["sessionId"] in left
@@ -97,8 +97,8 @@ async def test_many_are_ended_while_more_come(client: Client) -> None:
 async def test_callers_at_once_share_the_work(client: Client) -> None:
     """Each session is ended by exactly one of several concurrent callers."""
     await asyncio.gather(*(create(client) for _ in range(300)))
-    answers = await asyncio.gather(*(end_all(client, all="true") for _ in range(5)))
-    assert sum(answer["ended"] for answer in answers) == 300
+    responses = await asyncio.gather(*(end_all(client, all="true") for _ in range(5)))
+    assert sum(response["ended"] for response in responses) == 300
     assert await lasting(client) == set()
 
 
@@ -108,8 +108,8 @@ async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bulk, "_MAX_SECONDS", 0.0)
     user = new_uuid()
     await asyncio.gather(*(create(client, userId=user) for _ in range(35)))
-    answers = [await end_all(client, userId=user) for _ in range(4)]
-    assert [tuple(answer.values()) for answer in answers] == [(10, True)] * 3 + [(5, False)]
+    responses = [await end_all(client, userId=user) for _ in range(4)]
+    assert [tuple(response.values()) for response in responses] == [(10, True)] * 3 + [(5, False)]
     assert await lasting(client) == set()
 
 
@@ -130,7 +130,7 @@ async def test_a_call_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatc
 async def test_what_is_unclear_ends_nothing(client: Client, query: str, message: str) -> None:
     """An ambiguous or unknown filter is a 400 that names the parameters."""
     session = await create(client)
-    answer = await client.delete(SESSIONS + query.format(id=session["userId"]))
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.delete(SESSIONS + query.format(id=session["userId"]))
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(message)
     assert await lasting(client) == {session["sessionId"]}

@@ -44,9 +44,9 @@ async def test_an_unknown_method_tells_the_known(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
     """An unknown method is a 405 with Allow."""
-    answer = await client.request(method, path)
-    await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["Allow"] == allowed
+    response = await client.request(method, path)
+    await assert_error(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.headers["Allow"] == allowed
 
 
 async def test_a_head_is_a_get_without_its_body(client: Client) -> None:
@@ -60,17 +60,17 @@ async def test_a_head_is_a_get_without_its_body(client: Client) -> None:
 async def test_another_media_type_is_refused(client: Client, path: str) -> None:
     """A body that is not declared as JSON is a 415; a charset is ignored."""
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml"):
-        answer = await client.post(path, data="{}", headers={"Content-Type": kind})
-        await assert_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+        response = await client.post(path, data="{}", headers={"Content-Type": kind})
+        await assert_error(response, 415, "UNSUPPORTED_MEDIA_TYPE")
     kind = "application/json; charset=utf-8"
-    answer = await client.post(SESSIONS, data="{}", headers={"Content-Type": kind})
-    await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(SESSIONS, data="{}", headers={"Content-Type": kind})
+    await assert_error(response, 400, "VALIDATION_ERROR")
 
 
 async def test_another_expectation_is_refused(client: Client) -> None:
     """Any expectation other than 100-continue is refused."""
-    answer = await client.post(SESSIONS, json={}, headers={"Expect": "a miracle"})
-    await assert_error(answer, 417, "EXPECTATION_FAILED")
+    response = await client.post(SESSIONS, json={}, headers={"Expect": "a miracle"})
+    await assert_error(response, 417, "EXPECTATION_FAILED")
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(
@@ -78,13 +78,13 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     """A request whose body does not arrive is answered after a bound."""
     monkeypatch.setattr(admission, "BODY_SECONDS", 0.05)
-    answer = await send_raw(
+    response = await send_raw(
         client,
         f"POST {SESSIONS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
         "Content-Type: application/json\r\nConnection: close\r\n\r\n{",
     )
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'"code":"REQUEST_TIMEOUT"' in answer
+    assert response.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"REQUEST_TIMEOUT"' in response
 
 
 async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
@@ -128,22 +128,22 @@ async def test_a_body_is_not_missed_where_the_client_has_gone() -> None:
 )
 async def test_what_is_no_http_gets_an_error_too(client: Client, request_text: str) -> None:
     """A request that is no HTTP gets an error in the one shape, without its own text."""
-    answer = await send_raw(client, request_text)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b'"code":"BAD_REQUEST"' in answer
-    assert b"xxxx" not in answer
+    response = await send_raw(client, request_text)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"BAD_REQUEST"' in response
+    assert b"xxxx" not in response
 
 
 async def test_the_request_id_is_the_callers(client: Client) -> None:
     """The caller's request id is used if it is valid; else one is generated."""
     for sane in ("a", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "x" * 128):
-        answer = await client.get("/healthz", headers={"X-Request-ID": sane})
-        assert answer.headers["X-Request-ID"] == sane
+        response = await client.get("/healthz", headers={"X-Request-ID": sane})
+        assert response.headers["X-Request-ID"] == sane
     made = set()
     for insane in (None, "", "x" * 129, "a b", "a\tb", "<x>", "ü"):
         headers = {} if insane is None else {"X-Request-ID": insane}
-        answer = await client.get("/healthz", headers=headers)
-        made.add(answer.headers["X-Request-ID"])
+        response = await client.get("/healthz", headers=headers)
+        made.add(response.headers["X-Request-ID"])
     assert len(made) == 7
     assert insane not in made
 
@@ -159,8 +159,8 @@ async def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     """Several requests in one write are answered in order."""
     request = "GET /{} HTTP/1.1\r\nHost: x\r\n\r\n"
     last = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = await send_raw(client, request.format("healthz") + request.format("nope") + last)
-    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
+    response = await send_raw(client, request.format("healthz") + request.format("nope") + last)
+    assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"200", b"404", b"200"]
 
 
 class TestWithoutStore:
@@ -190,9 +190,9 @@ class TestWithoutStore:
         self, lost: Client, method: str, path: str, body: Any
     ) -> None:
         """Every operation is a 503 with Retry-After, and never 404, 410 or 500."""
-        answer = await lost.request(method, SESSIONS + path, json=body)
-        await assert_error(answer, 503, "STORE_UNAVAILABLE")
-        assert answer.headers["Retry-After"] == "1"
+        response = await lost.request(method, SESSIONS + path, json=body)
+        await assert_error(response, 503, "STORE_UNAVAILABLE")
+        assert response.headers["Retry-After"] == "1"
 
     @pytest.mark.parametrize("path", [EVENTS, f"{SESSIONS}/{ID}/events"])
     async def test_a_stream_says_when_to_come_back(self, lost: Client, path: str) -> None:
@@ -205,16 +205,16 @@ class TestWithoutStore:
             "The session store is not available at the moment; reconnect with Last-Event-ID"
         ]
         assert (await lost.head(path)).status == 200
-        answer = await lost.get(path, params={"lastEventId": "x"})
-        await assert_error(answer, 400, "VALIDATION_ERROR")
-        answer = await lost.post(path)
-        await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
+        response = await lost.get(path, params={"lastEventId": "x"})
+        await assert_error(response, 400, "VALIDATION_ERROR")
+        response = await lost.post(path)
+        await assert_error(response, 405, "METHOD_NOT_ALLOWED")
 
     async def test_it_is_alive_but_not_ready(self, lost: Client) -> None:
         """Liveness succeeds; readiness and health are 503."""
         assert (await lost.get("/healthz")).status == 200
         await assert_error(await lost.get("/readyz"), 503, "STORE_UNAVAILABLE")
-        answer = await lost.get(f"{SESSIONS}/health")
-        body = await answer.json()
-        assert (answer.status, body["status"]) == (503, "unhealthy")
+        response = await lost.get(f"{SESSIONS}/health")
+        body = await response.json()
+        assert (response.status, body["status"]) == (503, "unhealthy")
         assert (body["success"], body["error"]["code"]) == (False, "STORE_UNAVAILABLE")

@@ -18,13 +18,13 @@ def policy() -> TimeoutPolicy:
     return TimeoutPolicy(min_timeout=0.0005, max_timeout=60, default_warning=0.0001)
 
 
-async def expired(client: Client) -> str:
+async def create_expired(client: Client) -> str:
     """Create a session and wait until it has expired; return its URL."""
     url = f"{SESSIONS}/{(await create(client, timeoutConfig=SOON))['sessionId']}"
 
     async def is_gone() -> bool:
-        async with client.get(url) as answer:
-            return answer.status != 200
+        async with client.get(url) as response:
+            return response.status != 200
 
     await wait_until(is_gone)
     return url
@@ -35,10 +35,10 @@ async def test_an_expired_session_is_gone(
     client: Client, deadlines: Deadlines, swept: bool
 ) -> None:
     """Every operation is a 410, before and after the sweep; ending it is a 404."""
-    url = await expired(client)
+    url = await create_expired(client)
     if swept:
         assert (await deadlines.sweep()).expired == 1
-    for answer in (
+    for response in (
         await client.get(url),
         await client.post(f"{url}/renew"),
         await client.post(f"{url}/heartbeat"),
@@ -46,7 +46,7 @@ async def test_an_expired_session_is_gone(
         await client.post(f"{url}/messages", json={"content": "Hello"}),
         await client.get(f"{url}/messages"),
     ):
-        await assert_error(answer, 410, "SESSION_EXPIRED")
+        await assert_error(response, 410, "SESSION_EXPIRED")
     await assert_error(await client.delete(url), 404, "SESSION_NOT_FOUND")
     await assert_error(await client.get(url), 410, "SESSION_EXPIRED")
 
@@ -54,7 +54,7 @@ async def test_an_expired_session_is_gone(
 async def test_an_expired_session_is_not_listed(client: Client, deadlines: Deadlines) -> None:
     """It counts only as expired, before and after the sweep."""
     lasting = await create(client)
-    await expired(client)
+    await create_expired(client)
     for _ in range(2):
         listed = await (await client.get(SESSIONS)).json()
         assert [s["sessionId"] for s in listed["sessions"]] == [lasting["sessionId"]]
@@ -105,14 +105,14 @@ async def test_the_410_says_when_the_session_expired(
     url = f"{SESSIONS}/{session['sessionId']}"
 
     async def is_over() -> bool:
-        async with client.get(url) as answer:
-            return answer.status == 410
+        async with client.get(url) as response:
+            return response.status == 410
 
     await wait_until(is_over)
     if swept:
         await deadlines.sweep()
-    for answer in (await client.get(url), await client.post(f"{url}/heartbeat")):
-        error = await assert_error(answer, 410, "SESSION_EXPIRED")
+    for response in (await client.get(url), await client.post(f"{url}/heartbeat")):
+        error = await assert_error(response, 410, "SESSION_EXPIRED")
         assert f"expiresAt was {session['expiresAt']}" in error["details"]
 
 
@@ -128,13 +128,13 @@ class TestWithShortRetention:
         self, client: Client, deadlines: Deadlines, swept: bool
     ) -> None:
         """After its retention the 410 becomes a 404, with or without a sweep."""
-        url = await expired(client)
+        url = await create_expired(client)
         if swept:
             await deadlines.sweep()
 
         async def status() -> Any:
-            async with client.get(url) as answer:
-                return answer.status == 404
+            async with client.get(url) as response:
+                return response.status == 404
 
         await wait_until(status)
         await deadlines.sweep()

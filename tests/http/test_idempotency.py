@@ -26,8 +26,8 @@ Answered = tuple[int, bytes, str | None]
 
 async def ask(client: Client, key: str, method: str, url: str, body: Any = None) -> Answered:
     headers = {"Idempotency-Key": key}
-    async with client.request(method, url, json=body, headers=headers) as answer:
-        return answer.status, await answer.read(), answer.headers.get("Location")
+    async with client.request(method, url, json=body, headers=headers) as response:
+        return response.status, await response.read(), response.headers.get("Location")
 
 
 async def new_session(client: Client) -> str:
@@ -74,9 +74,9 @@ async def test_the_answer_is_the_one_without_a_key(
     for headers in ({"Idempotency-Key": "a key"}, {}):
         session = await new_session(client)
         url = path.format(session=session)
-        async with client.request(method, url, json=body, headers=headers) as answer:
-            assert answer.status == status
-            shown.append(kinds(await answer.json()))
+        async with client.request(method, url, json=body, headers=headers) as response:
+            assert response.status == status
+            shown.append(kinds(await response.json()))
     assert shown[0] == shown[1]
 
 
@@ -86,11 +86,11 @@ async def test_a_thousand_at_once_have_one_effect(client: Client, path: str) -> 
     session = await new_session(client)
     method = "DELETE" if path == "{session}" else "POST"
     body = {**PARTIES, "content": "Hello"} if path != "{session}" else None
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(ask(client, "k", method, path.format(session=session), body) for _ in range(1000))
     )
-    assert answers == answers[:1] * 1000
-    assert answers[0][0] in (200, 201)
+    assert responses == responses[:1] * 1000
+    assert responses[0][0] in (200, 201)
     if path != "{session}":
         info, messages, total = await visible_state(client, session)
         assert total == 1 + (path == SESSIONS)
@@ -117,8 +117,8 @@ async def test_another_request_cannot_have_the_key(
     await ask(client, "k", "POST", f"{session}/messages", {"content": "Hello"})
     before = await visible_state(client, session), await visible_state(client, other)
     url = path.format(session=session, other=other)
-    answer = await client.request(method, url, json=body, headers={"Idempotency-Key": "k"})
-    await assert_error(answer, 422, "IDEMPOTENCY_MISMATCH")
+    response = await client.request(method, url, json=body, headers={"Idempotency-Key": "k"})
+    await assert_error(response, 422, "IDEMPOTENCY_MISMATCH")
     assert (await visible_state(client, session), await visible_state(client, other)) == before
 
 
@@ -159,15 +159,15 @@ class TestOutcomes:
         missing = [await ask(client, "c", "DELETE", f"{SESSIONS}/{uuid4()}")]
         await client.delete(session)
         missing += [await ask(client, "d", "DELETE", session) for _ in range(2)]
-        assert {answer[0] for answer in missing} == {404}
+        assert {response[0] for response in missing} == {404}
 
     async def test_a_bad_request_has_the_key_too(self, client: Client) -> None:
         """A bad request is a 400 each time; the corrected one needs another key."""
         for body in ({"timeoutConfig": {"timeoutMinutes": 0}, **PARTIES}, {"agentId": 1}):
             key = str(body)
-            answers = [await ask(client, key, "POST", SESSIONS, body) for _ in range(2)]
-            assert answers == answers[:1] * 2
-            assert answers[0][0] == 400
+            responses = [await ask(client, key, "POST", SESSIONS, body) for _ in range(2)]
+            assert responses == responses[:1] * 2
+            assert responses[0][0] == 400
             assert (await ask(client, key, "POST", SESSIONS, PARTIES))[0] == 422
 
 
@@ -175,12 +175,12 @@ async def test_one_in_flight_is_a_conflict(client: Client) -> None:
     """A request of several steps runs once; concurrent repeats get 409, then its response."""
     await asyncio.gather(*(create(client, **PARTIES) for _ in range(1000)))
     call = ("k", "DELETE", f"{SESSIONS}?userId={PARTIES['userId']}")
-    answers = await asyncio.gather(*(ask(client, *call) for _ in range(20)))
-    assert {status for status, *_ in answers} == {200, 409}
+    responses = await asyncio.gather(*(ask(client, *call) for _ in range(20)))
+    assert {status for status, *_ in responses} == {200, 409}
     last = await ask(client, *call)
     assert last[:2] == (200, b'{"ended":1000,"more":false}')
-    assert {answer for answer in answers if answer[0] == 200} == {last}
-    conflict = next(body for status, body, _ in answers if status == 409)
+    assert {response for response in responses if response[0] == 200} == {last}
+    conflict = next(body for status, body, _ in responses if status == 409)
     assert b'"code":"IDEMPOTENCY_CONFLICT"' in conflict
 
 
@@ -191,17 +191,17 @@ async def test_one_in_flight_is_a_conflict(client: Client) -> None:
 async def test_a_bad_key_is_refused(client: Client, keys: list[str], path: str) -> None:
     """A bad key is a 400 that names the header."""
     headers = [("Idempotency-Key", key) for key in keys]
-    answer = await client.post(path, json=PARTIES, headers=headers)
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(path, json=PARTIES, headers=headers)
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"] == "Idempotency-Key must be 1 to 255 printable ASCII characters"
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, '"a b", ~!'])
 async def test_any_printable_key_does(client: Client, key: str) -> None:
     """A key has 1 to 255 printable characters."""
-    answers = [await ask(client, key, "POST", SESSIONS, PARTIES) for _ in range(2)]
-    assert answers == answers[:1] * 2
-    assert answers[0][0] == 201
+    responses = [await ask(client, key, "POST", SESSIONS, PARTIES) for _ in range(2)]
+    assert responses == responses[:1] * 2
+    assert responses[0][0] == 201
 
 
 async def test_it_means_nothing_to_what_changes_nothing_twice(client: Client) -> None:
@@ -210,6 +210,6 @@ async def test_it_means_nothing_to_what_changes_nothing_twice(client: Client) ->
     headers = {"Idempotency-Key": "k"}
     for minutes in (10, 20):
         change = {"timeoutMinutes": minutes}
-        answer = await client.patch(f"{session}/timeout", json=change, headers=headers)
-        assert (await answer.json())["timeoutConfig"]["timeoutMinutes"] == minutes
+        response = await client.patch(f"{session}/timeout", json=change, headers=headers)
+        assert (await response.json())["timeoutConfig"]["timeoutMinutes"] == minutes
     assert (await client.get(session, headers=headers)).status == 200

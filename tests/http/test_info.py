@@ -70,9 +70,9 @@ async def test_renewing_works_whatever_auto_renew_says(client: Client, auto_rene
     """A renewal sets the deadline to now plus the timeout and is counted, without autoRenew too."""
     url = await made(client, autoRenew=auto_renew)
     before = await once_later(client, url)
-    answer = await client.post(f"{url}/renew")
-    after = await answer.json()
-    assert (answer.status, set(after)) == (200, set(before))
+    response = await client.post(f"{url}/renew")
+    after = await response.json()
+    assert (response.status, set(after)) == (200, set(before))
     assert after["renewalCount"] == 1
     assert ms(after["lastActivity"]) > ms(before["lastActivity"])
     assert ms(after["expiresAt"]) == ms(after["lastActivity"]) + 30 * 60_000
@@ -118,9 +118,9 @@ async def test_a_heartbeat_is_activity_and_renews_if_it_may(
     """A heartbeat sets lastActivity, and renews with autoRenew if that extends the deadline."""
     url = await made(client, **config)
     before = await once_later(client, url)
-    answer = await client.post(f"{url}/heartbeat")
-    after = await answer.json()
-    assert (answer.status, set(after)) == (200, set(before))
+    response = await client.post(f"{url}/heartbeat")
+    after = await response.json()
+    assert (response.status, set(after)) == (200, set(before))
     assert after["renewalCount"] == renewals
     assert ms(after["lastActivity"]) > ms(before["lastActivity"])
     gained = ms(after["expiresAt"]) - ms(before["expiresAt"])

@@ -28,7 +28,7 @@ def policy() -> TimeoutPolicy:
     return TimeoutPolicy(min_timeout=0.0005, default_warning=0.0001)
 
 
-async def talked(client: Client, messages: int = 3) -> tuple[Json, list[Json]]:
+async def create_conversation(client: Client, messages: int = 3) -> tuple[Json, list[Json]]:
     """Create a session with a conversation; return both, newest message first."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
@@ -39,9 +39,9 @@ async def talked(client: Client, messages: int = 3) -> tuple[Json, list[Json]]:
 
 
 async def messages_at(client: Client, url: str, **query: str) -> list[Json]:
-    answer = await client.get(url, params=query)
-    assert answer.status == 200, await answer.text()
-    messages: list[Json] = (await answer.json())["messages"]
+    response = await client.get(url, params=query)
+    assert response.status == 200, await response.text()
+    messages: list[Json] = (await response.json())["messages"]
     return messages
 
 
@@ -60,10 +60,12 @@ async def is_over(client: Client, deadlines: Deadlines, session: Json, by: str) 
         brief = {"timeoutMinutes": 0.002, "warningThresholdMinutes": 0.0001}
 
         async def has_run_out() -> bool:
-            async with client.patch(f"{url}/timeout", json=brief) as answer:
-                if answer.status == 400:  # the deadline would be in the past; a heartbeat moves it
+            async with client.patch(f"{url}/timeout", json=brief) as response:
+                if (
+                    response.status == 400
+                ):  # the deadline would be in the past; a heartbeat moves it
                     await client.post(f"{url}/heartbeat")
-                return answer.status == 410
+                return response.status == 410
 
         await wait_until(has_run_out)
         assert (await deadlines.sweep()).expired == 1
@@ -74,7 +76,7 @@ async def test_a_conversation_outlasts_its_session(
     client: Client, deadlines: Deadlines, by: str
 ) -> None:
     """The channel has the whole conversation, in the same pages as the session had."""
-    session, conversation = await talked(client)
+    session, conversation = await create_conversation(client)
     await is_over(client, deadlines, session, by)
     assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status in (404, 410)
     assert await messages_at(client, channel(session)) == conversation
@@ -89,29 +91,29 @@ async def test_a_conversation_outlasts_its_session(
 @pytest.mark.parametrize("by", OVER_BY)
 async def test_erasing_is_at_once(client: Client, deadlines: Deadlines, by: str) -> None:
     """An erased conversation is gone at once; erasing it again is a 404."""
-    session, _ = await talked(client)
+    session, _ = await create_conversation(client)
     await is_over(client, deadlines, session, by)
-    answer = await client.delete(channel(session))
-    assert (answer.status, await answer.json()) == (
+    response = await client.delete(channel(session))
+    assert (response.status, await response.json()) == (
         200,
         {"message": "Conversation erased successfully"},
     )
-    for answer in (await client.delete(channel(session)), await client.get(channel(session))):
-        await assert_error(answer, 404, "SESSION_NOT_FOUND")
+    for response in (await client.delete(channel(session)), await client.get(channel(session))):
+        await assert_error(response, 404, "SESSION_NOT_FOUND")
 
 
 async def test_erasing_can_be_repeated_with_a_key(client: Client) -> None:
     """A repeat with the same key has the same response."""
-    session, _ = await talked(client)
+    session, _ = await create_conversation(client)
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
     headers = {"Idempotency-Key": "k"}
     answers = [await client.delete(channel(session), headers=headers) for _ in range(2)]
-    assert [answer.status for answer in answers] == [200, 200]
+    assert [response.status for response in answers] == [200, 200]
 
 
 async def test_a_conversation_without_messages_is_kept_too(client: Client) -> None:
     """A conversation without messages is an empty page, not a 404."""
-    session, _ = await talked(client, 0)
+    session, _ = await create_conversation(client, 0)
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
     assert await (await client.get(channel(session))).json() == {"messages": [], "hasMore": False}
     assert (await client.delete(channel(session))).status == 200
@@ -119,7 +121,7 @@ async def test_a_conversation_without_messages_is_kept_too(client: Client) -> No
 
 async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> None:
     """While a session lives its channel is a 404, and cannot be erased."""
-    session, conversation = await talked(client)
+    session, conversation = await create_conversation(client)
     responses = [
         await assert_error(await client.request(method, url), 404, "SESSION_NOT_FOUND")
         for method in ("GET", "DELETE")
@@ -138,8 +140,8 @@ async def test_while_a_session_lives_its_channel_has_nothing(client: Client) -> 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"before": "x"}, {"after": "x"}])
 async def test_a_bad_query_is_refused(client: Client, query: dict[str, str]) -> None:
     """A bad query is a 400, as for the history of a session."""
-    answer = await client.get(f"{CHANNELS}/{new_id('00', os.urandom)}/messages", params=query)
-    await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.get(f"{CHANNELS}/{new_id('00', os.urandom)}/messages", params=query)
+    await assert_error(response, 400, "VALIDATION_ERROR")
 
 
 class TestForAMoment:
@@ -154,12 +156,12 @@ class TestForAMoment:
         self, client: Client, deadlines: Deadlines, redis: Any, by: str
     ) -> None:
         """After its retention no key of a conversation is left."""
-        session, _ = await talked(client)
+        session, _ = await create_conversation(client)
         await is_over(client, deadlines, session, by)
 
         async def is_gone() -> bool:
-            async with client.get(channel(session)) as answer:
-                return answer.status == 404
+            async with client.get(channel(session)) as response:
+                return response.status == 404
 
         await wait_until(is_gone)
         left = [key async for key in redis.scan_iter(f"*{session['channelId']}*")]
@@ -178,7 +180,7 @@ class TestNotKept:
         self, client: Client, deadlines: Deadlines, redis: Any, by: str
     ) -> None:
         """No key of the conversation is left."""
-        session, _ = await talked(client)
+        session, _ = await create_conversation(client)
         await is_over(client, deadlines, session, by)
         await assert_error(await client.get(channel(session)), 404, "SESSION_NOT_FOUND")
         left = [key async for key in redis.scan_iter() if b":msg:" in key or b":kept:" in key]

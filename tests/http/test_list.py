@@ -14,9 +14,9 @@ from tests.support.waiting import wait_until
 
 
 async def listed(client: Client, **query: Any) -> dict[str, Any]:
-    answer = await client.get(SESSIONS, params=query)
-    assert answer.status == 200, await answer.text()
-    body: dict[str, Any] = await answer.json()
+    response = await client.get(SESSIONS, params=query)
+    assert response.status == 200, await response.text()
+    body: dict[str, Any] = await response.json()
     return body
 
 
@@ -121,8 +121,8 @@ async def test_an_ended_session_is_not_listed(client: Client) -> None:
 )
 async def test_a_bad_query_is_refused(client: Client, query: dict[str, str], field: str) -> None:
     """A bad query is a 400 that names the parameter."""
-    answer = await client.get(SESSIONS, params=query)
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.get(SESSIONS, params=query)
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{field} must be ")
 
 
@@ -132,8 +132,8 @@ async def test_a_cursor_belongs_to_its_listing(client: Client) -> None:
     for _ in range(2):
         await create(client, userId=user)
     cursor = (await listed(client, userId=user, limit=1))["nextCursor"]
-    answer = await client.get(SESSIONS, params={"userId": new_uuid(), "cursor": cursor})
-    await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.get(SESSIONS, params={"userId": new_uuid(), "cursor": cursor})
+    await assert_error(response, 400, "VALIDATION_ERROR")
 
 
 class TestHealth:
@@ -149,9 +149,9 @@ class TestHealth:
             await create(client, timeoutConfig={"timeoutMinutes": timeout})
 
         async def health() -> dict[str, Any]:
-            async with client.get(f"{SESSIONS}/health") as answer:
-                assert answer.status == 200
-                body: dict[str, Any] = await answer.json()
+            async with client.get(f"{SESSIONS}/health") as response:
+                assert response.status == 200
+                body: dict[str, Any] = await response.json()
                 return body
 
         async def one_has_expired() -> bool:
@@ -185,11 +185,11 @@ async def test_a_cursor_is_of_one_listing(client: Client) -> None:
     cursors = [(await listed(client, limit=1, **query))["nextCursor"] for query in queries]
     for n, query in enumerate(queries):
         for m, cursor in enumerate(cursors):
-            answer = await client.get(SESSIONS, params={"cursor": cursor, **query})
+            response = await client.get(SESSIONS, params={"cursor": cursor, **query})
             if n == m:
-                assert len((await answer.json())["sessions"]) == 1
+                assert len((await response.json())["sessions"]) == 1
             else:
-                await assert_error(answer, 400, "VALIDATION_ERROR")
+                await assert_error(response, 400, "VALIDATION_ERROR")
 
 
 async def test_health_counts_what_cannot_be_read(client: Client, redis: Any) -> None:
@@ -200,13 +200,13 @@ async def test_health_counts_what_cannot_be_read(client: Client, redis: Any) -> 
     await redis.set(key, b"2 of a newer version", ex=60)
     url = f"{SESSIONS}/{session['sessionId']}"
     for method in ("GET", "DELETE"):
-        answer = await client.request(method, url)
-        await assert_error(answer, 503, "RECORD_UNREADABLE")
-        assert "Retry-After" not in answer.headers
+        response = await client.request(method, url)
+        await assert_error(response, 503, "RECORD_UNREADABLE")
+        assert "Retry-After" not in response.headers
     assert (await listed(client))["sessions"] == []
 
     async def invalid() -> Any:
-        async with client.get(f"{SESSIONS}/health") as answer:
-            return (await answer.json()).get("invalidSessions")
+        async with client.get(f"{SESSIONS}/health") as response:
+            return (await response.json()).get("invalidSessions")
 
     assert await wait_until(invalid) == 1

@@ -46,9 +46,9 @@ async def test_the_longest_session_works(client: Client) -> None:
         "warningThresholdMinutes": MINUTES,
     }
     body = session_body(timeoutConfig=times)
-    async with client.post(SESSIONS, json=body) as answer:
-        assert answer.status == 201
-        session = await answer.json()
+    async with client.post(SESSIONS, json=body) as response:
+        assert response.status == 201
+        session = await response.json()
     url = f"{SESSIONS}/{session['sessionId']}"
     for method, path, sent, status in (
         ("POST", "/renew", None, 200),
@@ -58,21 +58,21 @@ async def test_the_longest_session_works(client: Client) -> None:
         ("GET", "/messages", None, 200),
         ("GET", "", None, 200),
     ):
-        async with client.request(method, url + path, json=sent) as answer:
-            assert (path, answer.status) == (path, status)
-            session = await answer.json()
+        async with client.request(method, url + path, json=sent) as response:
+            assert (path, response.status) == (path, status)
+            session = await response.json()
     assert session["timeoutConfig"]["maxDurationMinutes"] == 2 * MINUTES
     left = datetime.fromisoformat(session["expiresAt"]) - datetime.now(UTC)
     assert abs(left - timedelta(minutes=MINUTES)) < timedelta(minutes=1)
     assert timedelta(minutes=MINUTES) / timedelta(milliseconds=1) - session["timeRemaining"] >= 0
-    async with client.delete(url) as answer:
-        assert answer.status == 200
+    async with client.delete(url) as response:
+        assert response.status == 200
 
 
 async def test_a_longer_one_is_refused_in_plain_digits(client: Client) -> None:
     """The message has the range in plain digits, without exponents."""
     times = {"timeoutMinutes": MINUTES + 1}
     body = session_body(timeoutConfig=times)
-    async with client.post(SESSIONS, json=body) as answer:
-        assert answer.status == 400
-        assert f"from 5 to {MINUTES:.0f} minutes" in str(await answer.json())
+    async with client.post(SESSIONS, json=body) as response:
+        assert response.status == 400
+        assert f"from 5 to {MINUTES:.0f} minutes" in str(await response.json())

@@ -29,18 +29,18 @@ def url(session: dict[str, Any]) -> str:
     return f"{SESSIONS}/{session['sessionId']}/messages"
 
 
-async def talk(client: Client, url: str, count: int) -> list[int]:
+async def send_messages(client: Client, url: str, count: int) -> list[int]:
     """Send messages, some concurrently; return their creation times, oldest first."""
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post(url, json={"content": str(n)}) for n in range(count))
     )
-    return sorted([ms((await answer.json())["createdAt"]) for answer in answers])
+    return sorted([ms((await response.json())["createdAt"]) for response in responses])
 
 
 async def page(client: Client, url: str, **query: Any) -> dict[str, Any]:
-    answer = await client.get(url, params={k: str(v) for k, v in query.items()})
-    assert answer.status == 200, await answer.text()
-    body: dict[str, Any] = await answer.json()
+    response = await client.get(url, params={k: str(v) for k, v in query.items()})
+    assert response.status == 200, await response.text()
+    body: dict[str, Any] = await response.json()
     return body
 
 
@@ -54,9 +54,9 @@ async def test_a_message_is_stored_and_renews(
     """The 201 has the message, flat and as userMessage, and the session's new deadline."""
     attachments = [{"type": "image", "url": "https://a.example/b", "name": "b", "size": 3}]
     given = {"content": "Hello", "metadata": {"a": 1}, "attachments": attachments}
-    answer = await client.post(url, json={**given, "transport": "http"})
-    sent = await answer.json()
-    assert answer.status == 201
+    response = await client.post(url, json={**given, "transport": "http"})
+    sent = await response.json()
+    assert response.status == 201
     message = sent.pop("userMessage")
     status = sent.pop("sessionStatus")
     assert message == {**sent, "isAgent": False}
@@ -78,8 +78,8 @@ async def test_a_message_may_be_the_agents(
 
 async def test_a_message_of_a_stranger_is_refused(client: Client, url: str) -> None:
     """Another author is a 400; nothing is stored or renewed."""
-    answer = await client.post(url, json={"content": "x", "authorId": new_uuid()})
-    await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(url, json={"content": "x", "authorId": new_uuid()})
+    await assert_error(response, 400, "VALIDATION_ERROR")
     info = await (await client.get(url.removesuffix("/messages"))).json()
     assert (info["renewalCount"], (await page(client, url))["messages"]) == (0, [])
 
@@ -87,10 +87,10 @@ async def test_a_message_of_a_stranger_is_refused(client: Client, url: str) -> N
 @pytest.mark.parametrize("letter", ["x", "𝄞", "\x00"])
 async def test_content_is_counted_in_code_points(client: Client, url: str, letter: str) -> None:
     """4,000 code points are allowed, and not one more."""
-    answer = await client.post(url, json={"content": letter * 4000})
-    assert (await answer.json())["content"] == letter * 4000
-    answer = await client.post(url, json={"content": letter * 4001})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(url, json={"content": letter * 4000})
+    assert (await response.json())["content"] == letter * 4000
+    response = await client.post(url, json={"content": letter * 4001})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"] == (
         "content must be a string of 1 to 4000 characters, or if authorId is the agent's, of at"
         " most 131,072 bytes of UTF-8"
@@ -109,9 +109,9 @@ async def test_an_agents_content_is_counted_in_bytes(client: Client, letter: str
         headers = {"Content-Type": "application/json"}
         return await client.post(url, data=body, headers=headers)
 
-    answer = await sent(longest, session["agentId"].upper())
-    assert answer.status == 201
-    assert (await answer.json())["content"] == longest
+    response = await sent(longest, session["agentId"].upper())
+    assert response.status == 201
+    assert (await response.json())["content"] == longest
     (message,) = (await page(client, url))["messages"]
     assert (message["content"], message["isAgent"]) == (longest, True)
     for content, author in (
@@ -121,8 +121,8 @@ async def test_an_agents_content_is_counted_in_bytes(client: Client, letter: str
     ):
         error = await assert_error(await sent(content, author), 400, "VALIDATION_ERROR")
         assert error["details"] == "content"
-    answer = await sent("x" * 4001, new_uuid())
-    assert (await assert_error(answer, 400, "VALIDATION_ERROR"))["details"] == "authorId"
+    response = await sent("x" * 4001, new_uuid())
+    assert (await assert_error(response, 400, "VALIDATION_ERROR"))["details"] == "authorId"
     assert len((await page(client, url))["messages"]) == 1
     info = await (await client.get(url.removesuffix("/messages"))).json()
     assert info["renewalCount"] == 1
@@ -139,9 +139,11 @@ class TestWithLimits:
         """Beyond the limit a message is a 422 and no activity; each session has its own."""
         for _ in range(3):
             assert (await client.post(url, json={"content": "x"})).status == 201
-        answers = await asyncio.gather(*(client.post(url, json={"content": "x"}) for _ in range(5)))
-        for answer in answers:
-            error = await assert_error(answer, 422, "TOO_MANY_MESSAGES")
+        responses = await asyncio.gather(
+            *(client.post(url, json={"content": "x"}) for _ in range(5))
+        )
+        for response in responses:
+            error = await assert_error(response, 422, "TOO_MANY_MESSAGES")
             assert "at most 3 messages" in error["details"]
         assert len((await page(client, url))["messages"]) == 3
         info = await (await client.get(url.removesuffix("/messages"))).json()
@@ -152,12 +154,12 @@ class TestWithLimits:
     async def test_a_user_has_so_many_sessions(self, client: Client) -> None:
         """Beyond the limit a creation is a 409, concurrent ones too; an end makes room."""
         ids = session_body()
-        answers = await asyncio.gather(*(client.post(SESSIONS, json=ids) for _ in range(8)))
-        made = [await answer.json() for answer in answers if answer.status == 201]
+        responses = await asyncio.gather(*(client.post(SESSIONS, json=ids) for _ in range(8)))
+        made = [await response.json() for response in responses if response.status == 201]
         assert len(made) == 2
-        for answer in answers:
-            if answer.status != 201:
-                error = await assert_error(answer, 409, "TOO_MANY_SESSIONS")
+        for response in responses:
+            if response.status != 201:
+                error = await assert_error(response, 409, "TOO_MANY_SESSIONS")
                 assert "at most 2 live sessions" in error["details"]
         await create(client)  # for another user
         assert (await client.delete(f"{SESSIONS}/{made[0]['sessionId']}")).status == 200
@@ -214,8 +216,8 @@ async def test_a_bad_message_is_refused(
     client: Client, url: str, change: dict[str, Any], field: str
 ) -> None:
     """A bad message is a 400 that names the field, and nothing is stored."""
-    answer = await client.post(url, json={"content": "x", **change})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(url, json={"content": "x", **change})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{field} ")
     assert (await page(client, url))["messages"] == []
 
@@ -223,13 +225,13 @@ async def test_a_bad_message_is_refused(
 async def test_ten_attachments_are_allowed(client: Client, url: str) -> None:
     """Ten attachments are allowed; eleven are in the test above."""
     attachments = [{"type": "file", "url": str(n)} for n in range(10)]
-    answer = await client.post(url, json={"content": "x", "attachments": attachments})
-    assert (await answer.json())["attachments"] == attachments
+    response = await client.post(url, json={"content": "x", "attachments": attachments})
+    assert (await response.json())["attachments"] == attachments
 
 
 async def test_times_are_unique_and_increase(client: Client, url: str) -> None:
     """Concurrent messages are at least a millisecond apart."""
-    created = await talk(client, url, 60)
+    created = await send_messages(client, url, 60)
     assert len(set(created)) == 60
     assert times(await page(client, url, limit=100)) == created[::-1]
 
@@ -241,7 +243,7 @@ async def test_an_empty_conversation_has_no_cursors(client: Client, url: str) ->
 
 async def test_pages_are_newest_first_and_fifty_long(client: Client, url: str) -> None:
     """The default page is the newest fifty, and hasMore is exact."""
-    created = await talk(client, url, 51)
+    created = await send_messages(client, url, 51)
     body = await page(client, url)
     assert times(body) == created[:0:-1]
     assert body["hasMore"] is True
@@ -252,7 +254,7 @@ async def test_pages_are_newest_first_and_fifty_long(client: Client, url: str) -
 @pytest.mark.parametrize("size", [1, 3, 7])
 async def test_paging_back_meets_each_message_once(client: Client, url: str, size: int) -> None:
     """Paging by ``before`` returns each message once, newest first."""
-    created = await talk(client, url, 10)
+    created = await send_messages(client, url, 10)
     body = await page(client, url, limit=size)
     met = times(body)
     while body["hasMore"]:
@@ -264,7 +266,7 @@ async def test_paging_back_meets_each_message_once(client: Client, url: str, siz
 @pytest.mark.parametrize("size", [1, 3, 7])
 async def test_paging_forward_leaves_no_gap(client: Client, url: str, size: int) -> None:
     """``after`` alone returns the messages that follow directly, each page newest first."""
-    created = await talk(client, url, 10)
+    created = await send_messages(client, url, 10)
     met, after, more = [created[0]], created[0], True
     while more:
         body = await page(client, url, limit=size, after=after)
@@ -275,7 +277,7 @@ async def test_paging_forward_leaves_no_gap(client: Client, url: str, size: int)
 
 async def test_both_bounds_make_a_range(client: Client, url: str) -> None:
     """Both bounds are exclusive, and the newest in the range come first."""
-    created = await talk(client, url, 6)
+    created = await send_messages(client, url, 6)
     body = await page(client, url, after=created[0], before=created[5], limit=3)
     assert times(body) == created[4:1:-1]
     assert body["hasMore"] is True
@@ -286,7 +288,7 @@ async def test_both_bounds_make_a_range(client: Client, url: str) -> None:
 
 async def test_bounds_may_be_iso_times_of_any_precision(client: Client, url: str) -> None:
     """A time between two milliseconds is a bound between two messages."""
-    created = await talk(client, url, 3)
+    created = await send_messages(client, url, 3)
     middle = EPOCH + timedelta(milliseconds=created[1])
     just_after = (middle + timedelta(microseconds=500)).isoformat()
     assert times(await page(client, url, before=middle.isoformat())) == created[:1]

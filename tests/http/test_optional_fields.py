@@ -31,8 +31,8 @@ async def test_null_is_absent_when_the_timeout_is_changed(client: Client) -> Non
     """Null fields stay unchanged."""
     session = await create(client, timeoutConfig={"timeoutMinutes": 20, "autoRenew": False})
     url = f"{SESSIONS}/{session['sessionId']}/timeout"
-    answer = await client.patch(url, json={**NO_TIMEOUTS, "timeoutMinutes": 25})
-    assert (await answer.json())["timeoutConfig"] == {
+    response = await client.patch(url, json={**NO_TIMEOUTS, "timeoutMinutes": 25})
+    assert (await response.json())["timeoutConfig"] == {
         **session["timeoutConfig"],
         "timeoutMinutes": 25,
     }
@@ -123,8 +123,8 @@ async def test_an_attachment_is_refused(
     """Attachments without a type, beyond 10 KiB each or 64 KiB together, are refused."""
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
-    answer = await client.post(url, json={"content": "x", "attachments": attachments})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(url, json={"content": "x", "attachments": attachments})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(field)
 
 

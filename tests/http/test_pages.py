@@ -25,9 +25,9 @@ def history_ms() -> int:
 
 
 async def read(client: Client, url: str, **query: Any) -> Json:
-    async with client.get(url, params=query) as answer:
-        assert answer.status == 200, await answer.text()
-        body: Json = await answer.json()
+    async with client.get(url, params=query) as response:
+        assert response.status == 200, await response.text()
+        body: Json = await response.json()
         return body
 
 
@@ -94,17 +94,17 @@ async def test_a_page_has_at_least_one_message_and_all_that_fit(
     assert all(pages)
     for page, following in pairwise(pages):
         added = following[0] if direction == "after" else following[-1]
-        assert len(page) == 42 or sum(map(stored, [*page, added])) > budget
-        assert len(page) == 1 or sum(map(stored, page)) <= budget
+        assert len(page) == 42 or sum(map(stored_bytes, [*page, added])) > budget
+        assert len(page) == 1 or sum(map(stored_bytes, page)) <= budget
 
 
-def stored(message: Json) -> int:
+def stored_bytes(message: Json) -> int:
     """Return the bytes that the store has of a message without metadata and attachments."""
     by = "agent" if message["isAgent"] else "user"
     return len(message["id"]) + len(by) + len(message["content"]) + len("{}")
 
 
-async def listed(client: Client, limit: int, user: dict[str, str]) -> list[list[str]]:
+async def list_ids(client: Client, limit: int, user: dict[str, str]) -> list[list[str]]:
     """Return the ids on each page of a listing."""
     body = await read(client, SESSIONS, limit=limit, **user)
     pages = [body["sessions"]]
@@ -122,7 +122,7 @@ async def test_a_page_of_large_sessions_ends_at_a_mebibyte(
     """Pages of a listing end at 1 MiB, and contain each session once."""
     metadata = {"a": "x" * 10_000}
     made = [(await create(client, metadata=metadata, **user))["sessionId"] for _ in range(120)]
-    pages = await listed(client, limit, user)
+    pages = await list_ids(client, limit, user)
     most = min(limit, 103)  # a record has about 10,160 bytes
     assert all(len(page) <= most for page in pages)
     assert all(len(page) >= most - 2 for page in pages[:-1])
@@ -136,7 +136,7 @@ async def test_a_page_of_a_listing_has_at_least_one_session(
     """A page has at least one session, however large."""
     monkeypatch.setattr(listing, "PAGE_BYTES", 1)
     made = [(await create(client, **user))["sessionId"] for _ in range(3)]
-    pages = await listed(client, 10, user)
+    pages = await list_ids(client, 10, user)
     assert [len(page) for page in pages] == [1, 1, 1]
     assert sorted(chain(*pages)) == sorted(made)
 

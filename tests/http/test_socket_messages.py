@@ -26,7 +26,9 @@ NO_STORE = pytest.mark.parametrize("store_url", ["fakeredis"], indirect=True)
 POLL = "/socket.io/?EIO=4&transport=polling"
 
 
-async def joined(client: Client, connect: Connect, *, sockets: int = 1) -> tuple[Any, list[Socket]]:
+async def create_and_join(
+    client: Client, connect: Connect, *, sockets: int = 1
+) -> tuple[Any, list[Socket]]:
     """Create a session; return it with sockets that have joined it."""
     session = await create(client)
     opened = [await connect() for _ in range(sockets)]
@@ -35,7 +37,7 @@ async def joined(client: Client, connect: Connect, *, sockets: int = 1) -> tuple
     return session, opened
 
 
-def sending(session: dict[str, Any], **fields: Any) -> dict[str, Any]:
+def client_message(session: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """Return the message that a published client emits."""
     return {
         "type": 2,
@@ -57,10 +59,10 @@ async def test_a_message_is_stored_acknowledged_and_broadcast(
     client: Client, connect: Connect
 ) -> None:
     """Each member gets it once; only the sender gets its own id of the message."""
-    session, (sender, other) = await joined(client, connect, sockets=2)
+    session, (sender, other) = await create_and_join(client, connect, sockets=2)
     metadata = {"channelType": "dm"}
     attachments = [{"type": "image", "url": "https://example.org/a.png"}]
-    message = sending(session, metadata=metadata, attachments=attachments)
+    message = client_message(session, metadata=metadata, attachments=attachments)
     acknowledged = await sender.emit("message", message)
     await wait_until(lambda: sender.of("messageBroadcast") and other.of("messageBroadcast"))
 
@@ -102,7 +104,7 @@ async def test_a_sender_that_has_not_joined_is_sent_its_message(
     """A sender that has not joined gets its message, as from the published server."""
     session = await create(client)
     socket = await connect()
-    payload = sending(session)["payload"]
+    payload = client_message(session)["payload"]
     assert (await socket.emit("2", payload))["success"]
     await wait_until(lambda: socket.of("messageBroadcast"))
     assert socket.of("messageBroadcast")[0]["clientMessageId"] == "mine-1"
@@ -110,7 +112,7 @@ async def test_a_sender_that_has_not_joined_is_sent_its_message(
 
 async def test_who_sends_by_http_has_a_name_and_a_source(client: Client, connect: Connect) -> None:
     """Messages by HTTP have a sender's name and source, which their metadata may override."""
-    session, (socket,) = await joined(client, connect)
+    session, (socket,) = await create_and_join(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     for metadata in ({}, {"user_display_name": "Ada", "agentName": "Eliza", "source": "discord"}):
         for author in ("userId", "agentId"):
@@ -151,8 +153,8 @@ async def test_a_message_is_checked_as_one_by_http(
     client: Client, connect: Connect, fields: dict[str, Any], problem: str
 ) -> None:
     """Acknowledgement, ``error`` and ``messageError`` name the field; nothing is stored."""
-    session, (socket,) = await joined(client, connect)
-    refused = await socket.emit("message", sending(session, **fields))
+    session, (socket,) = await create_and_join(client, connect)
+    refused = await socket.emit("message", client_message(session, **fields))
     assert refused["error"]["message"].startswith(problem), refused
     assert socket.received == [
         ("error", refused),
@@ -164,9 +166,9 @@ async def test_a_message_is_checked_as_one_by_http(
 
 async def test_optional_members_may_be_null(client: Client, connect: Connect) -> None:
     """Optional members that are null count as absent."""
-    session, (socket,) = await joined(client, connect)
+    session, (socket,) = await create_and_join(client, connect)
     names = ("senderId", "senderName", "messageId", "source", "metadata", "attachments")
-    acknowledged = await socket.emit("message", sending(session, **dict.fromkeys(names)))
+    acknowledged = await socket.emit("message", client_message(session, **dict.fromkeys(names)))
     assert (acknowledged["success"], acknowledged["clientMessageId"]) == (True, None)
     await wait_until(lambda: socket.of("messageBroadcast"))
     assert "clientMessageId" not in socket.of("messageBroadcast")[0]
@@ -174,9 +176,9 @@ async def test_optional_members_may_be_null(client: Client, connect: Connect) ->
 
 async def test_the_largest_message_is_taken(client: Client, connect: Connect) -> None:
     """4,000 escaped characters with all allowed attachments and metadata are accepted."""
-    session, (socket,) = await joined(client, connect)
+    session, (socket,) = await create_and_join(client, connect)
     attachments = [{"type": "image", "url": "https://example.org/" + "x" * 6200} for _ in range(10)]
-    message = sending(
+    message = client_message(
         session, message="\U0001f600" * 4000, attachments=attachments, metadata={"x": "y" * 10_000}
     )
     assert len(json.dumps(message)) > 115_000
@@ -217,7 +219,7 @@ async def test_a_packet_that_is_no_strict_json_is_answered(
 
 async def test_a_join_is_announced_in_both_names(client: Client, connect: Connect) -> None:
     """A connection and a join are announced by the events that published clients wait for."""
-    session, (socket,) = await joined(client, connect)
+    session, (socket,) = await create_and_join(client, connect)
     names = {"agentId": session["agentId"], **names_of(session["sessionId"])}
     (first, hello), *rest = socket.greetings
     assert (first, set(hello)) == ("connection_established", {"message", "socketId"})
@@ -233,7 +235,7 @@ async def test_an_id_in_upper_case_is_the_session(client: Client, connect: Conne
     upper = session["sessionId"].upper()
     names = names_of(session["sessionId"])
     assert await socket.emit("join", {"channelId": upper}) == {"success": True, **names}
-    sent = await socket.emit("message", sending(session, channelId=upper))
+    sent = await socket.emit("message", client_message(session, channelId=upper))
     assert sent["channelId"] == session["sessionId"]
     assert await socket.emit("leave", {"channelId": upper}) == {"success": True, **names}
 
@@ -248,15 +250,15 @@ def nested(levels: int) -> dict[str, Any]:
 
 async def test_metadata_as_deep_as_is_taken_is_broadcast(client: Client, connect: Connect) -> None:
     """Metadata of the allowed depth is broadcast; deeper metadata is refused everywhere."""
-    session, (socket,) = await joined(client, connect)
+    session, (socket,) = await create_and_join(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     for levels, status in ((60, 201), (100, 400), (489, 400), (5000, 400)):
         body = {"content": "Hi", "metadata": nested(levels)}
         text = msgspec.json.encode(body) if levels < 1000 else deep_text(levels)
-        answer = await client.post(url, data=text, headers={"Content-Type": "application/json"})
-        assert answer.status == status
-    assert (await socket.emit("message", sending(session, metadata=nested(60))))["success"]
-    refused = await socket.emit("message", sending(session, metadata=nested(200)))
+        response = await client.post(url, data=text, headers={"Content-Type": "application/json"})
+        assert response.status == status
+    assert (await socket.emit("message", client_message(session, metadata=nested(60))))["success"]
+    refused = await socket.emit("message", client_message(session, metadata=nested(200)))
     assert refused["error"]["code"] in {"INVALID_JSON", "VALIDATION_ERROR"}
     await wait_until(lambda: len(socket.of("messageBroadcast")) == 2)
     assert [each["metadata"]["a"] for each in socket.of("messageBroadcast")] == [
@@ -273,7 +275,7 @@ async def test_a_room_reads_no_more_than_pages(
 ) -> None:
     """Any number of concurrent messages is broadcast in order, each once."""
     monkeypatch.setattr(rooms, "_PAGE", 3)
-    session, (socket,) = await joined(client, connect)
+    session, (socket,) = await create_and_join(client, connect)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     await asyncio.gather(*(client.post(url, json={"content": str(n)}) for n in range(20)))
     await wait_until(lambda: len(socket.of("messageBroadcast")) == 20)
@@ -328,7 +330,7 @@ async def test_sockets_that_do_not_read_share_one_budget(
     """
     monkeypatch.setattr(engine, "UNREAD_BYTES", 200_000)
     monkeypatch.setattr(rooms, "SOCKET_SPARED_BYTES", 20_000)
-    session, (reader,) = await joined(client, connect)
+    session, (reader,) = await create_and_join(client, connect)
     urls = [await handshake(client) for _ in range(6)]
     join = f'42["join","{session["sessionId"]}"]'
     for url in urls:
@@ -354,8 +356,8 @@ class TestHandshakes:
         """With more handshakes than allowed, new clients connect by either transport."""
         monkeypatch.setattr(handshakes, "HANDSHAKES", 200)
         for _ in range(250):
-            async with client.get(POLL) as answer:
-                assert answer.status == 200
+            async with client.get(POLL) as response:
+                assert response.status == 200
         for transport in ("polling", "websocket"):
             assert (await connect(transport)).client.connected
 
@@ -365,8 +367,8 @@ class TestHandshakes:
         """After its time a handshake is over: a waiting poll and a connect are refused."""
         monkeypatch.setattr(handshakes, "HANDSHAKE_SECONDS", 0.05)
         url = await handshake(client)
-        async with client.get(url) as answer:  # returns at the end of the handshake
-            assert answer.status == 400
+        async with client.get(url) as response:  # returns at the end of the handshake
+            assert response.status == 400
         assert (await client.post(url, data="40")).status == 400
 
     async def test_a_poll_may_come_before_the_client_connects(

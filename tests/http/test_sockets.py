@@ -128,10 +128,10 @@ async def test_messages_come_in_order_and_once(client: Client, connect: Connect)
     for each in both:
         await each.emit("join", {"roomId": session_id})
     url = f"{SESSIONS}/{session_id}/messages"
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post(url, json={"content": str(n)}) for n in range(250))
     )
-    sent = {(await answer.json())["id"] for answer in answers}
+    sent = {(await response.json())["id"] for response in responses}
     await wait_until(lambda: all(x.names().count("messageBroadcast") == 250 for x in both))
     for each in both:
         messages = each.of("messageBroadcast")
@@ -193,13 +193,13 @@ async def test_a_client_that_does_not_read_is_cut(
         url = f"{SESSIONS}/{shared}/messages"
         await asyncio.gather(*(client.post(url, json={"content": "x" * 4000}) for _ in range(20)))
         count += 20
-        await wait_until(partial(has, other, count))
+        await wait_until(partial(has_messages, other, count))
     writer.transport.abort()
     with suppress(ConnectionError):
         await writer.wait_closed()
 
 
-def has(socket: Socket, count: int) -> bool:
+def has_messages(socket: Socket, count: int) -> bool:
     return socket.names().count("messageBroadcast") == count
 
 
@@ -221,11 +221,11 @@ def frame(text: str) -> bytes:
 )
 async def test_other_requests_are_refused(client: Client, query: str, problem: str) -> None:
     """Other requests are a 400 whose details say why."""
-    answer = await client.get(f"/socket.io/{query}")
-    assert problem in (await assert_error(answer, 400, "BAD_REQUEST"))["details"]
+    response = await client.get(f"/socket.io/{query}")
+    assert problem in (await assert_error(response, 400, "BAD_REQUEST"))["details"]
 
 
-async def opened(client: Client) -> str:
+async def open_by_polling(client: Client) -> str:
     """Open a socket by polling; return the URL of its polls."""
     text = await (await client.get(POLL)).text()
     sid = text.partition('"sid":"')[2].partition('"')[0]
@@ -244,7 +244,7 @@ async def test_what_is_large_or_binary_is_refused(
     client: Client, body: str, status: int, code: str
 ) -> None:
     """A large or binary packet is refused by polling, and the socket stays open."""
-    url = await opened(client)
+    url = await open_by_polling(client)
     await assert_error(await client.post(url, data=body), status, code)
     assert await (await client.post(url, data="40")).text() == "OK"
 
@@ -262,9 +262,9 @@ async def test_a_websocket_that_sends_it_is_closed(client: Client, what: str | b
 
 async def test_a_method_that_is_not_known_is_told(client: Client) -> None:
     """Another method is a 405 with Allow."""
-    answer = await client.delete("/socket.io/")
-    await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["Allow"] == "GET, OPTIONS, POST"
+    response = await client.delete("/socket.io/")
+    await assert_error(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.headers["Allow"] == "GET, OPTIONS, POST"
 
 
 class TestOrigins:
@@ -289,13 +289,13 @@ class TestOrigins:
             "https://b.example": origins == ("*",),
         }
         for origin, is_allowed in allowed.items():
-            answer = await client.get(POLL, headers={"Origin": origin})
+            response = await client.get(POLL, headers={"Origin": origin})
             if not is_allowed:
-                error = await assert_error(answer, 403, "FORBIDDEN")
+                error = await assert_error(response, 403, "FORBIDDEN")
                 assert "SESSION_CORS_ORIGINS" in error["details"]
-                assert "Access-Control-Allow-Origin" not in answer.headers
+                assert "Access-Control-Allow-Origin" not in response.headers
             else:
-                assert answer.status == 200
+                assert response.status == 200
 
 
 async def test_there_are_so_many_sockets_at_most(
@@ -308,7 +308,7 @@ async def test_there_are_so_many_sockets_at_most(
             return web.ServerRunner(Server(self.service, max_connections=1))
 
     client = await aiohttp_client(Small(service))
-    first, second = await opened(client), await opened(client)
+    first, second = await open_by_polling(client), await open_by_polling(client)
     assert (await client.post(first, data="40")).status == 200
     await assert_error(await client.post(second, data="40"), 503, "OVERLOADED")
     await assert_error(await client.get(POLL), 503, "OVERLOADED")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("begun")
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
-async def of_new_session(client: Client) -> tuple[str, Source]:
+async def follow_new_session(client: Client) -> tuple[str, Source]:
     """Create a session and follow it; return its URL and its stream."""
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
     await a_moment_later()  # a stream starts with the millisecond of its request
@@ -85,7 +85,7 @@ async def test_a_session_is_followed_to_its_end(client: Client) -> None:
 
 async def test_a_stream_says_what_it_is(client: Client) -> None:
     """A stream forbids caching, and starts with its retry time and position."""
-    _, source = await of_new_session(client)
+    _, source = await follow_new_session(client)
     headers = source.response.headers
     assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
@@ -121,7 +121,7 @@ async def test_events_are_filtered(client: Client) -> None:
 @pytest.mark.parametrize("by", ["header", "query"])
 async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) -> None:
     """A stream resumed after any of its events delivers the rest, without repetition."""
-    url, source = await of_new_session(client)
+    url, source = await follow_new_session(client)
     for _ in range(9):
         await client.post(f"{url}/renew")
     events = await source.take(9)
@@ -136,7 +136,7 @@ async def test_a_stream_is_resumed_where_it_was_left(client: Client, by: str) ->
 
 async def test_who_was_away_hears_of_the_end(client: Client) -> None:
     """With Last-Event-ID the last events of an ended session arrive; then it is a 404."""
-    url, source = await of_new_session(client)
+    url, source = await follow_new_session(client)
     await client.post(f"{url}/renew")
     (seen,) = await source.take(1)
     source.response.close()
@@ -232,7 +232,7 @@ async def test_a_quiet_stream_has_heartbeats(
 ) -> None:
     """Heartbeats have the current position, from which the stream can be resumed."""
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
-    url, source = await of_new_session(client)
+    url, source = await follow_new_session(client)
     reading = asyncio.create_task(source.rest())
     await wait_until(lambda: source.positions >= 3, description="two heartbeats")
     reached = source.last_id
@@ -244,7 +244,7 @@ async def test_a_quiet_stream_has_heartbeats(
 
 async def test_streams_end_when_the_service_stops(client: Client, service: AppState) -> None:
     """Streams end at once, with a retry time; requests in flight do not wait for them."""
-    _, source = await of_new_session(client)
+    _, source = await follow_new_session(client)
     everything = await follow(client, EVENTS)
     stopping = asyncio.create_task(service.drain(10, lambda: False))
     for each in (source, everything):
@@ -287,7 +287,7 @@ async def test_what_may_succeed_later_is_no_error(
 
 async def test_streams_of_an_address_catch_up_in_turn(client: Client, service: AppState) -> None:
     """A third stream of an address waits until another has caught up."""
-    _, source = await of_new_session(client)
+    _, source = await follow_new_session(client)
     await wait_until(lambda: source.response.content.total_bytes, description="the opening")
     turns = service.feed.catch_up_slots.hold("127.0.0.1")
     async with turns, service.feed.catch_up_slots.hold("127.0.0.1"):
@@ -328,7 +328,7 @@ async def test_every_block_has_data(client: Client, monkeypatch: pytest.MonkeyPa
 async def test_a_client_that_goes_leaves_nothing(client: Client, service: AppState) -> None:
     """After a client disconnects, the store is no longer read for it."""
     for _ in range(3):
-        _, source = await of_new_session(client)
+        _, source = await follow_new_session(client)
         source.response.close()
     await wait_until(lambda: service.feed.subscribers == 0, description="the feed is not read")
 

@@ -19,7 +19,7 @@ def store_url() -> str:
     return "memory://"
 
 
-async def refused(client: Client, path: str, body: bytes, code: str) -> dict[str, str]:
+async def post_refused(client: Client, path: str, body: bytes, code: str) -> dict[str, str]:
     """Post a body that is refused; return the error."""
     return await assert_error(await client.post(path, data=body, headers=JSON), 400, code)
 
@@ -35,9 +35,9 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
     body = f'{{{IDS}, "url": "https://hooks.example/", "content": "x"}}'
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
     lines += [f"Content-Type: {kind}"] * (kind is not None)
-    answer = await send_raw(client, "\r\n".join([*lines, "Connection: close", "", body]))
-    assert answer.startswith(b"HTTP/1.1 415 ")
-    assert b'"code":"UNSUPPORTED_MEDIA_TYPE"' in answer
+    response = await send_raw(client, "\r\n".join([*lines, "Connection: close", "", body]))
+    assert response.startswith(b"HTTP/1.1 415 ")
+    assert b'"code":"UNSUPPORTED_MEDIA_TYPE"' in response
     assert await (await client.get("/api/messaging/webhooks")).json() == {"webhooks": []}
 
 
@@ -48,15 +48,15 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(
 async def test_json_may_be_declared_in_several_ways(client: Client, kind: str) -> None:
     """The JSON type may be in any case, with parameters, or a +json type."""
     headers = {"Content-Type": kind}
-    answer = await client.post(SESSIONS, data=f"{{{IDS}}}", headers=headers)
-    assert answer.status == 201
+    response = await client.post(SESSIONS, data=f"{{{IDS}}}", headers=headers)
+    assert response.status == 201
 
 
 async def test_a_request_without_a_body_declares_nothing(client: Client) -> None:
     """A renewal needs no content type; a missing body is an error that says so."""
     session = await create(client)
-    answer = await client.post(f"{SESSIONS}/{session['sessionId']}/renew")
-    assert answer.status == 200
+    response = await client.post(f"{SESSIONS}/{session['sessionId']}/renew")
+    assert response.status == 200
     await assert_error(await client.post(SESSIONS), 400, "INVALID_JSON")
 
 
@@ -80,9 +80,9 @@ async def test_a_compressed_body_is_refused(
     headers = {**JSON, "Content-Encoding": coding, "Transfer-Encoding": "chunked"}
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     head = [f"{method} {path} HTTP/1.1", "Host: x", *map(": ".join, headers.items())]
-    answer = await send_raw(client, "\r\n".join([*head, "Connection: close", "", ""]), chunked)
-    assert answer.startswith(b"HTTP/1.1 415 ")
-    assert b"Accept-Encoding: identity\r\n" in answer
+    response = await send_raw(client, "\r\n".join([*head, "Connection: close", "", ""]), chunked)
+    assert response.startswith(b"HTTP/1.1 415 ")
+    assert b"Accept-Encoding: identity\r\n" in response
     assert [record for record in caplog.records if record.exc_info] == []
 
 
@@ -115,7 +115,7 @@ async def test_json_may_be_nested_64_levels_deep(
         if levels == inner:
             assert (await client.post(url, data=body, headers=JSON)).status == 201
         else:
-            error = await refused(client, url, body, "INVALID_JSON")
+            error = await post_refused(client, url, body, "INVALID_JSON")
             assert "64 levels" in error["details"]
 
 
@@ -124,11 +124,11 @@ async def test_brackets_in_strings_are_no_levels(client: Client, text: str) -> N
     """Brackets in strings are no levels, also after escaped quotes and backslashes."""
     session = await create(client)
     body = f'{{"content": "{text}", "metadata": {{"{text}": "{text}"}}}}'
-    answer = await client.post(
+    response = await client.post(
         f"{SESSIONS}/{session['sessionId']}/messages", data=body.encode(), headers=JSON
     )
-    assert answer.status == 201
-    assert (await answer.json())["content"] == json.loads(f'"{text}"')
+    assert response.status == 201
+    assert (await response.json())["content"] == json.loads(f'"{text}"')
 
 
 @pytest.mark.parametrize(
@@ -145,19 +145,19 @@ async def test_brackets_in_strings_are_no_levels(client: Client, text: str) -> N
 async def test_half_a_surrogate_pair_is_named(client: Client, text: str, lone: str) -> None:
     """Half a surrogate pair in a value or name is an error that shows the escape."""
     for body in (f'{{"content": "{text}"}}', f'{{{IDS}, "metadata": {{"{text}": 1}}}}'):
-        error = await refused(client, SESSIONS, body.encode(), "INVALID_JSON")
+        error = await post_refused(client, SESSIONS, body.encode(), "INVALID_JSON")
         assert error["details"].startswith(f"A string has {lone} without the other half")
 
 
 async def test_whole_surrogate_pairs_are_taken(client: Client) -> None:
     """An escaped pair is one character; an escaped backslash begins no escape."""
     session = await create(client)
-    answer = await client.post(
+    response = await client.post(
         f"{SESSIONS}/{session['sessionId']}/messages",
         data=b'{"content": "\\ud83d\\uDE00 \\\\ud83d"}',
         headers=JSON,
     )
-    assert (await answer.json())["content"] == "\U0001f600 \\ud83d"
+    assert (await response.json())["content"] == "\U0001f600 \\ud83d"
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 4301, "[0, {}, -1E999]"])
@@ -168,7 +168,7 @@ async def test_a_number_out_of_range_is_named(client: Client, number: str) -> No
         "attachments[0]": f'{{"content": "x", "attachments": [{{"a": {number}}}]}}',
     }
     for field, body in cases.items():
-        error = await refused(
+        error = await post_refused(
             client, f"{SESSIONS}/{ID}/messages", body.encode(), "VALIDATION_ERROR"
         )
         assert error["message"].startswith(f"{field} has a number out of range")
@@ -200,9 +200,9 @@ async def test_a_parameter_may_be_given_once(
 
 async def test_a_list_may_be_given_in_parts(client: Client) -> None:
     """The types of events, a list, may be repeated."""
-    answer = await client.get("/api/messaging/events?type=created&type=ended,expired")
-    assert answer.status == 200
-    answer.close()
+    response = await client.get("/api/messaging/events?type=created&type=ended,expired")
+    assert response.status == 200
+    response.close()
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ async def test_an_unknown_transport_is_refused(client: Client, fields: dict[str,
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}/messages"
     (name,) = fields
-    answer = await client.post(url, json={"content": "x", **fields})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(url, json={"content": "x", **fields})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{name} must be ")
     assert "websocket" in error["message"]
     known = {"transport": ("http", "sse", "websocket"), "mode": ("sync", "stream", "websocket")}

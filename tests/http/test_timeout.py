@@ -21,9 +21,9 @@ async def info(client: Client, url: str) -> dict[str, Any]:
 
 
 async def change(client: Client, url: str, **fields: Any) -> dict[str, Any]:
-    answer = await client.patch(f"{url}/timeout", json=fields)
-    assert answer.status == 200, await answer.text()
-    body: dict[str, Any] = await answer.json()
+    response = await client.patch(f"{url}/timeout", json=fields)
+    assert response.status == 200, await response.text()
+    body: dict[str, Any] = await response.json()
     return body
 
 
@@ -148,8 +148,8 @@ async def test_a_change_that_breaks_a_rule_changes_nothing(
     """A bad change is a 400 that names the field, and the session is unchanged."""
     url = await made(client)
     before = await info(client, url)
-    answer = await client.patch(f"{url}/timeout", json={"autoRenew": False, **fields})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.patch(f"{url}/timeout", json={"autoRenew": False, **fields})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(f"{field} ")
     assert allowed in error["message"]
     assert {**await info(client, url), "timeRemaining": 0} == {**before, "timeRemaining": 0}
@@ -158,7 +158,7 @@ async def test_a_change_that_breaks_a_rule_changes_nothing(
 async def test_the_rules_hold_between_what_is_given_and_what_was(client: Client) -> None:
     """A timeout below the session's present warning threshold is refused."""
     url = await made(client, timeoutMinutes=60, warningThresholdMinutes=20)
-    answer = await client.patch(f"{url}/timeout", json={"timeoutMinutes": 19})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.patch(f"{url}/timeout", json={"timeoutMinutes": 19})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith("warningThresholdMinutes ")
     assert (await change(client, url, timeoutMinutes=20))["timeoutConfig"]["timeoutMinutes"] == 20

@@ -19,10 +19,10 @@ ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 async def register(client: Client, **fields: Any) -> dict[str, Any]:
-    answer = await client.post(WEBHOOKS, json={"url": URL, **fields})
-    assert answer.status == 201, await answer.text()
-    webhook: dict[str, Any] = await answer.json()
-    assert answer.headers["Location"] == f"webhooks/{webhook['webhookId']}"
+    response = await client.post(WEBHOOKS, json={"url": URL, **fields})
+    assert response.status == 201, await response.text()
+    webhook: dict[str, Any] = await response.json()
+    assert response.headers["Location"] == f"webhooks/{webhook['webhookId']}"
     return webhook
 
 
@@ -84,8 +84,8 @@ async def test_what_is_not_allowed_is_told(
     client: Client, fields: dict[str, Any], field: str, allowed: str
 ) -> None:
     """The message names the field and the allowed values, and contains no secret."""
-    answer = await client.post(WEBHOOKS, json={"url": URL, **fields})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(WEBHOOKS, json={"url": URL, **fields})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["details"] == field
     assert allowed in error["message"]
     assert "hush" not in error["message"]
@@ -93,8 +93,8 @@ async def test_what_is_not_allowed_is_told(
 
 async def test_a_url_is_required(client: Client) -> None:
     """The message describes a valid URL."""
-    answer = await client.post(WEBHOOKS, json={})
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.post(WEBHOOKS, json={})
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith("url is required: it must be an http:// or https:// URL")
 
 
@@ -102,8 +102,8 @@ async def test_there_is_a_bound(client: Client, webhooks: Webhooks) -> None:
     """Beyond the limit a registration is a 409."""
     for _ in range(MAX_WEBHOOKS):
         await register(client)
-    answer = await client.post(WEBHOOKS, json={"url": URL})
-    await assert_error(answer, 409, "TOO_MANY_WEBHOOKS")
+    response = await client.post(WEBHOOKS, json={"url": URL})
+    await assert_error(response, 409, "TOO_MANY_WEBHOOKS")
     assert len(await webhooks.list_all()) == MAX_WEBHOOKS
 
 
@@ -117,22 +117,22 @@ async def test_an_unknown_one_is_not_found(
 ) -> None:
     """An unknown id of any form is a 404."""
     body: Any = {} if method == "POST" else None
-    answer = await client.request(method, f"{WEBHOOKS}/{webhook_id}{path}", json=body)
-    await assert_error(answer, 404, "WEBHOOK_NOT_FOUND")
+    response = await client.request(method, f"{WEBHOOKS}/{webhook_id}{path}", json=body)
+    await assert_error(response, 404, "WEBHOOK_NOT_FOUND")
 
 
 async def test_its_id_is_taken_in_upper_case(client: Client) -> None:
     """An id in upper case is accepted."""
     url = f"{WEBHOOKS}/{(await register(client))['webhookId'].upper()}"
-    answers = [await client.request(method, url) for method in ("GET", "DELETE", "GET")]
-    assert [answer.status for answer in answers] == [200, 200, 404]
+    responses = [await client.request(method, url) for method in ("GET", "DELETE", "GET")]
+    assert [response.status for response in responses] == [200, 200, 404]
 
 
 async def test_a_removed_one_is_gone(client: Client) -> None:
     """A webhook is removed once; then it is a 404."""
     url = f"{WEBHOOKS}/{(await register(client))['webhookId']}"
-    answer = await client.delete(url)
-    assert (answer.status, await answer.json()) == (200, {"message": "Webhook removed"})
+    response = await client.delete(url)
+    assert (response.status, await response.json()) == (200, {"message": "Webhook removed"})
     await assert_error(await client.delete(url), 404, "WEBHOOK_NOT_FOUND")
     await assert_error(await client.get(url), 404, "WEBHOOK_NOT_FOUND")
 
@@ -145,9 +145,9 @@ class TestRotate:
     ) -> None:
         """The previous secret stays valid for a day by default; nothing else changes."""
         before = await register(client, types=["ended"])
-        answer = await client.post(f"{WEBHOOKS}/{before['webhookId']}/rotate", json={})
-        assert answer.status == 200, await answer.text()
-        rotated = await answer.json()
+        response = await client.post(f"{WEBHOOKS}/{before['webhookId']}/rotate", json={})
+        assert response.status == 200, await response.text()
+        rotated = await response.json()
         assert rotated["secret"] not in {before["secret"], ""}
         webhook = await webhooks.get(before["webhookId"])
         target = webhook.target
@@ -164,10 +164,10 @@ class TestRotate:
         """An overlap of 0 hours ends the previous secret at once; two are never kept."""
         webhook_id = (await register(client))["webhookId"]
         for overlap in (1.5, 0):
-            answer = await client.post(
+            response = await client.post(
                 f"{WEBHOOKS}/{webhook_id}/rotate", json={"secret": SECRET, "overlapHours": overlap}
             )
-            assert (answer.status, (await answer.json())["secret"]) == (200, SECRET)
+            assert (response.status, (await response.json())["secret"]) == (200, SECRET)
         webhook = await webhooks.get(webhook_id)
         assert webhook.target.previous_secret == SECRET
         assert webhook.signatures("1-3f-0", webhook.overlap_until or 0, b"").count("v1,") == 1
@@ -205,8 +205,8 @@ async def test_an_id_is_taken_in_either_case(client: Client) -> None:
         ("GET", ""), ("GET", "/dead"), ("POST", "/dead/replay"), ("POST", "/rotate"), ("DELETE", "")
     ):  # fmt: skip
         body: Any = {} if method == "POST" else None
-        answer = await client.request(method, url + path, json=body)
-        assert answer.status == 200, await answer.text()
+        response = await client.request(method, url + path, json=body)
+        assert response.status == 200, await response.text()
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ async def test_an_unknown_method_tells_the_known(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
     """An unknown method is a 405 with Allow."""
-    answer = await client.request(method, WEBHOOKS + path)
-    await assert_error(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["Allow"] == allowed
+    response = await client.request(method, WEBHOOKS + path)
+    await assert_error(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.headers["Allow"] == allowed
 
 
 @pytest.mark.parametrize(
@@ -271,8 +271,8 @@ class TestDeadLetters:
     async def test_all_are_put_back(self, client: Client, dead: str) -> None:
         """All dead letters are replayed once."""
         for expected in (3, 0):
-            answer = await client.post(f"{dead}/replay", json={})
-            assert (answer.status, await answer.json()) == (200, {"replayed": expected})
+            response = await client.post(f"{dead}/replay", json={})
+            assert (response.status, await response.json()) == (200, {"replayed": expected})
         info = await (await client.get(dead.removesuffix("/dead"))).json()
         assert (info["queued"], info["dead"]) == (3, 0)
 
@@ -280,8 +280,8 @@ class TestDeadLetters:
         """The named dead letters that exist are replayed."""
         letters = (await (await client.get(dead)).json())["deadLetters"]
         ids = [letters[1]["id"], "1764000000000-3f-0"]
-        answer = await client.post(f"{dead}/replay", json={"ids": ids})
-        assert await answer.json() == {"replayed": 1}
+        response = await client.post(f"{dead}/replay", json={"ids": ids})
+        assert await response.json() == {"replayed": 1}
         left = await (await client.get(dead)).json()
         assert [each["id"] for each in left["deadLetters"]] == [letters[0]["id"], letters[2]["id"]]
 
@@ -310,8 +310,8 @@ class TestDamagedQueue:
             bad: "unreadable",
             good: "active",
         }
-        answer = await client.get(f"{WEBHOOKS}/{bad}")
-        await assert_error(answer, 503, "RECORD_UNREADABLE")
-        assert "Retry-After" not in answer.headers
+        response = await client.get(f"{WEBHOOKS}/{bad}")
+        await assert_error(response, 503, "RECORD_UNREADABLE")
+        assert "Retry-After" not in response.headers
         assert (await client.delete(f"{WEBHOOKS}/{bad}")).status == 200
         assert await redis.keys("*queue*") == []

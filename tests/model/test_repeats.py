@@ -33,22 +33,20 @@ OPERATIONS = st.lists(
 @given(config=CONFIGS, operations=OPERATIONS)
 def test_asked_twice_is_done_once(config: TimeoutConfig, operations: list[Any]) -> None:
     """The outcome of each operation, and the state in the end, are the same with repeats."""
-    once = asyncio.run(played(config, operations, repeat=False))
-    assert asyncio.run(played(config, operations, repeat=True)) == once
+    once = asyncio.run(play(config, operations, repeat=False))
+    assert asyncio.run(play(config, operations, repeat=True)) == once
 
 
-async def played(config: TimeoutConfig, operations: list[Any], *, repeat: bool) -> list[Any]:
+async def play(config: TimeoutConfig, operations: list[Any], *, repeat: bool) -> list[Any]:
     """Return the replies and the final state, without the ids."""
     clock = Clock()
     with clock.installed():
         client = connect(MEMORY, 5)
         async with open_store(SETTINGS, client) as store:
-            return await played_in(
-                store.repository, client, clock, config, operations, repeat=repeat
-            )
+            return await play_in(store.repository, client, clock, config, operations, repeat=repeat)
 
 
-async def played_in(
+async def play_in(
     repository: SessionRepository,
     client: Any,
     clock: Clock,
@@ -63,17 +61,17 @@ async def played_in(
     repeats: list[tuple[str, str, str, Any]] = []
     for n, (name, which, pause) in enumerate(operations):
         call = (str(n), name, sessions[which])
-        outcome = await asked(repository, shape, *call, with_key=repeat)
+        outcome = await perform(repository, shape, *call, with_key=repeat)
         repeats.append((*call, outcome))
         outcomes.append(without_ids(outcome))
         clock.ms += pause
         if repeat:  # the last operation, and sometimes all
             for *asked_before, before in repeats[-1:] if n % 4 else repeats:
-                again = await asked(repository, shape, *asked_before, with_key=True)
+                again = await perform(repository, shape, *asked_before, with_key=True)
                 # A failed operation is tried again, and its retention may be over meanwhile.
                 has_gone = (before, again) == ("SessionExpired", "SessionNotFound")
                 assert again == before or has_gone
-    left = [await asked(repository, shape, "", "get", session) for session in sessions]
+    left = [await perform(repository, shape, "", "get", session) for session in sessions]
     page = await repository.list_page(limit=100)
     recorded = sorted(
         [fields[b"event"].split()[0] for key in await client.keys("*:events")
@@ -82,7 +80,7 @@ async def played_in(
     return [outcomes, [without_ids(each) for each in left], page.counts, recorded]
 
 
-async def asked(
+async def perform(
     repository: SessionRepository,
     shape: NewSession,
     key: str,

@@ -25,7 +25,7 @@ from tests.support.factories import (
 from tests.support.waiting import wait_until
 
 
-async def gone(repository: SessionRepository, session: Session) -> None:
+async def wait_until_expired(repository: SessionRepository, session: Session) -> None:
     """Wait until a session has expired."""
 
     async def has_run_out() -> bool:
@@ -54,7 +54,7 @@ async def test_each_expiry_is_acted_on_once(
     """Ten sweeps at once announce each of twenty expiries once."""
     sessions = [await create_session(repository, BRIEF) for _ in range(20)]
     for session in sessions:
-        await gone(repository, session)
+        await wait_until_expired(repository, session)
     reports = await asyncio.gather(*(deadlines.sweep() for _ in range(10)))
     assert sum(report.expired for report in reports) == 20
     announced = await events(redis, "expired")
@@ -94,7 +94,7 @@ async def test_a_backlog_is_swept_in_bounded_steps(
     """100 sessions of one user take four sweeps, and are counted as expired from the start."""
     user = new_uuid()
     await asyncio.gather(*(create_session(repository, BRIEF, user_id=user) for _ in range(99)))
-    await gone(repository, await create_session(repository, BRIEF, user_id=user))
+    await wait_until_expired(repository, await create_session(repository, BRIEF, user_id=user))
     lasting = await create_session(repository, user_id=user)
     expired = []
     more = True
@@ -152,7 +152,7 @@ async def test_messages_go_when_the_session_runs_out(
     """The conversation of an expired session is deleted."""
     session = await create_session(repository, TimeoutConfig(300, False, HOUR_MS, 1))
     await repository.send(session.id, HELLO)
-    await gone(repository, session)
+    await wait_until_expired(repository, session)
     await deadlines.sweep()
     assert await redis.keys("*:msg:*") == []
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("begun")
 EVERYTHING = EventFilter()
 
 
-async def lives(repository: SessionRepository, count: int) -> list[Session]:
+async def run_sessions(repository: SessionRepository, count: int) -> list[Session]:
     """Create, renew and end sessions concurrently; return them."""
 
     async def live() -> Session:
@@ -52,7 +52,7 @@ async def take(subscription: Subscription, count: int) -> list[Any]:
     return items
 
 
-async def stored(redis: Any) -> list[EventId]:
+async def stored_ids(redis: Any) -> list[EventId]:
     """Return the ids of all events in the store, in order."""
     found = []
     for key in await redis.keys("*:events"):
@@ -67,12 +67,12 @@ async def test_subscribers_get_all_that_happens_in_one_order(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
     """All subscribers receive the same events, exactly those in the store."""
-    await lives(repository, 5)  # before the subscriptions
+    await run_sessions(repository, 5)  # before the subscriptions
     await a_moment_later()
-    before = len(await stored(redis))
+    before = len(await stored_ids(redis))
     subscriptions = [await feed.subscribe(EVERYTHING) for _ in range(3)]
-    await lives(repository, 50)
-    expected = (await stored(redis))[before:]
+    await run_sessions(repository, 50)
+    expected = (await stored_ids(redis))[before:]
     for subscription in subscriptions:
         events = await take(subscription, len(expected))
         assert [event.position for event in events] == expected
@@ -82,13 +82,13 @@ async def test_a_subscriber_who_was_away_gets_what_it_missed(
     feed: Feed, repository: SessionRepository, redis: Any
 ) -> None:
     """A subscription resumes after any earlier event, without a gap or repetition, under load."""
-    await lives(repository, 40)
-    seen = await stored(redis)
-    writing = asyncio.create_task(lives(repository, 100))
+    await run_sessions(repository, 40)
+    seen = await stored_ids(redis)
+    writing = asyncio.create_task(run_sessions(repository, 100))
     starts = random.sample(seen, 5)
     subscriptions = [await feed.subscribe(EVERYTHING, start) for start in starts]
     await writing
-    everything = await stored(redis)
+    everything = await stored_ids(redis)
     for start, subscription in zip(starts, subscriptions, strict=True):
         expected = everything[everything.index(start) + 1 :]
         events = await take(subscription, len(expected))
@@ -100,13 +100,13 @@ async def test_a_long_absence_is_caught_up_with(
 ) -> None:
     """5,000 missed events, half of them of one shard, are delivered; one read holds fewer."""
     user, session = new_uuid(), await create_session(repository)
-    start = (await stored(redis))[0]
+    start = (await stored_ids(redis))[0]
     for _ in range(25):
         await asyncio.gather(
             *(create_session(repository, user_id=user) for _ in range(100)),
             *(create_session(repository) for _ in range(100)),
         )
-    expected = (await stored(redis))[1:]
+    expected = (await stored_ids(redis))[1:]
     subscription = await feed.subscribe(EVERYTHING, start)
     events = await take(subscription, len(expected))
     assert [event.position for event in events] == expected
@@ -190,13 +190,13 @@ class TestWhenTheOutboxIsBounded:
         """A subscriber that missed trimmed events gets a reset, and all later events."""
         user = new_uuid()
         first = await create_session(repository, user_id=user)
-        start = (await stored(redis))[0]
+        start = (await stored_ids(redis))[0]
         for _ in range(20):
             await asyncio.gather(*(create_session(repository, user_id=user) for _ in range(100)))
 
         async def is_trimmed() -> bool:
             await outbox.trim(policy)
-            return start not in await stored(redis)
+            return start not in await stored_ids(redis)
 
         await wait_until(is_trimmed)
         for event_filter in (EVERYTHING, EventFilter(session_id=first.id)):
@@ -220,11 +220,11 @@ class TestWhenTheOutboxIsBounded:
         redis: Any,
     ) -> None:
         """A quiet shard's trimmed past is no gap for a subscriber that has read it."""
-        await lives(repository, 20)
+        await run_sessions(repository, 20)
         await a_moment_later(100)
         await outbox.trim(policy)
         last = await create_session(repository)
-        start = (await stored(redis))[-1]
+        start = (await stored_ids(redis))[-1]
         subscription = await feed.subscribe(EVERYTHING, start)
         await repository.end(last.id)
         assert [event.type for event in await take(subscription, 1)] == ["ended"]

@@ -112,7 +112,9 @@ async def test_ids_drawn_from_a_seed_are_as_random_as_others(repository: Session
     await asyncio.gather(*(repository.get(session.id) for session in made))
 
 
-async def kept_for(repository: SessionRepository, redis: Any, session_id: str, times: int) -> int:
+async def bytes_of_heartbeats(
+    repository: SessionRepository, redis: Any, session_id: str, times: int
+) -> int:
     """Return the bytes that the store keeps for a number of heartbeats, each with its own key."""
     for n in range(times):
         once = await repository.idempotency_keys.claim(f"key {times} {n}", "request")
@@ -130,9 +132,9 @@ async def test_a_key_costs_little_however_large_the_session_is(
         return  # fakeredis does not report memory
     large = b'{"a":"%b"}' % (b"x" * 10_000)
     session = await create_session(repository, metadata=large)
-    first = await kept_for(repository, redis, session.id, 1)
+    first = await bytes_of_heartbeats(repository, redis, session.id, 1)
     assert first < 22_000  # the metadata, in an allocation of twice its size at most
-    assert await kept_for(repository, redis, session.id, 100) - first < 100 * 600
+    assert await bytes_of_heartbeats(repository, redis, session.id, 100) - first < 100 * 600
 
 
 @pytest.mark.parametrize(

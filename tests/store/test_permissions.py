@@ -26,7 +26,7 @@ LUA = ROOT / "session_service/store/lua"
 SERVERS = [valkey_binary(), pytest.param("redis-server", marks=needs("redis-server"))]
 
 
-def documented() -> list[str]:
+def documented_rules() -> list[str]:
     """Return the ACL rules of docs/operating.md."""
     text = (ROOT / "docs/operating.md").read_text("utf-8")
     found = re.search(r"ACL SETUSER sessions on >PASSWORD (.*?)```", text, re.DOTALL)
@@ -34,7 +34,7 @@ def documented() -> list[str]:
     return found[1].split()
 
 
-COMMANDS = [rule.removeprefix("+") for rule in documented() if rule.startswith("+")]
+COMMANDS = [rule.removeprefix("+") for rule in documented_rules() if rule.startswith("+")]
 
 
 @pytest.fixture(params=SERVERS, ids=["valkey", "redis"], scope="module")
@@ -77,24 +77,24 @@ async def test_the_documented_permissions_are_enough(
     server: str, aiohttp_client: Callable[..., Any]
 ) -> None:
     """With the documented permissions, everything that the service does succeeds."""
-    with user(server, documented()) as url:
+    with user(server, documented_rules()) as url:
         async with monitor(url) as found:
             assert list(found.reasons()) == []
         async with open_store(Settings(redis_url=url, history_minutes=1)) as store:
             client = await aiohttp_client(ServiceUnderTest(app_state(store)))
-            await use(client)
+            await make_all_requests(client)
             await store.deadlines.find_due(SHARD_BLOCKS[0])
             await store.consumer.next(0)
 
 
-async def use(client: Any) -> None:
+async def make_all_requests(client: Any) -> None:
     """Make every kind of request; each has to succeed."""
     owner = session_body()
 
     async def do(method: str, path: str, status: int, body: Any = None, **headers: str) -> Any:
-        async with client.request(method, path, json=body, headers=headers) as answer:
-            assert answer.status == status, (method, path, await answer.text())
-            return await answer.json()
+        async with client.request(method, path, json=body, headers=headers) as response:
+            assert response.status == status, (method, path, await response.text())
+            return await response.json()
 
     session = await do("POST", SESSIONS, 201, owner, **{"Idempotency-Key": "a"})
     one = f"{SESSIONS}/{session['sessionId']}"
@@ -119,7 +119,7 @@ async def use(client: Any) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_missing_permission_is_named(server: str, command: str) -> None:
     """Health names exactly the command that is not permitted."""
-    rules = [rule for rule in documented() if rule != f"+{command}"]
+    rules = [rule for rule in documented_rules() if rule != f"+{command}"]
     with user(server, rules) as url:
         async with monitor(url) as found:
             named = command.replace("|", " ").upper()
@@ -130,7 +130,7 @@ async def test_a_missing_permission_is_named(server: str, command: str) -> None:
 
 async def test_foreign_keys_are_named(server: str) -> None:
     """Health says that the user may not use keys with the service's prefix."""
-    rules = ["~other:*", *(rule for rule in documented() if rule.startswith("+"))]
+    rules = ["~other:*", *(rule for rule in documented_rules() if rule.startswith("+"))]
     with user(server, rules) as url:
         async with monitor(url) as found:
             (reason,) = found.reasons()
@@ -150,16 +150,16 @@ async def test_a_denied_command_is_503(
         async with open_store(Settings(redis_url=url)) as store:
             client = await aiohttp_client(ServiceUnderTest(app_state(store)))
             owner = session_body()
-            async with client.post(SESSIONS, json=owner) as answer:
+            async with client.post(SESSIONS, json=owner) as response:
                 if command not in ("zrem", "get"):
-                    await assert_error(answer, 503, "STORE_UNAVAILABLE")
+                    await assert_error(response, 503, "STORE_UNAVAILABLE")
                     one = f"{SESSIONS}/{uuid4()}"
                 else:
-                    one = f"{SESSIONS}/{(await answer.json())['sessionId']}"
-            async with client.delete(one) as answer:
+                    one = f"{SESSIONS}/{(await response.json())['sessionId']}"
+            async with client.delete(one) as response:
                 if command in ("zrem", "get"):
-                    await assert_error(answer, 503, "STORE_UNAVAILABLE")
+                    await assert_error(response, 503, "STORE_UNAVAILABLE")
             with Redis.from_url(server) as operator:
                 operator.execute_command("ACL", "SETUSER", "app", f"+{command}")
-            async with client.post(SESSIONS, json=owner) as answer:
-                assert answer.status == 201
+            async with client.post(SESSIONS, json=owner) as response:
+                assert response.status == 201

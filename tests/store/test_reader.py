@@ -40,14 +40,14 @@ async def add(redis: Any, shard: str, ms: int, session_id: str = "") -> str:
     return session_id
 
 
-async def has_long_been_there(redis: Any, epoch: str = "a", mark: int = 0) -> None:
+async def set_past(redis: Any, epoch: str = "a", mark: int = 0) -> None:
     """Give every shard a past; ``mark`` is when a node last saw it, by default now."""
     for shard in SHARDS:
         past = f"{epoch} {mark or now_ms()} 1 0 0"
         await redis.set(shard_key("trimmed", shard), past, px=60_000)
 
 
-async def next_of(subscription: Subscription) -> Event | Reset:
+async def next_item(subscription: Subscription) -> Event | Reset:
     """Return the next item; fail if there is more than one."""
     (item,) = await subscription.get_batch(10)
     return item
@@ -101,7 +101,7 @@ class TestWhenTheClockGoesBack:
         self, feed: Feed, outbox: Outbox, redis: Any
     ) -> None:
         """A position in a doubtful period gets a reset; one before it is resumed as usual."""
-        await has_long_been_there(redis)
+        await set_past(redis)
         at = now_ms() - 10_000
         session = await add(redis, "05", at)
         outbox.doubt(SHARDS, Doubt(at + 1000, at + 5000))
@@ -109,7 +109,7 @@ class TestWhenTheClockGoesBack:
         for ms in (at + 1001, at + 3000, at + 5000):
             for event_filter in (EVERYTHING, EventFilter(user_id=new_uuid())):
                 subscription = await feed.subscribe(event_filter, EventId(ms, "ff", 7))
-                assert isinstance(await next_of(subscription), Reset)
+                assert isinstance(await next_item(subscription), Reset)
         before = await feed.subscribe(EVERYTHING, EventId.before(at))
         assert await created(before, 1) == [session]
         late = await add(redis, "06", now_ms())
@@ -117,7 +117,7 @@ class TestWhenTheClockGoesBack:
 
     async def test_nodes_add_to_what_is_doubtful(self, outbox: Outbox, redis: Any) -> None:
         """Doubtful periods of several nodes are merged, and kept until their events are trimmed."""
-        await has_long_been_there(redis)
+        await set_past(redis)
         outbox.doubt(SHARDS, Doubt(2000, 3000))
         await outbox.write_doubts()
         outbox.doubt(SHARDS[:2], Doubt(1000, 2500))
@@ -159,20 +159,20 @@ class TestWhenTheDataChanges:
         positions = await self.positions(session, redis)
         opened = [await feed.subscribe(event_filter) for event_filter in filters]
         if how == "another":
-            await has_long_been_there(redis, "another")
+            await set_past(redis, "another")
         elif how == "flushed":
             await redis.flushall()
         else:
             await redis.delete(*await redis.keys("*:trimmed"))
         for subscription in opened:
-            assert isinstance(await next_of(subscription), Reset)
+            assert isinstance(await next_item(subscription), Reset)
         resumed = [
             await feed.subscribe(event_filter, position)
             for event_filter in filters
             for position in positions
         ]
         for subscription in resumed:
-            assert isinstance(await next_of(subscription), Reset)
+            assert isinstance(await next_item(subscription), Reset)
         late = await add(redis, session.id[:2], now_ms(), session.id)
         for subscription in opened + resumed:
             assert await created(subscription, 1) == [late]
@@ -186,24 +186,24 @@ class TestWhenTheDataChanges:
         event_filter = EventFilter(session_id=session.id)
         opened = await feed.subscribe(event_filter)
         await repository.renew(session.id)
-        event = await next_of(opened)
+        event = await next_item(opened)
         await redis.restore(key, 60_000, copy, replace=True)
-        assert isinstance(await next_of(opened), Reset)
+        assert isinstance(await next_item(opened), Reset)
         resumed = await feed.subscribe(event_filter, event.position)
-        assert isinstance(await next_of(resumed), Reset)
+        assert isinstance(await next_item(resumed), Reset)
         await repository.renew(session.id)
         for subscription in (opened, resumed):
-            assert isinstance(await next_of(subscription), Event)
+            assert isinstance(await next_item(subscription), Event)
 
     async def test_a_copy_that_nobody_saw_for_a_while_is_doubtful(
         self, feed: Feed, outbox: Outbox, redis: Any
     ) -> None:
         """Positions after an older copy was made are doubtful, as they belong to the lost data."""
         made_at = now_ms() - 600_000
-        await has_long_been_there(redis, mark=made_at)
+        await set_past(redis, mark=made_at)
         await outbox.trim(EventPolicy())
         later = await feed.subscribe(EVERYTHING, EventId.before(now_ms() - 60_000))
-        assert isinstance(await next_of(later), Reset)
+        assert isinstance(await next_item(later), Reset)
         before = await feed.subscribe(EVERYTHING, EventId.before(made_at + 10_000))
         late = await add(redis, "07", now_ms())
         assert await created(before, 1) == [late]
@@ -212,10 +212,10 @@ class TestWhenTheDataChanges:
         self, feed: Feed, outbox: Outbox, redis: Any
     ) -> None:
         """A mark in the future shows that the clock was set back while no node ran."""
-        await has_long_been_there(redis, mark=now_ms() + 25_000)
+        await set_past(redis, mark=now_ms() + 25_000)
         await outbox.trim(EventPolicy())
         subscription = await feed.subscribe(EVERYTHING, EventId.before(now_ms()))
-        assert isinstance(await next_of(subscription), Reset)
+        assert isinstance(await next_item(subscription), Reset)
 
 
 class TestWhatCannotBeRead:
@@ -236,7 +236,7 @@ class TestWhatCannotBeRead:
         assert await created(early, 1) == [expected]
         assert "shard 0a" in outbox.quarantine.subjects()
         await redis.delete(key)
-        assert isinstance(await next_of(early), Reset)
+        assert isinstance(await next_item(early), Reset)
         expected = await add(redis, "0a", now_ms())
         assert await created(early, 1) == [expected]
 
@@ -270,7 +270,7 @@ async def test_a_caller_catches_up_in_turn(feed: Feed, redis: Any) -> None:
 
 async def test_decoding_lets_others_have_their_turn(outbox: Outbox, redis: Any) -> None:
     """A replay whose filter matches nothing yields to other tasks regularly."""
-    await has_long_been_there(redis)
+    await set_past(redis)
     at = now_ms() - 10_000
     for n in range(500):
         await redis.xadd(

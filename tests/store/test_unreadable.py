@@ -22,7 +22,7 @@ def key_of(session: Session, name: str = "session") -> bytes:
     return KEYS.one(name, session.id[:2], session.id).names()[0]
 
 
-def becomes(change: Callable[[bytes], bytes]) -> Damage:
+def replace_record(change: Callable[[bytes], bytes]) -> Damage:
     """Return a damage that replaces a record with a changed one."""
 
     async def damage(redis: Any, key: bytes) -> None:
@@ -31,25 +31,25 @@ def becomes(change: Callable[[bytes], bytes]) -> Damage:
     return damage
 
 
-async def become_a_list(redis: Any, key: bytes) -> None:
+async def replace_with_list(redis: Any, key: bytes) -> None:
     await redis.delete(key)
     await redis.rpush(key, "x")
     await redis.pexpire(key, DAY)
 
 
 DAMAGE: dict[str, Damage] = {
-    "a list": become_a_list,
-    "empty": becomes(lambda _: b""),
-    "no record": becomes(lambda _: b"\xff\x00garbage"),
-    "cut in the metadata": becomes(lambda record: record[:-1]),
-    "cut in the user": becomes(lambda record: record[:-20]),
-    "cut in the numbers": becomes(lambda record: record[:40]),
-    "a newer format": becomes(lambda record: b"2" + record[1:]),
-    "version 0.1.0": becomes(lambda record: record[2:-1]),
-    "expired in version 0.1.0": becomes(lambda _: b"expired"),
-    "a tombstone that was cut": becomes(lambda _: b"1 expired 17684730451"),
-    "a newer tombstone": becomes(lambda _: b"2 expired 1768473045123\n"),
-    "beyond all times": becomes(lambda record: record.replace(b"1 1", b"1 9999999999", 1)),
+    "a list": replace_with_list,
+    "empty": replace_record(lambda _: b""),
+    "no record": replace_record(lambda _: b"\xff\x00garbage"),
+    "cut in the metadata": replace_record(lambda record: record[:-1]),
+    "cut in the user": replace_record(lambda record: record[:-20]),
+    "cut in the numbers": replace_record(lambda record: record[:40]),
+    "a newer format": replace_record(lambda record: b"2" + record[1:]),
+    "version 0.1.0": replace_record(lambda record: record[2:-1]),
+    "expired in version 0.1.0": replace_record(lambda _: b"expired"),
+    "a tombstone that was cut": replace_record(lambda _: b"1 expired 17684730451"),
+    "a newer tombstone": replace_record(lambda _: b"2 expired 1768473045123\n"),
+    "beyond all times": replace_record(lambda record: record.replace(b"1 1", b"1 9999999999", 1)),
 }
 
 
@@ -180,19 +180,19 @@ async def test_overdue_ones_are_set_aside_and_come_back(
         return (await redis.get(key_of(behind)) or b"").startswith(b"1 expired ")
 
     await wait_until(is_swept)
-    await wait_until(deadlines_are_quiet(deadlines))
+    await wait_until(is_sweep_done(deadlines))
     assert (await redis.zcard(warn), (await repository.count()).unreadable) == (0, 40)
     assert len([record for record in caplog.records if "read" in record.message]) == 40
     for session in sessions:
         key = key_of(session)
         await redis.set(key, b"1" + (await redis.get(key))[1:], px=DAY)
         await redis.zadd(aside, {session.id: 1})
-    await wait_until(deadlines_are_quiet(deadlines))
+    await wait_until(is_sweep_done(deadlines))
     counts = await repository.count()
     assert (counts.active, counts.expired, counts.unreadable) == (0, 41, 0)
 
 
-def deadlines_are_quiet(deadlines: Deadlines) -> Callable[[], Awaitable[bool]]:
+def is_sweep_done(deadlines: Deadlines) -> Callable[[], Awaitable[bool]]:
     async def are_quiet() -> bool:
         return not (await deadlines.sweep()).shards_with_more
 
@@ -206,7 +206,7 @@ async def test_a_key_of_a_shard_of_another_type_changes_nothing(
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     key = KEYS.of_shard((index,), session.id[:2]).names()[0]
-    await become_a_list(redis, key)
+    await replace_with_list(redis, key)
     before = await everything(redis, session)
     executor = (
         lambda: create_session(repository, user_id=session.user_id),
@@ -241,7 +241,7 @@ async def test_a_kept_conversation_that_is_damaged(
     await node.end(session.id)
     key = key_of(session, "participants")
     if damaged is None:
-        await become_a_list(redis, key)
+        await replace_with_list(redis, key)
     else:
         await redis.set(key, damaged, px=DAY)
     with pytest.raises(RecordUnreadable):

@@ -35,7 +35,7 @@ def entry(ms: int, session: str = "a", number: int = 0, shard: str = "3f") -> En
     return Entry(EventId(ms, shard, number + 100 * (ord(session) - ord("a"))), event.encode())
 
 
-def described(deliveries: list[Delivery]) -> list[str]:
+def describe(deliveries: list[Delivery]) -> list[str]:
     return [
         f"{d.event.session_id[0]}{d.event.at}-{d.event.position.number % 100}" for d in deliveries
     ]
@@ -45,11 +45,11 @@ async def take(webhooks: Webhooks, count: int = 100) -> list[Delivery]:
     return (await webhooks.queues.claim(ID, count)).deliveries
 
 
-async def drained(webhooks: Webhooks) -> list[str]:
+async def drain(webhooks: Webhooks) -> list[str]:
     """Deliver everything that is due, one event after the other; return the deliveries."""
     made = []
     while deliveries := await take(webhooks, 1):
-        made += described(deliveries)
+        made += describe(deliveries)
         assert await webhooks.queues.record_result(ID, deliveries[0]) == "done"
     return made
 
@@ -61,7 +61,7 @@ class TestQueue:
         """A session's events are delivered by time, then by number, in any order of the lanes."""
         entries = [entry(1, "a"), entry(2, "b"), *(entry(5, "a", n) for n in range(12))]
         await webhooks.queues.enqueue(ID, entries)
-        made = await drained(webhooks)
+        made = await drain(webhooks)
         assert [one for one in made if one[0] == "a"] == ["a1-0", *(f"a5-{n}" for n in range(12))]
         assert [one for one in made if one[0] == "b"] == ["b2-0"]
 
@@ -69,11 +69,11 @@ class TestQueue:
         """An event is queued once, even if it was delivered meanwhile; a later one is new."""
         await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
         await webhooks.queues.enqueue(ID, [entry(1), entry(2)])
-        assert await drained(webhooks) == ["a1-0", "a2-0"]
+        assert await drain(webhooks) == ["a1-0", "a2-0"]
         await webhooks.queues.enqueue(
             ID, [entry(1), entry(2), entry(2, number=1), entry(1, shard="40")]
         )
-        assert sorted(await drained(webhooks)) == ["a1-0", "a2-1"]
+        assert sorted(await drain(webhooks)) == ["a1-0", "a2-1"]
 
     async def test_one_delivery_of_a_session_is_under_way_at_a_time(
         self, webhooks: Webhooks
@@ -82,12 +82,12 @@ class TestQueue:
         await webhooks.queues.enqueue(ID, [entry(n, session) for n in (1, 2) for session in "abc"])
         takes = await asyncio.gather(*(take(webhooks, 2) for _ in range(5)))
         first = [one for some in takes for one in some]
-        assert sorted(described(first)) == ["a1-0", "b1-0", "c1-0"]
+        assert sorted(describe(first)) == ["a1-0", "b1-0", "c1-0"]
         assert await take(webhooks) == []
         await webhooks.queues.record_result(
             ID, next(one for one in first if one.event.session_id[0] == "b")
         )
-        assert described(await take(webhooks)) == ["b2-0"]
+        assert describe(await take(webhooks)) == ["b2-0"]
 
     async def test_a_failure_holds_back_its_session_alone(self, webhooks: Webhooks) -> None:
         """A failed delivery holds back the later events of its session, and no others."""
@@ -95,7 +95,7 @@ class TestQueue:
         for delivery in await take(webhooks):
             failure = "HTTP_500" if delivery.event.session_id[0] == "a" else ""
             await webhooks.queues.record_result(ID, delivery, failure, NEVER)
-        assert await drained(webhooks) == ["b2-0"]
+        assert await drain(webhooks) == ["b2-0"]
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(2, 0, 0)]
 
     async def test_a_clock_that_went_back_holds_nothing_up(
@@ -113,7 +113,7 @@ class TestQueue:
         made: list[str] = []
 
         async def are_made() -> bool:
-            made.extend(await drained(webhooks))
+            made.extend(await drain(webhooks))
             return len(made) == 3
 
         await wait_until(are_made)
@@ -129,14 +129,14 @@ class TestQueue:
         assert claim.deliveries == []
         assert 0 < (claim.next_in_ms or 0) <= 200
         (again,) = await wait_until(lambda: take(webhooks))
-        assert (described([again]), again.failures) == (["a1-0"], 1)
+        assert (describe([again]), again.failures) == (["a1-0"], 1)
 
     async def test_the_queue_has_a_bound(self, store: Store) -> None:
         """Events that do not fit in a full queue are dropped and counted."""
         webhooks = another_node(store, webhooks=WebhookPolicy(max_queued=3)).webhooks
         assert await webhooks.queues.enqueue(ID, [entry(n) for n in range(1, 6)]) == 2
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(3, 0, 2)]
-        assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
+        assert await drain(webhooks) == ["a1-0", "a2-0", "a3-0"]
 
     async def test_all_is_in_one_slot(self, webhooks: Webhooks, redis: Redis) -> None:
         """All keys of a webhook carry the shard of its id."""
@@ -161,7 +161,7 @@ class TestDeadNode:
         assert await webhooks.queues.record_result(ID, lost, "TIMEOUT", NEVER) == "late"
         assert await webhooks.queues.record_result(ID, again) == "done"
         assert await webhooks.queues.record_result(ID, again) == "late"
-        assert described(await take(webhooks)) == ["a2-0"]
+        assert describe(await take(webhooks)) == ["a2-0"]
 
 
 class TestGivenUp:
@@ -197,7 +197,7 @@ class TestGivenUp:
         ]
         page, _ = await webhooks.dead_letters(ID, 1, 10)
         assert [one.event_id for one in page] == ["2-3f-0"]
-        assert await drained(webhooks) == ["a3-0"]
+        assert await drain(webhooks) == ["a3-0"]
 
     @pytest.mark.usefixtures("registered")
     async def test_all_can_be_put_back(self, webhooks: Webhooks) -> None:
@@ -207,7 +207,7 @@ class TestGivenUp:
         assert await webhooks.replay(ID, None) == 2
         assert await webhooks.replay(ID, None) == 0
         assert await webhooks.dead_letters(ID, 0, 10) == ([], 0)
-        assert await drained(webhooks) == ["a1-0", "a2-0", "a3-0"]
+        assert await drain(webhooks) == ["a1-0", "a2-0", "a3-0"]
 
     @pytest.mark.usefixtures("registered")
     async def test_some_can_be_put_back(self, webhooks: Webhooks) -> None:
@@ -215,7 +215,7 @@ class TestGivenUp:
         await webhooks.queues.enqueue(ID, [entry(n) for n in (1, 2)])
         await self.fail(webhooks, 2)
         assert await webhooks.replay(ID, ["2-3f-0", "9-3f-0", "nonsense"]) == 1
-        assert await drained(webhooks) == ["a2-0"]
+        assert await drain(webhooks) == ["a2-0"]
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(0, 1, 0)]
 
 
@@ -229,7 +229,7 @@ async def test_sessions_that_wait_for_an_endpoint_go_on_when_it_is_back(
         await webhooks.queues.record_result(ID, delivery, "CONNECTION", NEVER)
     assert await take(webhooks) == []
     await webhooks.queues.enqueue(ID, [entry(2, "f")])
-    assert len(await drained(webhooks)) == 6
+    assert len(await drain(webhooks)) == 6
 
 
 async def test_one_failure_is_not_brought_forward(webhooks: Webhooks) -> None:
@@ -455,7 +455,7 @@ class TestDamage:
         await webhooks.queues.enqueue(ID, [entry(1, "b")])
         await webhooks.queues.enqueue(ID, [Entry(EventId(1, "40", 0), event)])
         claim = await webhooks.queues.claim(ID, 100)
-        assert described(claim.deliveries) == ["b1-0"]
+        assert describe(claim.deliveries) == ["b1-0"]
         assert list(webhooks.quarantine.subjects()) == ["event 1-40-0"]
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(2, 0, 0)]
 
@@ -495,13 +495,13 @@ class TestDamage:
         await redis.zadd(own_key("due", ID), {"lane": 0, "nothing": 0})
         await redis.zadd(own_key("leased", ID), {"lost": 0})
         await redis.hset(own_key("state", ID), "3f", "garbage")
-        made = [one for _ in range(10) for one in await drained(webhooks)]
+        made = [one for _ in range(10) for one in await drain(webhooks)]
         assert made == ["b1-0", "b2-0"]
         # The member without a lane is left.
         assert await webhooks.queues.sizes([ID]) == [QueueSizes(1, 0, 1)]
         assert webhooks.quarantine.total == 1
         await webhooks.queues.enqueue(ID, [entry(3, "c")])
-        assert await drained(webhooks) == ["c3-0"]
+        assert await drain(webhooks) == ["c3-0"]
 
 
 @pytest.mark.parametrize("key", ["dead", "bodies", "queue", "due", "state"])

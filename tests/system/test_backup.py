@@ -52,8 +52,8 @@ async def test_a_backup_of_a_running_service_can_be_restored(start: Start, tmp_p
             writer.cancel()
         await asyncio.wait(writers)
         late = (await create(client))["sessionId"]
-        async with client.delete(f"{SESSIONS}/{before[0]}") as answer:
-            assert answer.status == 200
+        async with client.delete(f"{SESSIONS}/{before[0]}") as response:
+            assert response.status == 200
     service.signal(SIGTERM)
     assert service.wait() == 0
 
@@ -65,5 +65,5 @@ async def test_a_backup_of_a_running_service_can_be_restored(start: Start, tmp_p
     restored = start(SESSION_DATA_DIR=str(tmp_path / "data"), SESSION_WEBHOOKS_PAUSED="true")
     async with restored.client() as client:
         for session_id, status in [*((each, 200) for each in before), (late, 404)]:
-            async with client.get(f"{SESSIONS}/{session_id}") as answer:
-                assert answer.status == status
+            async with client.get(f"{SESSIONS}/{session_id}") as response:
+                assert response.status == status

@@ -48,9 +48,9 @@ class Browser:
             "call": name,
             "with": arguments,
         }
-        answer = json.loads(await asyncio.to_thread(self._ask, json.dumps(asked)))
-        assert "returned" in answer, answer
-        return answer["returned"]
+        response = json.loads(await asyncio.to_thread(self._ask, json.dumps(asked)))
+        assert "returned" in response, response
+        return response["returned"]
 
     async def at(self, host: str, name: str, *arguments: Any) -> Any:
         """Call a function of a page on a host."""
@@ -61,9 +61,9 @@ class Browser:
         assert self._node.stdout
         self._node.stdin.write(line + "\n")
         self._node.stdin.flush()
-        answer = self._node.stdout.readline()
-        assert answer, "the browser has ended"
-        return answer
+        response = self._node.stdout.readline()
+        assert response, "the browser has ended"
+        return response
 
 
 class _Page(BaseHTTPRequestHandler):
@@ -240,8 +240,8 @@ class TestPublishedManagers:
             session = await create(client)
             url = f"http://127.0.0.1:{service.port}/openapi.json"
             own, agents = await browser.call(url, "converse", session, scripts=[manager])
-            async with client.get(f"{SESSIONS}/{session['sessionId']}/messages") as answer:
-                newest, first = (await answer.json())["messages"]
+            async with client.get(f"{SESSIONS}/{session['sessionId']}/messages") as response:
+                newest, first = (await response.json())["messages"]
         assert (own["id"], agents["id"]) == (first["id"], newest["id"])
         assert (own["clientMessageId"], "clientMessageId" in agents) == ("temporary-1", False)
         assert (own["senderId"], agents["senderId"]) == (session["userId"], session["agentId"])
@@ -271,9 +271,9 @@ async def state(client: Any, session_id: str) -> dict[str, Any]:
         "sessions": SESSIONS,
         "webhooks": "/api/messaging/webhooks",
     }.items():
-        async with client.get(path) as answer:
-            found[name] = await answer.json()
-            assert answer.status == 200, found[name]
+        async with client.get(path) as response:
+            found[name] = await response.json()
+            assert response.status == 200, found[name]
     for session in (found["session"], *found["sessions"]["sessions"]):
         session.pop("timeRemaining")
     return found

@@ -354,8 +354,8 @@ async def test_a_store_that_is_nearly_full_is_warned_of(start: Start) -> None:
                 await fill_up(redis)
 
         async def reasons() -> list[str]:
-            async with client.get(f"{SESSIONS}/health") as answer:
-                found: list[str] = (await answer.json()).get("reasons", [])
+            async with client.get(f"{SESSIONS}/health") as response:
+                found: list[str] = (await response.json()).get("reasons", [])
                 return found
 
         await wait_until(reasons)
@@ -390,8 +390,8 @@ async def test_the_health_of_the_service_has_it(start: Start, tmp_path: Path, wo
         shutil.copytree(backup, tmp_path / "data")
 
         async def reasons() -> list[str]:
-            async with client.get(f"{SESSIONS}/health") as answer:
-                found: list[str] = (await answer.json()).get("reasons", [])
+            async with client.get(f"{SESSIONS}/health") as response:
+                found: list[str] = (await response.json()).get("reasons", [])
                 return found
 
         await wait_until(reasons)

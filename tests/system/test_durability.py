@@ -55,12 +55,12 @@ class Ledger:
         member: str,
     ) -> str | None:
         """Make a request; return a member of its response, or None if the store was unavailable."""
-        async with client.request(method, url, json=body) as answer:
-            if answer.status == 503:
+        async with client.request(method, url, json=body) as response:
+            if response.status == 503:
                 self.refused += 1
                 return None
-            assert answer.status in (200, 201), await answer.text()
-            acknowledged: str = (await answer.json())[member]
+            assert response.status in (200, 201), await response.text()
+            acknowledged: str = (await response.json())[member]
             return acknowledged
 
     async def grow(self) -> None:
@@ -71,13 +71,13 @@ class Ledger:
     async def check(self, client: ClientSession) -> None:
         """Check that all acknowledged changes are there."""
         for session_id in self.ended:
-            async with client.get(f"{SESSIONS}/{session_id}") as answer:
-                assert answer.status == 404, session_id
+            async with client.get(f"{SESSIONS}/{session_id}") as response:
+                assert response.status == 404, session_id
         for session_id, messages in self.messages.items():
-            async with client.get(f"{SESSIONS}/{session_id}") as answer:
-                assert answer.status == 200, session_id
-            async with client.get(f"{SESSIONS}/{session_id}/messages") as answer:
-                stored = [message["id"] for message in (await answer.json())["messages"]]
+            async with client.get(f"{SESSIONS}/{session_id}") as response:
+                assert response.status == 200, session_id
+            async with client.get(f"{SESSIONS}/{session_id}/messages") as response:
+                stored = [message["id"] for message in (await response.json())["messages"]]
             assert set(messages) <= set(stored)
 
 

@@ -39,9 +39,9 @@ async def test_a_users_sessions_end_while_more_are_created(
         creating = [asyncio.create_task(go_on_creating()) for _ in range(CREATORS)]
         ended, more = 0, True
         while more:
-            async with there.delete(SESSIONS, params={"userId": user}) as answer:
-                body = await answer.json()
-                assert answer.status == 200, body
+            async with there.delete(SESSIONS, params={"userId": user}) as response:
+                body = await response.json()
+                assert response.status == 200, body
                 ended, more = ended + body["ended"], body["more"]
         over.set()
         await asyncio.gather(*creating)
@@ -51,11 +51,11 @@ async def test_a_users_sessions_end_while_more_are_created(
         while page.get("nextCursor", True):
             cursor = {"cursor": page["nextCursor"]} if page else {}
             query = {"userId": user, "limit": "1000", **cursor}
-            async with here.get(SESSIONS, params=query) as answer:
-                page = await answer.json()
+            async with here.get(SESSIONS, params=query) as response:
+                page = await response.json()
             left.update(session["sessionId"] for session in page["sessions"])
         assert left
         assert left <= since
         assert ended == count + len(since - left)
-        async with there.get(f"{SESSIONS}/{bystander['sessionId']}") as answer:
-            assert answer.status == 200
+        async with there.get(f"{SESSIONS}/{bystander['sessionId']}") as response:
+            assert response.status == 200

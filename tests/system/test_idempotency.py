@@ -51,14 +51,14 @@ async def test_a_node_killed_after_the_effect(
         lost = await answer_body(reader)
         writer.close()
 
-        answers = []
+        responses = []
         for _ in range(2):
             headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
-            async with client.request(method, url, data=body, headers=headers) as answer:
-                answers.append((answer.status, await answer.read()))
-        assert answers[0] == answers[1]
-        assert answers[0][0] == status
-        assert lost in (b"", answers[0][1])
+            async with client.request(method, url, data=body, headers=headers) as response:
+                responses.append((response.status, await response.read()))
+        assert responses[0] == responses[1]
+        assert responses[0][0] == status
+        assert lost in (b"", responses[0][1])
         await check_one_effect(client, path, session)
     await store.aclose()
 
@@ -80,9 +80,9 @@ def parties() -> dict[str, str]:
 
 
 async def asked(client: ClientSession, method: str, url: str, body: Any = None) -> dict[str, Any]:
-    async with client.request(method, url, json=body) as answer:
-        assert answer.status in (200, 201), await answer.text()
-        content: dict[str, Any] = await answer.json()
+    async with client.request(method, url, json=body) as response:
+        assert response.status in (200, 201), await response.text()
+        content: dict[str, Any] = await response.json()
         return content
 
 
@@ -115,8 +115,8 @@ async def test_a_bulk_end_that_died_is_taken_up(start: Start, store_url: str) ->
         await asyncio.wait([ending])
         statuses = set()
         if ending.exception() is not None:
-            async with client.delete(url, headers=headers) as answer:
-                statuses.add(answer.status)
+            async with client.delete(url, headers=headers) as response:
+                statuses.add(response.status)
         assert statuses <= {200, 409}
         rest = await asked(client, "DELETE", url)
         assert rest["more"] is False

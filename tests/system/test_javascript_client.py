@@ -188,8 +188,8 @@ async def test_a_session_that_has_run_out_is_gone(service: ServiceProcess, bundl
     async with service.client() as client:
 
         async def has_run_out() -> bool:
-            async with client.get(f"{SESSIONS}/{created['sessionId']}") as answer:
-                return answer.status == 410
+            async with client.get(f"{SESSIONS}/{created['sessionId']}") as response:
+                return response.status == 410
 
         await wait_until(has_run_out)
     *others, delete = outcomes(bundle, service, calls_on(created["sessionId"]))

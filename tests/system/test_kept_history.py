@@ -12,8 +12,8 @@ from tests.support.waiting import wait_until
 
 
 async def asked(client: ClientSession, method: str, url: str, **body: Any) -> tuple[int, Any]:
-    async with client.request(method, url, json=body or None) as answer:
-        return answer.status, await answer.json()
+    async with client.request(method, url, json=body or None) as response:
+        return response.status, await response.json()
 
 
 @pytest.mark.parametrize(("kept_minutes", "status"), [("1", 200), ("0", 404)])
@@ -38,8 +38,8 @@ async def test_a_conversation_is_kept_as_it_is_set(
         channel = f"/api/messaging/channels/{session['channelId']}/messages"
 
         async def is_over() -> bool:
-            answer, _ = await asked(client, "GET", f"{url}/messages")
-            return answer in (404, 410) and (await asked(client, "GET", channel))[0] == status
+            response, _ = await asked(client, "GET", f"{url}/messages")
+            return response in (404, 410) and (await asked(client, "GET", channel))[0] == status
 
         await wait_until(is_over)  # a sweep runs every second
         _, page = await asked(client, "GET", channel)

@@ -82,17 +82,17 @@ async def public(proxy: Path) -> AsyncIterator[ClientSession]:
 
 async def test_nothing_of_a_session_outlives_it_in_a_cache(public: ClientSession) -> None:
     """A shared cache never answers for the service."""
-    async with public.post(f"/chat{SESSIONS}", json=IDS) as answer:
-        url = f"/chat{SESSIONS}/{(await answer.json())['sessionId']}"
+    async with public.post(f"/chat{SESSIONS}", json=IDS) as response:
+        url = f"/chat{SESSIONS}/{(await response.json())['sessionId']}"
     for path in (url, f"{url}/messages"):
         for _ in range(2):
-            async with public.get(path) as answer:
-                assert answer.status == 200
-    async with public.delete(url) as answer:
-        assert answer.status == 200
+            async with public.get(path) as response:
+                assert response.status == 200
+    async with public.delete(url) as response:
+        assert response.status == 200
     for path in (url, f"{url}/messages"):
-        async with public.get(path) as answer:
-            assert answer.status == 404
+        async with public.get(path) as response:
+            assert response.status == 404
 
 
 async def test_a_location_leads_through_the_prefix(public: ClientSession) -> None:
@@ -100,13 +100,13 @@ async def test_a_location_leads_through_the_prefix(public: ClientSession) -> Non
     async with public.post(f"/chat{SESSIONS}", json=IDS) as created:
         address = created.url.join(URL(created.headers["Location"]))
         session = await created.json()
-    async with public.get(address.path) as answer:
-        assert (await answer.json())["sessionId"] == session["sessionId"]
+    async with public.get(address.path) as response:
+        assert (await response.json())["sessionId"] == session["sessionId"]
 
 
 async def test_the_pages_of_the_proxy_are_its_own(public: ClientSession) -> None:
     """With TLS at a proxy that forwards Host, its own pages need no setting."""
     for origin, status in ((f"https://{PUBLIC}", 201), ("https://evil.example", 403)):
         headers = {"Origin": origin}
-        async with public.post(f"/chat{SESSIONS}", json=IDS, headers=headers) as answer:
-            assert answer.status == status
+        async with public.post(f"/chat{SESSIONS}", json=IDS, headers=headers) as response:
+            assert response.status == status

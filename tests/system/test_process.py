@@ -24,15 +24,15 @@ from tests.support.waiting import wait_until
 
 
 async def is_ready(client: ClientSession) -> bool:
-    async with client.get("/readyz") as answer:
-        return answer.status == 200
+    async with client.get("/readyz") as response:
+        return response.status == 200
 
 
 async def assert_store_unavailable(client: ClientSession) -> None:
     """Check that requests get a 503 with Retry-After, and so does the probe."""
-    async with client.post(SESSIONS, json=session_body()) as answer:
-        await assert_error(answer, 503, "STORE_UNAVAILABLE")
-        assert int(answer.headers["Retry-After"]) > 0
+    async with client.post(SESSIONS, json=session_body()) as response:
+        await assert_error(response, 503, "STORE_UNAVAILABLE")
+        assert int(response.headers["Retry-After"]) > 0
     assert not await is_ready(client)
 
 
@@ -56,8 +56,8 @@ async def test_one_line_tells_of_the_start(start: Start, store_url: str) -> None
     )
     async with service.client() as client:
         for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
-            async with client.get(path) as answer:
-                assert (answer.status, await answer.json()) == (200, {"status": status})
+            async with client.get(path) as response:
+                assert (response.status, await response.json()) == (200, {"status": status})
     assert service.stdout.count("\n") == 1
 
 
@@ -110,14 +110,14 @@ class SlowRequest:
     async def finish(self) -> bytes:
         """Send the body; return the whole response."""
         self._writer.write(self.BODY)
-        return await self.answer()
+        return await self.read_response()
 
-    async def answer(self) -> bytes:
+    async def read_response(self) -> bytes:
         """Wait until the connection is closed; return everything received."""
-        answer = await self._reader.read()
+        response = await self._reader.read()
         self._writer.close()
         await self._writer.wait_closed()
-        return answer
+        return response
 
 
 @pytest.mark.parametrize("signum", [SIGTERM, SIGINT, SIGHUP])
@@ -127,9 +127,9 @@ async def test_what_is_in_flight_is_finished(start: Start, store_url: str, signu
     request = await SlowRequest.begin(service.port)
     service.signal(signum)
     await wait_until(lambda: is_closed(service.port))
-    answer = await request.finish()
-    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
-    assert b"\r\nConnection: close\r\n" in answer
+    response = await request.finish()
+    assert response.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert b"\r\nConnection: close\r\n" in response
     assert service.wait() == 0
 
 
@@ -141,8 +141,8 @@ async def test_a_service_that_is_stopping_is_not_ready(start: Start, store_url: 
         request = await SlowRequest.begin(service.port)
         service.signal(SIGTERM)
         await wait_until(lambda: is_closed(service.port))
-        async with client.get("/readyz") as answer:
-            await assert_error(answer, 503, "NOT_READY")
+        async with client.get("/readyz") as response:
+            await assert_error(response, 503, "NOT_READY")
         assert b"201 Created" in await request.finish()
     assert service.wait() == 0
 
@@ -153,7 +153,7 @@ async def test_a_stop_waits_no_longer_than_it_is_told(start: Start, store_url: s
     request = await SlowRequest.begin(service.port)
     service.signal(SIGTERM)
     async with asyncio.timeout(8):  # without a stop the service waits longer for a body
-        assert b"201" not in await request.answer()
+        assert b"201" not in await request.read_response()
     assert service.wait() == 0
 
 
@@ -165,11 +165,11 @@ async def test_a_stop_under_load_loses_no_request(start: Start, store_url: str) 
     async def ask() -> None:
         nonlocal asked, answered
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        answer = b""
-        while b"\r\nConnection: close\r\n" not in answer:
+        response = b""
+        while b"\r\nConnection: close\r\n" not in response:
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             asked += 1
-            answer = await reader.readuntil(b"\r\n\r\n")
+            response = await reader.readuntil(b"\r\n\r\n")
             answered += 1
             await reader.readexactly(len(b'{"status":"ok"}'))
         assert await reader.read() == b""
@@ -194,16 +194,16 @@ async def test_past_its_bound_a_service_refuses_at_once(start: Start, store_url:
         await wait_until(lambda: is_ready(client))
 
         async def create() -> tuple[int, str | None, str]:
-            async with client.post(SESSIONS, json=session_body()) as answer:
-                body = await answer.json()
+            async with client.post(SESSIONS, json=session_body()) as response:
+                body = await response.json()
                 code = body["error"]["code"] if "error" in body else ""
-                return answer.status, answer.headers.get("Retry-After"), code
+                return response.status, response.headers.get("Retry-After"), code
 
         with stopped(pid):  # one request waits for the store, and another is refused
             creating = [asyncio.create_task(create()) for _ in range(2)]
             done, _ = await asyncio.wait(creating, return_when=asyncio.FIRST_COMPLETED)
-            async with client.get("/healthz") as answer:
-                assert answer.status == 200
+            async with client.get("/healthz") as response:
+                assert response.status == 200
         assert [task.result() for task in done] == [(503, "1", "OVERLOADED")]
         statuses = sorted([(await task)[0] for task in creating])
         assert statuses == [201, 503]
@@ -256,8 +256,8 @@ async def test_a_store_that_comes_late_is_waited_for(start: Start) -> None:
             with store_server(valkey_binary()) as url:
                 path.symlink_to(url.removeprefix("unix://"))
                 await wait_until(lambda: is_ready(client))
-                async with client.post(SESSIONS, json=session_body()) as answer:
-                    assert answer.status == 201
+                async with client.post(SESSIONS, json=session_body()) as response:
+                    assert response.status == 201
             await assert_store_unavailable(client)
 
 
@@ -272,8 +272,8 @@ async def test_a_store_that_hangs_is_not_waited_for(start: Start, store_url: str
             async with asyncio.timeout(10):
                 await assert_store_unavailable(client)
         await wait_until(lambda: is_ready(client))
-        async with client.post(SESSIONS, json=session_body()) as answer:
-            assert answer.status == 201
+        async with client.post(SESSIONS, json=session_body()) as response:
+            assert response.status == 201
 
 
 async def test_an_error_is_found_in_the_log_by_its_request_id(
@@ -282,9 +282,9 @@ async def test_an_error_is_found_in_the_log_by_its_request_id(
     """A defect is logged once, as JSON with the request id and the traceback."""
     program = ("tests.support.defective_service",)
     with ServiceProcess(tmp_path / "defective", program=program, REDIS_URL=store_url) as service:
-        async with service.client() as client, client.get(f"{SESSIONS}/{uuid4()}") as answer:
-            await assert_error(answer, 500, "INTERNAL_ERROR")
-            request_id = answer.headers["X-Request-ID"]
+        async with service.client() as client, client.get(f"{SESSIONS}/{uuid4()}") as response:
+            await assert_error(response, 500, "INTERNAL_ERROR")
+            request_id = response.headers["X-Request-ID"]
     (line,) = [line for line in service.log if line.get("request_id") == request_id]
     assert (line["level"], line["event"]) == ("error", "defect")
     assert "LookupError" in line["exception"]
@@ -295,7 +295,7 @@ async def test_a_request_keeps_its_id_in_the_log(start: Start) -> None:
     service = start(REDIS_URL="redis://127.0.0.1:1/0")
     async with service.client() as client:
         headers = {"X-Request-ID": "of-the-caller"}
-        async with client.get(f"{SESSIONS}/{uuid4()}", headers=headers) as answer:
-            assert answer.headers["X-Request-ID"] == "of-the-caller"
+        async with client.get(f"{SESSIONS}/{uuid4()}", headers=headers) as response:
+            assert response.headers["X-Request-ID"] == "of-the-caller"
     lines = [line for line in service.log if line.get("request_id") == "of-the-caller"]
     assert [(line["level"], line["event"]) for line in lines] == [("warning", "store unavailable")]

@@ -90,17 +90,17 @@ async def test_the_recipe_works(start: Start, proxy: Proxy) -> None:
     service = start(ALLOWED_HOSTS=NAME)
     async with page_of(proxy(service, "")) as client:
         session = await create(client)
-        async with client.get(POLL) as answer:
-            opened = re.search('"sid":"([^"]+)"', await answer.text())
+        async with client.get(POLL) as response:
+            opened = re.search('"sid":"([^"]+)"', await response.text())
             assert opened
-        async with client.post(f"{POLL}&sid={opened[1]}", data="40") as answer:
-            assert answer.status == 200
+        async with client.post(f"{POLL}&sid={opened[1]}", data="40") as response:
+            assert response.status == 200
         assert (await connected(client)).startswith('40{"sid":')
         url = f"{SESSIONS}/{session['sessionId']}"
         async with client.get(f"{url}/events") as stream:  # arrives at once, unbuffered
             assert (await stream.content.readline()).startswith(b"retry:")
-            async with client.delete(url) as answer:
-                assert answer.status == 200
+            async with client.delete(url) as response:
+                assert response.status == 200
             assert b"session.ended" in await stream.content.read()
 
 
@@ -110,8 +110,8 @@ async def test_a_proxy_that_changes_host_is_told(start: Start, proxy: Proxy) -> 
     forwarding = "proxy_set_header Host $http_host;"
     async with page_of(proxy(service, forwarding)) as client:
         for _ in range(2):
-            async with client.get(POLL) as answer:
-                error: dict[str, Any] = await assert_error(answer, 403, "FORBIDDEN")
+            async with client.get(POLL) as response:
+                error: dict[str, Any] = await assert_error(response, 403, "FORBIDDEN")
             for named in (f"https://{NAME}", "SESSION_CORS_ORIGINS", "Host"):
                 assert named in error["details"]
     (line,) = [line for line in service.log if line["event"].startswith("origin refused")]

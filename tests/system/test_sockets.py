@@ -99,8 +99,8 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
         assert (await socket.emit("join", {"roomId": session_id}))["success"]
 
         message = {"content": "Hello", "metadata": {"a": [1]}}
-        async with client.post(f"{url}/messages", json=message) as answer:
-            sent = await answer.json()
+        async with client.post(f"{url}/messages", json=message) as response:
+            sent = await response.json()
         (renewed,) = await socket.next("sessionRenewed")
         assert renewed == {
             **names,
@@ -172,15 +172,15 @@ async def test_ten_thousand_handshakes_cost_next_to_nothing(start: Start, store_
     before = memory_mb(node)
     async with node.client() as flood, node.client() as client:
         for n in range(10_000):
-            async with flood.get("/socket.io/?EIO=4&transport=polling") as answer:
-                assert answer.status == 200
+            async with flood.get("/socket.io/?EIO=4&transport=polling") as response:
+                assert response.status == 200
             if n % 1000 == 0:
-                async with client.get("/readyz") as answer:
-                    assert answer.status == 200
+                async with client.get("/readyz") as response:
+                    assert response.status == 200
         assert memory_mb(node) < before + 20
         for path in ("/healthz", "/socket.io/?EIO=4&transport=polling"):
-            async with client.get(path) as answer:
-                assert answer.status == 200
+            async with client.get(path) as response:
+                assert response.status == 200
         url = f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
         async with client.ws_connect(url) as websocket:
             assert (await websocket.receive_str()).startswith("0")

@@ -27,14 +27,14 @@ EXPOSED = "other machines may reach the service"
 V4, V6 = "127.0.0.1", "[::1]"
 
 
-async def reaches(port: int) -> set[str]:
+async def reachable_addresses(port: int) -> set[str]:
     """Return the loopback addresses on which the service answers."""
     answering = set()
     async with ClientSession() as client:
         for host in (V4, V6):
             try:
-                async with client.get(f"http://{host}:{port}/healthz") as answer:
-                    assert answer.status == 200
+                async with client.get(f"http://{host}:{port}/healthz") as response:
+                    assert response.status == 200
                     answering.add(host)
             except OSError:
                 pass
@@ -58,7 +58,7 @@ async def test_the_service_listens_where_it_is_told(
     """It listens on loopback by default, ``::`` includes IPv4, and public addresses are logged."""
     need_ipv6()
     service = start(REDIS_URL=store_url, HOST=host)
-    assert await reaches(service.port) == addresses
+    assert await reachable_addresses(service.port) == addresses
     warnings = [line["event"] for line in service.log if line["level"] == "warning"]
     assert [EXPOSED in warning for warning in warnings].count(True) == is_exposed
 
@@ -104,7 +104,7 @@ def test_workers_read_the_secret_where_the_service_does(
         assert store_url not in Path(f"/proc/{pid}/environ").read_text()
 
 
-def limited(files: int, folder: Path, store_url: str) -> subprocess.Popen[str]:
+def start_with_file_limit(files: int, folder: Path, store_url: str) -> subprocess.Popen[str]:
     """Start a service with a limit on open files."""
     command = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-m"]
     return subprocess.Popen(
@@ -116,7 +116,7 @@ def limited(files: int, folder: Path, store_url: str) -> subprocess.Popen[str]:
 
 def test_a_file_limit_too_low_stops_the_start(tmp_path: Path, store_url: str) -> None:
     """One line has the limit and the number that is needed."""
-    with limited(40, tmp_path, store_url) as service:
+    with start_with_file_limit(40, tmp_path, store_url) as service:
         _, log = service.communicate(timeout=60)
     assert service.returncode == 1
     line = log.splitlines()[-1]
@@ -125,7 +125,7 @@ def test_a_file_limit_too_low_stops_the_start(tmp_path: Path, store_url: str) ->
 
 def test_a_low_file_limit_is_told_in_plain_numbers(tmp_path: Path, store_url: str) -> None:
     """The service starts, and logs how many connections it can accept."""
-    with limited(256, tmp_path, store_url) as service:
+    with start_with_file_limit(256, tmp_path, store_url) as service:
         assert service.stdout is not None
         assert "listens on" in service.stdout.readline()
         service.terminate()
@@ -196,7 +196,7 @@ async def test_after_nohup_a_hang_up_is_ignored(tmp_path: Path, store_url: str) 
         os.kill(pid, signal.SIGHUP)
         os.close(terminal)
         for _ in range(5):
-            assert await reaches(port) == {V4}
+            assert await reachable_addresses(port) == {V4}
         os.kill(pid, signal.SIGTERM)
         _, status = await asyncio.to_thread(os.waitpid, pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -240,7 +240,7 @@ async def test_process_1_reaps_what_is_left_to_it(tmp_path: Path) -> None:
     with as_process_1(tmp_path) as (service, port):
 
         async def is_up() -> bool:
-            return await reaches(port) == {V4}
+            return await reachable_addresses(port) == {V4}
 
         await wait_until(is_up, seconds=30)
         killed: set[int] = set()

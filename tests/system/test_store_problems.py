@@ -20,16 +20,16 @@ ASKED_FOR = "hunter2"
 
 
 async def health(client: ClientSession) -> dict[str, Any]:
-    async with client.get(f"{SESSIONS}/health") as answer:
-        body: dict[str, Any] = await answer.json()
+    async with client.get(f"{SESSIONS}/health") as response:
+        body: dict[str, Any] = await response.json()
         return body
 
 
 async def create(client: ClientSession, size: int = 2) -> int:
     """Create a session; return the status."""
     body = session_body(metadata={"a": "x" * size})
-    async with client.post(SESSIONS, json=body) as answer:
-        return int(answer.status)
+    async with client.post(SESSIONS, json=body) as response:
+        return int(response.status)
 
 
 async def test_a_store_that_evicts_degrades_health(start: Start) -> None:
@@ -139,8 +139,8 @@ class TestAClusterThatIsNotThere:
         """Without any node, requests are answered 503."""
         service = start(REDIS_URL="redis+cluster://127.0.0.1:1,127.0.0.1:2")
         async with service.client() as client:
-            async with client.get(f"{SESSIONS}/{uuid4()}") as answer:
-                await assert_error(answer, 503, "STORE_UNAVAILABLE")
+            async with client.get(f"{SESSIONS}/{uuid4()}") as response:
+                await assert_error(response, 503, "STORE_UNAVAILABLE")
             assert (await health(client))["status"] == "unhealthy"
         assert "Traceback" not in service.stderr
 

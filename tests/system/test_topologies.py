@@ -34,7 +34,7 @@ async def sessions_of(
         yield store.repository
 
 
-async def created(repository: SessionRepository) -> Session | None:
+async def try_create(repository: SessionRepository) -> Session | None:
     """Create a session; return None if the store is unavailable."""
     try:
         return await create_session(repository)
@@ -42,7 +42,7 @@ async def created(repository: SessionRepository) -> Session | None:
         return None
 
 
-async def found(repository: SessionRepository, session: Session) -> bool:
+async def exists(repository: SessionRepository, session: Session) -> bool:
     """Return whether a session exists; False if the store is unavailable."""
     try:
         return (await repository.get(session.id)).id == session.id
@@ -50,9 +50,9 @@ async def found(repository: SessionRepository, session: Session) -> bool:
         return False
 
 
-async def lost(repository: SessionRepository) -> bool:
+async def is_unavailable(repository: SessionRepository) -> bool:
     """Return whether the store is unavailable."""
-    return await created(repository) is None
+    return await try_create(repository) is None
 
 
 class TestSentinel:
@@ -64,7 +64,7 @@ class TestSentinel:
             group.sentinels[0].kill()
             group.sentinels[1].suspend()
             async with sessions_of(group.url) as repository:
-                await wait_until(lambda: created(repository), 3)
+                await wait_until(lambda: try_create(repository), 3)
 
     async def test_who_is_no_master_any_more_is_left(self, tmp_path: Path) -> None:
         """A former master is left although it still believes that it is the master."""
@@ -81,7 +81,7 @@ class TestSentinel:
             former.resume()
 
             async def is_left() -> bool:
-                session = await created(repository)
+                session = await try_create(repository)
                 master = await group.master()
                 return session is not None and bool(
                     [key async for key in master.redis.scan_iter(f"*:id:{session.id}")]
@@ -110,7 +110,7 @@ class TestSentinel:
             silent.resume()
             with pytest.raises(StoreUnavailable):
                 await asked
-            await wait_until(partial(found, repository, session))
+            await wait_until(partial(exists, repository, session))
             for sentinel in group.sentinels[1:]:
                 sentinel.resume()
 
@@ -148,14 +148,14 @@ class TestCluster:
             async with sessions_of(cluster.url) as repository:
                 for _ in range(2):
                     for _ in range(5):
-                        assert await created(repository) is None
+                        assert await try_create(repository) is None
                         await asyncio.sleep(0.1)
                     await asyncio.gather(*(node.start() for node in cluster.servers))
-                    session = await wait_until(lambda: created(repository))
-                    await wait_until(partial(found, repository, session))
+                    session = await wait_until(lambda: try_create(repository))
+                    await wait_until(partial(exists, repository, session))
                     for node in cluster.servers:
                         node.kill()
-                    await wait_until(lambda: lost(repository))
+                    await wait_until(lambda: is_unavailable(repository))
 
     async def test_one_that_has_moved_is_found_by_its_url(self, tmp_path: Path) -> None:
         """A cluster whose nodes all moved is found through the host of the URL."""
@@ -168,10 +168,10 @@ class TestCluster:
                 proxy_to(nodes[0].port) as host,
                 sessions_of(f"redis+cluster://127.0.0.1:{host.port}") as repository,
             ):
-                await wait_until(lambda: created(repository))
+                await wait_until(lambda: try_create(repository))
                 nodes[0].kill()
                 host.target = nodes[1].port
-                await wait_until(lambda: created(repository))
+                await wait_until(lambda: try_create(repository))
         finally:
             for node in nodes:
                 await node.close()
@@ -186,11 +186,11 @@ class TestCredentials:
         async with sentinel_group(tmp_path, password=one, sentinel_password=two) as group:
             start, hosts = "redis+sentinel://", group.url.removeprefix("redis+sentinel://")
             async with sessions_of(f"{start}:one@{hosts}?sentinel_password=two") as repository:
-                session = await wait_until(lambda: created(repository))
+                session = await wait_until(lambda: try_create(repository))
                 former = await group.master()
                 former.kill()
                 await wait_until(lambda: group.is_replaced(former), 20, every=0.05)
-                await wait_until(partial(found, repository, session))
+                await wait_until(partial(exists, repository, session))
             for url in (
                 group.url,
                 f"{start}:one@{hosts}",
@@ -198,7 +198,7 @@ class TestCredentials:
                 f"{start}:two@{hosts}?sentinel_password=one",
             ):
                 async with sessions_of(url) as repository:
-                    assert await created(repository) is None
+                    assert await try_create(repository) is None
 
     async def test_a_cluster_has_one_password(self, tmp_path: Path) -> None:
         """All nodes of a cluster require its password."""
@@ -207,11 +207,11 @@ class TestCredentials:
             hosts = cluster.url.removeprefix("redis+cluster://")
             async with sessions_of(f"redis+cluster://:one@{hosts}") as repository:
                 for _ in range(20):  # on all masters
-                    session = await wait_until(lambda: created(repository))
-                    await wait_until(partial(found, repository, session))
+                    session = await wait_until(lambda: try_create(repository))
+                    await wait_until(partial(exists, repository, session))
             for url in (cluster.url, f"redis+cluster://:two@{hosts}"):
                 async with sessions_of(url) as repository:
-                    assert await created(repository) is None
+                    assert await try_create(repository) is None
 
 
 class TestAcknowledgement:
@@ -225,7 +225,7 @@ class TestAcknowledgement:
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, "replica") as repository,
         ):
-            await wait_until(lambda: created(repository))
+            await wait_until(lambda: try_create(repository))
             master = await group.master()
             for node in group.servers:
                 if node is not master:
@@ -248,12 +248,12 @@ class TestAcknowledgement:
             sentinel_group(tmp_path) as group,
             sessions_of(group.url, "replica", 4) as repository,
         ):
-            session = await wait_until(lambda: created(repository))
+            session = await wait_until(lambda: try_create(repository))
             master = await group.master()
             for node in group.servers:
                 if node is not master:
                     node.suspend()
-            waiting = asyncio.create_task(created(repository))
+            waiting = asyncio.create_task(try_create(repository))
             async with asyncio.timeout(2):
                 for _ in range(20):
                     assert (await repository.get(session.id)).id == session.id

@@ -15,7 +15,7 @@ PIPELINED = 5  # on each connection; 2 nodes * 100 * 5 are the 1,000 callers of 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def end(connection: Connection, session_id: str) -> list[int]:
+async def end_repeatedly(connection: Connection, session_id: str) -> list[int]:
     """Send several requests to end a session at once; return their statuses."""
     reader, writer = connection
     path = f"{SESSIONS}/{session_id}".encode()
@@ -44,8 +44,10 @@ async def test_one_of_a_thousand_callers_ends_a_session(start: Start, store_url:
         )
     )
     for session_id in sessions:
-        answers = await asyncio.gather(*(end(each, session_id) for each in connections))
-        statuses = Counter(status for several in answers for status in several)
+        responses = await asyncio.gather(
+            *(end_repeatedly(each, session_id) for each in connections)
+        )
+        statuses = Counter(status for several in responses for status in several)
         assert statuses == {200: 1, 404: 999}
     for _, writer in connections:
         writer.close()
@@ -57,11 +59,11 @@ async def test_what_one_node_does_the_other_sees(start: Start, store_url: str) -
     first, second = start(REDIS_URL=store_url), start(REDIS_URL=store_url)
     async with first.client() as here, second.client() as there:
         session = f"{SESSIONS}/{(await create(here))['sessionId']}"
-        async with there.post(f"{session}/messages", json={"content": "Hello"}) as answer:
-            assert answer.status == 201
-        async with here.get(f"{session}/messages") as answer:
-            assert [m["content"] for m in (await answer.json())["messages"]] == ["Hello"]
-        async with there.delete(session) as answer:
-            assert answer.status == 200
-        async with here.get(session) as answer:
-            assert answer.status == 404
+        async with there.post(f"{session}/messages", json={"content": "Hello"}) as response:
+            assert response.status == 201
+        async with here.get(f"{session}/messages") as response:
+            assert [m["content"] for m in (await response.json())["messages"]] == ["Hello"]
+        async with there.delete(session) as response:
+            assert response.status == 200
+        async with here.get(session) as response:
+            assert response.status == 404

@@ -53,9 +53,9 @@ def at(service: ServiceProcess) -> str:
 
 
 async def status(client: ClientSession, method: str, url: str, **options: Any) -> int:
-    async with client.request(method, url, **options) as answer:
-        await answer.read()
-        return answer.status
+    async with client.request(method, url, **options) as response:
+        await response.read()
+        return response.status
 
 
 async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ async def test_foreign_keys_and_another_prefix_do_not_stop_it(start: Start, stor
         await store.expire("sess:{00}:listing", 60)
         await old_session(store, "other")
         service = start(REDIS_URL=store_url)
-        async with client.post(at(service), json=session_body()) as answer:
-            assert answer.status == 201
+        async with client.post(at(service), json=session_body()) as response:
+            assert response.status == 201
         meta = await store.hgetall("session-service:{00}:meta")
         assert meta[b"format"] == b"1"
         assert await store.ttl("session-service:{00}:meta") > 365 * 86_400

@@ -53,8 +53,8 @@ async def live(client: ClientSession) -> str:
     created = await create(client)
     path = f"{SESSIONS}/{created['sessionId']}"
     await post(client, f"{path}/messages", {"content": "Hello"})
-    async with client.delete(path) as answer:
-        assert answer.status == 200
+    async with client.delete(path) as response:
+        assert response.status == 200
     session_id: str = created["sessionId"]
     return session_id
 
@@ -105,8 +105,8 @@ async def test_an_endpoint_of_the_settings_is_told(
     async with service.client() as client:
 
         async def is_registered() -> bool:
-            async with client.get(WEBHOOKS) as answer:
-                return [w["fromSettings"] for w in (await answer.json())["webhooks"]] == [True]
+            async with client.get(WEBHOOKS) as response:
+                return [w["fromSettings"] for w in (await response.json())["webhooks"]] == [True]
 
         await wait_until(is_registered)
         sessions = await asyncio.gather(*(live(client) for _ in range(20)))
@@ -163,8 +163,8 @@ async def test_a_cluster_serves_too(start: Start, receive: Receive) -> None:
         async with service.client() as client:
 
             async def is_ready() -> bool:
-                async with client.get(WEBHOOKS) as answer:
-                    return answer.status == 200
+                async with client.get(WEBHOOKS) as response:
+                    return response.status == 200
 
             await wait_until(is_ready)
             await register(client, receiver)
@@ -208,8 +208,8 @@ async def test_what_is_given_up_can_be_read_and_replayed(
         session_id = await live(client)
 
         async def letters() -> list[Any]:
-            async with client.get(dead) as answer:
-                found: list[Any] = (await answer.json())["deadLetters"]
+            async with client.get(dead) as response:
+                found: list[Any] = (await response.json())["deadLetters"]
                 return found if len(found) == 4 else []
 
         found = await wait_until(letters)
@@ -270,12 +270,12 @@ async def test_a_paused_node_queues_and_delivers_nothing(
     async with paused.client() as client:
 
         async def queued() -> int:
-            async with client.get(WEBHOOKS) as answer:
-                return sum(each["queued"] for each in (await answer.json())["webhooks"])
+            async with client.get(WEBHOOKS) as response:
+                return sum(each["queued"] for each in (await response.json())["webhooks"])
 
         async def is_registered() -> bool:
-            async with client.get(WEBHOOKS) as answer:
-                return bool((await answer.json())["webhooks"])
+            async with client.get(WEBHOOKS) as response:
+                return bool((await response.json())["webhooks"])
 
         await wait_until(is_registered)
         sessions = [await live(client) for _ in range(3)]
@@ -300,8 +300,8 @@ async def test_endpoints_of_the_settings_are_registered_again(
     async with service.client() as client:
 
         async def is_registered() -> bool:
-            async with client.get(WEBHOOKS) as answer:
-                return len((await answer.json())["webhooks"]) == 1
+            async with client.get(WEBHOOKS) as response:
+                return len((await response.json())["webhooks"]) == 1
 
         await wait_until(is_registered)
         with Redis.from_url(store_url) as redis:
@@ -323,8 +323,8 @@ async def test_a_full_store_does_not_stop_deliveries(
         with Redis.from_url(store_url) as redis:
             redis.config_set("maxmemory", 1)
             for each in sessions:
-                async with client.delete(f"{SESSIONS}/{each}") as answer:
-                    assert answer.status == 200
+                async with client.delete(f"{SESSIONS}/{each}") as response:
+                    assert response.status == 200
             await wait_until(lambda: all(receiver.types(s)[1:] == ["ended"] for s in sessions))
 
 
@@ -340,8 +340,8 @@ async def test_an_endpoint_that_is_gone_is_switched_off(
         session_id = await live(client)
 
         async def is_gone() -> bool:
-            async with client.get(webhook) as answer:
-                return bool((await answer.json())["status"] == "gone")
+            async with client.get(webhook) as response:
+                return bool((await response.json())["status"] == "gone")
 
         await wait_until(is_gone)
         receiver.status = 204
@@ -367,8 +367,8 @@ async def test_a_private_address_is_not_connected_to(
         await live(client)
 
         async def failure() -> Any:
-            async with client.get(f"{webhook}/dead") as answer:
-                letters = (await answer.json())["deadLetters"]
+            async with client.get(f"{webhook}/dead") as response:
+                letters = (await response.json())["deadLetters"]
                 return letters[0]["lastFailure"] if letters else ""
 
         assert await wait_until(failure) == "ADDRESS_NOT_ALLOWED"

@@ -32,9 +32,9 @@ async def answered_by(service: ServiceProcess) -> set[str]:
     url = f"http://127.0.0.1:{service.port}"
     async with ClientSession(url, connector=connector) as client:
         for _ in range(20):
-            async with client.get("/readyz") as answer:
-                assert answer.status == 200
-                names.add(answer.headers["X-Request-ID"].partition("-")[0])
+            async with client.get("/readyz") as response:
+                assert response.status == 200
+                names.add(response.headers["X-Request-ID"].partition("-")[0])
     return names
 
 
@@ -51,10 +51,10 @@ async def test_each_worker_serves(start: Start, store_url: str) -> None:
     url = f"http://127.0.0.1:{service.port}"
     async with ClientSession(url, connector=connector) as client:
         for _ in range(10):
-            async with client.post(SESSIONS, json=parties) as answer:
-                location = answer.url.join(URL(answer.headers["Location"]))
-            async with client.delete(location) as answer:
-                assert answer.status == 200
+            async with client.post(SESSIONS, json=parties) as response:
+                location = response.url.join(URL(response.headers["Location"]))
+            async with client.delete(location) as response:
+                assert response.status == 200
     assert service.stdout.count("\n") == 1
     service.signal(SIGTERM)
     assert service.wait() == 0
