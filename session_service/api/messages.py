@@ -17,6 +17,7 @@ from session_service.domain.budgets import (
     ATTACHMENTS,
     ATTACHMENTS_BYTES,
     CONTENT_CHARACTERS,
+    HISTORY_LIMIT,
 )
 from session_service.domain.ids import UUID_PATTERN
 from session_service.domain.messages import History, Message
@@ -105,7 +106,9 @@ class SendMessage(Request):
 class ReadHistory(Request):
     """The query of a page of messages. ``before`` and ``after`` are exclusive."""
 
-    limit: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 50
+    limit: Annotated[
+        int, Meta(ge=1, le=HISTORY_LIMIT, description=f"a whole number from 1 to {HISTORY_LIMIT}")
+    ] = 50
     before: TimestampParam | UnsetType = UNSET
     after: TimestampParam | UnsetType = UNSET
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from session_service.api.base import Metadata, Request, ResponseBody, Timestamp, Uuid, raw_json
+from session_service.domain.budgets import LIST_LIMIT
 from session_service.domain.sessions import Session, SessionPage
 from session_service.domain.timeouts import TimeoutInfo
 from session_service.domain.times import iso
@@ -61,7 +62,9 @@ class CreateSession(Request):
 class ListSessions(Request):
     """The query of a list of sessions."""
 
-    limit: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 100
+    limit: Annotated[
+        int, Meta(ge=1, le=LIST_LIMIT, description=f"a whole number from 1 to {LIST_LIMIT}")
+    ] = 100
     cursor: (
         Annotated[
             str,

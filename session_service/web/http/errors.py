@@ -160,7 +160,7 @@ class NotReady(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The maximum number of requests, or of connections, is in progress; none is queued."""
+    """A maximum is reached, of requests, connections, streams or sockets; none is queued."""
 
     message = "The service is overloaded"
     details = "Nothing was done. Try again shortly."
