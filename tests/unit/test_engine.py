@@ -48,7 +48,7 @@ def test_a_socket_has_the_queue_and_the_id_that_it_is_given() -> None:
     """A socket keeps the queue and id that it gets, and closes at once with ``abort``."""
     engine = Engine(max_sockets=1).server.eio
     socket = AsyncSocket(engine, "id")
-    assert (socket.sid, socket.queue.bytes) == ("id", 0)
+    assert (socket.sid, socket.queue.bytes, socket.closed) == ("id", 0, False)
     assert {"wait", "abort"} <= set(inspect.signature(socket.close).parameters)
 
 
