@@ -1,5 +1,6 @@
 """Variants: scripts that do something more, which callers call as they call the plain ones."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -34,4 +35,5 @@ def recording_reply(script: Script[A, R]) -> Script[A, R]:
 
 @cache
 def _recording_reply(script: Script[Any, Any]) -> Script[Any, Any]:
-    return script.variant("record", keys=("outcome", "tails", "used"), enclosing="record_reply")
+    variant = script.variant("record", keys=("outcome", "tails", "used"), enclosing="record_reply")
+    return replace(variant, writes=True)  # the recorded reply, even if the script only reads

@@ -6,11 +6,11 @@ written once, and the others are appended.
 """
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
@@ -94,7 +94,7 @@ class BytesResponse(BaseResponse):
         self.body = body
         self.headers = headers
 
-    async def write(self) -> None:
+    def write(self) -> Coroutine[Any, Any, None]:
         """Send the response, and wait until the transport has room for another."""
         request = self.request
         data = self.packed(
@@ -104,9 +104,8 @@ class BytesResponse(BaseResponse):
             is_http_1_0=request.version.minor == 0,
             is_head=request.method == "HEAD",
         )
-        sending = send(request, data)
-        self.body = data = b""  # as much as PAGE_BYTES, which the transport may hold for a while
-        await sending
+        self.body = b""  # as much as PAGE_BYTES, which the transport may hold for a while
+        return send(request, data)
 
     def packed(
         self,
