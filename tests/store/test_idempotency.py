@@ -13,10 +13,10 @@ from session_service.domain.errors import (
     SessionNotFound,
     TooManyKeys,
 )
-from session_service.store import idempotency
-from session_service.store.idempotency import Claim, ReplayingExecutor
 from session_service.store.scripts.sessions import HEARTBEAT
 from session_service.store.scripts.variants import recording_reply
+from session_service.store.sessions import idempotency
+from session_service.store.sessions.idempotency import Claim, ReplayingExecutor
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.sessions.scope import Scope
 from tests.support.factories import HELLO, KEYS, create_session, new_session, own_key

@@ -32,7 +32,6 @@ from session_service.domain.sessions import (
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
-from session_service.store.idempotency import IdempotencyKeys
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.records import pack_message, pack_tail, unpack_session
@@ -57,6 +56,7 @@ from session_service.store.sessions import bulk, conversations
 from session_service.store.sessions.bulk import BulkEnd
 from session_service.store.sessions.conversations import MessageRange
 from session_service.store.sessions.counts import SessionCounter
+from session_service.store.sessions.idempotency import IdempotencyKeys
 from session_service.store.sessions.listing import Listing, Selection
 from session_service.store.sessions.scope import Scope
 from session_service.store.sessions.unreadable import UnreadableSessions
