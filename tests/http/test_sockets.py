@@ -105,6 +105,16 @@ async def test_who_leaves_is_told_no_more(
     await wait_until(lambda: service.feed.subscribers == 0, description="the feed is not read")
 
 
+async def test_a_client_cannot_replace_the_context_of_its_socket(
+    client: Client, connect: Connect
+) -> None:
+    """The library passes an event with the name ``connect`` to the handler of connections."""
+    session_id = (await create(client))["sessionId"]
+    socket = await connect()
+    await socket.client.emit("connect", {"asgi.scope": {"context": None}})
+    assert (await socket.emit("join", {"roomId": session_id}))["success"]
+
+
 async def test_the_end_of_a_session_empties_its_room(
     client: Client, connect: Connect, service: AppState
 ) -> None:

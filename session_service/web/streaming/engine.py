@@ -16,6 +16,7 @@ import msgspec
 import socketio
 
 from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTES, UNREAD_BYTES
+from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import Overloaded, SocketRefused
 from session_service.web.streaming.engineio import Event, Receive, Send
 from session_service.web.streaming.handshakes import Handshakes
@@ -175,6 +176,15 @@ class Engine:
         """Raise Overloaded if the maximum number of sockets is open."""
         if len(self._engine.sockets) >= self._max_sockets:
             raise Overloaded
+
+    def context_of(self, socket: str) -> RequestContext:
+        """Return the context of the request that connected a socket.
+
+        The library keeps it. The handler of ``connect`` cannot, because a client may also emit an
+        event of that name, with any argument.
+        """
+        context: RequestContext = self.server.get_environ(socket)["asgi.scope"]["context"]
+        return context
 
     def unread(self, socket: str) -> tuple[int, int]:
         """Return the number of packets that a socket's client has not read, and their bytes."""

@@ -67,7 +67,6 @@ class Sockets:
         self._engine = Engine(max_sockets, self._peers.mark if self._peers else str)
         self._rooms = Rooms(state, self._engine)
         self._decoder = RequestDecoder(SendMessage, state.policy)
-        self._contexts: dict[str, RequestContext] = {}  # by socket
         self._greetings: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
         server = self._engine.server
@@ -111,8 +110,7 @@ class Sockets:
             return HandedOverResponse(self._peers, owner, body)
         return EngineIoResponse(context, self._engine.serve, body)
 
-    async def _on_connect(self, socket: str, environ: dict[str, Any], *_: object) -> None:
-        self._contexts[socket] = environ["asgi.scope"]["context"]
+    async def _on_connect(self, socket: str, *_: object) -> None:
         self._rooms.enter(socket)
         # The library accepts the connection when this returns; only then the client can be greeted.
         greeting = asyncio.create_task(self._send_greeting(socket), name="socket greeting")
@@ -124,7 +122,6 @@ class Sockets:
         await self._engine.server.emit("connection_established", greeting, to=socket)
 
     async def _on_disconnect(self, socket: str, *_: object) -> None:
-        self._contexts.pop(socket, None)
         self._rooms.exit(socket)
         self._engine.release(socket)
 
@@ -137,7 +134,7 @@ class Sockets:
     ) -> _Acknowledgement:
         """Handle an event that a client emits; return the acknowledgement."""
         try:
-            return await handler(self._contexts[socket], socket, payload)
+            return await handler(self._engine.context_of(socket), socket, payload)
         except ServiceError as error:
             if isinstance(error, StoreUnavailable):
                 self._admission.refused.store.log(reason=error.reason)
