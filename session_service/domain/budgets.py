@@ -30,11 +30,9 @@ HISTORY_LIMIT = 100  # messages in a page
 LIST_LIMIT = 1000  # sessions in a page
 
 # Streams
-STREAM_RETRY_SECONDS = (
-    1.0,
-    3.0,
-)  # until clients reconnect; random, so that they do not all at once
-STREAM_OVERLOADED_SECONDS = (5.0, 15.0)  # the same if the node is overloaded
+# Until clients reconnect, a random time between the two, so that they do not all at once.
+STREAM_RETRY_SECONDS = (1.0, 3.0)
+STREAM_OVERLOADED_SECONDS = (5.0, 15.0)  # if the node is overloaded
 
 EVENTS_PER_TURN = 200  # decoded and filtered before other tasks run: about 1 ms
 CATCH_UP_SLOTS = 4  # streams that catch up at a time: the store has other work

@@ -20,9 +20,7 @@ from session_service.domain.budgets import (
     TARGET_BYTES,
 )
 from session_service.web.app import App
-from session_service.web.http.connections import (
-    ConnectionTable,
-)
+from session_service.web.http.connections import ConnectionTable
 from session_service.web.http.protocol import HttpProtocol
 from session_service.web.http.state import AppState
 

@@ -35,9 +35,8 @@ _UNAVAILABLE = {
     "UNBLOCKED",
     "WRONGPASS",
 }
-_INNER_CODE = re.compile(
-    r": -([A-Z]+)\b"
-)  # before Redis 7 the error of a script has its code inside
+# Before Redis 7 the error of a script has its code inside.
+_INNER_CODE = re.compile(r": -([A-Z]+)\b")
 # Errors of a script's command without a code: of Redis 6.2 and 7.0; of 7.2 and later, and Valkey.
 _NOT_PERMITTED = re.compile(r"The user executing the script|ACL failure in script")
 _CLUSTER_DOWN = re.compile(r"[Ss]cript attempted to execute .* while the cluster is down")
