@@ -16,6 +16,7 @@ from session_service.web.rest.route import Access, Route, Tag
 from session_service.web.rest.table import ROUTES
 from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
 from tests.support.service import ServiceUnderTest
+from tests.support.sse import EVENTS
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 JSON = {"Content-Type": "application/json"}
@@ -40,6 +41,8 @@ def store_url() -> str:
         ("GET /healthz HTTP/9.9\r\nHost: x", 505, None),
         ("GET /healthz HTTP/3\r\nHost: x", 505, None),
         ("PRI * HTTP/2.0\r\n\r\nSM", 505, None),
+        (f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", 501, None),
+        (f"GET {EVENTS} HTTP/2.0\r\nHost: x\r\nConnection: keep-alive", 505, None),
         (f"GET /{'x' * 8192} HTTP/1.1\r\nHost: x", 414, None),
         (f"GET /x?{'x' * 8192} HTTP/1.1\r\nHost: x", 414, None),
         (f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {'x' * 33_000}", 431, None),
