@@ -1,7 +1,7 @@
--- Walks through a file of lines, one a request.
--- Arguments: method, path, file. A "{}" in the path stands for the line, up to a tab if it has one; what
--- follows the tab is the body. Without a "{}" the whole line is the body.
--- Ends with a line of JSON; "sent" is how many lines were taken.
+-- Sends one request for each line of a file.
+-- Arguments: method, path, file. A "{}" in the path stands for the line, up to a tab if it has one; the
+-- rest after the tab is the body. Without a "{}" the whole line is the body.
+-- Ends with a line of JSON; "sent" is the number of lines used.
 
 local lines, before, after, method, path = {}, nil, nil, nil, nil
 sent = 0

@@ -36,14 +36,14 @@ PROTOCOL = {  # attributes of aiohttp's RequestHandler
 
 @pytest.mark.parametrize("name", sorted(PROTOCOL))
 async def test_aiohttp_has_this_attribute(name: str) -> None:
-    """A connection has it from the start."""
+    """A new connection of aiohttp has the attribute."""
     connection = web.Server(lambda _: web.Response())()  # type: ignore[arg-type, return-value]
     assert hasattr(connection, name), f"aiohttp's RequestHandler has no {name} any more"
 
 
 @pytest.mark.parametrize("module", [heads, protocol], ids=lambda module: module.__name__)
 def test_no_other_attribute_of_aiohttp_is_used(module: ModuleType) -> None:
-    """What a subclass of its protocol uses beyond its own slots and methods is in the list."""
+    """The list has every attribute that the product's subclass uses."""
     classes = [
         node
         for node in ast.parse(inspect.getsource(module)).body
@@ -69,7 +69,7 @@ def test_no_other_attribute_of_aiohttp_is_used(module: ModuleType) -> None:
 
 
 def test_aiohttp_calls_what_is_overridden() -> None:
-    """The timer of idle connections, and the response to bytes that are no request."""
+    """The library calls the overridden timer of idle connections and error handler."""
     source = inspect.getsource(web.RequestHandler)
     assert "self._process_keepalive" in source, "nothing calls our _process_keepalive any more"
     assert "self.handle_error(" in source, "nothing calls our handle_error any more"
@@ -79,13 +79,13 @@ def test_aiohttp_calls_what_is_overridden() -> None:
 
 
 def test_aiohttp_takes_an_error_in_place_of_a_request() -> None:
-    """``_ErrInfo``, which its parser puts into ``_messages`` for bytes that are no request."""
+    """The parser puts ``_ErrInfo`` into ``_messages`` for bytes that are no request."""
     fields = list(inspect.signature(web_protocol.__dict__["_ErrInfo"]).parameters)
     assert fields == ["status", "exc", "message"]
 
 
 def test_redis_py_hands_its_streams_over() -> None:
-    """A connection keeps them in ``_reader`` and ``_writer``, which may be taken from it."""
+    """A connection has its streams in ``_reader`` and ``_writer``, which can be detached."""
     connection = Connection()
     for name in ("_reader", "_writer"):
         assert getattr(connection, name, "none") is None, f"redis-py's connection has no {name}"
@@ -96,7 +96,7 @@ def test_redis_py_hands_its_streams_over() -> None:
     "name", ["aclose", "get_node", "get_node_from_slot", "initialize", "startup_nodes"]
 )
 def test_redis_py_has_this_about_a_cluster(name: str) -> None:
-    """``NodesManager`` finds the nodes; its documentation is its code."""
+    """``NodesManager`` has the undocumented attributes that discover the nodes."""
     node = ClusterNode("localhost", 1)
     assert hasattr(NodesManager([node], False, {}), name), f"redis-py has no NodesManager.{name}"
     assert node.connection_class is Connection
@@ -104,7 +104,7 @@ def test_redis_py_has_this_about_a_cluster(name: str) -> None:
 
 
 def test_redis_py_finds_a_master_in_one_place() -> None:
-    """A connection asks its pool for the address of the master, which ours overrides."""
+    """A connection gets the master's address from its pool, which ours overrides."""
     source = inspect.getsource(SentinelManagedConnection)
     assert "self.connection_pool.get_master_address()" in source, (
         "nothing calls our SentinelPool.get_master_address any more"

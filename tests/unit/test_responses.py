@@ -1,4 +1,4 @@
-"""Responses as bytes, and what the application decides about them."""
+"""Responses as bytes, and the headers that the application adds."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class Page(BytesResponse):
 
 
 class Connection:
-    """Keeps the bytes that are written to it; it is aiohttp's protocol and its transport."""
+    """A connection that records the written bytes: aiohttp's protocol and its transport."""
 
     peername = sockname = ssl_context = None
     writing_paused = False
@@ -28,7 +28,7 @@ class Connection:
         self.written = b""
 
     def get_extra_info(self, name: str) -> None:
-        """Know nothing of ``name``."""
+        """Return None for any ``name``."""
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -42,7 +42,7 @@ def request_of(method: str = "GET") -> web.BaseRequest:
 async def written(
     response: BytesResponse, request: web.BaseRequest, **options: Any
 ) -> tuple[list[str], bytes]:
-    """Start and write a response as aiohttp's protocol does; return its head and its body."""
+    """Write a response as aiohttp's protocol does; return its head and its body."""
     response.start(request, "request-1", **options)
     await response.prepare(request)
     await response.write_eof()
@@ -60,7 +60,7 @@ async def written(
     ],
 )
 async def test_a_response_has_its_type(response: BytesResponse, content_type: str) -> None:
-    """And its length, its request id and the fields that all have."""
+    """A response has its type, its length, its request id and the common headers."""
     head, body = await written(response, request_of())
     assert head[0] == "HTTP/1.1 200 OK"
     assert {f"Content-Type: {content_type}", "Content-Length: 2", "X-Request-ID: request-1"} <= {
@@ -71,28 +71,28 @@ async def test_a_response_has_its_type(response: BytesResponse, content_type: st
 
 
 async def test_fields_of_the_request_and_of_the_response_are_written() -> None:
-    """In whole lines."""
+    """Headers of the request and of the response are written in whole lines."""
     response = JsonResponse(201, b"{}", (("Location", "sessions/1"),))
     head, _ = await written(response, request_of(), request_fields="Vary: Origin\r\n")
     assert {"Vary: Origin", "Location: sessions/1"} <= {*head}
 
 
 async def test_a_response_to_head_has_no_body() -> None:
-    """But the length that the body would have."""
+    """A response to HEAD has the length of the body without the body."""
     head, body = await written(JsonResponse(200, b"{}"), request_of("HEAD"))
     assert "Content-Length: 2" in head
     assert body == b""
 
 
 async def test_a_response_without_content_has_neither_type_nor_length() -> None:
-    """Such as the one to a preflight."""
+    """A response without content, such as to a preflight, has no type and no length."""
     head, _ = await written(JsonResponse(204, b""), request_of("OPTIONS"))
     assert not [line for line in head if line.startswith(("Content-Type", "Content-Length"))]
 
 
 @pytest.mark.parametrize("close", [True, False])
 async def test_the_application_may_close_the_connection(close: bool) -> None:
-    """The client learns it, and so does aiohttp."""
+    """If the application closes the connection, client and aiohttp both learn it."""
     response = JsonResponse(200, b"{}")
     head, _ = await written(response, request_of(), close=close)
     assert ("Connection: close" in head) == close
@@ -100,7 +100,7 @@ async def test_the_application_may_close_the_connection(close: bool) -> None:
 
 
 async def test_a_client_that_has_gone_is_an_error() -> None:
-    """Which aiohttp takes as the end of the connection."""
+    """A response to a client that disconnected raises ConnectionResetError, as aiohttp's do."""
     request = request_of()
     request.protocol.transport = None
     response = JsonResponse(200, b"{}")

@@ -1,4 +1,4 @@
-"""Routes: which paths they may have, which one a request finds, and how they are documented."""
+"""Routes: valid paths, routing of requests, and documentation."""
 
 import pytest
 
@@ -25,7 +25,7 @@ PATHS = (
 
 
 def router(*paths: str) -> Router[str]:
-    """A router whose endpoints are the paths themselves."""
+    """Return a router whose endpoints are the paths themselves."""
     made = Router[str]()
     for path in paths:
         made.add("GET", path, path)
@@ -74,7 +74,7 @@ REACT = Route(
 def test_a_path_finds_its_route(
     path: str, route: str, ids: tuple[str, ...], paths: tuple[str, ...]
 ) -> None:
-    """Ids come in lower case, a literal goes before an id, and a slash at the end is ignored."""
+    """Ids are in lower case, a literal wins over an id, and a last slash is ignored."""
     assert router(*paths).find("GET", path) == (route, ids)
 
 
@@ -92,13 +92,13 @@ def test_a_path_finds_its_route(
     ],
 )
 def test_any_other_path_is_not_found(path: str) -> None:
-    """An id is never empty, and the path must match to its end."""
+    """An empty id and a longer path do not match."""
     with pytest.raises(RouteNotFound):
         router(*PATHS).find("GET", path)
 
 
 def test_another_method_of_a_path_with_two_ids_is_refused() -> None:
-    """The error lists the methods that the path has."""
+    """The error lists the methods of the path."""
     with pytest.raises(MethodNotAllowed) as refused:
         router(*PATHS).find("PUT", "/sessions/a1/messages/b2")
     assert refused.value.allowed == "GET"
@@ -117,7 +117,7 @@ def test_another_method_of_a_path_with_two_ids_is_refused() -> None:
     ],
 )
 def test_a_path_that_cannot_be_routed_is_refused(path: str, problem: str) -> None:
-    """The route cannot be made, and so the service does not start; the message has the path."""
+    """An invalid path stops the start with a message that contains it."""
     with pytest.raises(ValueError, match=problem) as refused:
         Route(
             method="GET",
@@ -144,7 +144,7 @@ def test_a_path_that_cannot_be_routed_is_refused(path: str, problem: str) -> Non
     ],
 )
 def test_paths_that_could_be_confused_are_refused(first: str, second: str) -> None:
-    """Whichever is added first, so that the order of the routes never matters."""
+    """Ambiguous paths are refused in any order, so the order of routes never matters."""
     for paths in ((first, second), (second, first)):
         with pytest.raises(
             ValueError, match=r"there is a route for|could match two routes"
@@ -154,7 +154,7 @@ def test_paths_that_could_be_confused_are_refused(first: str, second: str) -> No
 
 
 def test_a_route_must_declare_its_access_and_its_tag() -> None:
-    """They have no default: an operation is public only if its route says so."""
+    """Access has no default, so an operation is public only if its route says so."""
     for name in ("access", "tag"):
         fields = {field: getattr(REACT, field) for field in REACT.__dataclass_fields__}
         del fields[name]
@@ -163,7 +163,7 @@ def test_a_route_must_declare_its_access_and_its_tag() -> None:
 
 
 def test_the_document_needs_nothing_but_the_route() -> None:
-    """A path with two ids, one of which no other operation has, is described by its row alone."""
+    """A path with two ids is documented by its route alone."""
     described = document(TimeoutPolicy(), (*ROUTES, REACT))
     operation = described["paths"][REACT.path]["put"]
     assert [(each["name"], each["description"]) for each in operation["parameters"]] == [
@@ -179,6 +179,6 @@ def test_the_document_needs_nothing_but_the_route() -> None:
 
 
 def test_every_operation_is_documented() -> None:
-    """By its handler's docstring, and under an id of its own."""
+    """Every operation has its handler's docstring and an id of its own."""
     assert all(route.title and route.description for route in ROUTES)
     assert len({route.operation_id for route in ROUTES}) == len(ROUTES)

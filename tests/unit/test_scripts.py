@@ -1,4 +1,4 @@
-"""Lua scripts: what is generated from their declarations, and that the files keep to it."""
+"""Lua scripts: the headers generated from their declarations, and the rules for the files."""
 
 import re
 import subprocess
@@ -71,10 +71,10 @@ def lines(script: Script[Any, Any]) -> list[str]:
 
 
 class TestHeader:
-    """The names of keys and arguments, and the constants."""
+    """The generated header: names of keys and arguments, and constants."""
 
     def test_it_has_the_names_in_capitals(self, library: Library) -> None:
-        """Arguments arrive as they are typed; constants are in place of their names."""
+        """Names are in capitals, arguments have their type, and constants their value."""
         assert lines(renaming(library)) == [
             "local SESSION, EVENTS = KEYS[1], KEYS[2]",
             "local SESSION_ID, NAME, SIZE, PLACE, DELAY_MS, IS_FINAL, IS_NEW, OTHERS = "
@@ -85,23 +85,23 @@ class TestHeader:
         ]
 
     def test_it_counts_the_keys_of_one_of_many_shards(self, library: Library) -> None:
-        """A name is a place among a shard's keys."""
+        """For many shards a name is an index into one shard's keys."""
         first, *_ = lines(renaming(library, many_shards=True))
         assert first == "local SESSION, EVENTS, SHARD_KEYS = 0, 1, 2"
 
     def test_it_is_empty_without_names(self, library: Library) -> None:
-        """A script may take nothing."""
+        """A script without keys and arguments has an empty header."""
         script = Script(library, "once", keys=(), arguments=NoArguments, reply=int)
         assert lines(script) == ["return {act()}"]
 
     def test_a_name_stands_for_one_thing(self, library: Library) -> None:
-        """A key and an argument cannot share it."""
+        """A key and an argument cannot have the same name."""
         script = Script(library, "once", keys=("name",), arguments=RenameArguments, reply=int)
         with pytest.raises(ValueError, match="one name for two things"):
             assert script.source
 
     def test_an_argument_has_a_type_that_lua_has(self, library: Library) -> None:
-        """Others are refused."""
+        """An argument of another type is refused."""
 
         class Wrong(Arguments):
             share: float
@@ -119,7 +119,7 @@ class TestCall:
     values = (b"9a", b"", b"7", b"", b"60000", b"1", b"0", b"x", b"y")
 
     def test_its_words(self, library: Library) -> None:
-        """Text, numbers, True and None as the header reads them; a tuple one by one."""
+        """Text, numbers, True and None are encoded as the header reads them; tuples by item."""
         script = renaming(library)
         assert script.words(self.keys, self.arguments) == [
             *(b"EVALSHA", script.sha, b"2", b"a", b"b"),
@@ -127,7 +127,7 @@ class TestCall:
         ]
 
     def test_its_bytes(self, library: Library) -> None:
-        """They say the same in the protocol."""
+        """The encoded command has the same words."""
         script = renaming(library)
         words = script.words(self.keys, self.arguments)
         packed = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
@@ -135,10 +135,10 @@ class TestCall:
 
 
 class TestVariants:
-    """Scripts with something added."""
+    """Variants of scripts."""
 
     def test_all_else_is_inherited(self, library: Library) -> None:
-        """Flags, keys and arguments stay, and more come behind them."""
+        """A variant inherits flags, keys and arguments, and adds its own after them."""
         plain = Script(
             library,
             "once",
@@ -167,18 +167,18 @@ class TestVariants:
         assert variant.pack(keys, NO_ARGUMENTS).endswith(b"$1\r\n5\r\n")
 
     def test_a_script_can_be_enclosed(self, library: Library) -> None:
-        """The other one calls it as ``act``."""
+        """An enclosing script calls the enclosed one as ``act``."""
         plain = Script(library, "clock", keys=(), arguments=NoArguments, reply=int)
         variant = plain.variant("once", enclosing="once")
         assert lines(variant) == ["local function act()", "local now = 1", "end", "return {act()}"]
 
     def test_only_a_part_can_be_replaced(self, library: Library) -> None:
-        """A name that is mistyped does not pass."""
+        """Replacing a part that the script does not have is an error."""
         with pytest.raises(ValueError, match="has parts"):
             renaming(library).variant("more", replaced={"cloak": "other"})
 
     def test_those_of_the_catalogue_can_be_combined(self) -> None:
-        """Their names say what they are."""
+        """Variants can be combined, and their names list all of them."""
         both = recording_reply(retaining_history(END, 60_000))
         assert repr(both) == "Script('end+retain+record')"
         assert both.keys == (*END.keys, "retained", "participants", "outcome", "tails", "used")
@@ -191,25 +191,25 @@ class TestCatalogue:
     """Every script that the service may run."""
 
     def test_every_name_is_declared(self, script: Script[Any, Any]) -> None:
-        """A name in capitals is a key, an argument, a constant, or the file's own."""
+        """Every name in capitals is a key, an argument, a constant, or local to the file."""
         used = names(script.body) - {"KEYS"} - set(_own.findall(script.body))
         assert used <= names(script.header)
 
     def test_every_key_and_argument_is_used(self, script: Script[Any, Any]) -> None:
-        """The files name each of them, unless they go through all keys."""
+        """Files use every key and argument, unless they loop over all keys."""
         declared = {*script.arguments.__struct_fields__, *script.fixed}
         if "(KEYS)" not in script.body:
             declared |= {*script.keys}
         assert {name.upper() for name in declared} <= names(script.body)
 
     def test_nothing_is_taken_by_its_number(self, script: Script[Any, Any]) -> None:
-        """Arguments come from the header; a key of one of many shards has a place with a name."""
+        """Files use keys and arguments by name, never by number."""
         assert "ARGV" not in names(script.body)
         assert script.many_shards or "KEYS" not in names(script.body)
         assert not re.search(r"KEYS\[[^\]]*[0-9]", code(script.body))
 
     def test_no_constant_is_repeated(self, script: Script[Any, Any]) -> None:
-        """What Python and Lua share stands in the library alone."""
+        """Constants that Python and Lua share are defined in the library only."""
         own = {
             name
             for part in (*script.parts, script.name)
@@ -219,7 +219,7 @@ class TestCatalogue:
 
 
 def test_every_script_is_valid(tmp_path: Path) -> None:
-    """As luacheck sees it: no global that Redis does not have, and nothing is shadowed."""
+    """The linter luacheck finds no unknown global and no shadowed name."""
     need("luacheck")
     files = []
     for script in every_script():
@@ -247,7 +247,7 @@ def test_every_script_is_valid(tmp_path: Path) -> None:
 
 
 def test_every_file_belongs_to_a_script() -> None:
-    """A file that no script is made of is forgotten."""
+    """Every Lua file is part of a script."""
     used = {part for script in every_script() for part in (*script.parts, script.name)}
     assert used | {"record_reply"} == set(FILES)
 

@@ -96,12 +96,12 @@ def assert_no_cycle(graph: Mapping[str, set[str] | frozenset[str]]) -> None:
 
 
 def test_no_module_imports_itself() -> None:
-    """Not by way of others either."""
+    """No module imports itself, directly or through others."""
     assert_no_cycle(imports())
 
 
 def test_no_package_imports_itself() -> None:
-    """Nor do packages import each other; modules beside packages (store/keys.py) count alone."""
+    """No packages import each other; modules beside packages (store/keys.py) count alone."""
     packages = {name for name, path in modules().items() if path.name == "__init__.py"}
     with_packages = {name.rpartition(".")[0] for name in packages}
 
@@ -141,7 +141,7 @@ def test_the_client_of_the_store_knows_keys_and_scripts_only() -> None:
 
 
 def test_files_are_short() -> None:
-    """The limit is 350 lines for a file of the product, and 300 are aimed at."""
+    """A file of the product has at most 350 lines; the aim is 300."""
     sources = [*PRODUCT.rglob("*.py"), *PRODUCT.rglob("*.lua")]
     lines = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in sources}
     assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
@@ -195,7 +195,7 @@ def names_of(path: Path) -> Iterator[str]:
 
 
 def test_comments_name_files_and_constants_that_exist() -> None:
-    """A name that was changed in the code only would lead a reader astray."""
+    """Comments name only files and constants that exist."""
     sources = [*PRODUCT.rglob("*.py"), *PRODUCT.rglob("*.lua")]
     docs = [(ROOT / "docs" / name).read_text() for name in ("settings.md", "webhooks.md")]
     names = {name for path in sources for name in names_of(path)} | EXAMPLES
@@ -224,12 +224,12 @@ def test_packages_are_called_packages() -> None:
 
 
 def modules_of(package: str, path: list[str]) -> list[str]:
-    """The names of the modules of a package and of the packages in it."""
+    """Return the names of the modules of a package and of the packages in it."""
     return [found.name for found in pkgutil.walk_packages(path, f"{package}.")]
 
 
 def test_wire_types_need_neither_a_server_nor_a_store() -> None:
-    """The client imports them: they load domain, and no aiohttp, no Redis, no event loop."""
+    """Wire types load domain, but no aiohttp, no Redis and no event loop."""
     names = modules_of("session_service.api", list(api.__path__))
     assert len(names) >= 7
     code = f"import sys, {', '.join(names)}; print(*sys.modules, sep='\\n')"
@@ -249,7 +249,7 @@ def subclasses(of: type[ServiceError]) -> Iterator[type[ServiceError]]:
 
 
 def test_every_error_has_a_code() -> None:
-    """Every subclass of ServiceError, wherever it is defined, has its row; every code is used."""
+    """Every subclass of ServiceError has a code, and every code is used."""
     for name in modules_of("session_service", list(session_service.__path__)):
         if not name.endswith("__main__"):
             importlib.import_module(name)
@@ -259,7 +259,7 @@ def test_every_error_has_a_code() -> None:
 
 
 def test_every_code_is_documented() -> None:
-    """With its status, in the OpenAPI document and in docs/api.md."""
+    """Every code is in the OpenAPI document and in docs/api.md with its status."""
     texts = [document(TimeoutPolicy())["info"]["description"], (ROOT / "docs/api.md").read_text()]
     for text in texts:
         rows = re.findall(r"^\| `([A-Z_]+)` \| (\d{3}) \| [`\w]", text, re.MULTILINE)
@@ -267,7 +267,7 @@ def test_every_code_is_documented() -> None:
 
 
 def test_every_error_says_what_went_wrong() -> None:
-    """A class without a constructor of its own has a message and, but for a few, details."""
+    """A class without a constructor has a message and, with few exceptions, details."""
     plain = [error for error in ERRORS if "__init__" not in vars(error)]
     assert len(plain) > len(ERRORS) / 2
     assert [error.__name__ for error in plain if not error.message] == []

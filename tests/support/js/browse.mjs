@@ -1,6 +1,6 @@
 // Opens pages in Chromium and calls their functions. A line of JSON on standard input is
 // {"url": "<page>", "scripts": ["<file>", …], "call": "<function of the page>", "with": [<argument>, …]},
-// and its answer on standard output {"returned": <value>} or {"thrown": "<message>"}.
+// and its result on standard output {"returned": <value>} or {"thrown": "<message>"}.
 //
 // node browse.mjs <folder of playwright-core> <Chromium> <new folder for its profile>
 

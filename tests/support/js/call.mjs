@@ -1,5 +1,5 @@
-// Calls methods of the published client's `sessions` service, one after the other, and prints what
-// each returned or threw.
+// Calls methods of the published client's `sessions` service, one after the other, and prints the
+// result or the error of each.
 //
 // node call.mjs <the client's bundle> <base URL> '[["getSession", "<id>"], …]'
 // {"Date": "<ISO 8601>"} among the arguments stands for a Date.

@@ -1,4 +1,4 @@
-// A proxy that compresses whatever may be compressed, as development servers do; prints its port.
+// A proxy that compresses every compressible response, as development servers do; prints its port.
 //
 // node compress.mjs <folder of the packages> <port of the service>
 

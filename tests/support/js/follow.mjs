@@ -1,4 +1,4 @@
-// Follows a stream by a published client and prints a line of JSON for all that it is told.
+// Follows a stream by a published client and prints each event as a line of JSON.
 //
 // node follow.mjs <folder of the clients> <eventsource|fetch-event-source> <URL>
 

@@ -1,5 +1,5 @@
-// Opens a socket by the real client and prints a line of JSON for all that it is told: [event, ...].
-// Emits what comes on standard input, a line each: ["join", {"roomId": "<id>"}], and prints the
+// Opens a socket with the real client and prints each event as a line of JSON: [event, ...].
+// Emits each line of standard input, such as ["join", {"roomId": "<id>"}], and prints the
 // acknowledgement as ["ack", ...]. Ends when there is no more input.
 //
 // node listen.mjs <folder of the client> <URL> <transport>,<transport>

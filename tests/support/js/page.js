@@ -1,4 +1,4 @@
-// What pages do with the service, in a browser; each function returns what came of it.
+// Functions of a page that use the service in a browser; each returns the outcome.
 
 const SESSIONS = "/api/messaging/sessions";
 const PARTIES = {
