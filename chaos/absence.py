@@ -55,8 +55,8 @@ class _Traffic:
         session_id = (await create(client))["sessionId"]
         for _ in range(3):
             await post(client, f"{SESSIONS}/{session_id}/renew")
-        async with client.delete(f"{SESSIONS}/{session_id}") as answer:
-            assert answer.status == 200
+        async with client.delete(f"{SESSIONS}/{session_id}") as response:
+            assert response.status == 200
         self.sessions.append(session_id)
 
 

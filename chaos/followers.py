@@ -93,8 +93,8 @@ class Followers:
         body = session_body()
 
         async def created() -> Any:
-            async with self._clients[client].post(SESSIONS, json=body) as answer:
-                return (await answer.json()).get("sessionId")
+            async with self._clients[client].post(SESSIONS, json=body) as response:
+                return (await response.json()).get("sessionId")
 
         return str(await wait_until(created, _SECONDS, every=0.05))
 

@@ -209,8 +209,8 @@ class _Trial:
             await self._check_log(name, poison.subject, target)
         finally:
             self._repair(redis, before, target)
-            async with self.clients[0].delete(f"{WEBHOOKS}/{webhook}") as answer:
-                assert answer.status in {200, 503}, (name, await answer.text())
+            async with self.clients[0].delete(f"{WEBHOOKS}/{webhook}") as response:
+                assert response.status in {200, 503}, (name, await response.text())
 
     async def _check_others(self, name: str, bad: str) -> None:
         streams = [await follow(client, EVENTS) for client in self.clients]
@@ -225,26 +225,26 @@ class _Trial:
             await _read_until_expired(stream, set(brief), name)
         for node, client in zip(self.nodes, self.clients, strict=True):
             assert not node.has_ended, (name, node.stderr)
-            async with client.get(SESSIONS, params={"limit": "1000"}) as answer:
-                assert answer.status == 200, (name, await answer.text())
-                found = {each["sessionId"] for each in (await answer.json())["sessions"]}
+            async with client.get(SESSIONS, params={"limit": "1000"}) as response:
+                assert response.status == 200, (name, await response.text())
+                found = {each["sessionId"] for each in (await response.json())["sessions"]}
                 assert found >= set(lasting), name
-            async with client.get(f"{SESSIONS}/health") as answer:
-                assert answer.status == 200, (name, await answer.text())
-            async with client.get(WEBHOOKS) as answer:
-                assert answer.status == (503 if name.startswith("webhooks") else 200), name
+            async with client.get(f"{SESSIONS}/health") as response:
+                assert response.status == 200, (name, await response.text())
+            async with client.get(WEBHOOKS) as response:
+                assert response.status == (503 if name.startswith("webhooks") else 200), name
         for session_id in lasting:
-            async with self.clients[0].delete(f"{SESSIONS}/{session_id}") as answer:
-                assert answer.status == 200, (name, await answer.text())
+            async with self.clients[0].delete(f"{SESSIONS}/{session_id}") as response:
+                assert response.status == 200, (name, await response.text())
 
     async def _check_log(self, name: str, subject: str, target: Target) -> None:
         """Check that each node logs it at most once, and one does if the background reads it."""
         if subject == "session":
             for client in self.clients:
-                async with client.get(f"{SESSIONS}/{target.session}") as answer:
-                    body = await answer.json()
-                    assert (answer.status, body["error"]["code"]) == (503, "RECORD_UNREADABLE")
-                    assert "Retry-After" not in answer.headers
+                async with client.get(f"{SESSIONS}/{target.session}") as response:
+                    body = await response.json()
+                    assert (response.status, body["error"]["code"]) == (503, "RECORD_UNREADABLE")
+                    assert "Retry-After" not in response.headers
         if subject == "event":  # it does not hold up the later events of its shard
             await wait_until(
                 lambda: self.receiver.types(target.session)[-1:] == ["expired"],
@@ -279,8 +279,8 @@ class _Trial:
         if subject:
             await wait_until(is_logged, 30, description=f"{name} is logged")
             (n, *_) = [n for n, counted in enumerate(lines()) if _has(counted, expected)]
-            async with self.clients[n].get(f"{SESSIONS}/health") as answer:
-                health = await answer.json()
+            async with self.clients[n].get(f"{SESSIONS}/health") as response:
+                health = await response.json()
             if subject == "session":
                 assert health["invalidSessions"] >= 1
             elif subject != "event":

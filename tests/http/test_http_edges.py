@@ -64,22 +64,22 @@ async def test_a_request_that_is_not_taken_gets_its_own_status(
         501: "NOT_IMPLEMENTED",
         505: "HTTP_VERSION_NOT_SUPPORTED",
     }
-    answer = await send_raw(
+    response = await send_raw(
         client, f"{head}\r\n\r\n0\r\n\r\n" if status == 501 else f"{head}\r\n\r\n"
     )
-    first, _, told = answer.partition(b"\r\n\r\n")
+    first, _, told = response.partition(b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 %d " % status)
     error = json.loads(told)["error"]
     assert error["code"] == (code or codes[status])
-    assert b"xxxx" not in answer
+    assert b"xxxx" not in response
 
 
 @pytest.mark.parametrize("size", [8_000, 30_000])
 async def test_headers_of_32_kib_are_taken(client: Client, size: int) -> None:
     """Headers of 32 KiB are accepted, in one cookie or in many."""
     for cookies in (f"Cookie: {'x' * size}\r\n", f"Cookie: {'x' * (size // 50 - 10)}\r\n" * 50):
-        answer = await send_raw(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
-        assert answer.startswith(b"HTTP/1.1 200 ")
+        response = await send_raw(client, f"GET /healthz HTTP/1.1\r\n{CLOSE}{cookies}\r\n")
+        assert response.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("in_one", [True, False])
@@ -96,10 +96,10 @@ async def test_all_fields_together_are_bounded(client: Client, *, in_one: bool, 
         writer.write(part)
     if ends:
         writer.write(b"\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 10)
+    response = await asyncio.wait_for(reader.read(), 10)
     writer.close()
-    assert answer.startswith(b"HTTP/1.1 431 ")
-    assert answer.count(b"HTTP/1.1") == 1
+    assert response.startswith(b"HTTP/1.1 431 ")
+    assert response.count(b"HTTP/1.1") == 1
     assert (await client.get(f"{SESSIONS}/{session['sessionId']}")).status == 200
 
 
@@ -108,10 +108,10 @@ async def test_a_body_is_no_head(client: Client) -> None:
     session = await create(client)
     body = b'{"content": "x", "unknown": "' + b"x" * 200_000 + b'"}'
     for _ in range(3):
-        answer = await client.post(
+        response = await client.post(
             f"{SESSIONS}/{session['sessionId']}/messages", data=body, headers=JSON
         )
-        assert answer.status == 201
+        assert response.status == 201
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ async def test_a_body_that_is_too_large_is_not_asked_for(
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(f"{head}{expect}Content-Length: {length}\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.readuntil(b"}}"), 10)
+    response = await asyncio.wait_for(reader.readuntil(b"}}"), 10)
     writer.close()
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"Connection: close\r\n" in answer
+    assert response.startswith(b"HTTP/1.1 413 ")
+    assert b"Connection: close\r\n" in response
 
 
 async def test_a_body_is_asked_for(client: Client) -> None:
@@ -155,8 +155,8 @@ async def test_a_trailing_slash_is_ignored_after_an_id(client: Client) -> None:
 
 async def test_socket_io_needs_no_trailing_slash(client: Client) -> None:
     """The Socket.IO path works without its trailing slash, as some clients send it."""
-    answer = await client.get("/socket.io?EIO=4&transport=polling")
-    assert (answer.status, (await answer.text())[:1]) == (200, "0")
+    response = await client.get("/socket.io?EIO=4&transport=polling")
+    assert (response.status, (await response.text())[:1]) == (200, "0")
 
 
 async def test_json_may_have_a_byte_order_mark(client: Client) -> None:
@@ -167,10 +167,10 @@ async def test_json_may_have_a_byte_order_mark(client: Client) -> None:
 
 async def test_a_location_is_relative(client: Client) -> None:
     """A Location leads to the new session behind a proxy that adds a path prefix."""
-    answer = await client.post(SESSIONS, json={"agentId": ID, "userId": ID})
-    session = await answer.json()
-    public = answer.url.with_path(f"/chat{SESSIONS}")
-    location = public.join(URL(answer.headers["Location"]))
+    response = await client.post(SESSIONS, json={"agentId": ID, "userId": ID})
+    session = await response.json()
+    public = response.url.with_path(f"/chat{SESSIONS}")
+    location = public.join(URL(response.headers["Location"]))
     assert location.path == f"/chat{SESSIONS}/{session['sessionId']}"
 
 
@@ -179,9 +179,9 @@ async def test_no_answer_is_cached_or_guessed(client: Client) -> None:
     session = await create(client)
     url = f"{SESSIONS}/{session['sessionId']}"
     for path in (url, SESSIONS, f"{url}/messages", "/healthz", "/openapi.json", "/nothing"):
-        answer = await client.get(path)
-        assert answer.headers.getall("Cache-Control") == ["no-store"]
-        assert answer.headers.getall("X-Content-Type-Options") == ["nosniff"]
+        response = await client.get(path)
+        assert response.headers.getall("Cache-Control") == ["no-store"]
+        assert response.headers.getall("X-Content-Type-Options") == ["nosniff"]
     refused = await send_raw(client, "nonsense\r\n\r\n")
     assert b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n" in refused
     stream = await client.get(f"{url}/events")
@@ -209,8 +209,8 @@ async def test_a_path_may_have_two_ids(
     )
     monkeypatch.setattr("session_service.web.app.ROUTES", (*ROUTES, route))
     client = await aiohttp_client(ServiceUnderTest(service))
-    answer = await client.get(f"{SESSIONS}/{ID.upper()}/messages/Ab")
-    assert await answer.json() == {"ids": [ID, "ab"]}
+    response = await client.get(f"{SESSIONS}/{ID.upper()}/messages/Ab")
+    assert await response.json() == {"ids": [ID, "ab"]}
     assert (await client.post(f"{SESSIONS}/{ID}/messages/ab")).headers["Allow"] == (
         "GET, HEAD, OPTIONS"
     )

@@ -107,8 +107,8 @@ async def test_erasing_can_be_repeated_with_a_key(client: Client) -> None:
     session, _ = await create_conversation(client)
     await client.delete(f"{SESSIONS}/{session['sessionId']}")
     headers = {"Idempotency-Key": "k"}
-    answers = [await client.delete(channel(session), headers=headers) for _ in range(2)]
-    assert [response.status for response in answers] == [200, 200]
+    responses = [await client.delete(channel(session), headers=headers) for _ in range(2)]
+    assert [response.status for response in responses] == [200, 200]
 
 
 async def test_a_conversation_without_messages_is_kept_too(client: Client) -> None:

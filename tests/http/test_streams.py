@@ -93,8 +93,8 @@ async def test_a_stream_says_what_it_is(client: Client) -> None:
     await wait_until(lambda: source.response.content.total_bytes, description="the opening")
     head = (await source.response.content.readuntil(b"\n\n")).decode()
     assert re.fullmatch(r"retry: [123]\d{3}\nid: \d+-ff-\d+\nevent: position\ndata: {}\n\n", head)
-    answer = await client.head(EVENTS)
-    assert (answer.status, await answer.read()) == (200, b"")
+    response = await client.head(EVENTS)
+    assert (response.status, await response.read()) == (200, b"")
 
 
 async def test_events_are_filtered(client: Client) -> None:
@@ -145,8 +145,8 @@ async def test_who_was_away_hears_of_the_end(client: Client) -> None:
     (ended,) = await again.rest()
     assert ended.name == "session.ended"
     for last_id in (ended.id, "1-00-0", ""):
-        answer = await client.get(f"{url}/events", headers={"Last-Event-ID": last_id})
-        await assert_error(answer, 404, "SESSION_NOT_FOUND")
+        response = await client.get(f"{url}/events", headers={"Last-Event-ID": last_id})
+        await assert_error(response, 404, "SESSION_NOT_FOUND")
 
 
 @pytest.mark.parametrize("last_id", ["1-00-0", "99999999999999-00-0"])
@@ -186,16 +186,16 @@ async def test_an_id_of_no_event_is_refused(client: Client, last_id: str, by: st
 )
 async def test_a_filter_that_cannot_be_is_refused(client: Client, query: str, field: str) -> None:
     """A bad filter is a 400 with the field and the allowed values."""
-    answer = await client.get(f"{EVENTS}?{query}")
-    error = await assert_error(answer, 400, "VALIDATION_ERROR")
+    response = await client.get(f"{EVENTS}?{query}")
+    error = await assert_error(response, 400, "VALIDATION_ERROR")
     assert error["message"].startswith(field)
 
 
 @pytest.mark.parametrize("session_id", [ID, "no-session", "3F2504E0-4F89-41D3-9A0C-0305E82C3301"])
 async def test_no_session_has_no_stream(client: Client, session_id: str) -> None:
     """A stream of a missing session is a 404."""
-    answer = await client.get(f"{SESSIONS}/{session_id}/events")
-    await assert_error(answer, 404, "SESSION_NOT_FOUND")
+    response = await client.get(f"{SESSIONS}/{session_id}/events")
+    await assert_error(response, 404, "SESSION_NOT_FOUND")
 
 
 class TestWithShortTimeouts:
@@ -310,13 +310,13 @@ async def test_every_block_has_data(client: Client, monkeypatch: pytest.MonkeyPa
     """Opening, heartbeat, event, reset and farewell have data, which some clients parse."""
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
     url = f"{SESSIONS}/{(await create(client))['sessionId']}"
-    answer = await client.get(f"{url}/events", headers={"Last-Event-ID": "1-00-0"})
+    response = await client.get(f"{url}/events", headers={"Last-Event-ID": "1-00-0"})
     read = b""
     while read.count(b"event: position") < 3:
-        read += await answer.content.readany()
+        read += await response.content.readany()
     await client.post(f"{url}/renew")
     await client.server.service.drain(0, lambda: False)  # type: ignore[attr-defined]  # our own server
-    blocks = (read + await answer.content.read()).removesuffix(b"\n\n").split(b"\n\n")
+    blocks = (read + await response.content.read()).removesuffix(b"\n\n").split(b"\n\n")
     names = [re.findall(rb"^event: (\S+)$", block, re.MULTILINE) for block in blocks]
     assert {b"position", b"reset"} <= {name for (name,) in names}
     assert b"the service stops" in blocks[-1]

@@ -90,8 +90,8 @@ async def test_nothing_is_missing_without_a_reset(tmp_path: Path) -> None:
             while True:
                 begun = time.monotonic()
                 body = {"agentId": new_uuid(), "userId": random.choice(users)}
-                async with random.choice((first, second)).post(SESSIONS, json=body) as answer:
-                    made[(await answer.json())["sessionId"]] = (begun, time.monotonic())
+                async with random.choice((first, second)).post(SESSIONS, json=body) as response:
+                    made[(await response.json())["sessionId"]] = (begun, time.monotonic())
                 await asyncio.sleep(random.random() / 15)
 
         steady = [Client([client], 0) for client in (first, second)]

@@ -66,9 +66,9 @@ async def create(service: ServiceProcess) -> str:
     body = session_body()
 
     async def created() -> Any:
-        async with client.post(SESSIONS, json=body) as answer:
-            assert answer.status in (201, 503)
-            return (await answer.json()).get("sessionId")
+        async with client.post(SESSIONS, json=body) as response:
+            assert response.status in (201, 503)
+            return (await response.json()).get("sessionId")
 
     async with service.client() as client:
         return str(await wait_until(created, 20, every=0.05))
@@ -118,8 +118,8 @@ async def test_fetch_event_source_can_parse_every_block(
     url = f"http://127.0.0.1:{service.port}{SESSIONS}/{await create(service)}/events"
     async with run("follow.mjs", "fetch-event-source", url) as client:
         assert await next_named(client, "position") == ["position", {}]
-        async with ClientSession() as http, http.delete(url.removesuffix("/events")) as answer:
-            assert answer.status == 200
+        async with ClientSession() as http, http.delete(url.removesuffix("/events")) as response:
+            assert response.status == 200
         await next_named(client, "session.ended")
         assert await next_line(client) == ["end"]
 

@@ -17,10 +17,10 @@ async def live(client: ClientSession) -> str:
     """Create a session, renew it three times and end it; return its id."""
     session_id: str = (await create(client))["sessionId"]
     for _ in range(3):
-        async with client.post(f"{SESSIONS}/{session_id}/renew") as answer:
-            assert answer.status == 200
-    async with client.delete(f"{SESSIONS}/{session_id}") as answer:
-        assert answer.status == 200
+        async with client.post(f"{SESSIONS}/{session_id}/renew") as response:
+            assert response.status == 200
+    async with client.delete(f"{SESSIONS}/{session_id}") as response:
+        assert response.status == 200
     return session_id
 
 
@@ -100,7 +100,7 @@ async def test_streams_end_with_the_service(start: Start, store_url: str) -> Non
             assert source.comments[-1] == "the service stops; reconnect with Last-Event-ID"
             assert source.retry >= 1000
         assert one.wait() == 0
-        async with there.delete(f"{SESSIONS}/{session_id}") as answer:
-            assert answer.status == 200
+        async with there.delete(f"{SESSIONS}/{session_id}") as response:
+            assert response.status == 200
         again = await follow(there, f"{SESSIONS}/{session_id}/events", sources[0].last_id)
         assert [each.name for each in await again.rest()][-1] == "session.ended"
