@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import ID
 
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 IDS = f'"agentId": "{ID}", "userId": "{ID}"'
 DEEP = 100_000
 DIGITS = "9" * 400
@@ -97,8 +97,8 @@ async def test_a_body_of_eight_mebibytes_is_refused(client: Client) -> None:
         "3F2504E0-4F89-41D3-9A0C-0305E82C3301",
         "3f2504e0-4f89-41d3-9a0c-0305e82c330",
         "3f2504e04f8941d39a0c0305e82c3301",
-        "3f2504e0-4f89-41d3-9a0c-0305e82c3301%0a",
-        "{3f}:id:3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+        f"{ID}%0a",
+        "{3f}:id:" + ID,
         "*",
         "%20",
     ],

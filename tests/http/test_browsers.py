@@ -10,8 +10,8 @@ from aiohttp import ClientResponse
 from session_service.web.http.browsers import BrowserPolicy
 from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
+from tests.support.factories import ID
 
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 LISTED, OTHER = "https://app.example", "https://evil.example"
 POLL = "/socket.io/?EIO=4&transport=polling"
 

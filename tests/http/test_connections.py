@@ -11,13 +11,14 @@ from session_service.web import server
 from session_service.web.http import protocol
 from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client, create
+from tests.support.factories import ID
 from tests.support.raw import GET, HALF, Raw
 from tests.support.service import ServiceUnderTest
 from tests.support.sse import EVENTS
 
 MOST = 4  # connections in the table in the table
 HELD = 3  # connections in the table that streams and sockets may hold
-OF_A_SESSION = f"{SESSIONS}/3f2504e0-4f89-41d3-9a0c-0305e82c3301/events"
+OF_A_SESSION = f"{SESSIONS}/{ID}/events"
 POLL = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 UPGRADE = (

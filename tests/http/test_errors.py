@@ -11,12 +11,10 @@ from aiohttp import web
 from session_service.composition import open_store
 from session_service.web.http import admission, bodies
 from tests.support.api import SESSIONS, Client, assert_error, send_raw
-from tests.support.factories import store_settings
+from tests.support.factories import ID, store_settings
 from tests.support.service import ServiceUnderTest, app_state
 from tests.support.sse import EVENTS, follow
 from tests.support.waiting import wait_until
-
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +134,7 @@ async def test_what_is_no_http_gets_an_error_too(client: Client, request_text: s
 
 async def test_the_request_id_is_the_callers(client: Client) -> None:
     """The caller's request id is used if it is valid; else one is generated."""
-    for sane in ("a", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "x" * 128):
+    for sane in ("a", ID, "x" * 128):
         response = await client.get("/healthz", headers={"X-Request-ID": sane})
         assert response.headers["X-Request-ID"] == sane
     made = set()

@@ -15,10 +15,10 @@ from session_service.web.http.state import AppState
 from session_service.web.rest.route import Access, Route, Tag
 from session_service.web.rest.table import ROUTES
 from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
+from tests.support.factories import ID
 from tests.support.service import ServiceUnderTest
 from tests.support.sse import EVENTS
 
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 JSON = {"Content-Type": "application/json"}
 CLOSE = "Host: x\r\nConnection: close\r\n"
 

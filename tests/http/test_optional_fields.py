@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.support.api import SESSIONS, Client, assert_error, create, post
+from tests.support.factories import ID
 
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 NO_TIMEOUTS = dict.fromkeys(
     ("timeoutMinutes", "autoRenew", "maxDurationMinutes", "warningThresholdMinutes")
 )

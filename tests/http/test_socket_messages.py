@@ -13,6 +13,7 @@ from session_service.web.http.state import AppState
 from session_service.web.streaming import engine, handshakes, rooms
 from session_service.web.streaming.messages import names_of
 from tests.support.api import SESSIONS, Client, create
+from tests.support.factories import ID
 from tests.support.sockets import Connect, Socket
 from tests.support.waiting import a_moment_later, wait_until
 
@@ -135,7 +136,7 @@ async def test_who_sends_by_http_has_a_name_and_a_source(client: Client, connect
         ({"message": "x" * 4001}, "message must be "),
         ({"message": 1}, "message must be "),
         ({"senderId": "nobody"}, "senderId must be "),
-        ({"senderId": "3f2504e0-4f89-41d3-9a0c-0305e82c3301"}, "senderId must be "),
+        ({"senderId": ID}, "senderId must be "),
         ({"senderName": 1}, "senderName must be a string"),
         ({"senderName": "x" * 201}, "senderName must be a string"),
         ({"source": []}, "source must be a string"),

@@ -17,11 +17,11 @@ from session_service.web.server import Server
 from session_service.web.streaming import rooms
 from session_service.web.streaming.messages import names_of
 from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.factories import ID
 from tests.support.service import ServiceUnderTest
 from tests.support.sockets import Connect, Socket
 from tests.support.waiting import wait_until
 
-UNKNOWN = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 POLL = "/socket.io/?EIO=4&transport=polling"
 WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 
@@ -61,16 +61,16 @@ async def test_each_way_to_join(
 @pytest.mark.parametrize(
     ("name", "arguments", "code"),
     [
-        ("join", [{"roomId": UNKNOWN}], "SESSION_NOT_FOUND"),
+        ("join", [{"roomId": ID}], "SESSION_NOT_FOUND"),
         ("join", [{"roomId": "no-session"}], "SESSION_NOT_FOUND"),
         ("join", [{"roomId": 1}], "VALIDATION_ERROR"),
         ("join", [{}], "VALIDATION_ERROR"),
         ("join", [], "VALIDATION_ERROR"),
         ("leave", [{"room": "x"}], "VALIDATION_ERROR"),
-        ("message", [{"type": 2, "payload": {"roomId": UNKNOWN}}], "VALIDATION_ERROR"),
+        ("message", [{"type": 2, "payload": {"roomId": ID}}], "VALIDATION_ERROR"),
         ("message", [{"type": 1, "payload": None}], "VALIDATION_ERROR"),
         ("message", ["x"], "VALIDATION_ERROR"),
-        ("message", [{"type": 3, "payload": {"channelId": UNKNOWN}}], "VALIDATION_ERROR"),
+        ("message", [{"type": 3, "payload": {"channelId": ID}}], "VALIDATION_ERROR"),
     ],
 )
 async def test_what_cannot_be_is_refused(

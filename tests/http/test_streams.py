@@ -18,13 +18,11 @@ from session_service.web.http.errors import NotReady, Overloaded, RateLimited
 from session_service.web.http.state import AppState
 from session_service.web.streaming import sse as streams
 from tests.support.api import SESSIONS, Client, assert_error, create
-from tests.support.factories import create_session, new_uuid
+from tests.support.factories import ID, create_session, new_uuid
 from tests.support.sse import EVENTS, Source, follow
 from tests.support.waiting import a_moment_later, wait_until
 
 pytestmark = pytest.mark.usefixtures("begun")
-
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 async def follow_new_session(client: Client) -> tuple[str, Source]:

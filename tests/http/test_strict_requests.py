@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
+from tests.support.factories import ID
 
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 IDS = f'"agentId": "{ID}", "userId": "{ID}"'
 JSON = {"Content-Type": "application/json"}
 

@@ -10,12 +10,11 @@ from session_service.domain.times import iso
 from session_service.domain.webhooks import MAX_WEBHOOKS, Target, WebhookPolicy, settings_id
 from session_service.store.webhooks.registry import Webhooks
 from tests.support.api import SESSIONS, Client, assert_error, create
-from tests.support.factories import another_node, new_uuid, own_key
+from tests.support.factories import ID, another_node, new_uuid, own_key
 
 WEBHOOKS = "/api/messaging/webhooks"
 URL = "https://hooks.example/sessions?key=hush"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 async def register(client: Client, **fields: Any) -> dict[str, Any]:

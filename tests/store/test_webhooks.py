@@ -17,10 +17,9 @@ from session_service.store.events.consumer import Batch, Consumer, Entry
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.queue import Delivery
 from session_service.store.webhooks.registry import Webhooks
-from tests.support.factories import another_node, create_session, own_key, shard_key
+from tests.support.factories import ID, another_node, create_session, own_key, shard_key
 from tests.support.waiting import wait_until
 
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 NEVER = 3_600_000
 REGISTRY = shard_key("webhooks", "00")
 

@@ -13,6 +13,7 @@ from session_service.settings import Settings
 from session_service.store.keys import Keys
 from session_service.store.sessions.repository import SessionRepository
 
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"  # in shard 3f; no session has it
 PREFIX = "test"
 KEYS = Keys(PREFIX)
 STORE_TIMEOUT = 5.0

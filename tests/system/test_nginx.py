@@ -11,11 +11,12 @@ from aiohttp import ClientSession, UnixConnector
 from yarl import URL
 
 from tests.support.api import SESSIONS
+from tests.support.factories import ID
 from tests.support.processes import Start
 from tests.support.tools import need
 from tests.support.waiting import wait_until
 
-IDS = dict.fromkeys(("agentId", "userId"), "3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+IDS = dict.fromkeys(("agentId", "userId"), ID)
 PUBLIC = "app.example"
 CONFIGURATION = """
 {user}

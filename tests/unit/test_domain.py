@@ -15,6 +15,7 @@ from session_service.domain.timeouts import (
     to_minutes,
     to_ms,
 )
+from tests.support.factories import ID
 
 POLICY = TimeoutPolicy()
 MINUTES = st.floats(5, 1440)
@@ -84,7 +85,7 @@ def test_an_id_is_a_uuid_that_names_its_shard(shard: str) -> None:
         "x",
         SHARDS[1],
         "3F2504E0-4F89-41D3-9A0C-0305E82C3301",
-        "3f2504e0-4f89-41d3-9a0c-0305e82c3301\n",
+        f"{ID}\n",
     ],
 )
 def test_other_text_names_no_shard(text: str) -> None:

@@ -14,8 +14,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.settings import Settings, SettingsError
 from session_service.web.rest.openapi import document
 from session_service.web.rest.table import ROUTES
-
-ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+from tests.support.factories import ID
 
 
 def patterns(node: inspect.Type) -> Iterator[str]:
