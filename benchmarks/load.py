@@ -89,15 +89,19 @@ def new_session() -> str:
 def create_sessions(port: int, count: int) -> list[str]:
     """Create sessions through the service; return their ids."""
     ids: list[str] = []
+    failures: list[bytes] = []
 
     def keep(answer: bytes, _: float) -> None:
         location = answer.partition(b"\r\nLocation: ")[2].partition(b"\r\n")[0]
         if location:
             ids.append(location[-36:].decode())
+        else:
+            failures.append(answer.partition(b"\r\n")[0] + answer.partition(b"\r\n\r\n")[2])
 
     _run_clients(port, (_request("POST", SESSIONS, new_session()) for _ in range(count)), 64, keep)
     if len(ids) != count:
-        raise RuntimeError(f"{count - len(ids)} of {count} sessions could not be created")
+        first = failures[0].decode(errors="replace") if failures else "no response"
+        raise RuntimeError(f"{count - len(ids)} of {count} sessions were not created: {first}")
     return ids
 
 
