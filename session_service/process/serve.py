@@ -116,7 +116,7 @@ async def _supervise(
 ) -> None:
     """Serve by worker processes, until one of the tasks ends."""
     environment = {"WEB_CONCURRENCY": "1"}
-    if settings.redis_url is None:  # else the workers read it where this process did
+    if settings.redis_url is None:  # otherwise the workers read it from the same variable or file
         environment["REDIS_URL"] = found.url
     workers = Workers(settings.workers, sockets, environment)
     stack.push_async_callback(workers.stop, settings.drain_seconds + _STOP_SECONDS)

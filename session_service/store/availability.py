@@ -31,11 +31,6 @@ class Availability:
         self._name = name
         self._waiting: set[str] = set()
 
-    @property
-    def is_away(self) -> bool:
-        """Whether the last call of one of the tasks failed."""
-        return bool(self._waiting)
-
     def answered(self, task: str = "") -> None:
         """Record a call that succeeded; log the end of an outage."""
         if task in self._waiting:

@@ -204,4 +204,4 @@ class TestResponses:
         await wait_until(lambda: len(service.admission.unread) == 1, description="one is unread")
         for _ in range(30):
             assert (await raw.read_response())[0] == 200
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the pace of a client that reads slowly

@@ -31,12 +31,14 @@ class Client:
         self._stays_seconds = stays_seconds
         self.began_at = 0.0
         self.last_id = ""
+        self.is_following = False
         self.received: list[str] = []
         self.resets: list[float] = []
 
     async def run(self) -> None:
         while True:
             source = await follow(random.choice(self._clients), EVENTS, self.last_id)
+            self.is_following = True
             stays = random.random() * self._stays_seconds or None
             with suppress(TimeoutError):
                 async with asyncio.timeout(stays):
@@ -98,7 +100,10 @@ async def test_nothing_is_missing_without_a_reset(tmp_path: Path) -> None:
         restless = [Client([first, second], seconds) for seconds in (0.5, 0.5, 2, 5)]
         following = [asyncio.create_task(client.run()) for client in (*steady, *restless)]
         async with running(*following):
-            await asyncio.sleep(0.5)
+            await wait_until(
+                lambda: all(client.is_following for client in (*steady, *restless)),
+                description="all clients follow the events",
+            )
             for client in steady:
                 client.began_at = time.monotonic()
             offset = 0.0

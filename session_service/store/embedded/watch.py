@@ -63,7 +63,7 @@ class StoreWatch:
         self._problem = ""
 
     async def run(self) -> None:
-        """Check the files every few seconds, and repair what can be. Ends by cancellation."""
+        """Check the files every few seconds, and replace missing ones. Runs until cancelled."""
         try:
             while True:  # at once: it has to be connected before the socket can be removed
                 try:
@@ -87,7 +87,7 @@ class StoreWatch:
         else:
             _touch(self._server.folder, self._server.socket)
         if self._problem and self._is_well():
-            log.info("the embedded store is well again")
+            log.info("the problem of the embedded store is solved")
             self._problem = ""
             self._report_problem("")
 

@@ -77,7 +77,7 @@ class DataSetReader:
                 extra={"format": found.format, "readable": FORMAT},
             )
         if before is not None and before.epoch != found.epoch:
-            log.warning("the store has lost its data, or has been given other data")
+            log.warning("the store lost its data, or its data was replaced")
 
 
 async def check_layout(executor: ScriptExecutor, prefix: str) -> None:

@@ -1,7 +1,7 @@
 -- Renews the session unless it already lasts until its maximum. Returns whether it did. The warning
 -- that is scheduled comes too early then, and the sweep schedules it anew: that saves each renewal the
--- most expensive of its writes. Only if the warning was already due may it have been given; it is
--- scheduled here then, to be given again.
+-- most expensive of its writes. If the warning was already due, it may have been
+-- announced; it is scheduled again here then.
 local function renew(session)
   if session.expires == session.limit then return false end
   local warned = session.expires - session.warning <= now

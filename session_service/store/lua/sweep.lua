@@ -46,7 +46,7 @@ local function warn(session_id, session)
   warned = warned + 1
 end
 
--- Acts on one deadline. Returns whether its entry stays where it is.
+-- Acts on one deadline. Returns whether its entry stays in place.
 local function process(key, session_id, due)
   local session, problem = look_up(SESSION .. session_id)
   if session then

@@ -8,7 +8,7 @@ from session_service.store.scripts.library import LIBRARY
 
 
 class ReadArguments(Arguments):
-    """How many events to read of the shards of a call, and from where."""
+    """The number of events to read from the shards of a call, and the ids at which to start."""
 
     shard_events: int  # of each shard, also if the others have many
     max_events: int  # of all shards, about

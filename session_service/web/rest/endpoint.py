@@ -22,14 +22,14 @@ def make_endpoint(route: Route, state: AppState) -> Endpoint:
     creations = state.creations
     is_limited = route.is_limited and creations.limit
 
-    def endpoint_or_first_reply(
+    def dispatch(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Awaitable[Response]:
         if is_limited:
             creations.count(request)
         return (with_key if IDEMPOTENCY_KEY in request.headers else endpoint)(context, request, ids)
 
-    return endpoint_or_first_reply
+    return dispatch
 
 
 def _call_handler(route: Route, state: AppState) -> Endpoint:

@@ -121,7 +121,7 @@ async def replay_dead_letters(
 ) -> JsonResponse:
     """Deliver failed events again, all of them or those named.
 
-    Also switches a webhook on that was switched off because its deliveries failed.
+    Also enables a webhook that was disabled because its deliveries failed.
     """
     replayed = await context.state.webhooks.replay(webhook_id, body.ids)
     return JsonResponse(200, encode(Replayed(replayed)))

@@ -57,9 +57,9 @@ _FINAL = frozenset((400, 401, 403, 404, 405, 410, 413, 414, 415, 417, 431, 501, 
 class EventStreamResponse(BaseResponse):
     """The events of a subscription, each written as it comes.
 
-    The stream of a session ends after the session's last event. A client that does not read is told
-    so and cut off; for it the service holds no more than the last write, and references to 1,000
-    events that all subscribers share.
+    The stream of a session ends after the session's last event. A client that does not read gets a
+    last block that says so, and is cut off. For it the service holds no more than the last write,
+    and references to 1,000 events that all subscribers share.
     """
 
     __slots__ = ("_subscription",)
