@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, cast
 
@@ -86,23 +86,48 @@ def new_session() -> str:
     )
 
 
-def create_sessions(port: int, count: int) -> list[str]:
+def create_sessions(port: int, count: int, *, cores: set[int] = LOAD_CORE) -> list[str]:
     """Create sessions through the service; return their ids."""
     ids: list[str] = []
-    failures: list[bytes] = []
 
-    def keep(answer: bytes, _: float) -> None:
-        location = answer.partition(b"\r\nLocation: ")[2].partition(b"\r\n")[0]
-        if location:
-            ids.append(location[-36:].decode())
-        else:
-            failures.append(answer.partition(b"\r\n")[0] + answer.partition(b"\r\n\r\n")[2])
+    def keep(answer: bytes) -> None:
+        ids.append(answer.partition(b"\r\nLocation: ")[2].partition(b"\r\n")[0][-36:].decode())
 
-    _run_clients(port, (_request("POST", SESSIONS, new_session()) for _ in range(count)), 64, keep)
-    if len(ids) != count:
-        first = failures[0].decode(errors="replace") if failures else "no response"
-        raise RuntimeError(f"{count - len(ids)} of {count} sessions were not created: {first}")
+    creates = (("POST", SESSIONS, new_session()) for _ in range(count))
+    send_all(port, creates, cores=cores, answered=keep)
     return ids
+
+
+def send_all(
+    port: int,
+    requests: Iterable[tuple[str, str, str]],
+    *,
+    connections: int = 64,
+    cores: set[int] = LOAD_CORE,
+    answered: Callable[[bytes], None] = lambda _: None,
+) -> None:
+    """Send requests (method, path, body), all of which have to succeed."""
+    sent = succeeded = 0
+    first_failure = b"no response"
+
+    def count() -> Iterator[bytes]:
+        nonlocal sent
+        for method, path, body in requests:
+            sent += 1
+            yield _request(method, path, body)
+
+    def check(answer: bytes, _: float) -> None:
+        nonlocal succeeded, first_failure
+        if answer.startswith(b"HTTP/1.1 2"):
+            succeeded += 1
+            answered(answer)
+        elif first_failure == b"no response":
+            first_failure = answer.partition(b"\r\n")[0] + answer.partition(b"\r\n\r\n")[2]
+
+    _run_clients(port, count(), connections, check, cores)
+    if succeeded != sent:
+        problem = first_failure.decode(errors="replace")
+        raise RuntimeError(f"{sent - succeeded} of {sent} requests failed: {problem}")
 
 
 class Connection:
@@ -175,6 +200,7 @@ def _run_clients(
     requests: Iterator[bytes],
     connections: int,
     answered: Callable[[bytes, float], None],
+    cores: set[int] = LOAD_CORE,
 ) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -186,7 +212,7 @@ def _run_clients(
         ]
         await asyncio.gather(*(client.done for client in clients))
 
-    with on(LOAD_CORE), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with on(cores), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
 
 

