@@ -114,6 +114,8 @@ class MessageDetails(EventDetails, frozen=True):
 class RenewedDetails(EventDetails, frozen=True):
     """The session was renewed, by a request or by activity.
 
+    Of the renewals by activity only some are announced, see ``store/lua/renewal.lua``.
+
     Announced as ``<expires at> <renewals>``, e.g. ``1764001800000 3``.
     """
 

@@ -21,6 +21,7 @@ class ModelSession:
     renewed: int = 0
     active: int = 0
     renewals: int = 0
+    announced: int = 0  # of the renewals, those that are an event
     ended: bool = False
     messages: list[int] = field(default_factory=list)  # creation times
 
@@ -48,7 +49,7 @@ class ModelSession:
         """Renew on request; return the state, or ``exhausted`` at the maximum duration."""
         if (state := self.state(now)) != "live":
             return state
-        if not self._renew(now):
+        if not self._renew(now, is_requested=True):
             return "exhausted"
         self.active = now
         return "live"
@@ -81,11 +82,20 @@ class ModelSession:
     def _touch(self, now: int) -> None:
         self.active = now
         if self.auto_renew:
-            self._renew(now)
+            self._renew(now, is_requested=False)
 
-    def _renew(self, now: int) -> bool:
+    def _renew(self, now: int, *, is_requested: bool) -> bool:
         if self.expires == self.created + self.duration:
             return False
+        tenth, was_warned = self._tenth, self.expires - self.warning <= now
         self.renewed = now
         self.renewals += 1
+        is_warned = self.expires - self.warning <= now
+        is_news = self._tenth != tenth or (was_warned and not is_warned)
+        self.announced += is_requested or is_news
         return True
+
+    @property
+    def _tenth(self) -> int:
+        """The number, from the epoch, of the tenth of the idle timeout of the last renewal."""
+        return 10 * self.renewed // self.timeout

@@ -351,7 +351,7 @@ def check_shard(in_shard: list[Subject], now: int, found: Any, durations: Durati
             assert outlasting == ((parties, model.messages) if durations.history_ms else (None, []))
         assert events[subject.id, "created"] == 1
         assert events[subject.id, "message"] == len(model.messages)
-        assert events[subject.id, "renewed"] == model.renewals
+        assert events[subject.id, "renewed"] == model.announced
     assert len(listing) == 2 * len(listed)
     assert {member[-36:] for member in listing} == listed
     assert set(warn) | set(expire) == listed

@@ -62,20 +62,27 @@ class Clock:
 @settings(max_examples=60, deadline=None)
 @given(config=CONFIGS, operations=OPERATIONS)
 def test_the_service_follows_the_model(config: TimeoutConfig, operations: list[Any]) -> None:
-    """Outcome, deadline, counts and messages are those of the model after every step."""
+    """Outcome, deadline, counts, messages and announced renewals are those of the model."""
     clock = Clock()
     with clock.installed():
         asyncio.run(compare(clock, config, operations))
 
 
 async def compare(clock: Clock, config: TimeoutConfig, operations: list[Any]) -> None:
-    async with open_store(SETTINGS) as store:
-        await compare_in(store, clock, config, operations)
+    client = connect(MEMORY, 5)
+    async with open_store(SETTINGS, client) as store:
+        model = await compare_in(store, clock, config, operations)
+        announced = [
+            fields[b"event"].partition(b" ")[0]
+            for key in await client.keys("*:events")
+            for _, fields in await client.xrange(key)
+        ]
+        assert announced.count(b"renewed") == model.announced
 
 
 async def compare_in(
     store: Store, clock: Clock, config: TimeoutConfig, operations: list[Any]
-) -> None:
+) -> ModelSession:
     repository = store.repository
     created = await repository.create(NewSession(WHO, WHO, config, b"{}"))
     model = ModelSession(
@@ -117,6 +124,7 @@ async def compare_in(
         if model.state(clock.ms) == "live":
             compare_session(await repository.get(created.id), model)
     await compare_counts(repository, created, model, clock.ms)
+    return model
 
 
 async def outcome(call: Coroutine[Any, Any, Any]) -> str:

@@ -16,6 +16,7 @@ from session_service.store.events.reader import Reader
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.factories import (
     HOUR_MS,
+    RENEWED_BY_REQUEST,
     another_node,
     create_session,
     new_uuid,
@@ -132,7 +133,7 @@ async def test_a_filter_lets_through_what_matches(
     feed: Feed, repository: SessionRepository
 ) -> None:
     """A filter selects events by session, user, agent and type."""
-    first = await create_session(repository)
+    first = await create_session(repository, RENEWED_BY_REQUEST)
     await a_moment_later()
     subscriptions = {
         "session": await feed.subscribe(EventFilter(session_id=first.id)),
@@ -141,6 +142,7 @@ async def test_a_filter_lets_through_what_matches(
         "type": await feed.subscribe(EventFilter(types=frozenset(["ended"]))),
     }
     second = await create_session(repository, user_id=first.user_id)
+    await repository.renew(first.id)
     await repository.send(first.id, NewMessage("Hello", None, b"{}", None))
     await repository.end(second.id)
     await repository.end(first.id)

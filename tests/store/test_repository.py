@@ -7,12 +7,13 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutChange
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import HELLO, create_session, new_uuid, shard_key
+from tests.support.factories import HELLO, RENEWED_BY_REQUEST, create_session, new_uuid, shard_key
 
 
 async def test_an_ended_session_leaves_nothing(repository: SessionRepository, redis: Any) -> None:
     """An ended session leaves only its events, which describe its life in order."""
-    session = await create_session(repository)
+    session = await create_session(repository, RENEWED_BY_REQUEST)
+    await repository.renew(session.id)
     await repository.send(session.id, HELLO)
     await repository.change_timeout(session.id, TimeoutChange(warning_ms=5))
     await repository.end(session.id)

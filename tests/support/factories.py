@@ -23,6 +23,7 @@ HOUR_MS = 3_600_000
 LASTING = TimeoutConfig(
     timeout_ms=HOUR_MS, auto_renew=True, max_duration_ms=2 * HOUR_MS, warning_ms=1000
 )
+RENEWED_BY_REQUEST = msgspec.structs.replace(LASTING, auto_renew=False)
 BRIEF = TimeoutConfig(timeout_ms=30, auto_renew=False, max_duration_ms=HOUR_MS, warning_ms=1)
 HELLO = NewMessage("Hello", None, b"{}", None)
 

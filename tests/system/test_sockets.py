@@ -92,21 +92,23 @@ async def test_a_socket_on_one_node_is_told_what_happens_at_the_other(
 ) -> None:
     """Messages, a renewal and the end on another node arrive by their published names."""
     async with two_nodes(start, store_url) as (here, client):
-        session = await create(client)
+        session = await create(client, timeoutConfig={"autoRenew": False})
         session_id, url = session["sessionId"], f"{SESSIONS}/{session['sessionId']}"
         names = names_of(session_id)
         socket = await listen(here, transports)
         assert (await socket.emit("join", {"roomId": session_id}))["success"]
 
-        message = {"content": "Hello", "metadata": {"a": [1]}}
-        async with client.post(f"{url}/messages", json=message) as response:
-            sent = await response.json()
+        async with client.post(f"{url}/renew") as response:
+            info = await response.json()
         (renewed,) = await socket.next("sessionRenewed")
         assert renewed == {
             **names,
-            "expiresAt": sent["sessionStatus"]["expiresAt"],
+            "expiresAt": info["expiresAt"],
             "renewalCount": 1,
         }
+        message = {"content": "Hello", "metadata": {"a": [1]}}
+        async with client.post(f"{url}/messages", json=message) as response:
+            sent = await response.json()
         (message,) = await socket.next("messageBroadcast")
         assert message.pop("createdAt") > 1_700_000_000_000
         assert message == {

@@ -50,16 +50,17 @@ async def register(client: ClientSession, receiver: Receiver, **fields: Any) -> 
 
 async def live(client: ClientSession) -> str:
     """Create a session, send a message, renew and end it: four events."""
-    created = await create(client)
+    created = await create(client, timeoutConfig={"autoRenew": False})
     path = f"{SESSIONS}/{created['sessionId']}"
     await post(client, f"{path}/messages", {"content": "Hello"})
+    await post(client, f"{path}/renew")
     async with client.delete(path) as response:
         assert response.status == 200
     session_id: str = created["sessionId"]
     return session_id
 
 
-LIFE = ["created", "renewed", "message", "ended"]
+LIFE = ["created", "message", "renewed", "ended"]
 
 
 def has_all(receiver: Receiver, sessions: list[str]) -> Callable[[], bool]:

@@ -5,5 +5,5 @@
 local session, record = load()
 if not session then return record end
 session.active = math.max(session.active, now)
-if not renew(session) then return {record, 'exhausted'} end
+if not renew(session, true) then return {record, 'exhausted'} end
 return {save(session)}
