@@ -69,12 +69,8 @@ def wrong(part: str) -> Write:
 
     def write(redis: Redis, target: Target) -> None:
         key = target.key(part)
-        kind = redis.type(key)
         redis.delete(key)
-        if kind in (b"string", b"none"):
-            redis.rpush(key, "x")
-        else:
-            redis.set(key, "x")
+        redis.sadd(key, "x")  # no key of the schema is a set
         redis.expire(key, 600)
 
     return write

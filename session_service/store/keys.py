@@ -7,9 +7,9 @@ Redis Cluster. ``session-service`` is the prefix from the settings.
     string: the session's record, or the tombstone that the sweep leaves (``records.py``); until the
     end of its retention
 ``session-service:{3f}:msg:<session>``
-    stream: its messages, with entry ids ``<createdAt in ms>-0``; as long as the session can last
+    list: its messages, oldest first (``messages.py``); as long as the session can last
 ``session-service:{3f}:kept:<session>``, ``session-service:{3f}:parties:<session>``
-    stream and string: the messages, and the agent and user, of a session that is over; for as long
+    list and string: the messages, and the agent and user, of a session that is over; for as long
     as conversations are retained
 ``session-service:{3f}:warn``
     sorted set: live sessions, by the time at which their warning is due

@@ -1,4 +1,4 @@
-"""The format of sessions, messages and events in Redis: format 1.
+"""The format of sessions and events in Redis: format 1. messages.py has that of messages.
 
 A session is one string, which scripts can read and rewrite (lua/record.lua): the format, numbers,
 ids and metadata, separated by spaces, with a newline at the end:
@@ -33,7 +33,6 @@ from session_service.domain.errors import (
 from session_service.domain.event_types import EVENT_DETAILS, Announcement
 from session_service.domain.events import Event, EventId
 from session_service.domain.ids import is_uuid
-from session_service.domain.messages import Message, NewMessage
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.times import LATEST_MS
@@ -47,6 +46,17 @@ USER_END = USER_START + ID_LENGTH - 1
 
 _is_tombstone = re.compile(rb"1 expired (\d{1,15})\n").fullmatch
 _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
+
+
+def pack_id(text: str) -> bytes:
+    """Return the 16 bytes of an id, e.g. of ``3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836``."""
+    return bytes.fromhex(text.replace("-", ""))  # uuid.UUID takes five times as long
+
+
+def unpack_id(packed: bytes) -> str:
+    """Return the text of an id of 16 bytes."""
+    digits = packed.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def pack_tail(new: NewSession) -> bytes:
@@ -91,33 +101,6 @@ def refusal(reply: bytes | None) -> ServiceError:
         return SessionNotFound()
     found = _is_expired(reply)
     return SessionExpired(int(found[1])) if found else RecordUnreadable()
-
-
-def pack_message(new: NewMessage) -> tuple[bytes, bytes, bytes]:
-    """Return the content, the metadata and the attachments of a message as they are stored."""
-    return new.content.encode(), new.metadata, new.attachments or b""
-
-
-def unpack_message(entry_id: bytes, fields: list[bytes], agent_id: str, user_id: str) -> Message:
-    """Return the message of a stream entry: its id, and names and values as in lua/send.lua.
-
-    E.g. ``b"1768473045123-0"`` and ``[b"id", b"9b2f…", b"by", b"user", b"content", b"Hello",
-    b"metadata", b"{}", b"attachments", b""]``. Raises RecordUnreadable.
-    """
-    try:
-        message_id, by, content, metadata, attachments = fields[1::2]
-        is_agent = by == b"agent"
-        return Message(
-            id=message_id.decode(),
-            content=content.decode(),
-            author_id=agent_id if is_agent else user_id,
-            is_agent=is_agent,
-            created_at=int(entry_id.partition(b"-")[0]),
-            metadata=metadata,
-            attachments=attachments or None,
-        )
-    except ValueError:
-        raise RecordUnreadable from None
 
 
 def unpack_event(position: EventId, event: bytes) -> Event:

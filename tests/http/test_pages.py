@@ -3,6 +3,7 @@
 import asyncio
 from itertools import chain, pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 import socketio
@@ -100,8 +101,7 @@ async def test_a_page_has_at_least_one_message_and_all_that_fit(
 
 def stored_bytes(message: Json) -> int:
     """Return the bytes that the store has of a message without metadata and attachments."""
-    by = "agent" if message["isAgent"] else "user"
-    return len(message["id"]) + len(by) + len(message["content"]) + len("{}")
+    return len("1768473045123 u 0 0 ") + len(UUID(message["id"]).bytes) + len(message["content"])
 
 
 async def list_ids(client: Client, limit: int, user: dict[str, str]) -> list[list[str]]:

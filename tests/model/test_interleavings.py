@@ -15,10 +15,11 @@ from uuid import UUID
 import pytest
 from redis import Redis
 
-from session_service.domain.ids import SHARDS, new_id
+from session_service.domain.ids import SHARDS, new_id, new_message_id
 from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS, Script
 from session_service.store.keys import Keys
+from session_service.store.messages import pack_message, unpack_message
 from session_service.store.records import unpack_session
 from session_service.store.scripts.conversations import HISTORY
 from session_service.store.scripts.deadlines import SWEEP, SweepArguments
@@ -39,6 +40,7 @@ from session_service.store.scripts.sessions import (
 )
 from session_service.store.scripts.variants import retaining_history
 from tests.model.model import ModelSession
+from tests.support.factories import HELLO
 from tests.support.scripts import every_script
 
 AT_ONCE = 256  # one in each shard
@@ -157,17 +159,16 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
         )
         return Step(name, subject, TIMEOUT.words(subject.keys(TIMEOUT), change), values)
     if name == "send":
+        message_id = new_message_id(os.urandom)
         message = SendArguments(
             retention_ms=durations.retention_ms,
             session_id=subject.id,
-            message_id=new_id(subject.shard, os.urandom),
+            message_id=message_id,
             author_id=None,
-            content=b"Hello",
-            metadata=b"{}",
-            attachments=b"",
+            message=pack_message(message_id, HELLO),
             max_messages=0,
             fits_only=None,
-            event_has_content=False,
+            content_bytes=None,
         )
         return Step(name, subject, SEND.words(subject.keys(SEND), message))
     if name == "get":
@@ -309,9 +310,9 @@ def check(store: Any, subjects: list[Subject], durations: Durations) -> None:
         for subject in in_shard:
             session_key, messages_key = subject.keys(HISTORY).names()
             pipe.get(session_key)
-            pipe.xrange(messages_key)
+            pipe.lrange(messages_key, 0, -1)
             pipe.get(KEYS.one("participants", shard, subject.id).names()[0])
-            pipe.xrange(KEYS.one("retained", shard, subject.id).names()[0])
+            pipe.lrange(KEYS.one("retained", shard, subject.id).names()[0], 0, -1)
     (seconds, micros), *found = pipe.execute()[len(SHARDS) :]
     assert [key for key in store.scan_iter(count=1000) if store.pttl(key) == -1] == []
     now = seconds * 1000 + micros // 1000
@@ -358,6 +359,6 @@ def check_shard(in_shard: list[Subject], now: int, found: Any, durations: Durati
     assert not set(forget) & listed
 
 
-def created(entries: list[Any]) -> list[int]:
-    """Return the creation times of the messages of a stream."""
-    return [int(entry.split(b"-")[0]) for entry, _ in entries]
+def created(elements: list[bytes]) -> list[int]:
+    """Return the creation times of the messages of a conversation."""
+    return [unpack_message(element, "", "").created_at for element in elements]

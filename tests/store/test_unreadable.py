@@ -62,7 +62,7 @@ async def everything(redis: Any, session: Session) -> list[Any]:
     """Return the stored record and messages of a session."""
     return [
         await redis.dump(key_of(session)),
-        await redis.xrange(key_of(session, "messages")),
+        await redis.lrange(key_of(session, "messages"), 0, -1),
     ]
 
 
@@ -248,10 +248,55 @@ async def test_a_kept_conversation_that_is_damaged(
         await node.retained_history(session.id, limit=1)
 
 
-async def test_a_message_that_is_damaged(repository: SessionRepository, redis: Any) -> None:
-    """A damaged message makes the history unreadable."""
+HEAD = b"1768473045123 u 0 0 " + bytes(16)  # of a message
+DAMAGED_MESSAGES = {
+    "empty": b"",
+    "no message": b"x",
+    "cut in the id": HEAD[:-1],
+    "without a time": HEAD.replace(b"1768473045123", b""),
+    "beyond all times": HEAD.replace(b"1768", b"999999", 1) + b"x",
+    "of nobody": HEAD.replace(b"u", b"x") + b"x",
+    "cut in the metadata": HEAD.replace(b"0 0", b"9 0") + b'{"a"',
+    "of other metadata": HEAD.replace(b"0 0", b"2 0") + b"[]x",
+    "cut in the attachments": HEAD.replace(b"0 0", b"0 9") + b'[{"a"',
+    "of other attachments": HEAD.replace(b"0 0", b"0 2") + b"{}x",
+    "not of characters": HEAD + b"\xff",
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED_MESSAGES.values(), ids=DAMAGED_MESSAGES.keys())
+async def test_a_message_that_is_damaged(
+    repository: SessionRepository, redis: Any, damaged: bytes
+) -> None:
+    """A damaged message makes the pages that contain it unreadable, and no others."""
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
-    await redis.xadd(key_of(session, "messages"), {"id": "x"})
+    await redis.lpush(key_of(session, "messages"), damaged)
     with pytest.raises(RecordUnreadable):
-        await repository.history(session.id, limit=1)
+        await repository.history(session.id, limit=2)
+    (message,) = (await repository.history(session.id, limit=1)).messages
+    assert message.content == HELLO.content
+
+
+@pytest.mark.parametrize("name", ["empty", "no message", "without a time", "beyond all times"])
+async def test_a_newest_message_without_a_time(
+    store: Store, repository: SessionRepository, redis: Any, name: str
+) -> None:
+    """Nothing can be sent after a message without a time, and no page beside it be found."""
+    node = another_node(store, history_minutes=1).repository
+    session = await create_session(repository)
+    await repository.send(session.id, HELLO)
+    await redis.rpush(key_of(session, "messages"), DAMAGED_MESSAGES[name])
+    before = await everything(redis, session)
+    for call in (
+        repository.send(session.id, HELLO),
+        repository.history(session.id, limit=1),
+        repository.history(session.id, limit=1, before=2),
+        repository.history(session.id, limit=1, after=2),
+    ):
+        with pytest.raises(RecordUnreadable):
+            await call
+    assert await everything(redis, session) == before
+    await node.end(session.id)
+    with pytest.raises(RecordUnreadable):
+        await node.retained_history(session.id, limit=1, after=2)

@@ -1,7 +1,8 @@
 -- Reads a page of a conversation.
--- Reply  {record, more (0|1), entries}, or as load() has it if the session is not alive
+-- Reply  {record, more (0|1), messages}, or as load() has it if the session is not alive; 'unreadable'
+--        if a message is damaged
 
 local session, record = load()
 if not session then return record end
-local entries, more = page(MESSAGES)
-return {record, more, entries}
+local messages, more = page(MESSAGES)
+return messages and {record, more, messages} or 'unreadable'

@@ -15,6 +15,9 @@ local tried = {
   {'HLEN', PROBE},
   {'HMGET', PROBE, 'f'},
   {'HSET', PROBE, 'f', 'v', 'f'},
+  {'LINDEX', PROBE, 0},
+  {'LLEN', PROBE},
+  {'LRANGE', PROBE, 0, 0},
   {'PEXPIRE', PROBE, 1},
   {'PEXPIREAT', PROBE, 1},
   {'PTTL', PROBE},
@@ -46,10 +49,11 @@ local tried = {
   {'SET', PROBE, 'x', 'NX', 'PX', 1000},
   {'HSETNX', PROBE, 'f', 'v'},
   {'INCR', PROBE},
+  {'RPUSH', PROBE, 'x'},
   {'UNLINK', PROBE},
 }
 
-local needs_text = {['HSETNX'] = true, ['INCR'] = true}
+local needs_text = {['HSETNX'] = true, ['INCR'] = true, ['RPUSH'] = true}
 local missing = {}
 for _, words in ipairs(tried) do
   if not (needs_text[words[1]] and missing[#missing] == 'SET') then

@@ -1,7 +1,8 @@
 -- Reads a page of a conversation whose session is over.
--- Reply  {agent and user, more (0|1), entries}, or nil if none is kept
+-- Reply  {agent and user, more (0|1), messages}, or nil if none is kept; 'unreadable' if a message is
+--        damaged
 
 local participants = redis.call('GET', PARTICIPANTS)
 if not participants then return false end
-local entries, more = page(RETAINED)
-return {participants, more, entries}
+local messages, more = page(RETAINED)
+return messages and {participants, more, messages} or 'unreadable'

@@ -1,6 +1,6 @@
 -- Stores a message, which counts as activity. Without AUTHOR_ID it is the user's.
 -- Reply  {record, createdAt, by, renewed (0|1)}, or as load() has it if the session is not alive;
---        {record, why} if nothing is stored: 'author' if AUTHOR_ID is neither the session's user nor
+--        'unreadable' if the newest message is damaged; {record, why} if nothing is stored: 'author' if AUTHOR_ID is neither the session's user nor
 --        its agent, 'length' if the content is too long for its author, or 'full'
 --
 -- The message is written after the index and the events: if those cannot be, it is not stored.
@@ -14,16 +14,18 @@ if not by then return {record, 'author'} end
 if FITS_ONLY and FITS_ONLY ~= by then return {record, 'length'} end
 
 local created = now
-local newest = call('XREVRANGE', MESSAGES, '+', '-', 'COUNT', 1)[1]
+local newest = call('LINDEX', MESSAGES, -1)
 if newest then
-  if MAX_MESSAGES > 0 and call('XLEN', MESSAGES) >= MAX_MESSAGES then return {record, 'full'} end
-  created = math.max(now, string.match(newest[1], '^%d+') + 1)
+  if MAX_MESSAGES > 0 and call('LLEN', MESSAGES) >= MAX_MESSAGES then return {record, 'full'} end
+  local before = created_at(newest)
+  if not before then return 'unreadable' end
+  created = math.max(now, before + 1)
 end
 session.active = math.max(session.active, now)
 local renewed = session.auto == '1' and renew(session)
 local detail = MESSAGE_ID .. ' ' .. by .. ' ' .. created
-announce('message', SESSION_ID, session, EVENT_HAS_CONTENT and detail .. ' ' .. CONTENT or detail)
-call('XADD', MESSAGES, created .. '-0', 'id', MESSAGE_ID, 'by', by, 'content', CONTENT,
-  'metadata', METADATA, 'attachments', ATTACHMENTS)
+if CONTENT_BYTES then detail = detail .. ' ' .. string.sub(MESSAGE, -CONTENT_BYTES) end
+announce('message', SESSION_ID, session, detail)
+call('RPUSH', MESSAGES, created .. ' ' .. string.sub(by, 1, 1) .. ' ' .. MESSAGE)
 if not newest then outlive_session(MESSAGES, session) end
 return {save(session), created, by, renewed and 1 or 0}

@@ -2,19 +2,18 @@
 
 from typing import NamedTuple
 
+from session_service.domain.errors import RecordUnreadable
 from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
 from session_service.store.scripts.sessions import alive
 
-Entries = list[tuple[bytes, list[bytes]]]  # of a stream: id, names and values
-
 
 class PageArguments(Arguments):
     """The part of a conversation to read (lua/page.lua)."""
 
-    first: str  # a stream id, or - for the first; included
-    last: str  # a stream id, or + for the last; included
+    after: int | None  # epoch milliseconds; excluded
+    before: int | None  # the same
     oldest_first: bool
     limit: int
     max_bytes: int
@@ -31,7 +30,7 @@ class Page(NamedTuple):
 
     record: bytes
     more: int  # 0, 1
-    entries: Entries
+    messages: list[bytes]
 
 
 def _page(reply: RawReply) -> Page:
@@ -43,7 +42,7 @@ HISTORY = Script(
     "history",
     keys=("session", "messages"),
     arguments=HistoryArguments,
-    parts=("clock", "record", "session", "page"),
+    parts=("clock", "record", "session", "message", "page"),
     reply=_page,
     writes=False,
 )
@@ -54,10 +53,12 @@ class RetainedPage(NamedTuple):
 
     participants: bytes
     more: int  # 0, 1
-    entries: Entries
+    messages: list[bytes]
 
 
 def _retained_page(reply: RawReply) -> RetainedPage | None:
+    if isinstance(reply, bytes):
+        raise RecordUnreadable
     return None if reply is None else RetainedPage._make(reply)
 
 
@@ -66,7 +67,7 @@ RETAINED = Script(
     "retained",
     keys=("retained", "participants"),
     arguments=PageArguments,
-    parts=("page",),
+    parts=("message", "page"),
     reply=_retained_page,
     writes=False,
 )

@@ -190,18 +190,16 @@ TIMEOUT = Script(
 
 
 class SendArguments(Arguments):
-    """A new message; content, metadata and attachments as of ``records.pack_message``."""
+    """A new message, as of ``messages.pack_message``."""
 
     retention_ms: int
     session_id: str
     message_id: str
     author_id: str | None  # the user if None
-    content: bytes | str
-    metadata: bytes
-    attachments: bytes
+    message: bytes
     max_messages: int  # of a session; 0 if there is no limit
     fits_only: str | None  # user or agent, if the content is too long for the other one
-    event_has_content: bool
+    content_bytes: int | None  # at the end of the message, if its event has the content
 
 
 class Sent(Reply):
@@ -233,6 +231,6 @@ SEND = Script(
     "send",
     keys=("session", "messages", "warn", "expire", "events"),
     arguments=SendArguments,
-    parts=_RENEWING,
+    parts=(*_RENEWING, "message"),
     reply=_sent,
 )

@@ -10,8 +10,8 @@ from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
-from session_service.store.records import unpack_message
-from session_service.store.scripts.conversations import ERASE, RETAINED, Entries, PageArguments
+from session_service.store.messages import unpack_message
+from session_service.store.scripts.conversations import ERASE, RETAINED, PageArguments
 
 
 class MessageRange(NamedTuple):
@@ -30,19 +30,13 @@ class MessageRange(NamedTuple):
     def _is_forward(self) -> bool:
         return self.after is not None and self.before is None
 
-    def arguments(self) -> tuple[str, str, bool, int, int]:
+    def arguments(self) -> tuple[int | None, int | None, bool, int, int]:
         """Return the fields of PageArguments."""
-        return (
-            "-" if self.after is None else str(self.after + 1),
-            "+" if self.before is None else str(max(0, self.before - 1)),
-            self._is_forward,
-            self.limit,
-            PAGE_BYTES,
-        )
+        return self.after, self.before, self._is_forward, self.limit, PAGE_BYTES
 
-    def page(self, more: int, entries: Entries, agent_id: str, user_id: str) -> History:
-        """Return the page for the entries that lua/page.lua replies with."""
-        messages = [unpack_message(entry, fields, agent_id, user_id) for entry, fields in entries]
+    def page(self, more: int, elements: list[bytes], agent_id: str, user_id: str) -> History:
+        """Return the page for the elements of a conversation that lua/page.lua replies with."""
+        messages = [unpack_message(element, agent_id, user_id) for element in elements]
         if self._is_forward:
             messages.reverse()
         return History(messages=messages, has_more=bool(more))
@@ -60,7 +54,7 @@ async def read(
         agent_id, user_id = page.participants.decode().split(" ")
     except ValueError:
         raise RecordUnreadable from None
-    return selected.page(page.more, page.entries, agent_id, user_id)
+    return selected.page(page.more, page.messages, agent_id, user_id)
 
 
 async def erase(executor: ScriptExecutor, keys: Keys, session_id: str) -> None:

@@ -33,8 +33,9 @@ from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
 from session_service.store.keys import Keys
+from session_service.store.messages import pack_message
 from session_service.store.quarantine import Quarantine
-from session_service.store.records import pack_message, pack_tail, unpack_session
+from session_service.store.records import pack_tail, unpack_session
 from session_service.store.scripts.conversations import HISTORY, HistoryArguments
 from session_service.store.scripts.sessions import (
     CREATE,
@@ -223,18 +224,15 @@ class SessionRepository:
         """
         session_id = session_id.lower()
         message_id = message_id or new_message_id(self.scope.random)
-        content, metadata, attachments = pack_message(new)
         arguments = SendArguments(
             retention_ms=self._retention_ms,
             session_id=session_id,
             message_id=message_id,
             author_id=new.author_id,
-            content=content,
-            metadata=metadata,
-            attachments=attachments,
+            message=pack_message(message_id, new),
             max_messages=self._limits.messages,
             fits_only=new.long_for(self._limits.reply_bytes),
-            event_has_content=self._events.content,
+            content_bytes=len(new.content.encode()) if self._events.content else None,
         )
         sent = await self._run(SEND, session_id, arguments)
         session = unpack_session(session_id, sent.record)
@@ -271,9 +269,9 @@ class SessionRepository:
         session_id = session_id.lower()
         selected = MessageRange(limit, before, after)
         arguments = HistoryArguments(*selected.arguments(), self._retention_ms)
-        record, more, entries = await self._run(HISTORY, session_id, arguments)
+        record, more, messages = await self._run(HISTORY, session_id, arguments)
         session = unpack_session(session_id, record)
-        return selected.page(more, entries, session.agent_id, session.user_id)
+        return selected.page(more, messages, session.agent_id, session.user_id)
 
     async def retained_history(
         self, session_id: str, *, limit: int, before: int | None = None, after: int | None = None
