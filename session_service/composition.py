@@ -24,6 +24,7 @@ from session_service.store.inspection.dataset import DataSetReader
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.sessions.counts import KnownSizes
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
@@ -84,6 +85,7 @@ def compose(
     quarantine = Quarantine() if quarantine is None else quarantine
     keys = Keys(settings.key_prefix)
     retention_ms, history_ms = settings.retention_ms, settings.history_ms
+    known_sizes = KnownSizes()
     outbox = Outbox(executor, keys, quarantine)
     return Store(
         settings=settings,
@@ -99,6 +101,7 @@ def compose(
             events=settings.events,
             limits=settings.limits,
             quarantine=quarantine,
+            known_sizes=known_sizes,
         ),
         deadlines=Deadlines(
             executor,
@@ -106,6 +109,7 @@ def compose(
             retention_ms=retention_ms,
             history_ms=history_ms,
             quarantine=quarantine,
+            known_sizes=known_sizes,
         ),
         outbox=outbox,
         feed=Feed(outbox),

@@ -63,11 +63,10 @@ class SessionPage(msgspec.Struct, frozen=True):
 
 
 class SessionCounts(msgspec.Struct, frozen=True):
-    """The numbers of sessions in all shards, at about one moment."""
+    """The numbers of sessions in all shards, at most a second ago."""
 
     active: int = 0
     near_expiration: int = 0
     expired: int = 0  # within their retention
-    matching: int = 0  # active ones that match the filter of the request
     sweep_lag_ms: int = 0  # age of the oldest deadline that was not processed
     unreadable: int = 0  # known to have an unreadable record

@@ -24,6 +24,7 @@ from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.consumer import Consumer
 from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
+from session_service.store.sessions.counts import KnownSizes
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.queue import DeliveryQueues
@@ -63,7 +64,12 @@ async def test_a_defect_does_not_end_the_sweeper(
     caplog.set_level(logging.INFO)
     quarantine = Quarantine(fraction=lambda: 0.0)
     deadlines = Defective(
-        executor, KEYS, retention_ms=RETENTION_MS, history_ms=0, quarantine=quarantine
+        executor,
+        KEYS,
+        retention_ms=RETENTION_MS,
+        history_ms=0,
+        quarantine=quarantine,
+        known_sizes=KnownSizes(),
     )
     async with running(sweep_forever(deadlines, outbox, EventPolicy(), quarantine)):
         await wait_until(

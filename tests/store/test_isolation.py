@@ -16,17 +16,17 @@ from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.settings import Settings
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.script import NO_ARGUMENTS, NoArguments
 from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
-from session_service.store.scripts.deadlines import DUE
+from session_service.store.scripts.deadlines import DUE, DueArguments, ShardSizes
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.shards import ShardGroups
-from tests.support.factories import BRIEF, KEYS, LASTING, create_session, shard_key
+from tests.support.factories import BRIEF, KEYS, LASTING, RETENTION_MS, create_session, shard_key
 from tests.support.waiting import a_moment_later, wait_until
 
-Groups = ShardGroups[NoArguments, list[int]]
+Groups = ShardGroups[DueArguments, list[ShardSizes]]
+ONLY_SIZES = DueArguments(RETENTION_MS, max_read=0)
 
 KINDS = ("warn", "expire", "forget", "listing", "events", "trimmed")
 
@@ -84,7 +84,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 async def names(groups: Groups) -> list[str]:
     """Run a script in all shards; return the shards that replied."""
-    found = await groups.run(NO_ARGUMENTS, lambda shards, _: list(shards))
+    found = await groups.run(ONLY_SIZES, lambda shards, _: list(shards))
     return sorted(shard for shards in found for shard in shards)
 
 
@@ -145,7 +145,7 @@ class TestShardGroups:
                 raise TypeError("a defect")
             return list(shards)
 
-        found = await groups.run(NO_ARGUMENTS, read)
+        found = await groups.run(ONLY_SIZES, read)
         assert sum(map(len, found)) == len(SHARDS) - 1
         assert list(quarantine.subjects()) == ["shard 3f"]
         (record,) = caplog.records

@@ -1,9 +1,50 @@
--- Finds the shards, of several, in which deadlines are due.
--- Reply  their positions among the shards of the call, from 0; a shard can be there more than once
+-- Counts the sessions of several shards by the sizes of their sorted sets, which takes the same time for
+-- any number of sessions, and finds the shards in which deadlines are due.
+--
+-- Sessions in expire that are due are over. Those in warn that are due may be near their expiration,
+-- renewed since, or over: MAX_READ of them are read in all, and the others count as active. The sweep
+-- moves all of them on within half a second unless it is behind.
+-- Reply  of each shard six numbers: 1 if anything is due, or 0; active; near expiration; expired; known
+--        to be unreadable; age in ms of the oldest deadline that was not acted on
 
-local due = {}
-for n, key in ipairs(KEYS) do
-  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-  if first and first - now <= 0 then due[#due + 1] = math.floor((n - 1) / SHARD_KEYS) end
+local until_now = now .. ''
+
+-- Returns the size of a set, how many of its entries are due, and the age of the oldest of those.
+local function sizes(key)
+  local size = call('ZCARD', key)
+  local due = size > 0 and call('ZCOUNT', key, '-inf', until_now) or 0
+  if due == 0 then return size, 0, 0 end
+  return size, due, now - call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
 end
-return due
+
+local reply = {}
+for n = 1, #KEYS, SHARD_KEYS do
+  local warn, expire = KEYS[n + WARN], KEYS[n + EXPIRE]
+  local active, warnings_due, late = sizes(warn)
+  local near, expiries_due, later = sizes(expire)
+  local expired, ends_due = sizes(KEYS[n + FORGET])
+  local unreadable, checks_due = sizes(KEYS[n + UNREADABLE])
+  near, expired = near - expiries_due, expired - ends_due
+  active = active + near
+  if expiries_due > 0 then
+    expired = expired + call('ZCOUNT', expire, '(' .. now - RETENTION_MS, until_now)
+  end
+  if warnings_due > 0 and MAX_READ > 0 then
+    local due = call('ZRANGEBYSCORE', warn, '-inf', until_now, 'LIMIT', 0, MAX_READ)
+    MAX_READ = MAX_READ - #due
+    for _, session_id in ipairs(due) do
+      local session = look_up_beside(warn, session_id)
+      if not session or session.expires <= now then
+        active = active - 1
+        if session and session.expires + RETENTION_MS > now then expired = expired + 1 end
+      elseif session.expires - session.warning <= now then
+        near = near + 1
+      end
+    end
+  end
+  local at = #reply
+  reply[at + 1] = warnings_due + expiries_due + ends_due + checks_due > 0 and 1 or 0
+  reply[at + 2], reply[at + 3], reply[at + 4] = active, near, expired
+  reply[at + 5], reply[at + 6] = unreadable, math.max(late, later)
+end
+return reply

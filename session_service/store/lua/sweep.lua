@@ -1,8 +1,8 @@
 -- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
 -- LIMIT is how many of each kind at max_skipped.
--- Reply  {warned, expired, forgotten, more, lost, unreadable}; more is 1 if more may be due now; lost
+-- Reply  {warned, expired, forgotten, more, lost, unreadable, sizes}; more is 1 if more may be due now; lost
 --        are the ids of sessions whose record is gone (repair.lua), which stay due; unreadable are the
---        ids of sessions that were set aside just now
+--        ids of sessions that were set aside just now; sizes are those of warn, expire, forget, unreadable
 --
 -- A session that cannot be read stays due for GRACE_MS, so that a node that knows its format can act on
 -- it. Then it is set aside, so that it holds up those behind it no longer.
@@ -95,4 +95,6 @@ if warned + expired > 0 then outlive(EVENTS, now + SPARE_MS) end
 
 if forgotten == 10 * LIMIT then more = 1 end
 if forgotten > 0 then call('ZREMRANGEBYRANK', FORGET, 0, forgotten - 1) end
-return {warned, expired, forgotten, more, lost, unreadable}
+local sizes = {}
+for n, key in ipairs({WARN, EXPIRE, FORGET, UNREADABLE}) do sizes[n] = call('ZCARD', key) end
+return {warned, expired, forgotten, more, lost, unreadable, sizes}

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from session_service.store.client.script import Arguments, Digits, NoArguments, Script
+from session_service.store.client.script import Arguments, Digits, Script
 from session_service.store.scripts.library import LIBRARY
 
 
@@ -22,17 +22,35 @@ NOTE = Script(
 )
 
 
-def _positions(reply: list[int]) -> list[int]:
-    return list(dict.fromkeys(reply))
+class DueArguments(Arguments):
+    """How many warnings that are due to read, in all shards of the call."""
+
+    retention_ms: int
+    max_read: int
+
+
+class ShardSizes(NamedTuple):
+    """The numbers of sessions in a shard."""
+
+    is_due: int  # 1 if any deadline is due
+    active: int
+    near_expiration: int
+    expired: int
+    unreadable: int
+    lag_ms: int  # the age of the oldest deadline that was not acted on
+
+
+def _sizes(reply: list[int]) -> list[ShardSizes]:
+    return list(map(ShardSizes._make, zip(*[iter(reply)] * len(ShardSizes._fields), strict=True)))
 
 
 DUE = Script(
     LIBRARY,
     "due",
     keys=("warn", "expire", "forget", "unreadable"),
-    arguments=NoArguments,
-    parts=("clock",),
-    reply=_positions,  # of the shards in which something is due, among those of the call
+    arguments=DueArguments,
+    parts=("clock", "record", "lookup", "beside"),
+    reply=_sizes,  # of each shard
     writes=False,
     many_shards=True,
 )
@@ -54,6 +72,7 @@ class Swept(NamedTuple):
     more: int  # 1 if more may be due now
     lost: list[bytes]  # ids of sessions without a record
     unreadable: list[bytes]  # ids of sessions that were set aside
+    sizes: list[int]  # of warn, expire, forget and unreadable afterwards
 
 
 SWEEP = Script(

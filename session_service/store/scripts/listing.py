@@ -1,4 +1,4 @@
-"""Listings and counts, over the sessions of whole shards."""
+"""Totals and pages of listings, over the sessions of whole shards."""
 
 from typing import Any, NamedTuple
 
@@ -6,38 +6,85 @@ from session_service.store.client.script import Arguments, Script
 from session_service.store.scripts.library import LIBRARY
 
 
-class CountArguments(Arguments):
-    """How the members of the listing start that match, or ``""`` if all do."""
+class TotalArguments(Arguments):
+    """How many sessions to read, in all shards of the call."""
 
-    retention_ms: int
-    start: str
-
-
-class ShardCounts(NamedTuple):
-    """The counts of a shard."""
-
-    active: int
-    near_expiration: int
-    expired: int
-    matching: int
-    lag_ms: int  # the age of the oldest deadline that was not acted on
-    unreadable: int
+    max_read: int
 
 
-def _counts(reply: list[int]) -> list[ShardCounts]:
-    size = len(ShardCounts._fields)
-    return [ShardCounts._make(reply[n : n + size]) for n in range(0, len(reply), size)]
-
-
-COUNT = Script(
+TOTAL = Script(
     LIBRARY,
-    "count",
-    keys=("session", "warn", "expire", "forget", "listing", "unreadable"),
-    arguments=CountArguments,
-    parts=("clock", "record", "lookup", "listing"),
-    reply=_counts,  # of each shard
+    "total",
+    keys=("warn", "expire"),
+    arguments=TotalArguments,
+    parts=("clock", "record", "lookup", "beside"),
+    reply=list[int],  # of each shard; -1 if it has to be counted in parts
     writes=False,
     many_shards=True,
+)
+
+
+class MatchingArguments(Arguments):
+    """The same, and how the members of the listing start that match."""
+
+    start: str
+    max_read: int
+
+
+MATCHING = Script(
+    LIBRARY,
+    "matching",
+    keys=("warn", "expire", "listing"),
+    arguments=MatchingArguments,
+    parts=("clock", "record", "lookup", "beside", "listing"),
+    reply=list[int],
+    writes=False,
+    many_shards=True,
+)
+
+
+class TotalPartArguments(Arguments):
+    """A part of the warnings that are due."""
+
+    before: bytes  # the score before which to start, e.g. b"1768473045123", or b""
+    limit: int
+
+
+class TotalPart(NamedTuple):
+    """A summand of the total, and where the next part starts."""
+
+    number: int
+    position: bytes  # b"" after the last part
+    is_torn: int = 0  # 1 if the sweep took some of the sessions, and the count has to begin again
+
+
+TOTAL_PART = Script(
+    LIBRARY,
+    "total_part",
+    keys=("session", "warn", "expire"),
+    arguments=TotalPartArguments,
+    parts=("clock", "record", "lookup"),
+    reply=TotalPart._make,
+    writes=False,
+)
+
+
+class MatchingPartArguments(Arguments):
+    """A part of the members of the listing that match."""
+
+    start: str
+    after: bytes  # the member after which to start, or b""
+    limit: int
+
+
+MATCHING_PART = Script(
+    LIBRARY,
+    "matching_part",
+    keys=("session", "listing"),
+    arguments=MatchingPartArguments,
+    parts=("clock", "record", "lookup"),
+    reply=lambda reply: TotalPart(*reply),
+    writes=False,
 )
 
 

@@ -9,18 +9,20 @@ from typing import NamedTuple
 
 from session_service.domain.ids import SHARDS
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.scripts.deadlines import (
     DUE,
     REPAIR,
     SWEEP,
+    DueArguments,
     RepairArguments,
+    ShardSizes,
     SweepArguments,
     Swept,
 )
 from session_service.store.scripts.variants import retaining_history
+from session_service.store.sessions.counts import KnownSizes
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
@@ -61,12 +63,14 @@ class Deadlines:
         retention_ms: int,
         history_ms: int,
         quarantine: Quarantine,
+        known_sizes: KnownSizes,
     ) -> None:
         self._executor = executor
         self._keys = keys
         self._quarantine = quarantine
         self._unreadable = UnreadableSessions(executor, keys)
         self._retention_ms = retention_ms
+        self._known_sizes = known_sizes
         self._due = {
             block: ShardGroups(executor, keys, DUE, quarantine, together=len(block), shards=block)
             for block in SHARD_BLOCKS
@@ -75,17 +79,27 @@ class Deadlines:
         self._sweep = ShardGroups(executor, keys, sweep, quarantine)
 
     async def find_due(self, block: tuple[str, ...]) -> list[str]:
-        """Return the shards of a block (one of SHARD_BLOCKS) that have deadlines due."""
+        """Return the shards of a block (one of SHARD_BLOCKS) that have deadlines due.
 
-        def names(shards: Sequence[str], positions: list[int]) -> list[str]:
-            return [shards[position] for position in positions]
+        Notes the sizes of the others, for counts.
+        """
 
-        found = await self._due[block].run(NO_ARGUMENTS, names)
+        def due(shards: Sequence[str], sizes: list[ShardSizes]) -> list[str]:
+            found = []
+            for shard, each in zip(shards, sizes, strict=True):
+                if each.is_due:
+                    found.append(shard)
+                else:
+                    self._known_sizes.note(shard, each)
+            return found
+
+        found = await self._due[block].run(DueArguments(self._retention_ms, max_read=0), due)
         return [shard for shards in found for shard in shards]
 
     async def process_due(self, shards: Sequence[str]) -> SweepResult:
         """Process the deadlines that are due, at most 32 of each kind in each shard.
 
+        Notes the sizes of shards in which nothing is left to do, for counts.
         Shards that may have more are returned in ``shards_with_more``.
         """
         warned = expired = forgotten = repaired = 0
@@ -102,6 +116,8 @@ class Deadlines:
                 forgotten += swept.forgotten
                 if swept.more:
                     shards_with_more.append(shard)
+                else:
+                    self._known_sizes.note(shard, _sizes(*swept.sizes))
                 if swept.lost and not self._quarantine.must_wait(f"shard {shard}", "repair"):
                     with self._quarantine.isolating(f"shard {shard}", "repair"):
                         repaired += await self._repair(shard, swept.lost)
@@ -129,3 +145,7 @@ class Deadlines:
 def _of_one(shards: Sequence[str], swept: Swept) -> tuple[str, Swept]:
     (shard,) = shards
     return shard, swept
+
+
+def _sizes(warn: int, expire: int, forget: int, unreadable: int) -> ShardSizes:
+    return ShardSizes(0, warn + expire, expire, forget, unreadable, lag_ms=0)

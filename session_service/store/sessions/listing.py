@@ -10,6 +10,8 @@ import binascii
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import RecordUnreadable, ValidationFailed
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
@@ -20,6 +22,7 @@ from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_session
 from session_service.store.scripts.listing import LIST, ListArguments, Listed
 from session_service.store.sessions.counts import SessionCounter
+from session_service.store.sessions.totals import Totals
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
@@ -129,6 +132,7 @@ class Listing:
     ) -> None:
         self._groups = ShardGroups(executor, keys, LIST, quarantine)
         self._counter = counter
+        self._totals = Totals(executor, keys, quarantine)
         self._unreadable = unreadable
 
     async def page(self, selected: Selection, limit: int, cursor: str | None) -> SessionPage:
@@ -140,10 +144,13 @@ class Listing:
         page = _Page(limit)
         fill = self._of_one_shard if len(selected.shards) == 1 else self._of_all_shards
         total = await fill(page, selected, after)
+        counts = await self._counter.recent()
+        if selected.is_all:
+            counts = replace(counts, active=total)
         return SessionPage(
             sessions=page.sessions,
             total=total,
-            counts=await self._counter.recent(),
+            counts=counts,
             next_cursor=selected.cursor_after(page.sessions[-1]) if page.has_more else None,
         )
 
@@ -153,8 +160,7 @@ class Listing:
             raise RecordUnreadable("the listing of a shard cannot be read")
         if not after and not page.has_more:
             return len(page.sessions)
-        counted, _ = await self._counter.count(*selected)
-        return counted.matching
+        return sum((await self._totals.count(*selected)).values())
 
     async def _of_all_shards(self, page: _Page, selected: Selection, after: str) -> int:
         """Count, then read shards until the page is full; return how many sessions match.
@@ -163,8 +169,8 @@ class Listing:
         and a page of large ones is full long before its limit.
         """
         prefix, at_shard = selected.prefix, after[-36:-34]
-        counted, matching = await self._counter.count(prefix="" if selected.is_all else prefix)
-        ahead = [s for s in selected.shards if s >= at_shard and matching[s] > 0]
+        matching = await self._totals.count(*selected)
+        ahead = [s for s in selected.shards if s >= at_shard and matching.get(s)]
         step = _FIRST_STEP
         while ahead and not page.has_more:
             chosen, expected = [], 0
@@ -174,7 +180,7 @@ class Listing:
                 expected += 0 if shard == at_shard else matching[shard]  # may have none left
             await self._read(page, chosen, prefix, after)
             step *= 2
-        return counted.matching
+        return sum(matching.values())
 
     async def _read(self, page: _Page, shards: Sequence[str], prefix: str, after: str) -> bool:
         """Add the sessions of shards to a page; of the shard of ``after`` only those that follow.

@@ -56,7 +56,7 @@ from session_service.store.scripts.variants import retaining_history
 from session_service.store.sessions import bulk, conversations
 from session_service.store.sessions.bulk import BulkEnd
 from session_service.store.sessions.conversations import MessageRange
-from session_service.store.sessions.counts import SessionCounter
+from session_service.store.sessions.counts import KnownSizes, SessionCounter
 from session_service.store.sessions.idempotency import IdempotencyKeys
 from session_service.store.sessions.listing import Listing, Selection
 from session_service.store.sessions.scope import Scope
@@ -84,6 +84,7 @@ class SessionRepository:
         events: EventPolicy,
         limits: SessionLimits,
         quarantine: Quarantine,
+        known_sizes: KnownSizes,
     ) -> None:
         self.scope = Scope(executor)
         self._keys = keys
@@ -93,7 +94,7 @@ class SessionRepository:
         self._end = retaining_history(END, history_ms)
         self._end_all = retaining_history(END_ALL, history_ms)
         self._unreadable = UnreadableSessions(executor, keys)
-        self._counter = SessionCounter(executor, keys, retention_ms, quarantine)
+        self._counter = SessionCounter(executor, keys, known_sizes, retention_ms, quarantine)
         self._listing = Listing(
             executor, keys, self._counter, quarantine=quarantine, unreadable=self._unreadable
         )
@@ -288,9 +289,8 @@ class SessionRepository:
         await conversations.erase(self.scope.executor, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
-        """Count the sessions of all shards."""
-        counts, _ = await self._counter.count()
-        return counts
+        """Wait for a reply of the store; return the counts of all sessions, of the last second."""
+        return await self._counter.count()
 
     async def list_page(
         self,
@@ -304,7 +304,7 @@ class SessionRepository:
 
         ``cursor`` is the ``next_cursor`` of the page before; raises ValidationFailed for any other
         text. It takes two round trips, to count the shards and to read the page. For one user it
-        mostly takes one, and the counts of all sessions are at most a second old.
+        mostly takes one. The total is exact, and the counts of all sessions are of the last second.
         """
         return await self._listing.page(Selection.of(user_id, agent_id), limit, cursor)
 

@@ -1,0 +1,83 @@
+"""Counts the sessions of a listing exactly, at the moment of the request."""
+
+from collections.abc import Mapping, Sequence
+
+from session_service.domain.ids import SHARDS
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.keys import Keys
+from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.listing import (
+    MATCHING,
+    MATCHING_PART,
+    TOTAL,
+    TOTAL_PART,
+    MatchingArguments,
+    MatchingPartArguments,
+    TotalArguments,
+    TotalPart,
+    TotalPartArguments,
+)
+from session_service.store.shards import ShardGroups
+
+_MAX_SHARDS = 32  # counted by one call, if the store allows several in one
+_MAX_READ = 400  # sessions that one call looks up: 1 to 2 ms of the store
+
+
+class Totals:
+    """Counts the live sessions of shards. Raises StoreUnavailable.
+
+    A session that is live throughout the count is counted once, and one that is over before it is
+    not counted, whether or not the sweep has acted on that. Only sessions with a deadline that is
+    due are read. A shard that cannot be read is left out.
+    """
+
+    def __init__(self, executor: ScriptExecutor, keys: Keys, quarantine: Quarantine) -> None:
+        self._executor = executor
+        self._keys = keys
+        self._quarantine = quarantine
+        self._all = ShardGroups(executor, keys, TOTAL, quarantine, together=_MAX_SHARDS)
+        self._matching = ShardGroups(executor, keys, MATCHING, quarantine, together=_MAX_SHARDS)
+
+    async def count(self, shards: Sequence[str], prefix: str) -> Mapping[str, int]:
+        """Return how many sessions match, by shard.
+
+        A session matches if its member of the listing starts with ``prefix`` (see Selection).
+        """
+        chosen = None if shards is SHARDS else shards
+        if prefix == "u":
+            replies = await self._all.run(TotalArguments(_MAX_READ), _by_shard, chosen)
+        else:
+            arguments = MatchingArguments(prefix, _MAX_READ)
+            replies = await self._matching.run(arguments, _by_shard, chosen)
+        totals = {shard: total for reply in replies for shard, total in reply}
+        for shard in [shard for shard, total in totals.items() if total < 0]:
+            totals[shard] = 0
+            with self._quarantine.isolating(f"shard {shard}", "total"):
+                totals[shard] = await self._count_in_parts(shard, prefix)
+        return totals
+
+    async def _count_in_parts(self, shard: str, prefix: str) -> int:
+        """Count a shard in which so much is due that one script would take too long."""
+        total, position = 0, b""
+        while True:
+            part = await self._part(shard, prefix, position)
+            total, position = total + part.number, part.position
+            if part.is_torn:
+                total = 0
+            elif not position:
+                return total
+
+    async def _part(self, shard: str, prefix: str, position: bytes) -> TotalPart:
+        if prefix == "u":
+            keys = self._keys.of_shard(TOTAL_PART.keys, shard)
+            return await self._executor.run(
+                TOTAL_PART, keys, TotalPartArguments(position, _MAX_READ)
+            )
+        keys = self._keys.of_shard(MATCHING_PART.keys, shard)
+        return await self._executor.run(
+            MATCHING_PART, keys, MatchingPartArguments(prefix, position, _MAX_READ)
+        )
+
+
+def _by_shard(shards: Sequence[str], totals: list[int]) -> list[tuple[str, int]]:
+    return list(zip(shards, totals, strict=True))
