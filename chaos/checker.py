@@ -6,16 +6,20 @@ from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.client import NEVER_DECODE
 
 from chaos.stores.base import Store
 from session_service.composition import open_store
 from session_service.domain.errors import SessionExpired
 from session_service.domain.event_types import LAST_TYPES
+from session_service.domain.ids import is_uuid
 from session_service.domain.sessions import Session
 from session_service.settings import Settings
-from session_service.store.records import unpack_session
+from session_service.store.records import ID_LENGTH, listing_member, unpack_id, unpack_session
 
 RETENTION_MINUTES = 10  # of the nodes, too
+
+_AS_BYTES = {NEVER_DECODE: True}  # the client decodes all other replies
 
 
 async def orphans(store: Store) -> list[str]:
@@ -51,13 +55,13 @@ async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
     pipe = redis.pipeline(transaction=False)
     for key in keys:
         pipe.ttl(key)
-        kind = key.split(":")[2]
-        if kind == "id":
-            pipe.get(key)
+        kind = _kind(key)
+        if kind == "session":
+            pipe.execute_command("GET", key, **_AS_BYTES)
         elif kind in ("warn", "expire", "forget", "listing"):
-            pipe.zrange(key, 0, -1)
+            pipe.execute_command("ZRANGE", key, 0, -1, **_AS_BYTES)
         elif kind == "events":
-            pipe.xrange(key)
+            pipe.execute_command("XRANGE", key, "-", "+", **_AS_BYTES)
         else:
             pipe.exists(key)
     replies = await pipe.execute()
@@ -68,46 +72,52 @@ async def _contents(redis: Redis) -> dict[str, tuple[int, Any]]:
     }
 
 
+def _kind(key: str) -> str:
+    """Return the part of a name after its shard, e.g. ``warn``, or ``session`` for a record."""
+    part = key.split(":")[2]
+    return "session" if is_uuid(part) else part
+
+
 def _problems(contents: dict[str, tuple[int, Any]]) -> Iterator[str]:
     live: dict[str, Session] = {}
     scheduled: list[str] = []
-    listed: list[str] = []
+    listed: set[bytes] = set()
     for key, (ttl, value) in contents.items():
         if ttl == -1:
             yield f"{key} has no TTL"
-        _, _, kind, *rest = key.split(":")
-        if kind == "id":
+        kind, name = _kind(key), key[-36:]
+        if kind == "session":
             with suppress(SessionExpired):
-                live[rest[0]] = unpack_session(rest[0], value.encode())
+                live[name] = unpack_session(name, value)
         elif kind in ("warn", "expire"):
-            scheduled += value
+            scheduled += map(unpack_id, value)
         elif kind == "listing":
-            listed += value
+            listed.update(value)
     for key, (_, value) in contents.items():
-        _, _, kind, *rest = key.split(":")
-        if kind == "events":
+        if _kind(key) == "events":
             yield from _announced_twice(value)
-        if kind == "msg" and rest[0] not in live:
+        if _kind(key) == "msg" and key[-36:] not in live:
             yield f"{key} has no session"
     for name in scheduled:
         if name not in live:
             yield f"{name} has a deadline and is no live session"
     for member in listed:
-        if member[-36:] not in live:
-            yield f"{member} is listed and is no live session"
+        if unpack_id(member[-ID_LENGTH:]) not in live:
+            yield f"{member!r} is listed and is no live session"
     for name, session in live.items():
         if scheduled.count(name) != 1:
             yield f"{name} has {scheduled.count(name)} deadlines"
-        agent, user = session.agent_id, session.user_id
-        for member in (f"u{user}:{agent}:{name}", f"a{agent}:{name}"):
-            if member not in listed:
-                yield f"{name} is not listed as {member}"
+        for first, owner in ((b"u", "user"), (b"a", "agent")):
+            if listing_member(first, session) not in listed:
+                yield f"{name} is not listed by its {owner}"
 
 
-def _announced_twice(entries: list[tuple[str, dict[str, str]]]) -> Iterator[str]:
+def _announced_twice(entries: list[tuple[str, dict[bytes, bytes]]]) -> Iterator[str]:
     """Yield each session whose end or expiry is in the outbox more than once."""
-    events = (fields["event"].split(" ", 2) for _, fields in entries)
-    over = Counter(session_id for kind, session_id, *_ in events if kind in LAST_TYPES)
+    events = (fields[b"event"].partition(b" ") for _, fields in entries)
+    over = Counter(
+        unpack_id(rest[:ID_LENGTH]) for kind, _, rest in events if kind.decode() in LAST_TYPES
+    )
     for session_id, times in over.items():
         if times > 1:
             yield f"{session_id} is announced to be over {times} times"

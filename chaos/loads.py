@@ -19,6 +19,7 @@ from chaos.fleet import fleet, is_ready
 from chaos.http import Connection, Unanswered, request
 from chaos.stores.base import single_server
 from chaos.trials import Row
+from session_service.domain.ids import is_uuid
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
 from tests.support.processes import ServiceProcess
@@ -232,7 +233,7 @@ async def soaked(seconds: int, rate: float = 5000) -> Row:
                     problems.append(f"{left} tasks, {tasks} before")
                 problems += await orphans(store)
                 keys = [key async for key in store.server.redis.scan_iter(count=1000)]
-                of_sessions = sum(":id:" in key or ":msg:" in key for key in keys)
+                of_sessions = sum(":msg:" in key or is_uuid(key[-36:]) is not None for key in keys)
                 if of_sessions:
                     problems.append(f"{of_sessions} keys of sessions that were ended")
     requests = sum(soak.statuses.values())

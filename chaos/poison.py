@@ -107,8 +107,8 @@ WRONG_TYPES = {
 
 POISONS = {
     **{f"{part} of a wrong type": Poison(wrong(part), s) for part, s in WRONG_TYPES.items()},
-    "a truncated record": Poison(as_record(b"1 17640"), "session"),
-    "a record of a newer format": Poison(as_record(b"2 what it may be\n"), "session"),
+    "a truncated record": Poison(as_record(b"2 17640"), "session"),
+    "a record of a newer format": Poison(as_record(b"3 what it may be\n"), "session"),
     "a record of bytes": Poison(as_record(b"\xff\x00\xfe"), "session"),
     "an empty record": Poison(as_record(b""), "session"),
     "a warning of no session": Poison(member("warn", "garbage")),

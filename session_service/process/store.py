@@ -97,7 +97,7 @@ async def inspect_store(store: Store, *, is_worker: bool = False) -> None:
 
 
 async def _check_layout(store: Store) -> None:
-    """Raise UnusableStoreError if the store has sessions of version 0.1.0.
+    """Raise UnusableStoreError if the store has data of an older format.
 
     If the store goes away meanwhile, the service starts nevertheless, and replies with 503.
     """

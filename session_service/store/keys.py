@@ -3,7 +3,9 @@
 The shard of a key (two hex digits) is its hash tag, so all keys of a session are in one slot of a
 Redis Cluster. ``session-service`` is the prefix from the settings.
 
-``session-service:{3f}:id:<session>``
+In values, an id is its 16 bytes; in names, its text. ``session-service show`` prints both as text.
+
+``session-service:{3f}:<session>``
     string: the session's record, or the tombstone that the sweep leaves (``records.py``); until the
     end of its retention
 ``session-service:{3f}:msg:<session>``
@@ -21,11 +23,12 @@ Redis Cluster. ``session-service`` is the prefix from the settings.
     sorted set: unreadable sessions, by the time of the next check; the sweep moves them here from
     warn and expire when they are overdue for ten seconds
 ``session-service:{3f}:listing``
-    sorted set, all of score 0: ``u<user>:<agent>:<session>`` and ``a<agent>:<session>`` of each
-    session until it is ended or the sweep acts on its expiry
+    sorted set, all of score 0: ``u<user><age><session>`` and ``a<agent><user><age><session>`` of
+    each session until it is ended or the sweep acts on its expiry. The age is 2^48 - 1 less its
+    creation in ms, as 6 bytes, the highest first: so the newest session of a user comes first
 ``session-service:{3f}:events``
-    stream, the outbox: events of the shard's sessions, each in one field, ``event``: the type
-    (domain/event_types.py), session, agent, user, details
+    stream, the outbox: events of the shard's sessions, each in one field, ``event``
+    (``records.py``)
 ``session-service:{3f}:trimmed``
     string: the past of the outbox: its epoch, when a node last saw it, how far it was trimmed, and
     the doubtful positions (lua/events/past.lua)
@@ -73,11 +76,10 @@ keys of a shard outlive the last of their entries that matters by a day.
 from collections.abc import Sequence
 
 from session_service.store.client.protocol import KeySet, bulk
-from session_service.store.records import ID_LENGTH
 
 # Parts of the names above. Scripts use the names on the left, in capitals.
 _PARTS = {
-    "session": "id:",
+    "session": "",
     "messages": "msg:",
     "retained": "kept:",
     "participants": "parties:",
@@ -102,8 +104,9 @@ _PARTS = {
     "dead": "webhook:dead:",
     "state": "webhook:state:",
 }
-# Keys of one session or webhook: its id follows.
+# Keys of one session or webhook: the text of its id follows.
 _WITH_ID = ("session", "messages", "queue", "bodies", "due", "leased", "dead", "state")
+_ID_CHARACTERS = 36
 
 
 class Keys:
@@ -129,7 +132,7 @@ class Keys:
     def of_shard(self, names: tuple[str, ...], shard: str) -> KeySet:
         """Return the keys of these names for a shard.
 
-        A key of one session is its prefix then, e.g. ``session-service:{3f}:id:``.
+        A key of one session is its prefix then, e.g. ``session-service:{3f}:msg:``.
         """
         keys = self._of_shards.get((names, shard))
         if keys is None:
@@ -157,7 +160,7 @@ class Keys:
         for name in names:
             start = self._name(name, shard)
             if name in _WITH_ID:
-                packed += b"$%d\r\n%b\0\r\n" % (len(start) + ID_LENGTH, start)
+                packed += b"$%d\r\n%b\0\r\n" % (len(start) + _ID_CHARACTERS, start)
             else:
                 packed += bulk(start)
         return packed.split(b"\0")

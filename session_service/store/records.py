@@ -1,25 +1,25 @@
-"""The format of sessions and events in Redis: format 1. messages.py has that of messages.
+"""The format of sessions and events in Redis: format 2. messages.py has that of messages.
 
 A session is one string, which scripts can read and rewrite (lua/record.lua): the format, numbers,
-ids and metadata, separated by spaces, with a newline at the end:
+ids and metadata, with a newline at the end:
 
-    1 created lastActivity lastRenewal renewals timeout maxDuration warning autoRenew
-    agent user metadata
+    2 created active renewed renewals timeout maxDuration warning autoRenew <agent><user><metadata>
 
-For example (one line)::
+``created`` is in epoch milliseconds. ``active`` is how long after it the last activity was, and
+``renewed`` how long before the last activity the last renewal was, so both are mostly short. These
+and the durations are milliseconds, and autoRenew is 0 or 1. An id is its 16 bytes, not its text of
+36. For example (one line), where ``…`` are the ids::
 
-    1 1768473045123 1768473105123 1768473045123 0 1800000 3600000 300000 1
-    2c6e4f0a-… 8d1b7c32-… {"topic":"billing"}
+    2 1768473045123 60000 0 1 1800000 3600000 300000 1 …{"topic":"billing"}
 
-Times are epoch milliseconds, durations milliseconds, and autoRenew is 0 or 1. The metadata is
-compact JSON, which never contains a newline, so a record that was cut off is recognised by its last
-byte. After a session has expired, the sweep replaces the record by ``1 expired <expiresAt>`` and a
-newline. Any other record is damaged or of a newer format: it raises RecordUnreadable and is left as
-it is. One string takes about a third of the memory of a hash, whose compact encoding ends at 64
-bytes a field.
+The metadata is compact JSON, which never contains a newline, so a record that was cut off is
+recognised by its last byte. After a session has expired, the sweep replaces the record by
+``2 expired <expiresAt>`` and a newline. Any other record is damaged or of a newer format: it raises
+RecordUnreadable and is left as it is. One string takes about a third of the memory of a hash, whose
+compact encoding ends at 64 bytes a field.
 
-An event is one string as well: its type, session, agent and user, and then the details that
-domain/event_types.py describes.
+An event is one string as well: its type and a space, the 16 bytes each of session, agent and user,
+and if it has details a space and the text that domain/event_types.py describes.
 """
 
 import re
@@ -32,19 +32,23 @@ from session_service.domain.errors import (
 )
 from session_service.domain.event_types import EVENT_DETAILS, Announcement
 from session_service.domain.events import Event, EventId
-from session_service.domain.ids import is_uuid
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.times import LATEST_MS
 
-FORMAT = 1  # of records; the scripts write it, too
+FORMAT = 2  # of records; the scripts write it, too
+OLDEST_FORMAT = 2  # that this version reads
 
-# Positions in the tail of a record (agent, space, user, space, metadata), from 1 as in Lua.
-ID_LENGTH = 36
-USER_START = ID_LENGTH + 2
-USER_END = USER_START + ID_LENGTH - 1
+# Positions in the tail of a record (agent, user, metadata), from 1 as in Lua.
+ID_LENGTH = 16
+USER_START = ID_LENGTH + 1
+USER_END = 2 * ID_LENGTH
 
-_is_tombstone = re.compile(rb"1 expired (\d{1,15})\n").fullmatch
+MEMBER_LENGTHS = {b"u": 39, b"a": 55}  # of the listing
+_FIRST_AGE = 2**48 - 1  # of a session created in 1970
+
+_SPACE = ord(" ")
+_is_tombstone = re.compile(rb"2 expired (\d{1,15})\n").fullmatch
 _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
 
 
@@ -60,8 +64,8 @@ def unpack_id(packed: bytes) -> str:
 
 
 def pack_tail(new: NewSession) -> bytes:
-    """Return the part of a record that never changes: ``<agent id> <user id> <metadata>\\n``."""
-    return f"{new.agent_id} {new.user_id} ".encode() + new.metadata + b"\n"
+    """Return the part of a record after the numbers: agent, user, metadata, newline."""
+    return pack_id(new.agent_id) + pack_id(new.user_id) + new.metadata + b"\n"
 
 
 def unpack_session(session_id: str, record: bytes, observed_at: int | None = None) -> Session:
@@ -70,26 +74,38 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
     Raises SessionExpired for the record of an expired session, and RecordUnreadable.
     """
     try:
-        version, *numbers, auto, agent, user, metadata = record.decode().split(" ", 11)
-        created, active, renewed, renewals, timeout, duration, warning = map(int, numbers)
+        version, *numbers, auto, tail = record.split(b" ", 9)
+        created, after, before, renewals, timeout, duration, warning = map(int, numbers)
     except ValueError:
         found = _is_tombstone(record)
         raise SessionExpired(int(found[1])) if found else RecordUnreadable() from None
-    is_whole = metadata[:1] == "{" and metadata[-1:] == "\n"
-    if version != "1" or not is_whole or created + duration > LATEST_MS or active > LATEST_MS:
+    metadata = tail[USER_END:-1]
+    active = created + after
+    is_whole = metadata[:1] == b"{" and tail[-1:] == b"\n"
+    if version != b"2" or not is_whole or created + duration > LATEST_MS or active > LATEST_MS:
         raise RecordUnreadable
     return Session(
         id=session_id,
-        agent_id=agent,
-        user_id=user,
+        agent_id=unpack_id(tail[:ID_LENGTH]),
+        user_id=unpack_id(tail[ID_LENGTH:USER_END]),
         created_at=created,
         last_activity=active,
-        last_renewal=renewed,
+        last_renewal=active - before,
         renewal_count=renewals,
-        timeout=TimeoutConfig(timeout, auto == "1", duration, warning),
-        metadata=metadata[:-1].encode(),
+        timeout=TimeoutConfig(timeout, auto == b"1", duration, warning),
+        metadata=metadata,
         observed_at=active if observed_at is None else observed_at,
     )
+
+
+def listing_member(kind: bytes, session: Session) -> bytes:
+    """Return a session's member of the listing, of kind ``u`` or ``a`` (keys.py).
+
+    lua/listing.lua makes the same.
+    """
+    agent = pack_id(session.agent_id) if kind == b"a" else b""
+    age = (_FIRST_AGE - session.created_at).to_bytes(6, "big")
+    return kind + agent + pack_id(session.user_id) + age + pack_id(session.id)
 
 
 def refusal(reply: bytes | None) -> ServiceError:
@@ -106,17 +122,23 @@ def refusal(reply: bytes | None) -> ServiceError:
 def unpack_event(position: EventId, event: bytes) -> Event:
     """Return an event of the outbox; raises RecordUnreadable.
 
-    E.g. for ``b"ended <session id> <agent id> <user id> bulk"``.
+    E.g. for ``b"ended <ids> bulk"``, in which the ids are 48 bytes.
     """
+    start = event.find(b" ") + 1
+    end = start + 3 * ID_LENGTH
     try:
-        kind, session_id, agent, user, *detail = event.decode().split(" ", 4)
-        if kind not in EVENT_DETAILS or not is_uuid(session_id) or position.ms > LATEST_MS:
+        kind = event[: max(0, start - 1)].decode()
+        if kind not in EVENT_DETAILS or len(event) < end or position.ms > LATEST_MS:
             raise RecordUnreadable("no event of this version")
-        details = (
-            EVENT_DETAILS[kind].decode(Announcement(position.ms, user, agent, detail[0]))
-            if detail
-            else None
+        session_id, agent, user = (
+            unpack_id(event[n : n + ID_LENGTH]) for n in range(start, end, ID_LENGTH)
         )
+        details = None
+        if len(event) > end:
+            if event[end] != _SPACE:
+                raise RecordUnreadable("no event of this version")
+            detail = event[end + 1 :].decode()
+            details = EVENT_DETAILS[kind].decode(Announcement(position.ms, user, agent, detail))
     except ValueError as error:
         raise RecordUnreadable from error
     return Event(position, kind, session_id, user, agent, details)

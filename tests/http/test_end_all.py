@@ -7,7 +7,7 @@ import pytest
 
 from session_service.store.sessions import bulk
 from tests.support.api import SESSIONS, Client, assert_error, create
-from tests.support.factories import new_uuid
+from tests.support.factories import new_uuid, recorded_events, shard_key
 
 
 async def end_all(client: Client, **query: str) -> dict[str, Any]:
@@ -59,11 +59,10 @@ async def test_each_is_ended_as_one_is(client: Client, redis: Any) -> None:
         response = await client.get(f"{SESSIONS}/{session_id}")
         await assert_error(response, 404, "SESSION_NOT_FOUND")
     (events,) = [key async for key in redis.scan_iter()]
-    recorded = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
-    ended = [
-        (session_id, *details) for event, session_id, _, _, *details in recorded if event == "ended"
-    ]
-    assert sorted(ended) == sorted((session_id, "bulk") for session_id in made)
+    assert events.decode() == shard_key("events", made[0])
+    ended = [e for e in await recorded_events(redis, made[0][:2]) if e.type == "ended"]
+    assert sorted(event.session_id for event in ended) == sorted(made)
+    assert {event.data["reason"] for event in ended} == {"bulk"}
 
 
 async def test_many_are_ended_while_more_come(client: Client) -> None:

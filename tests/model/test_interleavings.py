@@ -20,7 +20,13 @@ from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS, Script
 from session_service.store.keys import Keys
 from session_service.store.messages import pack_message, unpack_message
-from session_service.store.records import unpack_session
+from session_service.store.records import (
+    ID_LENGTH,
+    listing_member,
+    pack_id,
+    unpack_id,
+    unpack_session,
+)
 from session_service.store.scripts.conversations import HISTORY
 from session_service.store.scripts.deadlines import SWEEP, SweepArguments
 from session_service.store.scripts.sessions import (
@@ -127,12 +133,12 @@ def creation(chance: random.Random, subject: Subject, durations: Durations) -> S
     }
     arguments = CreateArguments(
         retention_ms=durations.retention_ms,
-        session_id=subject.id,
+        session_id=pack_id(subject.id),
         timeout_ms=values["timeout"],
         max_duration_ms=values["duration"],
         warning_ms=values["warning"],
         auto_renew=bool(values["auto_renew"]),
-        tail=f"{AGENT} {subject.user} {{}}\n".encode(),
+        tail=pack_id(AGENT) + pack_id(subject.user) + b"{}\n",
         max_sessions=0,
     )
     return Step("create", subject, CREATE.words(subject.keys(CREATE), arguments), values)
@@ -151,7 +157,7 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
             values["auto_renew"] = chance.random() < 0.5
         change = TimeoutArguments(
             retention_ms=durations.retention_ms,
-            session_id=subject.id,
+            session_id=pack_id(subject.id),
             timeout_ms=values.get("timeout"),
             max_duration_ms=values.get("duration"),
             warning_ms=values.get("warning"),
@@ -162,7 +168,7 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
         message_id = new_message_id(os.urandom)
         message = SendArguments(
             retention_ms=durations.retention_ms,
-            session_id=subject.id,
+            session_id=pack_id(subject.id),
             message_id=message_id,
             author_id=None,
             message=pack_message(message_id, HELLO),
@@ -182,7 +188,7 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
         "renew": RENEW,
         "heartbeat": HEARTBEAT,
     }[name]
-    arguments = SessionArguments(durations.retention_ms, subject.id)
+    arguments = SessionArguments(durations.retention_ms, pack_id(subject.id))
     return Step(name, subject, script.words(subject.keys(script), arguments))
 
 
@@ -208,7 +214,8 @@ def sweep(shard: str, durations: Durations) -> list[bytes]:
 def end_all(subject: Subject, durations: Durations) -> list[bytes]:
     """End the sessions of the subject's user in the model, whenever they were created."""
     script = retaining_history(END_ALL, durations.history_ms)
-    arguments = EndAllArguments(f"u{subject.user}:", after=b"", last_created=1 << 53, limit=10)
+    start = b"u" + pack_id(subject.user)
+    arguments = EndAllArguments(start, after=b"", last_created=1 << 53, limit=10)
     return script.words(KEYS.of_shard(script.keys, subject.shard), arguments)
 
 
@@ -233,7 +240,7 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
     if step.name == "get":
         seconds, micros, record = reply
         now, state = int(seconds) * 1000 + int(micros) // 1000, "missing"
-        if record is not None and record.startswith(b"1 expired "):
+        if record is not None and record.startswith(b"2 expired "):
             state = "expired"
         elif record is not None:  # Redis may keep it for longer than its retention
             expires = unpack_session(subject.id, record, now).expires_at
@@ -323,16 +330,16 @@ def check(store: Any, subjects: list[Subject], durations: Durations) -> None:
 
 def check_shard(in_shard: list[Subject], now: int, found: Any, durations: Durations) -> None:
     """Check that in a shard each index entry has its session, and each session its entries."""
-    warn, expire, forget = ({i.decode(): score for i, score in next(found)} for _ in range(3))
-    listing = {member.decode() for member in next(found)}
-    recorded = [fields[b"event"].decode().split() for _, fields in next(found)]
-    events = Counter((session_id, event) for event, session_id, *_ in recorded)
+    warn, expire, forget = ({unpack_id(i): score for i, score in next(found)} for _ in range(3))
+    listing = set(next(found))
+    recorded = (fields[b"event"].partition(b" ") for _, fields in next(found))
+    events = Counter((unpack_id(ids[:ID_LENGTH]), kind.decode()) for kind, _, ids in recorded)
     listed = set()
     for subject in in_shard:
         model, record, entries = subject.model, next(found), next(found)
         outlasting = next(found), created(next(found))
         assert model is not None
-        if record and not record.startswith(b"1 expired "):  # live, or expired since the sweep
+        if record and not record.startswith(b"2 expired "):  # live, or expired since the sweep
             assert model.state(now) == "live" or now - model.expires < 1000
             assert_same(subject, record)
             listed.add(subject.id)
@@ -341,20 +348,20 @@ def check_shard(in_shard: list[Subject], now: int, found: Any, durations: Durati
             assert (subject.id in warn) + (subject.id in expire) == 1
             assert warn.get(subject.id, 0) <= model.expires - model.warning
             assert expire.get(subject.id, model.expires) == model.expires
-            assert f"u{subject.user}:{AGENT}:{subject.id}" in listing
-            assert f"a{AGENT}:{subject.id}" in listing
+            session = unpack_session(subject.id, record)
+            assert {listing_member(kind, session) for kind in (b"u", b"a")} <= listing
         else:
             assert model.state(now) != "live"
             assert entries == []
             announced = events[subject.id, "ended"], events[subject.id, "expired"]
             assert announced == ((1, 0) if model.ended else (0, 1))
-            parties = f"{AGENT} {subject.user}".encode()
+            parties = pack_id(AGENT) + pack_id(subject.user)
             assert outlasting == ((parties, model.messages) if durations.history_ms else (None, []))
         assert events[subject.id, "created"] == 1
         assert events[subject.id, "message"] == len(model.messages)
         assert events[subject.id, "renewed"] == model.announced
     assert len(listing) == 2 * len(listed)
-    assert {member[-36:] for member in listing} == listed
+    assert {unpack_id(member[-ID_LENGTH:]) for member in listing} == listed
     assert set(warn) | set(expire) == listed
     assert not set(forget) & listed
 

@@ -9,6 +9,7 @@ from session_service.domain.errors import SessionExpired, SessionNotFound
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.records import pack_id
 from session_service.store.scripts.deadlines import REPAIR, RepairArguments
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
@@ -20,6 +21,7 @@ from tests.support.factories import (
     create_session,
     new_uuid,
     own_key,
+    recorded_events,
     shard_key,
 )
 from tests.support.waiting import wait_until
@@ -41,10 +43,10 @@ async def wait_until_expired(repository: SessionRepository, session: Session) ->
 async def events(redis: Any, kind: str) -> list[str]:
     """Return the ids of the sessions that have an event of a type in the outbox."""
     return [
-        fields[b"event"].decode().split()[1]
+        event.session_id
         for key in await redis.keys("*:events")
-        for _, fields in await redis.xrange(key)
-        if fields[b"event"].startswith(kind.encode())
+        for event in await recorded_events(redis, key.decode().partition("{")[2][:2])
+        if event.type == kind
     ]
 
 
@@ -136,9 +138,10 @@ async def test_a_repair_takes_nothing_that_exists(
     session = await create_session(repository)
     await repository.send(session.id, HELLO)
     after: bytes | None = b""
+    lost = pack_id(session.id)
     while after is not None:
         keys = KEYS.of_shard(REPAIR.keys, session.id[:2])
-        removed, after = await executor.run(REPAIR, keys, RepairArguments(after, 9, (session.id,)))
+        removed, after = await executor.run(REPAIR, keys, RepairArguments(after, 9, (lost,)))
         assert removed == 0
         after = after or None
     assert (await repository.count()).active == 1

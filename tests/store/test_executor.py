@@ -21,7 +21,7 @@ from session_service.domain.errors import RecordUnreadable, SessionNotFound, Sto
 from session_service.domain.sessions import Session
 from session_service.store.client.factory import connect
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import create_session, own_key, store_settings
+from tests.support.factories import SESSION_KEYS, create_session, own_key, store_settings
 from tests.support.servers import store_server, valkey_binary
 from tests.support.waiting import wait_until
 
@@ -333,7 +333,7 @@ class TestOnAServerOfItsOwn:
                 refused = error.reason
         assert "OOM" in refused
         assert (await own.count()).active == len(sessions)
-        assert len(await client.keys("*:id:*")) == len(sessions)
+        assert len(await client.keys(SESSION_KEYS)) == len(sessions)
         for session in sessions:
             assert (await own.get(session.id)).id == session.id
         for session in sessions:

@@ -18,6 +18,7 @@ from session_service.settings import Settings
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.events.outbox import Outbox
 from session_service.store.quarantine import Quarantine
+from session_service.store.records import pack_id
 from session_service.store.scripts.deadlines import DUE, DueArguments, ShardSizes
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
@@ -169,14 +170,14 @@ async def test_a_key_of_the_wrong_type_stops_no_other_shard(
     await a_moment_later(50)
     await poison(redis, bad.id[:2], kind)
     consumer = store.consumer
-    consumed: list[str] = []
+    consumed: list[bytes] = []
 
     async def good_has_expired() -> bool:
         await deadlines.sweep()
         batches = await consumer.next(0)
         await consumer.acknowledge(batches)
-        consumed.extend(entry.event.decode() for batch in batches for entry in batch.entries)
-        return any(event.startswith(f"expired {good.id}") for event in consumed)
+        consumed.extend(entry.event for batch in batches for entry in batch.entries)
+        return any(event.startswith(b"expired " + pack_id(good.id)) for event in consumed)
 
     await wait_until(good_has_expired)
     await outbox.trim(EventPolicy(max_length=1000, retention_ms=1))

@@ -17,7 +17,7 @@ from session_service.store.events.outbox import Outbox
 from session_service.store.events.past import Doubt
 from session_service.store.events.reader import Reader
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import create_session, new_uuid, shard_key
+from tests.support.factories import create_session, event_record, new_uuid, shard_key
 from tests.support.waiting import a_moment_later
 
 pytestmark = pytest.mark.usefixtures("begun")
@@ -33,7 +33,7 @@ def now_ms() -> int:
 async def add(redis: Any, shard: str, ms: int, session_id: str = "") -> str:
     """Add an event to a shard's outbox, as if the store's clock had shown ``ms``."""
     session_id = session_id or new_uuid()
-    event = f"created {session_id} {uuid4()} {uuid4()} {ms}"
+    event = event_record("created", session_id, str(ms))
     key = shard_key("events", shard)
     await redis.xadd(key, {"event": event}, id=f"{ms}-0")
     await redis.expire(key, 3600)
@@ -274,7 +274,9 @@ async def test_decoding_lets_others_have_their_turn(outbox: Outbox, redis: Any) 
     at = now_ms() - 10_000
     for n in range(500):
         await redis.xadd(
-            shard_key("events", "0d"), {"event": f"created {uuid4()} a u 1"}, id=f"{at}-{n}"
+            shard_key("events", "0d"),
+            {"event": event_record("created", str(uuid4()), "1")},
+            id=f"{at}-{n}",
         )
     await redis.expire(shard_key("events", "0d"), 60)
     turns = 0

@@ -7,7 +7,14 @@ import pytest
 
 from session_service.domain.timeouts import TimeoutChange
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import HELLO, RENEWED_BY_REQUEST, create_session, new_uuid, shard_key
+from tests.support.factories import (
+    HELLO,
+    RENEWED_BY_REQUEST,
+    create_session,
+    new_uuid,
+    recorded_events,
+    shard_key,
+)
 
 
 async def test_an_ended_session_leaves_nothing(repository: SessionRepository, redis: Any) -> None:
@@ -19,9 +26,15 @@ async def test_an_ended_session_leaves_nothing(repository: SessionRepository, re
     await repository.end(session.id)
     (events,) = await redis.keys("*")
     assert events == shard_key("events", session.id).encode()
-    recorded = [fields[b"event"].decode().split() for _, fields in await redis.xrange(events)]
-    assert [event[0] for event in recorded] == ["created", "renewed", "message", "updated", "ended"]
-    assert {tuple(event[1:4]) for event in recorded} == {
+    recorded = await recorded_events(redis, session.id[:2])
+    assert [event.type for event in recorded] == [
+        "created",
+        "renewed",
+        "message",
+        "updated",
+        "ended",
+    ]
+    assert {(event.session_id, event.agent_id, event.user_id) for event in recorded} == {
         (session.id, session.agent_id, session.user_id)
     }
 

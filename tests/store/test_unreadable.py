@@ -9,9 +9,18 @@ from session_service.composition import Store
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutChange
+from session_service.store.records import pack_id
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
-from tests.support.factories import BRIEF, HELLO, KEYS, another_node, create_session, new_uuid
+from tests.support.factories import (
+    BRIEF,
+    HELLO,
+    KEYS,
+    SESSION_KEYS,
+    another_node,
+    create_session,
+    new_uuid,
+)
 from tests.support.waiting import wait_until
 
 Damage = Callable[[Any, bytes], Awaitable[None]]
@@ -44,12 +53,13 @@ DAMAGE: dict[str, Damage] = {
     "cut in the metadata": replace_record(lambda record: record[:-1]),
     "cut in the user": replace_record(lambda record: record[:-20]),
     "cut in the numbers": replace_record(lambda record: record[:40]),
-    "a newer format": replace_record(lambda record: b"2" + record[1:]),
+    "a newer format": replace_record(lambda record: b"3" + record[1:]),
+    "format 1": replace_record(lambda record: b"1" + record[1:]),
     "version 0.1.0": replace_record(lambda record: record[2:-1]),
     "expired in version 0.1.0": replace_record(lambda _: b"expired"),
-    "a tombstone that was cut": replace_record(lambda _: b"1 expired 17684730451"),
-    "a newer tombstone": replace_record(lambda _: b"2 expired 1768473045123\n"),
-    "beyond all times": replace_record(lambda record: record.replace(b"1 1", b"1 9999999999", 1)),
+    "a tombstone that was cut": replace_record(lambda _: b"2 expired 17684730451"),
+    "a newer tombstone": replace_record(lambda _: b"3 expired 1768473045123\n"),
+    "beyond all times": replace_record(lambda record: record.replace(b"2 1", b"2 9999999999", 1)),
 }
 
 
@@ -119,7 +129,7 @@ async def test_the_sweep_leaves_it_alone(
     async def are_swept() -> bool:
         await deadlines.sweep()
         return [await redis.get(key_of(each)) for each in behind] == [
-            f"1 expired {each.expires_at}\n".encode() for each in behind
+            f"2 expired {each.expires_at}\n".encode() for each in behind
         ]
 
     await wait_until(are_swept)
@@ -172,12 +182,12 @@ async def test_overdue_ones_are_set_aside_and_come_back(
     warn, aside = (KEYS.of_shard((name,), shard).names()[0] for name in ("warn", "unreadable"))
     for session in sessions:
         await DAMAGE["a newer format"](redis, key_of(session))
-        await redis.zadd(warn, {session.id: session.expires_at - 10_000})
+        await redis.zadd(warn, {pack_id(session.id): session.expires_at - 10_000})
     behind = await create_session(repository, BRIEF, user_id=user)
 
     async def is_swept() -> bool:
         await deadlines.sweep()
-        return (await redis.get(key_of(behind)) or b"").startswith(b"1 expired ")
+        return (await redis.get(key_of(behind)) or b"").startswith(b"2 expired ")
 
     await wait_until(is_swept)
     await wait_until(is_sweep_done(deadlines))
@@ -185,8 +195,8 @@ async def test_overdue_ones_are_set_aside_and_come_back(
     assert len([record for record in caplog.records if "read" in record.message]) == 40
     for session in sessions:
         key = key_of(session)
-        await redis.set(key, b"1" + (await redis.get(key))[1:], px=DAY)
-        await redis.zadd(aside, {session.id: 1})
+        await redis.set(key, b"2" + (await redis.get(key))[1:], px=DAY)
+        await redis.zadd(aside, {pack_id(session.id): 1})
     await wait_until(is_sweep_done(deadlines))
     counts = await repository.count()
     assert (counts.active, counts.expired, counts.unreadable) == (0, 41, 0)
@@ -218,7 +228,7 @@ async def test_a_key_of_a_shard_of_another_type_changes_nothing(
             await call()
         except RecordUnreadable:
             assert await everything(redis, session) == before
-            assert len(await redis.keys("*:id:*")) == 1
+            assert len(await redis.keys(SESSION_KEYS)) == 1
         else:  # this operation does not use the key
             return
     await deadlines.sweep()

@@ -14,10 +14,18 @@ from session_service.domain.events import EventFilter, EventId
 from session_service.domain.signing import new_secret
 from session_service.domain.webhooks import MAX_WEBHOOKS, QueueSizes, Target, WebhookPolicy
 from session_service.store.events.consumer import Batch, Consumer, Entry
+from session_service.store.records import unpack_event
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.queue import Delivery
 from session_service.store.webhooks.registry import Webhooks
-from tests.support.factories import ID, another_node, create_session, own_key, shard_key
+from tests.support.factories import (
+    ID,
+    another_node,
+    create_session,
+    event_record,
+    own_key,
+    shard_key,
+)
 from tests.support.waiting import wait_until
 
 NEVER = 3_600_000
@@ -30,8 +38,8 @@ def target(path: str = "") -> Target:
 
 def entry(ms: int, session: str = "a", number: int = 0, shard: str = "3f") -> Entry:
     """Return an event as the outbox has it, of session ``a`` to ``z``."""
-    event = f"ended {session * 8}-0000-4000-8000-000000000000 {ID} {ID}"
-    return Entry(EventId(ms, shard, number + 100 * (ord(session) - ord("a"))), event.encode())
+    event = event_record("ended", f"{session * 8}-0000-4000-8000-000000000000")
+    return Entry(EventId(ms, shard, number + 100 * (ord(session) - ord("a"))), event)
 
 
 def describe(deliveries: list[Delivery]) -> list[str]:
@@ -306,7 +314,7 @@ class TestConsumer:
         nodes = [another_node(store).consumer for _ in range(3)]
         taken = await asyncio.gather(*(node.next(0) for node in nodes))
         received = [
-            one.event.split()[1].decode()
+            unpack_event(EventId(1, "00", 0), one.event).session_id
             for some in taken
             for batch in some
             for one in batch.entries
@@ -445,7 +453,14 @@ class TestDamage:
         assert list(await webhooks.list_all()) == [good.id]
 
     @pytest.mark.parametrize(
-        "event", [b"x y", b"\xff y", b"born a b c", b"expired x", b"ended 1 2 3"]
+        "event",
+        [
+            b"\xff " + bytes(48),
+            event_record("born", ID),
+            event_record("expired", ID, "x"),
+            event_record("ended", ID)[:-1],
+            event_record("ended", ID) + b"x",
+        ],
     )
     async def test_an_event_that_cannot_be_read_is_put_off(
         self, webhooks: Webhooks, event: bytes
@@ -464,7 +479,7 @@ class TestDamage:
     ) -> None:
         """A parked event that cannot be read is listed without its content."""
         webhooks = another_node(store, webhooks=WebhookPolicy(retry_ms=0)).webhooks
-        unreadable = Entry(EventId(1, "40", 0), b"born x")
+        unreadable = Entry(EventId(1, "40", 0), event_record("born", ID))
         await webhooks.queues.enqueue(ID, [entry(1), unreadable])
         for delivery in await take(webhooks):
             await webhooks.queues.record_result(ID, delivery, "HTTP_503")

@@ -6,16 +6,19 @@ from uuid import uuid4
 import msgspec
 
 from session_service.composition import Store, compose
+from session_service.domain.events import Event, EventId
 from session_service.domain.messages import NewMessage
 from session_service.domain.sessions import NewSession, Session, SessionLimits
 from session_service.domain.timeouts import TimeoutConfig, to_minutes
 from session_service.settings import Settings
 from session_service.store.keys import Keys
+from session_service.store.records import pack_id, unpack_event
 from session_service.store.sessions.repository import SessionRepository
 
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"  # in shard 3f; no session has it
 PREFIX = "test"
 KEYS = Keys(PREFIX)
+SESSION_KEYS = "*}:????????-????-*"  # a pattern of Redis: the names of all records of sessions
 STORE_TIMEOUT = 5.0
 RETENTION_MS = 60_000
 HOUR_MS = 3_600_000
@@ -75,6 +78,22 @@ def session_body(**fields: Any) -> dict[str, Any]:
     return {"agentId": new_uuid(), "userId": new_uuid(), **fields}
 
 
+def event_record(
+    kind: str, session_id: str, detail: str = "", *, agent_id: str = ID, user_id: str = ID
+) -> bytes:
+    """Return an event as the outbox has it (``store/records.py``)."""
+    ids = pack_id(session_id) + pack_id(agent_id) + pack_id(user_id)
+    return f"{kind} ".encode() + ids + (f" {detail}".encode() if detail else b"")
+
+
+async def recorded_events(redis: Any, shard: str) -> list[Event]:
+    """Return the events in the outbox of a shard, the oldest first."""
+    return [
+        unpack_event(EventId(int(entry.partition(b"-")[0]), shard, 0), fields[b"event"])
+        for entry, fields in await redis.xrange(shard_key("events", shard))
+    ]
+
+
 def shard_key(part: str, shard: str) -> str:
     """Return the name of a shard's key, such as ``test:{3f}:events``.
 
@@ -84,5 +103,5 @@ def shard_key(part: str, shard: str) -> str:
 
 
 def own_key(part: str, owner: str) -> str:
-    """Return the name of the key of a session or webhook, such as ``test:{3f}:id:3f25…``."""
+    """Return the name of the key of a session or webhook, such as ``test:{3f}:3f25…``."""
     return KEYS.one(part, owner[:2], owner).names()[0].decode()

@@ -102,9 +102,9 @@ class TestTheHarness:
     async def test_writes_that_happen_twice_are_seen(self, tmp_path: Path) -> None:
         """Renewals that nobody requested are detected."""
         more = """
-        for _, key in ipairs(redis.call('KEYS', '*:id:*')) do
+        for _, key in ipairs(redis.call('KEYS', '*}:????????-????-*')) do
           local record = redis.call('GET', key)
-          local head, renewals, tail = string.match(record, '^(1 %d+ %d+ %d+ )(%d+)( .*)$')
+          local head, renewals, tail = string.match(record, '^(2 %d+ %d+ %d+ )(%d+)( .*)$')
           if head then redis.call('SET', key, head .. renewals + 1 .. tail, 'KEEPTTL') end
         end
         """

@@ -84,7 +84,7 @@ class TestSentinel:
                 session = await try_create(repository)
                 master = await group.master()
                 return session is not None and bool(
-                    [key async for key in master.redis.scan_iter(f"*:id:{session.id}")]
+                    [key async for key in master.redis.scan_iter(f"*}}:{session.id}")]
                 )
 
             await wait_until(is_left, 3)

@@ -22,21 +22,21 @@ SETTINGS = {"SESSION_MIN_TIMEOUT_MINUTES": "0.001", "SESSION_WARNING_THRESHOLD_M
 
 
 def a_newer_version(folder: Path) -> str:
-    """Make a version that reads formats 1 and 2 and writes 2; return its PYTHONPATH."""
+    """Make a version that reads formats 2 and 3 and writes 3; return its PYTHONPATH."""
     package = folder / "session_service"
     shutil.copytree(ROOT / "session_service", package)
     changes = {
         "store/records.py": (
-            ("FORMAT = 1", "FORMAT = 2"),
-            ('version != "1"', 'version not in ("1", "2")'),
-            ('rb"1 expired', 'rb"[12] expired'),
+            ("FORMAT = 2", "FORMAT = 3"),
+            ('version != b"2"', 'version not in (b"2", b"3")'),
+            ('rb"2 expired', 'rb"[23] expired'),
         ),
         "store/lua/record.lua": (
-            ("'^1 (", "'^[12] ("),
-            ("'^1 expired", "'^[12] expired"),
+            ("'^2 (", "'^[23] ("),
+            ("'^2 expired", "'^[23] expired"),
         ),
-        "store/lua/session.lua": (("record = '1 '", "record = '2 '"),),
-        "store/lua/sweep.lua": (("'1 expired ", "'2 expired "),),
+        "store/lua/session.lua": (("record = '2 '", "record = '3 '"),),
+        "store/lua/sweep.lua": (("'2 expired ", "'3 expired "),),
     }
     for name, pairs in changes.items():
         text = (package / name).read_text("utf-8")
@@ -75,9 +75,9 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
 
         async def stored(*session_ids: str) -> list[bytes | None]:
             return [
-                await store.dump(f"session-service:{{{each[:2]}}}:{part}:{each}")
+                await store.dump(f"session-service:{{{each[:2]}}}:{part}{each}")
                 for each in session_ids
-                for part in ("id", "msg")
+                for part in ("", "msg:")
             ]
 
         lasting, ending = await made(newer), await made(newer)
@@ -133,18 +133,20 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
         assert await status(client, "GET", f"{at(again)}/{abandoned}") == 410
 
 
-async def old_session(store: Redis, prefix: str) -> None:
-    """Store a session as version 0.1.0 did."""
+async def old_session(store: Redis, prefix: str, *, is_format_1: bool = False) -> None:
+    """Store a session as version 0.1.0 did, or in format 1."""
     user = str(uuid4())
     session, agent = new_id(shard_of_user(user), os.urandom), str(uuid4())
     at = "1768473045123"
     key = f"{prefix}:{{{session[:2]}}}"
-    record = f"{at} {at} {at} 0 1800000 43200000 300000 1 {agent} {user} {uuid4()} {{}}"
+    values = f"{at} {at} {at} 0 1800000 43200000 300000 1 {agent} {user}"
+    record = f"1 {values} {{}}\n" if is_format_1 else f"{values} {uuid4()} {{}}"
     await store.set(f"{key}:id:{session}", record, ex=60)
     await store.zadd(f"{key}:listing", {f"u{user}:{agent}:{session}": 0})
     await store.expire(f"{key}:listing", 60)
 
 
+@pytest.mark.parametrize("is_format_1", [True, False])
 @pytest.mark.parametrize(
     ("prefix", "settings"),
     [
@@ -153,18 +155,30 @@ async def old_session(store: Redis, prefix: str) -> None:
         ("mine", {"SESSION_KEY_PREFIX": "mine"}),
     ],
 )
-async def test_sessions_of_version_0_1_0_stop_the_start(
-    store_url: str, tmp_path: Path, prefix: str, settings: dict[str, str]
+async def test_sessions_of_an_older_format_stop_the_start(
+    store_url: str, tmp_path: Path, prefix: str, settings: dict[str, str], *, is_format_1: bool
 ) -> None:
     """One line says what to do."""
     async with Redis.from_url(store_url) as store:
-        await old_session(store, prefix)
+        await old_session(store, prefix, is_format_1=is_format_1)
     ended = run(tmp_path, "serve", REDIS_URL=store_url, LOG_FORMAT="console", **settings)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if "cannot serve" in line]
-    assert f"sessions of version 0.1.0 under the prefix '{prefix}'" in line
+    assert f"data of an older format under the prefix '{prefix}'" in line
     assert "SESSION_KEY_PREFIX" in line
+
+
+async def test_an_older_format_without_sessions_stops_the_start(
+    store_url: str, tmp_path: Path
+) -> None:
+    """The key meta is enough to see an older format: events and conversations may be left."""
+    async with Redis.from_url(store_url) as store:
+        await store.hset("session-service:{00}:meta", mapping={"format": 1, "epoch": "0" * 16})
+        await store.expire("session-service:{00}:meta", 60)
+    ended = run(tmp_path, "serve", REDIS_URL=store_url)
+    assert ended.returncode == 1
+    assert "data of an older format under the prefix 'session-service'" in ended.stderr
 
 
 async def test_foreign_keys_and_another_prefix_do_not_stop_it(start: Start, store_url: str) -> None:
@@ -178,5 +192,5 @@ async def test_foreign_keys_and_another_prefix_do_not_stop_it(start: Start, stor
         async with client.post(at(service), json=session_body()) as response:
             assert response.status == 201
         meta = await store.hgetall("session-service:{00}:meta")
-        assert meta[b"format"] == b"1"
+        assert meta[b"format"] == b"2"
         assert await store.ttl("session-service:{00}:meta") > 365 * 86_400

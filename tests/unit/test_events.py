@@ -11,6 +11,7 @@ from session_service.domain.errors import ValidationFailed
 from session_service.domain.events import LAST_NUMBER, Event, EventFilter, EventId
 from session_service.domain.ids import SHARDS, new_id, shard_of_user
 from session_service.store.records import unpack_event
+from tests.support.factories import event_record
 
 SESSION = new_id("3f", os.urandom)
 AGENT = "11111111-1111-4111-8111-111111111111"
@@ -19,8 +20,8 @@ AT = 1_764_000_000_000
 
 
 def event(kind: str, detail: str = "") -> Event:
-    text = f"{kind} {SESSION} {AGENT} {USER} {detail}".rstrip()
-    return unpack_event(EventId(AT, "3f", 0), text.encode())
+    record = event_record(kind, SESSION, detail, agent_id=AGENT, user_id=USER)
+    return unpack_event(EventId(AT, "3f", 0), record)
 
 
 def test_an_id_is_read_as_it_is_written() -> None:

@@ -14,11 +14,10 @@ from typing import NamedTuple
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
 from session_service.store.client.executor import ScriptExecutor
-from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
-from session_service.store.records import FORMAT
-from session_service.store.scripts.dataset import LAYOUT, META, MetaArguments
+from session_service.store.records import FORMAT, OLDEST_FORMAT
+from session_service.store.scripts.dataset import LAYOUT, META, LayoutArguments, MetaArguments
 
 DEFAULT_PREFIX = "session-service"
 OLD_PREFIX = "sess"  # the default of 0.1.0
@@ -31,11 +30,11 @@ log = logging.getLogger(__name__)
 
 
 class OldDataError(Exception):
-    """The store has sessions of version 0.1.0; the message is for the operator."""
+    """The store has data of an older format; the message is for the operator."""
 
 
 class DataSet(NamedTuple):
-    """The data set that a store holds, e.g. ``DataSet(1, "9f86d081884c7d65")``."""
+    """The data set that a store holds, e.g. ``DataSet(2, "9f86d081884c7d65")``."""
 
     format: int
     epoch: str
@@ -81,17 +80,19 @@ class DataSetReader:
 
 
 async def check_layout(executor: ScriptExecutor, prefix: str) -> None:
-    """Raise OldDataError if the store has sessions of 0.1.0, which this version cannot find.
+    """Raise OldDataError if the store has data of a format that this version cannot read.
 
     Searches under the prefix, and if it is the default, also under the default of 0.1.0.
     """
     for each in dict.fromkeys((prefix, OLD_PREFIX) if prefix == DEFAULT_PREFIX else (prefix,)):
         keys, size = Keys(each), _TOGETHER if executor.spans_shards else 1
         parts = [SHARDS[n : n + size] for n in range(0, len(SHARDS), size)]
-        calls = [(keys.of_shards(LAYOUT.keys, part), NO_ARGUMENTS) for part in parts]
+        calls = [
+            (keys.of_shards(LAYOUT.keys, part), LayoutArguments(OLDEST_FORMAT)) for part in parts
+        ]
         if any(await executor.run_all(LAYOUT, calls)):
             raise OldDataError(
-                f"the store has sessions of version 0.1.0 under the prefix {each!r}, which this"
-                " version cannot read: run version 0.1.0 until they have ended, or start without"
-                " them by setting SESSION_KEY_PREFIX to another name, such as sessions-2"
+                f"the store has data of an older format under the prefix {each!r}, which this"
+                " version cannot read: run the version that wrote it, or start without it by"
+                " setting SESSION_KEY_PREFIX to another name, such as sessions-2"
             )

@@ -13,8 +13,8 @@ local session = {
 set_deadline(session)
 local by_user, by_agent = listing_members(SESSION_ID, session)
 if MAX_SESSIONS > 0 then
-  local start = string.sub(by_user, 1, ID_LENGTH + 2)
-  if call('ZLEXCOUNT', LISTING, '[' .. start, '(' .. start .. LAST_BYTE) >= MAX_SESSIONS then
+  local start = string.sub(by_user, 1, ID_LENGTH + 1)
+  if call('ZLEXCOUNT', LISTING, '[' .. start, '(' .. start .. LAST_BYTES) >= MAX_SESSIONS then
     return 'full'
   end
 end

@@ -3,13 +3,14 @@
 -- Reply  {clock, how many were ended, the member after which to continue, or '' at the end}
 
 local first = AFTER == '' and '[' .. START or '(' .. AFTER
-local found = call('ZRANGEBYLEX', LISTING, first, '(' .. START .. LAST_BYTE, 'LIMIT', 0, LIMIT)
+local found = call('ZRANGEBYLEX', LISTING, first, '(' .. START .. LAST_BYTES, 'LIMIT', 0, LIMIT)
 local ended = 0
 for _, member in ipairs(found) do
   local session_id = string.sub(member, -ID_LENGTH)
-  local session = look_up(SESSION .. session_id)
+  local name = id_text(session_id)
+  local session = look_up(SESSION .. name)
   if session and session.expires > now and session.created - LAST_CREATED <= 0 then
-    end_session(SESSION .. session_id, MESSAGES .. session_id, session_id, session, 'bulk')
+    end_session(SESSION .. name, MESSAGES .. name, session_id, session, 'bulk')
     ended = ended + 1
   end
 end

@@ -6,7 +6,7 @@
 
 local left, space = LIMIT, MAX_BYTES
 local first = AFTER == '' and '[' .. START or '(' .. AFTER
-local last = '(' .. START .. LAST_BYTE
+local last = '(' .. START .. LAST_BYTES
 local unreadable = {}
 local reply = {now, unreadable}
 while left > 0 do
@@ -14,7 +14,7 @@ while left > 0 do
   local found = call('ZRANGEBYLEX', LISTING, first, last, 'LIMIT', 0, count)
   for _, member in ipairs(found) do
     local session_id = string.sub(member, -ID_LENGTH)
-    local session, record = look_up(SESSION .. session_id)
+    local session, record = look_up(SESSION .. id_text(session_id))
     if session and session.expires > now then
       reply[#reply + 1] = session_id
       reply[#reply + 1] = record

@@ -3,7 +3,7 @@
 -- Reply  of each shard the number, or -1 if more are due than MAX_READ, of all shards together
 
 local until_now = now .. ''
-local first, last = '[' .. START, '(' .. START .. LAST_BYTE
+local first, last = '[' .. START, '(' .. START .. LAST_BYTES
 
 -- Returns how many of the sessions that are due in a set match and are over.
 local function over(warn, key, due)

@@ -2,7 +2,7 @@
 -- entry's id has the time. events/trim.lua bounds the outbox.
 
 local function announce(event, session_id, session, detail)
-  local text = event .. ' ' .. session_id .. ' ' .. string.sub(session.tail, 1, USER_END)
+  local text = event .. ' ' .. session_id .. string.sub(session.tail, 1, USER_END)
   if detail then text = text .. ' ' .. detail end
   call('XADD', EVENTS, '*', 'event', text)
 end

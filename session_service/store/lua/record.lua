@@ -8,19 +8,19 @@ local function set_deadline(session)
 end
 
 -- Returns the session in a record, alive or not. Otherwise returns nil, then the deadline if the sweep
--- found the session expired, or nil if the record is damaged or of another format. Numbers stay text,
--- with which Lua calculates, too. The bytes that are checked are the newline at the end, the spaces
--- behind agent and user, and the brace with which the metadata begin.
+-- found the session expired, or nil if the record is damaged or of another format. Most numbers stay
+-- text, with which Lua calculates, too. The bytes that are checked are the newline at the end, and the
+-- brace with which the metadata begin.
 local function read(record)
   local created, active, renewed, renewals, timeout, duration, warning, auto, start =
-    string.match(record, '^1 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([01]) ()')
+    string.match(record, '^2 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([01]) ()')
   local byte = string.byte
-  if not created or byte(record, -1) ~= 10 or byte(record, start + ID_LENGTH) ~= 32
-    or byte(record, start + USER_END) ~= 32 or byte(record, start + USER_END + 1) ~= 123 then
-    return nil, string.match(record, '^1 expired (%d+)\n$')
+  if not created or byte(record, -1) ~= 10 or byte(record, start + USER_END) ~= 123 then
+    return nil, string.match(record, '^2 expired (%d+)\n$')
   end
+  active = created + active
   local session = {
-    created = created, active = active, renewed = renewed, renewals = renewals,
+    created = created, active = active, renewed = active - renewed, renewals = renewals,
     timeout = timeout, duration = duration, warning = warning, auto = auto,
     tail = string.sub(record, start), limit = 0, expires = 0,
   }

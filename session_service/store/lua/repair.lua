@@ -9,17 +9,18 @@ local first = AFTER == '' and '-' or '(' .. AFTER
 local found = call('ZRANGEBYLEX', LISTING, first, '+', 'LIMIT', 0, LIMIT)
 local removed = 0
 for _, member in ipairs(found) do
-  if call('EXISTS', SESSION .. string.sub(member, -ID_LENGTH)) == 0 then
+  if call('EXISTS', SESSION .. id_text(string.sub(member, -ID_LENGTH))) == 0 then
     removed = removed + call('ZREM', LISTING, member)
   end
 end
 if #found > 0 then return {removed, found[#found]} end
 for _, session_id in ipairs(LOST_IDS) do
-  if call('EXISTS', SESSION .. session_id) == 0 then
+  local name = id_text(session_id)
+  if call('EXISTS', SESSION .. name) == 0 then
     call('ZREM', WARN, session_id)
     call('ZREM', EXPIRE, session_id)
     call('ZREM', UNREADABLE, session_id)
-    call('UNLINK', MESSAGES .. session_id)
+    call('UNLINK', MESSAGES .. name)
   end
 end
 return {removed, ''}

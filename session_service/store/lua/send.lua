@@ -1,7 +1,8 @@
 -- Stores a message, which counts as activity. Without AUTHOR_ID it is the user's.
 -- Reply  {record, createdAt, by, renewed (0|1)}, or as load() has it if the session is not alive;
---        'unreadable' if the newest message is damaged; {record, why} if nothing is stored: 'author' if AUTHOR_ID is neither the session's user nor
---        its agent, 'length' if the content is too long for its author, or 'full'
+--        'unreadable' if the newest message is damaged; {record, why} if nothing is stored: 'author' if
+--        AUTHOR_ID is neither the session's user nor its agent, 'length' if the content is too long for
+--        its author, or 'full'
 --
 -- The message is written after the index and the events: if those cannot be, it is not stored.
 

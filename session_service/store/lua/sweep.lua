@@ -20,10 +20,11 @@ local forgotten = math.min(call('ZCOUNT', FORGET, '-inf', now .. ''), 10 * LIMIT
 
 local function expire(session_id, session)
   call('ZREM', WARN, session_id)
-  delete_session(SESSION .. session_id, MESSAGES .. session_id, session_id, session, session.expires)
+  local name = id_text(session_id)
+  delete_session(SESSION .. name, MESSAGES .. name, session_id, session, session.expires)
   local forget_at = session.expires + RETENTION_MS
   if forget_at > now then
-    call('SET', SESSION .. session_id, '1 expired ' .. session.expires .. '\n', 'PXAT', forget_at .. '')
+    call('SET', SESSION .. name, '2 expired ' .. session.expires .. '\n', 'PXAT', forget_at .. '')
     call('ZADD', FORGET, forget_at .. '', session_id)
     outlive(FORGET, forget_at)
   end
@@ -48,7 +49,7 @@ end
 
 -- Acts on one deadline. Returns whether its entry stays in place.
 local function process(key, session_id, due)
-  local session, problem = look_up(SESSION .. session_id)
+  local session, problem = look_up(SESSION .. id_text(session_id))
   if session then
     if session.expires > now then warn(session_id, session) else expire(session_id, session) end
   elseif problem == 'missing' then
@@ -66,7 +67,7 @@ end
 -- Sessions that were set aside before and can be read now get their deadlines again.
 local unread = call('ZRANGEBYSCORE', UNREADABLE, '-inf', now .. '', 'LIMIT', 0, LIMIT)
 for _, session_id in ipairs(unread) do
-  local session, problem = look_up(SESSION .. session_id)
+  local session, problem = look_up(SESSION .. id_text(session_id))
   if problem == 'unreadable' then
     set_aside(session_id)
   elseif problem == 'missing' then

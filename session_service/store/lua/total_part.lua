@@ -19,7 +19,7 @@ end
 
 local number, found = 0, 0
 for _, session_id in ipairs(ids) do
-  local session = look_up(SESSION .. session_id)
+  local session = look_up(SESSION .. id_text(session_id))
   if session then found = found + 1 end
   if not session or session.expires <= now then number = number - 1 end
 end

@@ -49,7 +49,7 @@ HISTORY = Script(
 
 
 class RetainedPage(NamedTuple):
-    """A part of a conversation, after its agent and user, e.g. ``b"7c9e… 0f8b…"``."""
+    """A part of a conversation, after its agent and user, 16 bytes each."""
 
     participants: bytes
     more: int  # 0, 1

@@ -30,12 +30,19 @@ META = Script(
     writes=False,  # lost writes are repeated, so they need no acknowledgement
 )
 
+
+class LayoutArguments(Arguments):
+    """The oldest format that this version reads."""
+
+    oldest: int
+
+
 LAYOUT = Script(
     LIBRARY,
     "layout",
-    keys=("session", "listing"),
-    arguments=NoArguments,
-    reply=int,  # how many shards have sessions of version 0.1.0
+    keys=("session", "listing", "meta"),
+    arguments=LayoutArguments,
+    reply=int,  # how many shards have data of an older format
     writes=False,
     many_shards=True,
 )

@@ -9,7 +9,7 @@ from session_service.store.scripts.library import LIBRARY
 class NoteArguments(Arguments):
     """A session with a record that could not be read."""
 
-    session_id: str
+    session_id: bytes
 
 
 NOTE = Script(
@@ -49,7 +49,7 @@ DUE = Script(
     "due",
     keys=("warn", "expire", "forget", "unreadable"),
     arguments=DueArguments,
-    parts=("clock", "record", "lookup", "beside"),
+    parts=("clock", "ids", "record", "lookup", "beside"),
     reply=_sizes,  # of each shard
     writes=False,
     many_shards=True,
@@ -81,7 +81,7 @@ SWEEP = Script(
     keys=("session", "messages", "warn", "expire", "forget", "unreadable", "listing", "events"),
     arguments=SweepArguments,
     parts=(
-        *("clock", "record", "lookup", "outbox", "outlive", "deadline", "unreadable"),
+        *("clock", "ids", "record", "lookup", "outbox", "outlive", "deadline", "unreadable"),
         *("listing", "delete"),
     ),
     reply=Swept._make,
@@ -93,7 +93,7 @@ class RepairArguments(Arguments):
 
     after: bytes  # the member after which to start, or b""
     limit: Digits  # members
-    lost_ids: tuple[bytes | str, ...]
+    lost_ids: tuple[bytes, ...]
 
 
 class Repaired(NamedTuple):
@@ -108,5 +108,6 @@ REPAIR = Script(
     "repair",
     keys=("session", "messages", "warn", "expire", "unreadable", "listing"),
     arguments=RepairArguments,
+    parts=("ids",),
     reply=Repaired._make,
 )

@@ -23,11 +23,12 @@ LIBRARY = Library(
         # run for a week, which is also the longest that events can be kept.
         "SPARE_MS": MAX_RETENTION_MS,
         "LATEST_MS": LATEST_MS,  # a record with a later deadline is damaged
-        # Places in the tail of a session's record, counted from 1 as in Lua.
+        # Places in the tail of a session's record, in bytes, counted from 1 as in Lua.
         "ID_LENGTH": ID_LENGTH,
         "USER_START": USER_START,
         "USER_END": USER_END,
-        "LAST_BYTE": "~",  # no member of the listing has a byte above it
+        "LAST_BYTES": r"\255"
+        * 40,  # after a prefix of the listing: the rest of a member is shorter
         "CLAIM_MS": CLAIM_MS,
         "RECORDED_MS": CLAIM_MS + HOUR_MS,  # the clocks of a cluster's servers differ
         "KEYS_PER_SESSION": KEYS_PER_SESSION,

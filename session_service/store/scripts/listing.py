@@ -17,7 +17,7 @@ TOTAL = Script(
     "total",
     keys=("warn", "expire"),
     arguments=TotalArguments,
-    parts=("clock", "record", "lookup", "beside"),
+    parts=("clock", "ids", "record", "lookup", "beside"),
     reply=list[int],  # of each shard; -1 if it has to be counted in parts
     writes=False,
     many_shards=True,
@@ -27,7 +27,7 @@ TOTAL = Script(
 class MatchingArguments(Arguments):
     """The same, and how the members of the listing start that match."""
 
-    start: str
+    start: bytes
     max_read: int
 
 
@@ -36,7 +36,7 @@ MATCHING = Script(
     "matching",
     keys=("warn", "expire", "listing"),
     arguments=MatchingArguments,
-    parts=("clock", "record", "lookup", "beside", "listing"),
+    parts=("clock", "ids", "record", "lookup", "beside", "listing"),
     reply=list[int],
     writes=False,
     many_shards=True,
@@ -63,7 +63,7 @@ TOTAL_PART = Script(
     "total_part",
     keys=("session", "warn", "expire"),
     arguments=TotalPartArguments,
-    parts=("clock", "record", "lookup"),
+    parts=("clock", "ids", "record", "lookup"),
     reply=TotalPart._make,
     writes=False,
 )
@@ -72,7 +72,7 @@ TOTAL_PART = Script(
 class MatchingPartArguments(Arguments):
     """A part of the members of the listing that match."""
 
-    start: str
+    start: bytes
     after: bytes  # the member after which to start, or b""
     limit: int
 
@@ -82,7 +82,7 @@ MATCHING_PART = Script(
     "matching_part",
     keys=("session", "listing"),
     arguments=MatchingPartArguments,
-    parts=("clock", "record", "lookup"),
+    parts=("clock", "ids", "record", "lookup"),
     reply=lambda reply: TotalPart(*reply),
     writes=False,
 )
@@ -91,8 +91,8 @@ MATCHING_PART = Script(
 class ListArguments(Arguments):
     """A part of a shard's listing."""
 
-    start: str  # of the members
-    after: str  # the member after which to start, or ""
+    start: bytes  # of the members
+    after: bytes  # the member after which to start, or b""
     limit: int
     max_bytes: int  # of records
 
@@ -115,7 +115,7 @@ LIST = Script(
     "list",
     keys=("session", "listing"),
     arguments=ListArguments,
-    parts=("clock", "record", "lookup"),
+    parts=("clock", "ids", "record", "lookup"),
     reply=_listed,
     writes=False,
 )

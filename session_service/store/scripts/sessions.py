@@ -20,7 +20,7 @@ class SessionArguments(Arguments):
     """A session, and how long it is remembered when it has expired."""
 
     retention_ms: int
-    session_id: str
+    session_id: bytes
 
 
 def alive(reply: RawReply) -> list[Any]:
@@ -44,7 +44,7 @@ class CreateArguments(Arguments):
     """A new session, with ``tail`` as of ``records.pack_tail``."""
 
     retention_ms: int
-    session_id: str
+    session_id: bytes
     timeout_ms: Digits
     max_duration_ms: Digits
     warning_ms: Digits
@@ -94,7 +94,7 @@ END = Script(
     "end",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=SessionArguments,
-    parts=("clock", "record", "session", "outbox", "listing", "delete", "ending"),
+    parts=("clock", "ids", "record", "session", "outbox", "listing", "delete", "ending"),
     reply=_ended,  # how many keys were removed; 0 if there is no session that is alive
 )
 
@@ -102,7 +102,7 @@ END = Script(
 class EndAllArguments(Arguments):
     """Which sessions of a shard to end: a part of the listing."""
 
-    start: str  # of the members of the listing
+    start: bytes  # of the members of the listing
     after: bytes  # the member after which to start, or b""
     last_created: int
     limit: int  # members
@@ -121,7 +121,7 @@ END_ALL = Script(
     "end_all",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=EndAllArguments,
-    parts=("clock", "record", "lookup", "outbox", "listing", "delete", "ending"),
+    parts=("clock", "ids", "record", "lookup", "outbox", "listing", "delete", "ending"),
     reply=EndedAll._make,
 )
 
@@ -160,7 +160,7 @@ class TimeoutArguments(Arguments):
     """A change of a session's timeout; None leaves a value as it is."""
 
     retention_ms: int
-    session_id: str
+    session_id: bytes
     timeout_ms: Digits | None = None
     max_duration_ms: Digits | None = None
     warning_ms: Digits | None = None
@@ -193,9 +193,9 @@ class SendArguments(Arguments):
     """A new message, as of ``messages.pack_message``."""
 
     retention_ms: int
-    session_id: str
+    session_id: bytes
     message_id: str
-    author_id: str | None  # the user if None
+    author_id: bytes | None  # the user if None
     message: bytes
     max_messages: int  # of a session; 0 if there is no limit
     fits_only: str | None  # user or agent, if the content is too long for the other one

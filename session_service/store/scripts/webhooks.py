@@ -142,7 +142,7 @@ ENQUEUE = Script(
     "webhooks/enqueue",
     keys=("queue", "bodies", "due", "leased", "state"),
     arguments=EnqueueArguments,
-    parts=("clock", "webhooks/queue"),
+    parts=("clock", "ids", "webhooks/queue"),
     reply=Enqueued._make,
 )
 
@@ -184,7 +184,7 @@ CLAIM = Script(
     "webhooks/claim",
     keys=("queue", "bodies", "due", "leased", "state"),
     arguments=ClaimArguments,
-    parts=("clock", "webhooks/queue"),
+    parts=("clock", "ids", "webhooks/queue"),
     reply=_claimed,
     writes=False,
 )
@@ -211,7 +211,7 @@ RECORD_RESULT = Script(
     "webhooks/record_result",
     keys=("queue", "bodies", "due", "leased", "dead", "state"),
     arguments=RecordResultArguments,
-    parts=("clock", "webhooks/queue"),
+    parts=("clock", "ids", "webhooks/queue"),
     reply=_text,  # done, failed, dead or late
     writes=False,
 )
@@ -265,7 +265,7 @@ REPLAY = Script(
     "webhooks/replay",
     keys=("queue", "bodies", "due", "leased", "dead", "state"),
     arguments=ReplayArguments,
-    parts=("clock", "webhooks/queue"),
+    parts=("clock", "ids", "webhooks/queue"),
     reply=Replayed._make,
 )
 

@@ -11,6 +11,7 @@ from session_service.store.client.protocol import KeySet
 from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.messages import unpack_message
+from session_service.store.records import ID_LENGTH, unpack_id
 from session_service.store.scripts.conversations import ERASE, RETAINED, PageArguments
 
 
@@ -50,11 +51,10 @@ async def read(
     page = await executor.run(RETAINED, _keys_of(keys, session_id), arguments)
     if page is None:
         raise ConversationNotFound
-    try:
-        agent_id, user_id = page.participants.decode().split(" ")
-    except ValueError:
-        raise RecordUnreadable from None
-    return selected.page(page.more, page.messages, agent_id, user_id)
+    agent, user = page.participants[:ID_LENGTH], page.participants[ID_LENGTH:]
+    if len(user) != ID_LENGTH:
+        raise RecordUnreadable
+    return selected.page(page.more, page.messages, unpack_id(agent), unpack_id(user))
 
 
 async def erase(executor: ScriptExecutor, keys: Keys, session_id: str) -> None:

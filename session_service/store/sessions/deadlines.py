@@ -11,6 +11,7 @@ from session_service.domain.ids import SHARDS
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.records import unpack_id
 from session_service.store.scripts.deadlines import (
     DUE,
     REPAIR,
@@ -110,7 +111,7 @@ class Deadlines:
             replies = await self._sweep.run(arguments, _of_one, chunk)
             for shard, swept in replies:
                 for session_id in swept.unreadable:
-                    self._unreadable.log(session_id.decode())
+                    self._unreadable.log(unpack_id(session_id))
                 warned += swept.warned
                 expired += swept.expired
                 forgotten += swept.forgotten

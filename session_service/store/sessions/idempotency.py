@@ -24,6 +24,7 @@ from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 from session_service.store.keys import Keys
+from session_service.store.records import unpack_id
 from session_service.store.scripts.idempotency import (
     CLAIM,
     RECORD,
@@ -58,7 +59,8 @@ class ReplayingExecutor(ScriptExecutor):
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a script, which replies as it did the first time."""
         name = f"{self.name}:{next(self._numbers)}"
-        session_id = getattr(arguments, "session_id", "")
+        packed = getattr(arguments, "session_id", b"")
+        session_id = unpack_id(packed) if packed else ""
         keys = self._keys.and_more(keys, outcome=name, tails=session_id, used=session_id)
         recorded = self._executor.submit(recording_reply(script), keys, arguments)
         return asyncio.get_running_loop().create_task(_decode(recorded))
@@ -72,11 +74,19 @@ class ReplayingExecutor(ScriptExecutor):
 
 
 async def _decode(recorded: asyncio.Future[RawReply]) -> RawReply:
-    """Return the script's own reply from that of lua/record_reply.lua, e.g. ``["expired 17…"]``."""
-    (reply,) = msgspec.json.decode(await recorded)
+    """Return the script's own reply from that of lua/record_reply.lua.
+
+    E.g. from ``[b'["expired 1768473045123"]', b""]``. If there is a tail, the first value of the
+    reply is the record that it belongs to.
+    """
+    json, tail = await recorded
+    (reply,) = msgspec.json.decode(json)
     if reply == "too many keys":
         raise TooManyKeys(KEYS_PER_SESSION)
-    return _as_server_reply(reply)
+    own = _as_server_reply(reply)
+    if tail:
+        own[0] += tail
+    return own
 
 
 def _as_server_reply(value: Any) -> RawReply:

@@ -1,8 +1,8 @@
 """Lists live sessions in pages, in an order that never changes.
 
-The order is by shard, then by member of the listing (lua/listing.lua): by user, agent and id, or by
-id in a listing of one agent. So a client that reads all pages sees every session that is live
-throughout exactly once.
+The order is by shard, then by member of the listing (lua/listing.lua): by user, and then the newest
+first, or in a listing of one agent by user, too. So a client that reads all pages sees every
+session that is live throughout exactly once.
 """
 
 import base64
@@ -14,12 +14,19 @@ from msgspec.structs import replace
 
 from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import RecordUnreadable, ValidationFailed
-from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
+from session_service.domain.ids import SHARDS, shard_of_user
 from session_service.domain.sessions import Session, SessionPage
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
-from session_service.store.records import unpack_session
+from session_service.store.records import (
+    ID_LENGTH,
+    MEMBER_LENGTHS,
+    listing_member,
+    pack_id,
+    unpack_id,
+    unpack_session,
+)
 from session_service.store.scripts.listing import LIST, ListArguments, Listed
 from session_service.store.sessions.counts import SessionCounter
 from session_service.store.sessions.totals import Totals
@@ -32,62 +39,60 @@ _FIRST_STEP = 100  # sessions in the first round trip, as their sizes are unknow
 class Selection(NamedTuple):
     """The shards that the sessions of a filter are in, and the prefix of their listing members.
 
-    The prefix is ``u`` for all sessions, ``u<user id>:`` or ``u<user id>:<agent id>:`` for those of
-    a user, and ``a<agent id>:`` for those of an agent.
+    The prefix is ``u`` for all sessions, ``u<user id>`` for those of a user, ``a<agent id>`` for
+    those of an agent, and ``a<agent id><user id>`` for those of both. An id has 16 bytes.
     """
 
     shards: Sequence[str]
-    prefix: str
+    prefix: bytes
 
     @classmethod
     def of(cls, user_id: str | None, agent_id: str | None) -> "Selection":
         """Select the sessions of a user, of an agent, of both, or with neither all."""
+        prefix = b"a" + pack_id(agent_id) if agent_id else b"u"
         if user_id:
-            prefix = f"u{user_id}:{agent_id}:" if agent_id else f"u{user_id}:"
-            return cls((shard_of_user(user_id),), prefix)
-        return cls(SHARDS, f"a{agent_id}:" if agent_id else "u")
+            return cls((shard_of_user(user_id),), prefix + pack_id(user_id))
+        return cls(SHARDS, prefix)
 
     @property
     def is_all(self) -> bool:
         """Whether every session is selected."""
-        return self.prefix == "u"
+        return self.prefix == b"u"
 
     @property
-    def _kind(self) -> str:
-        """The kind of listing that a cursor is for: ``u0``, ``u1``, ``u2`` or ``a1``.
-
-        The digit is the number of ids in the prefix.
-        """
-        return f"{self.prefix[0]}{self.prefix.count(':')}"
+    def _kind(self) -> bytes:
+        """The kind of listing that a cursor is for: the number of ids in the prefix, as a digit."""
+        return b"%d" % (len(self.prefix) // ID_LENGTH)
 
     def cursor_after(self, session: Session) -> str:
         """Return the cursor of the page after a session: the kind of listing and its member."""
-        user = f"u{session.user_id}:" if self.prefix.startswith("u") else "a"
-        text = f"{self._kind}{user}{session.agent_id}:{session.id}"
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        text = self._kind + listing_member(self.prefix[:1], session)
+        return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
-    def member_before(self, cursor: str | None) -> str:
-        """Return the member after which a page starts, or an empty string for the first page.
+    def member_before(self, cursor: str | None) -> bytes:
+        """Return the member after which a page starts, or nothing for the first page.
 
-        A cursor is the base64 of a kind and a member, such as ``u1`` and
-        ``u<user id>:<agent id>:<session id>``. Raises ValidationFailed if it is not one of this
-        selection.
+        A cursor is the base64 of a kind and a member, such as ``1`` and ``u<user><age><session>``
+        (keys.py). Raises ValidationFailed if it is not one of this selection.
         """
         if cursor is None:
-            return ""
+            return b""
         try:
-            text = base64.b64decode(
-                cursor + "=" * (-len(cursor) % 4), b"-_", validate=True
-            ).decode()
-        except (binascii.Error, UnicodeError, ValueError):
-            text = ""
-        kind, member = text[:2], text[2:]
+            found = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            found = b""
+        kind, member = found[:1], found[1:]
         is_one = kind == self._kind and member.startswith(self.prefix)
-        if not is_one or shard_of_session(member[-36:]) is None:
+        if not is_one or len(member) != MEMBER_LENGTHS[member[:1]]:
             raise ValidationFailed(
                 "cursor", "must be the nextCursor of an earlier page of the same listing"
             )
         return member
+
+
+def _shard_of(member: bytes) -> str:
+    """Return the shard of a member's session, e.g. ``3f``, or "" for no member."""
+    return member[-ID_LENGTH:][:1].hex()
 
 
 class _Page:
@@ -154,7 +159,7 @@ class Listing:
             next_cursor=selected.cursor_after(page.sessions[-1]) if page.has_more else None,
         )
 
-    async def _of_one_shard(self, page: _Page, selected: Selection, after: str) -> int:
+    async def _of_one_shard(self, page: _Page, selected: Selection, after: bytes) -> int:
         """Fill a page; return how many sessions match, counted unless the page has them all."""
         if not await self._read(page, selected.shards, selected.prefix, after):
             raise RecordUnreadable("the listing of a shard cannot be read")
@@ -162,13 +167,13 @@ class Listing:
             return len(page.sessions)
         return sum((await self._totals.count(*selected)).values())
 
-    async def _of_all_shards(self, page: _Page, selected: Selection, after: str) -> int:
+    async def _of_all_shards(self, page: _Page, selected: Selection, after: bytes) -> int:
         """Count, then read shards until the page is full; return how many sessions match.
 
         Each round trip reads twice as many sessions as the one before: their sizes are not known,
         and a page of large ones is full long before its limit.
         """
-        prefix, at_shard = selected.prefix, after[-36:-34]
+        prefix, at_shard = selected.prefix, _shard_of(after)
         matching = await self._totals.count(*selected)
         ahead = [s for s in selected.shards if s >= at_shard and matching.get(s)]
         step = _FIRST_STEP
@@ -182,15 +187,15 @@ class Listing:
             step *= 2
         return sum(matching.values())
 
-    async def _read(self, page: _Page, shards: Sequence[str], prefix: str, after: str) -> bool:
+    async def _read(self, page: _Page, shards: Sequence[str], prefix: bytes, after: bytes) -> bool:
         """Add the sessions of shards to a page; of the shard of ``after`` only those that follow.
 
         Return whether any of the shards could be read.
         """
-        at_shard = after[-36:-34]
+        at_shard = _shard_of(after)
 
         def arguments(shards: Sequence[str]) -> ListArguments:
-            member = after if shards[0] == at_shard else ""
+            member = after if shards[0] == at_shard else b""
             return ListArguments(prefix, member, limit=page.missing, max_bytes=page.space)
 
         replies = await self._groups.run(arguments, self._sessions, shards)
@@ -202,8 +207,8 @@ class Listing:
     def _sessions(self, _: Sequence[str], listed: Listed) -> list[tuple[Session, int]]:
         """Return the sessions of a shard and the sizes of their records."""
         for session_id in listed.unreadable:
-            self._unreadable.report(session_id.decode())
+            self._unreadable.report(unpack_id(session_id))
         return [
-            (unpack_session(session_id.decode(), record, listed.now), len(record))
+            (unpack_session(unpack_id(session_id), record, listed.now), len(record))
             for session_id, record in listed.records
         ]

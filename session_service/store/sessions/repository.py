@@ -35,7 +35,7 @@ from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
 from session_service.store.keys import Keys
 from session_service.store.messages import pack_message
 from session_service.store.quarantine import Quarantine
-from session_service.store.records import pack_tail, unpack_session
+from session_service.store.records import pack_id, pack_tail, unpack_session
 from session_service.store.scripts.conversations import HISTORY, HistoryArguments
 from session_service.store.scripts.sessions import (
     CREATE,
@@ -119,7 +119,7 @@ class SessionRepository:
             self._keys.of_session(CREATE.keys, shard, session_id),
             CreateArguments(
                 retention_ms=self._retention_ms,
-                session_id=session_id,
+                session_id=pack_id(session_id),
                 timeout_ms=timeout.timeout_ms,
                 max_duration_ms=timeout.max_duration_ms,
                 warning_ms=timeout.warning_ms,
@@ -145,11 +145,8 @@ class SessionRepository:
 
     async def get(self, session_id: str) -> Session:
         """Read a session."""
-        session_id = session_id.lower()
-        shard = shard_of_session(session_id)
-        if shard is None:
-            raise SessionNotFound
-        keys = self._keys.of_session(GET.keys, shard, session_id)
+        session_id = _session_id(session_id)
+        keys = self._keys.of_session(GET.keys, session_id[:2], session_id)
         try:
             now, record = await self.scope.executor.run(GET, keys, NO_ARGUMENTS)
             if record is None:
@@ -165,8 +162,8 @@ class SessionRepository:
 
     async def end(self, session_id: str) -> None:
         """End a session; of concurrent callers one succeeds, and the others get SessionNotFound."""
-        session_id = session_id.lower()
-        arguments = SessionArguments(self._retention_ms, session_id)
+        session_id = _session_id(session_id)
+        arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         if not await self._run(self._end, session_id, arguments):
             raise SessionNotFound
 
@@ -180,8 +177,8 @@ class SessionRepository:
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
-        session_id = session_id.lower()
-        arguments = SessionArguments(self._retention_ms, session_id)
+        session_id = _session_id(session_id)
+        arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         renewal = await self._run(RENEW, session_id, arguments)
         session = unpack_session(session_id, renewal.record)
         if renewal.exhausted:
@@ -190,16 +187,16 @@ class SessionRepository:
 
     async def heartbeat(self, session_id: str) -> Session:
         """Record activity, which also renews a session that has ``auto_renew``."""
-        session_id = session_id.lower()
-        arguments = SessionArguments(self._retention_ms, session_id)
+        session_id = _session_id(session_id)
+        arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         return unpack_session(session_id, await self._run(HEARTBEAT, session_id, arguments))
 
     async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
         """Change the timeout of a session; raises ValidationFailed, and changes nothing then."""
-        session_id = session_id.lower()
+        session_id = _session_id(session_id)
         arguments = TimeoutArguments(
             retention_ms=self._retention_ms,
-            session_id=session_id,
+            session_id=pack_id(session_id),
             timeout_ms=change.timeout_ms,
             max_duration_ms=change.max_duration_ms,
             warning_ms=change.warning_ms,
@@ -223,13 +220,13 @@ class SessionRepository:
 
         ``message_id`` is for callers that must know the id before the event of the message.
         """
-        session_id = session_id.lower()
+        session_id = _session_id(session_id)
         message_id = message_id or new_message_id(self.scope.random)
         arguments = SendArguments(
             retention_ms=self._retention_ms,
-            session_id=session_id,
+            session_id=pack_id(session_id),
             message_id=message_id,
-            author_id=new.author_id,
+            author_id=pack_id(new.author_id) if new.author_id else None,
             message=pack_message(message_id, new),
             max_messages=self._limits.messages,
             fits_only=new.long_for(self._limits.reply_bytes),
@@ -267,7 +264,7 @@ class SessionRepository:
         ``before`` and ``after`` are exclusive, in epoch milliseconds. The page has the newest
         messages of the range, or, with ``after`` alone, those that follow it directly.
         """
-        session_id = session_id.lower()
+        session_id = _session_id(session_id)
         selected = MessageRange(limit, before, after)
         arguments = HistoryArguments(*selected.arguments(), self._retention_ms)
         record, more, messages = await self._run(HISTORY, session_id, arguments)
@@ -313,13 +310,18 @@ class SessionRepository:
         await self.scope.executor.ping()
 
     async def _run(self, script: Script[A, R], session_id: str, arguments: A) -> R:
-        """Run a script on a session, by its id in lower case, and return the reply."""
-        shard = shard_of_session(session_id)
-        if shard is None:
-            raise SessionNotFound
-        keys = self._keys.of_session(script.keys, shard, session_id)
+        """Run a script on a session, by an id as of ``_session_id``, and return the reply."""
+        keys = self._keys.of_session(script.keys, session_id[:2], session_id)
         try:
             return await self.scope.executor.run(script, keys, arguments)
         except RecordUnreadable:
             self._unreadable.report(session_id)
             raise
+
+
+def _session_id(text: str) -> str:
+    """Return a session id in lower case; raises SessionNotFound if the text is no such id."""
+    session_id = text.lower()
+    if shard_of_session(session_id) is None:
+        raise SessionNotFound
+    return session_id

@@ -38,13 +38,13 @@ class Totals:
         self._all = ShardGroups(executor, keys, TOTAL, quarantine, together=_MAX_SHARDS)
         self._matching = ShardGroups(executor, keys, MATCHING, quarantine, together=_MAX_SHARDS)
 
-    async def count(self, shards: Sequence[str], prefix: str) -> Mapping[str, int]:
+    async def count(self, shards: Sequence[str], prefix: bytes) -> Mapping[str, int]:
         """Return how many sessions match, by shard.
 
         A session matches if its member of the listing starts with ``prefix`` (see Selection).
         """
         chosen = None if shards is SHARDS else shards
-        if prefix == "u":
+        if prefix == b"u":
             replies = await self._all.run(TotalArguments(_MAX_READ), _by_shard, chosen)
         else:
             arguments = MatchingArguments(prefix, _MAX_READ)
@@ -56,7 +56,7 @@ class Totals:
                 totals[shard] = await self._count_in_parts(shard, prefix)
         return totals
 
-    async def _count_in_parts(self, shard: str, prefix: str) -> int:
+    async def _count_in_parts(self, shard: str, prefix: bytes) -> int:
         """Count a shard in which so much is due that one script would take too long."""
         total, position = 0, b""
         while True:
@@ -67,8 +67,8 @@ class Totals:
             elif not position:
                 return total
 
-    async def _part(self, shard: str, prefix: str, position: bytes) -> TotalPart:
-        if prefix == "u":
+    async def _part(self, shard: str, prefix: bytes, position: bytes) -> TotalPart:
+        if prefix == b"u":
             keys = self._keys.of_shard(TOTAL_PART.keys, shard)
             return await self._executor.run(
                 TOTAL_PART, keys, TotalPartArguments(position, _MAX_READ)

@@ -12,6 +12,7 @@ from typing import Any
 from session_service.domain.budgets import UNREADABLE_LOG_LINES
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
+from session_service.store.records import pack_id
 from session_service.store.scripts.deadlines import NOTE, NoteArguments
 
 _REPORT_SECONDS = 60.0  # a process reports a session at most once in this time
@@ -40,7 +41,7 @@ class UnreadableSessions:
             self._report_again_at.clear()
         self._report_again_at[session_id] = now + _REPORT_SECONDS
         keys = self._keys.of_session(NOTE.keys, session_id[:2], session_id)
-        is_new = self._executor.submit(NOTE, keys, NoteArguments(session_id))
+        is_new = self._executor.submit(NOTE, keys, NoteArguments(pack_id(session_id)))
         is_new.add_done_callback(partial(self._log_if_new, session_id))
 
     def log(self, session_id: str) -> None:

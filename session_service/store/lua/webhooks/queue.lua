@@ -33,4 +33,9 @@ end
 
 -- Returns failures, when it was queued, the last failure, and the event as in the outbox.
 local function parse(body) return string.match(body, '^(%d+) (%d+) (%S+) (.*)$') end
-local function session_of(body) return string.match(body, '^%S+ (%S+)') end
+
+-- Returns the text of an event's session, or nil if the event is too short.
+local function session_of(body)
+  local id = string.sub(string.match(body, ' (.*)') or '', 1, ID_LENGTH)
+  return #id == ID_LENGTH and id_text(id) or nil
+end
