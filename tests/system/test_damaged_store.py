@@ -347,7 +347,7 @@ async def test_a_store_that_is_nearly_full_is_warned_of(start: Start) -> None:
         await create(client)
         socket = Path(service.store_socket)
         async with Redis(unix_socket_path=str(socket)) as redis:
-            for n in range(15):
+            for n in range(16):
                 await redis.set(f"{n}", "x" * budgets.MIB, ex=60)
             await wait_until(lambda: "of its maxmemory of 20 MiB" in service.stderr)
             with pytest.raises(ResponseError, match="maxmemory"):

@@ -88,8 +88,8 @@ async def create_session(context: RequestContext, body: CreateSession) -> JsonRe
 async def list_sessions(context: RequestContext, query: ListSessions) -> JsonResponse:
     """List live sessions, page by page.
 
-    The order is stable but otherwise unspecified: a session that lives throughout a listing is
-    returned exactly once.
+    The sessions of a user come newest first, by creation. The order of other listings is stable,
+    but otherwise unspecified. A session that lives throughout a listing is returned exactly once.
     """
     page = await context.sessions.list_page(
         limit=query.limit,
