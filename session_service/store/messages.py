@@ -14,17 +14,13 @@ The content fills the rest. For example, where ``…`` is the id::
 The time is absolute, so that a page can be found by bisection (lua/page.lua).
 """
 
-import re
-
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.messages import Message, NewMessage
 from session_service.domain.times import LATEST_MS
-from session_service.store.records import pack_id, unpack_id
+from session_service.store.records import ID_LENGTH, pack_id, unpack_id
 
 _NO_METADATA = b"{}"
-
-# Time, author, the two lengths, and the id.
-_head = re.compile(rb"(\d{1,15}) ([ua]) (\d{1,6}) (\d{1,6}) (.{16})", re.DOTALL).match
+_BRACE, _END_BRACE, _BRACKET, _END_BRACKET = b"{}[]"
 
 
 def pack_message(message_id: str, new: NewMessage) -> bytes:
@@ -41,31 +37,30 @@ def pack_message(message_id: str, new: NewMessage) -> bytes:
 
 def unpack_message(element: bytes, agent_id: str, user_id: str) -> Message:
     """Return the message of an element of a conversation; raises RecordUnreadable."""
-    head = _head(element)
-    if head is None:
-        raise RecordUnreadable
-    created_at = int(head[1])
-    start = head.end()
-    middle = start + int(head[3])
-    end = middle + int(head[4])
-    metadata, attachments = element[start:middle] or _NO_METADATA, element[middle:end]
-    is_whole = metadata[:1] + metadata[-1:] == b"{}" and attachments[:1] + attachments[-1:] in (
-        b"",
-        b"[]",
-    )
-    if not is_whole or end > len(element) or created_at > LATEST_MS:
-        raise RecordUnreadable
-    try:
-        content = element[end:].decode()
+    try:  # a regular expression would take 1.5 times as long
+        created, by, metadata_length, attachments_length, rest = element.split(b" ", 4)
+        created_at = int(created)
+        middle = ID_LENGTH + int(metadata_length)
+        end = middle + int(attachments_length)
+        content = rest[end:].decode()
     except ValueError:
         raise RecordUnreadable from None
-    is_agent = head[2] == b"a"
+    if not ID_LENGTH <= middle <= end <= len(rest) or not 0 <= created_at <= LATEST_MS:
+        raise RecordUnreadable
+    metadata, attachments = rest[ID_LENGTH:middle], rest[middle:end]
+    is_agent = by == b"a"
+    if (
+        not (is_agent or by == b"u")
+        or (metadata and not (metadata[0] == _BRACE and metadata[-1] == _END_BRACE))
+        or (attachments and not (attachments[0] == _BRACKET and attachments[-1] == _END_BRACKET))
+    ):
+        raise RecordUnreadable
     return Message(
-        id=unpack_id(head[5]),
+        id=unpack_id(rest[:ID_LENGTH]),
         content=content,
         author_id=agent_id if is_agent else user_id,
         is_agent=is_agent,
         created_at=created_at,
-        metadata=metadata,
+        metadata=metadata or _NO_METADATA,
         attachments=attachments or None,
     )
