@@ -59,6 +59,12 @@ class CreateSession(Request):
     ) = None
 
 
+class UpdateSession(Request):
+    """A change of a session."""
+
+    metadata: Metadata
+
+
 class ListSessions(Request):
     """The query of a list of sessions."""
 

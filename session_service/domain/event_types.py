@@ -126,23 +126,25 @@ class RenewedDetails(EventDetails, frozen=True):
 
 
 class UpdatedDetails(EventDetails, frozen=True):
-    """The timeout of the session was changed.
+    """The timeout or the metadata of the session was changed.
 
-    Announced as ``<expires at> <timeout> <maximum duration> <warning threshold> <renews: 0|1>``.
+    Announced as ``<expires at> <timeout> <maximum duration> <warning threshold> <renews: 0|1>
+    <timeout|metadata>``.
     """
 
     type: ClassVar[str] = "updated"
 
     expires_at: EpochMs
     timeout_config: TimeoutInfo
+    changed: Annotated[str, Meta(extra_json_schema={"enum": ["timeout", "metadata"]})]
 
     @classmethod
     def decode(cls, announced: Announcement) -> Self:
-        """Read e.g. ``1764000000000 1800000 43200000 300000 1``; raises ValueError."""
-        numbers = map(_number, announced.detail.split(" "))
-        expires_at, timeout, max_duration, warning, auto_renew = numbers
+        """Read e.g. ``1764000000000 1800000 43200000 300000 1 timeout``; raises ValueError."""
+        *numbers, changed = announced.detail.split(" ")[:6]
+        expires_at, timeout, max_duration, warning, auto_renew = map(_number, numbers)
         config = TimeoutConfig(timeout, bool(auto_renew), max_duration, warning)
-        return cls(expires_at, TimeoutInfo.of(config))
+        return cls(expires_at, TimeoutInfo.of(config), changed)
 
 
 class ExpiringDetails(EventDetails, frozen=True):

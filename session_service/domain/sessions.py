@@ -2,7 +2,13 @@
 
 import msgspec
 
-from session_service.domain.budgets import MESSAGES_PER_SESSION, REPLY_BYTES, SESSIONS_PER_USER
+from session_service.domain.budgets import (
+    MESSAGES_PER_SESSION,
+    METADATA_BYTES,
+    REPLY_BYTES,
+    SESSIONS_PER_USER,
+)
+from session_service.domain.errors import ValidationFailed
 from session_service.domain.timeouts import TimeoutConfig
 
 
@@ -70,3 +76,12 @@ class SessionCounts(msgspec.Struct, frozen=True):
     expired: int = 0  # within their retention
     sweep_lag_ms: int = 0  # age of the oldest deadline that was not processed
     unreadable: int = 0  # known to have an unreadable record
+
+
+def metadata_too_large(size: int) -> ValidationFailed:
+    """Return the error for a change that would make the metadata ``size`` bytes of JSON."""
+    return ValidationFailed(
+        "metadata",
+        f"must have at most {METADATA_BYTES:,} bytes as compact UTF-8 JSON after the change, and"
+        f" would have {size:,}",
+    )

@@ -43,6 +43,7 @@ OLDEST_FORMAT = 2  # that this version reads
 ID_LENGTH = 16
 USER_START = ID_LENGTH + 1
 USER_END = 2 * ID_LENGTH
+METADATA_START = USER_END + 1
 
 MEMBER_LENGTHS = {b"u": 39, b"a": 55}  # of the listing
 _FIRST_AGE = 2**48 - 1  # of a session created in 1970

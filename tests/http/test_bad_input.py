@@ -112,6 +112,7 @@ async def test_an_id_of_any_form_is_not_found(client: Client, session_id: str) -
         await client.post(f"{url}/renew"),
         await client.post(f"{url}/heartbeat"),
         await client.patch(f"{url}/timeout", json={}),
+        await client.patch(url, json={"metadata": {}}),
         await client.post(f"{url}/messages", json={"content": "x"}),
         await client.get(f"{url}/messages"),
     ):

@@ -45,6 +45,7 @@ CHANGES = [
     ("DELETE", f"{SESSIONS}/{ID}"),
     ("DELETE", f"{SESSIONS}?all=true"),
     ("PATCH", f"{SESSIONS}/{ID}/timeout"),
+    ("PATCH", f"{SESSIONS}/{ID}"),
     ("POST", "/api/messaging/webhooks"),
     ("POST", POLL),
     ("GET", POLL),
@@ -172,7 +173,7 @@ def test_http_1_0_needs_no_host() -> None:
 
 PREFLIGHTS = {
     SESSIONS: "DELETE, GET, HEAD, OPTIONS, POST",
-    f"{SESSIONS}/{ID}": "DELETE, GET, HEAD, OPTIONS",
+    f"{SESSIONS}/{ID}": "DELETE, GET, HEAD, OPTIONS, PATCH",
     f"{SESSIONS}/{ID}/renew": "OPTIONS, POST",
     f"{SESSIONS}/{ID}/timeout": "OPTIONS, PATCH",
     f"{SESSIONS}/{ID}/events": "GET, HEAD, OPTIONS",

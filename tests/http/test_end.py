@@ -15,6 +15,7 @@ EVERY_OTHER_OPERATION: list[tuple[str, str, Any]] = [
     ("POST", "/renew", None),
     ("POST", "/heartbeat", None),
     ("PATCH", "/timeout", {"timeoutMinutes": 60}),
+    ("PATCH", "", {"metadata": {"a": 1}}),
     ("POST", "/messages", {"content": "Hello"}),
     ("GET", "/messages", None),
 ]

@@ -32,7 +32,7 @@ async def test_an_unknown_path_is_not_found(client: Client, method: str, path: s
     [
         ("PUT", SESSIONS, "DELETE, GET, HEAD, OPTIONS, POST"),
         ("PATCH", SESSIONS, "DELETE, GET, HEAD, OPTIONS, POST"),
-        ("POST", f"{SESSIONS}/{ID}", "DELETE, GET, HEAD, OPTIONS"),
+        ("POST", f"{SESSIONS}/{ID}", "DELETE, GET, HEAD, OPTIONS, PATCH"),
         ("GET", f"{SESSIONS}/{ID}/renew", "OPTIONS, POST"),
         ("POST", f"{SESSIONS}/{ID}/timeout", "OPTIONS, PATCH"),
         ("DELETE", f"{SESSIONS}/health", "GET, HEAD, OPTIONS"),
@@ -180,6 +180,7 @@ class TestWithoutStore:
             ("POST", f"/{ID}/renew", None),
             ("POST", f"/{ID}/heartbeat", None),
             ("PATCH", f"/{ID}/timeout", {}),
+            ("PATCH", f"/{ID}", {"metadata": {}}),
             ("POST", f"/{ID}/messages", {"content": "x"}),
             ("GET", f"/{ID}/messages", None),
         ],

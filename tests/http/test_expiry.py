@@ -43,6 +43,7 @@ async def test_an_expired_session_is_gone(
         await client.post(f"{url}/renew"),
         await client.post(f"{url}/heartbeat"),
         await client.patch(f"{url}/timeout", json={"timeoutMinutes": 60}),
+        await client.patch(url, json={"metadata": {"a": 1}}),
         await client.post(f"{url}/messages", json={"content": "Hello"}),
         await client.get(f"{url}/messages"),
     ):

@@ -69,6 +69,7 @@ async def test_a_session_is_followed_to_its_end(client: Client) -> None:
             **owner,
             "expiresAt": change["expiresAt"],
             "timeoutConfig": change["timeoutConfig"],
+            "changed": "timeout",
         },
         "session.ended": owner,
     }

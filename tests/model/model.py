@@ -24,6 +24,7 @@ class ModelSession:
     announced: int = 0  # of the renewals, those that are an event
     ended: bool = False
     messages: list[int] = field(default_factory=list)  # creation times
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.renewed = self.renewed or self.created
@@ -78,6 +79,16 @@ class ModelSession:
             return "past"
         self.__dict__.update(values)
         return "live"
+
+    def merge(self, now: int, patch: dict[str, Any]) -> str:
+        """Change the metadata; return the state."""
+        if (state := self.state(now)) == "live":
+            for name, value in patch.items():
+                if value is None:
+                    self.metadata.pop(name, None)
+                else:
+                    self.metadata[name] = value
+        return state
 
     def _touch(self, now: int) -> None:
         self.active = now

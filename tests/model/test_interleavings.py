@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
 import pytest
 from redis import Redis
 
@@ -35,11 +36,13 @@ from session_service.store.scripts.sessions import (
     END_ALL,
     GET,
     HEARTBEAT,
+    METADATA,
     RENEW,
     SEND,
     TIMEOUT,
     CreateArguments,
     EndAllArguments,
+    MetadataArguments,
     SendArguments,
     SessionArguments,
     TimeoutArguments,
@@ -55,6 +58,7 @@ STEPS = 8
 KEYS = Keys("model")
 OF_SHARD = ("warn", "expire", "forget", "listing", "events")
 AGENT = str(UUID(int=1))
+NAMES = ("end", "end all", "renew", "heartbeat", "send", "change", "merge", "get", "sweep")
 
 
 class Durations(NamedTuple):
@@ -145,9 +149,7 @@ def creation(chance: random.Random, subject: Subject, durations: Durations) -> S
 
 
 def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step:
-    name = chance.choice(
-        ("end", "end all", "renew", "heartbeat", "heartbeat", "send", "change", "get", "sweep")
-    )
+    name = chance.choice((*NAMES, "heartbeat"))
     if name == "change":
         names = ("timeout", "duration", "warning", "auto_renew")
         values: dict[str, Any] = {
@@ -164,6 +166,11 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
             auto_renew=values.get("auto_renew"),
         )
         return Step(name, subject, TIMEOUT.words(subject.keys(TIMEOUT), change), values)
+    if name == "merge":
+        values = {"patch": {n: chance.choice((None, 1, [], {"a": 0})) for n in ("", "a", "}")}}
+        patch = msgspec.json.encode(values["patch"])
+        merging = MetadataArguments(durations.retention_ms, pack_id(subject.id), patch)
+        return Step(name, subject, METADATA.words(subject.keys(METADATA), merging), values)
     if name == "send":
         message_id = new_message_id(os.urandom)
         message = SendArguments(
@@ -253,9 +260,9 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
         assert state in states or is_forgotten(model, state, earliest), (step, model)
         return
     record, *more = reply
-    if step.name == "change":
+    if step.name in ("change", "merge"):
         now, *why = more
-        assert model.change(now, **step.values) == (why[0].decode() if why else "live")
+        assert getattr(model, step.name)(now, **step.values) == (why[0].decode() if why else "live")
     elif more == [b"exhausted"]:
         now = earliest
         assert model.renew(now) == "exhausted"
@@ -288,6 +295,7 @@ def assert_same(subject: Subject, record: bytes) -> None:
         session.expires_at,
         session.timeout.auto_renew,
         session.timeout.warning_ms,
+        msgspec.json.decode(session.metadata),
     ) == (
         model.created,
         model.active,
@@ -296,6 +304,7 @@ def assert_same(subject: Subject, record: bytes) -> None:
         model.expires,
         model.auto_renew,
         model.warning,
+        model.metadata,
     )
 
 

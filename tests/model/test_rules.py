@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,10 +40,13 @@ CHANGES = st.builds(
     TimeoutChange,
     *(st.none() | values for values in (DURATIONS, st.booleans(), DURATIONS, DURATIONS)),
 )
+VALUES: st.SearchStrategy[Any] = st.none() | st.integers() | st.just([])
+PATCHES = st.dictionaries(st.sampled_from("abc"), VALUES)
 OPERATIONS = st.lists(
     st.sampled_from(["get", "renew", "heartbeat", "heartbeat", "send", "send", "sweep", "end"])
     | st.tuples(st.just("wait"), st.integers(0, 60_000))
-    | st.tuples(st.just("change"), CHANGES),
+    | st.tuples(st.just("change"), CHANGES)
+    | st.tuples(st.just("merge"), PATCHES),
     max_size=20,
 )
 
@@ -117,6 +121,10 @@ async def compare_in(
                 values = {k: v for k, v in values.items() if v is not None}
                 expected = model.change(clock.ms, **values)
                 assert done == ("refused" if expected in ("conflict", "past") else expected)
+            case "merge":
+                patch = msgspec.json.encode(argument)
+                done = await outcome(repository.change_metadata(created.id, patch))
+                assert done == model.merge(clock.ms, argument)
             case _:
                 done = await outcome(
                     getattr(repository, name)(created.id, *[HELLO][: name == "send"])
@@ -150,6 +158,7 @@ def compare_session(session: Session, model: ModelSession) -> None:
         model.renewals,
         model.active,
     )
+    assert msgspec.json.decode(session.metadata) == model.metadata
 
 
 async def compare_counts(

@@ -104,6 +104,7 @@ async def make_all_requests(client: Any) -> None:
     await do("POST", f"{one}/renew", 200)
     await do("POST", f"{one}/heartbeat", 200)
     await do("PATCH", f"{one}/timeout", 200, {"timeoutMinutes": 60})
+    await do("PATCH", one, 200, {"metadata": {"plan": "pro"}})
     await do("GET", SESSIONS, 200)
     await do("GET", f"{SESSIONS}?userId={owner['userId']}", 200)
     assert (await do("GET", f"{SESSIONS}/health", 200))["status"] == "healthy"

@@ -89,6 +89,7 @@ async def test_every_operation_says_so_and_changes_nothing(
         repository.renew(session.id),
         repository.heartbeat(session.id),
         repository.change_timeout(session.id, TimeoutChange(auto_renew=False)),
+        repository.change_metadata(session.id, b"{}"),
         repository.send(session.id, HELLO),
         repository.history(session.id, limit=1),
         repository.end(session.id),

@@ -19,6 +19,7 @@ RULES = (
     "The Idempotency-Key was used for another request",
     "would put expiresAt in the past",
     "it has reached its maximum duration",
+    "metadata must have at most",
     "secret must be whsec_ and 24 to 64 bytes in base64",
     "url must be",
 )

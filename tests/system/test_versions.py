@@ -88,6 +88,7 @@ async def test_a_fleet_of_two_formats(start: Start, store_url: str, tmp_path: Pa
             ("POST", "/renew", None),
             ("POST", "/heartbeat", None),
             ("PATCH", "/timeout", {"autoRenew": False}),
+            ("PATCH", "", {"metadata": {"a": 1}}),
             ("POST", "/messages", {"content": "Hello"}),
             ("GET", "/messages", None),
             ("DELETE", "", None),

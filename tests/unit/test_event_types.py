@@ -19,7 +19,7 @@ ANNOUNCED = {
     "created": f"{AT + 60_000}",
     "message": f"9b2f6c1e-4d07-4a58-8f13-60c2d5e7ab94 user {AT} Hello there",
     "renewed": f"{AT + 60_000} 3",
-    "updated": f"{AT + 60_000} 1800000 43200000 300000 1",
+    "updated": f"{AT + 60_000} 1800000 43200000 300000 1 metadata",
     "expiring": f"{AT + 60_000}",
     "expired": f"{AT}",
     "ended": "bulk",

@@ -105,7 +105,7 @@ def test_the_outer_form_is_a_cloud_event() -> None:
         ),
         (
             "updated",
-            f"{AT} 1800000 43200000 90000 1",
+            f"{AT} 1800000 43200000 90000 1 metadata",
             {
                 "expiresAt": "2025-11-24T16:00:00.000Z",
                 "timeoutConfig": {
@@ -114,6 +114,7 @@ def test_the_outer_form_is_a_cloud_event() -> None:
                     "maxDurationMinutes": 720,
                     "warningThresholdMinutes": 1.5,
                 },
+                "changed": "metadata",
             },
         ),
         (

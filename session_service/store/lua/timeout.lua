@@ -16,8 +16,7 @@ set_deadline(session)
 if session.expires <= now then return {record, now, 'past'} end
 schedule(SESSION_ID, session)
 call('ZREM', EXPIRE, SESSION_ID)
-announce('updated', SESSION_ID, session, session.expires .. ' ' .. session.timeout .. ' '
-  .. session.duration .. ' ' .. session.warning .. ' ' .. session.auto)
+announce_update(session, 'timeout')
 outlive_session(LISTING, session)
 outlive_session(EVENTS, session)
 if call('EXISTS', MESSAGES) == 1 then outlive_session(MESSAGES, session) end

@@ -5,11 +5,11 @@ For example ``DAY_MS`` in a Lua file becomes ``86400000`` in the source of a scr
 
 from importlib.resources import files
 
-from session_service.domain.budgets import KEYS_PER_SESSION, PARKED_MS
+from session_service.domain.budgets import KEYS_PER_SESSION, METADATA_BYTES, PARKED_MS
 from session_service.domain.events import MAX_RETENTION_MS
 from session_service.domain.times import LATEST_MS
 from session_service.store.client.script import Library
-from session_service.store.records import ID_LENGTH, USER_END, USER_START
+from session_service.store.records import ID_LENGTH, METADATA_START, USER_END, USER_START
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -27,6 +27,8 @@ LIBRARY = Library(
         "ID_LENGTH": ID_LENGTH,
         "USER_START": USER_START,
         "USER_END": USER_END,
+        "METADATA_START": METADATA_START,
+        "METADATA_BYTES": METADATA_BYTES,
         "LAST_BYTES": r"\255"
         * 40,  # after a prefix of the listing: the rest of a member is shorter
         "CLAIM_MS": CLAIM_MS,

@@ -184,8 +184,38 @@ TIMEOUT = Script(
     "timeout",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=TimeoutArguments,
-    parts=("clock", "record", "session", "outbox", "outlive", "deadline"),
+    parts=("clock", "record", "session", "outbox", "update", "outlive", "deadline"),
     reply=_timeout_changed,
+)
+
+
+class MetadataArguments(Arguments):
+    """A change of a session's metadata."""
+
+    retention_ms: int
+    session_id: bytes
+    patch: bytes  # compact JSON; null removes a member
+
+
+class MetadataChanged(Reply):
+    """A session's record after METADATA; unchanged if its metadata would be ``too_large``."""
+
+    record: bytes
+    now: int
+    too_large: int | None = None  # bytes
+
+
+def _metadata_changed(reply: RawReply) -> MetadataChanged:
+    return MetadataChanged(*alive(reply))
+
+
+METADATA = Script(
+    LIBRARY,
+    "metadata",
+    keys=("session", "events"),
+    arguments=MetadataArguments,
+    parts=("clock", "record", "session", "outbox", "update"),
+    reply=_metadata_changed,
 )
 
 

@@ -28,6 +28,7 @@ from session_service.domain.sessions import (
     SessionCounts,
     SessionLimits,
     SessionPage,
+    metadata_too_large,
 )
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store.client.executor import ScriptExecutor
@@ -43,10 +44,12 @@ from session_service.store.scripts.sessions import (
     END_ALL,
     GET,
     HEARTBEAT,
+    METADATA,
     RENEW,
     SEND,
     TIMEOUT,
     CreateArguments,
+    MetadataArguments,
     NotSent,
     SendArguments,
     SessionArguments,
@@ -212,6 +215,18 @@ class SessionRepository:
                 "would put expiresAt in the past; allowed is what leaves the session alive now",
             )
         return replace(session, observed_at=changed.now)
+
+    async def change_metadata(self, session_id: str, patch: bytes) -> Session:
+        """Merge compact JSON into the metadata of a session, as lua/metadata.lua does.
+
+        Raises ValidationFailed if the result is too large, and changes nothing then.
+        """
+        session_id = _session_id(session_id)
+        arguments = MetadataArguments(self._retention_ms, pack_id(session_id), patch)
+        changed = await self._run(METADATA, session_id, arguments)
+        if changed.too_large:
+            raise metadata_too_large(changed.too_large)
+        return unpack_session(session_id, changed.record, changed.now)
 
     async def send(
         self, session_id: str, new: NewMessage, message_id: str | None = None

@@ -15,6 +15,7 @@ from session_service.api.sessions import (
     SessionList,
     SessionsEnded,
     TimeoutSettings,
+    UpdateSession,
 )
 from session_service.domain.errors import (
     RecordUnreadable,
@@ -163,6 +164,19 @@ async def update_session_timeout(
     return _info(await context.sessions.change_timeout(session_id, change))
 
 
+async def update_session(
+    context: RequestContext, session_id: str, body: UpdateSession
+) -> JsonResponse:
+    """Change the metadata of a session.
+
+    Each member of ``metadata`` replaces that of the session; null removes it, and other members
+    stay. Only members at the top level are merged: an object replaces an object as a whole. Does
+    not count as activity.
+    """
+    patch = compact_metadata(body.metadata)
+    return _info(await context.sessions.change_metadata(session_id, patch))
+
+
 def _info(session: Session) -> JsonResponse:
     return JsonResponse(200, encode(SessionInfo.of(session)))
 
@@ -270,6 +284,17 @@ ROUTES = (
         success="The session",
         errors=SESSION_ERRORS,
         is_atomic=True,
+    ),
+    Route(
+        method="PATCH",
+        path=SESSION,
+        handler=update_session,
+        tag=Tag.MESSAGING,
+        access=Access.PUBLIC,
+        body=UpdateSession,
+        response=SessionInfo,
+        success="The session, changed",
+        errors=SESSION_ERRORS,
     ),
     Route(
         method="PATCH",
