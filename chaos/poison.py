@@ -53,8 +53,8 @@ class Target(NamedTuple):
         name = schema._PARTS[part]  # noqa: SLF001 - every kind of key has to be covered
         of_webhook = name.startswith("webhook")
         owner = self.webhook if of_webhook else self.session
-        shard = "00" if part in ("webhooks", "meta") else owner[:2]
-        return f"t:{{{shard}}}:{name}" + (owner if name.endswith(":") else "")
+        shard = "00" if part in ("webhooks", "meta", "verified") else owner[:2]
+        return f"t:{{{shard}}}:{name}" + (owner if name.endswith(":") or not name else "")
 
 
 class Poison(NamedTuple):
@@ -103,6 +103,7 @@ WRONG_TYPES = {
     "events": "shard", "trimmed": "shard", "claim": "", "outcome": "", "webhooks": "registry",
     "queue": "webhook", "bodies": "webhook", "due": "webhook", "leased": "webhook", "dead": "",
     "state": "webhook", "tails": "", "used": "", "meta": "meta", "probe": "",
+    "verified": "",
 }  # fmt: skip
 
 POISONS = {

@@ -26,6 +26,7 @@ from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.counts import KnownSizes
 from session_service.store.sessions.deadlines import Deadlines
+from session_service.store.sessions.repairs import Repairs, Verification
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
 
@@ -45,6 +46,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     consumer: Consumer  # of the group that delivers to webhooks
     webhooks: Webhooks
     data_set: DataSetReader
+    verification: Verification
     monitor: StoreMonitor
 
     @property
@@ -87,6 +89,9 @@ def compose(
     retention_ms, history_ms = settings.retention_ms, settings.history_ms
     known_sizes = KnownSizes()
     outbox = Outbox(executor, keys, quarantine)
+    monitor = StoreMonitor(executor, keys, url, settings.write_ack)
+    repairs = Repairs(executor, keys, retention_ms)
+    verification = Verification(executor, keys, quarantine, repairs, monitor.may_evict)
     return Store(
         settings=settings,
         url=url,
@@ -102,6 +107,7 @@ def compose(
             limits=settings.limits,
             quarantine=quarantine,
             known_sizes=known_sizes,
+            verification=verification,
         ),
         deadlines=Deadlines(
             executor,
@@ -116,7 +122,8 @@ def compose(
         consumer=Consumer(executor, keys, "webhooks", quarantine),
         webhooks=Webhooks(executor, keys, settings.webhooks, quarantine),
         data_set=DataSetReader(executor, keys),
-        monitor=StoreMonitor(executor, keys, url, settings.write_ack),
+        verification=verification,
+        monitor=monitor,
     )
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
+from session_service.background.verifier import verify_forever
 from session_service.composition import Store
 from session_service.process.listen import BACKLOG, allow_files
 from session_service.process.notice import Notice
@@ -70,6 +71,7 @@ def _start_tasks(store: Store, tasks: Tasks) -> None:
     tasks.start(deliver_forever(store.webhooks, store.consumer))
     if not store.is_memory:
         tasks.start(store.monitor.run())
+        tasks.start(verify_forever(store.verification, store.quarantine))
 
 
 def _state(store: Store, notice: Notice) -> AppState:

@@ -46,6 +46,9 @@ In values, an id is its 16 bytes; in names, its text. ``session-service show`` p
     the key on which commands are tried, to see whether they are permitted (lua/probe.lua)
 ``session-service:{00}:meta``
     hash: the newest ``format`` that a node has written, and the data set's ``epoch``, 16 hex digits
+``session-service:{00}:verified``
+    hash: the ``evictions`` after which the indexes of sessions were verified (sessions/repairs.py);
+    while a node verifies them, the ``node`` and ``until`` when the others leave that to it
 
 The id of a webhook names the shard of its queue, as a session's id names its shard. A lane is a
 session's events for one webhook, which are delivered one after the other.
@@ -91,6 +94,7 @@ _PARTS = {
     "events": "events",
     "trimmed": "trimmed",
     "meta": "meta",
+    "verified": "verified",
     "claim": "claim:",
     "outcome": "idem:",
     "tails": "tails:",

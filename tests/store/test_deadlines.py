@@ -10,7 +10,7 @@ from session_service.domain.sessions import Session
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.records import pack_id
-from session_service.store.scripts.deadlines import REPAIR, RepairArguments
+from session_service.store.scripts.repairs import REPAIR, RepairArguments
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from tests.support.factories import (
@@ -141,7 +141,9 @@ async def test_a_repair_takes_nothing_that_exists(
     lost = pack_id(session.id)
     while after is not None:
         keys = KEYS.of_shard(REPAIR.keys, session.id[:2])
-        removed, after = await executor.run(REPAIR, keys, RepairArguments(after, 9, (lost,)))
+        removed, after, _ = await executor.run(
+            REPAIR, keys, RepairArguments(b"", after, 9, (lost,))
+        )
         assert removed == 0
         after = after or None
     assert (await repository.count()).active == 1

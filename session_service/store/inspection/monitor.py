@@ -131,6 +131,14 @@ class StoreMonitor:
             if self._is_recent(code) and not (code == "OOM" and any("full" in f for f in failing)):
                 yield sentence
 
+    def may_evict(self) -> bool:
+        """Return whether the store can evict keys, or has since it started; True if unknown."""
+        if self.latest is None:
+            return self._store.kind != "memory"
+        return self.latest.policy not in ("", "noeviction") or any(
+            reading.number("evicted_keys") for reading in self._readings.values()
+        )
+
     async def _inspect(self) -> None:
         signals = self._executor.signals
         # Connects, if need be, before the signal of a new connection is cleared.

@@ -1,8 +1,8 @@
-"""Deadlines: the sweep, the repair of indexes, and unreadable sessions."""
+"""Deadlines: the sweep, and unreadable sessions."""
 
 from typing import NamedTuple
 
-from session_service.store.client.script import Arguments, Digits, Script
+from session_service.store.client.script import Arguments, Script
 from session_service.store.scripts.library import LIBRARY
 
 
@@ -85,29 +85,4 @@ SWEEP = Script(
         *("listing", "delete"),
     ),
     reply=Swept._make,
-)
-
-
-class RepairArguments(Arguments):
-    """A part of the listing, and lost sessions: their deadlines are removed with the last part."""
-
-    after: bytes  # the member after which to start, or b""
-    limit: Digits  # members
-    lost_ids: tuple[bytes, ...]
-
-
-class Repaired(NamedTuple):
-    """How many members of the listing were removed, and the member after which to continue."""
-
-    removed: int
-    after: bytes  # b"" at the end
-
-
-REPAIR = Script(
-    LIBRARY,
-    "repair",
-    keys=("session", "messages", "warn", "expire", "unreadable", "listing"),
-    arguments=RepairArguments,
-    parts=("ids",),
-    reply=Repaired._make,
 )

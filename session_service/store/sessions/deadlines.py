@@ -4,7 +4,7 @@ Every node sweeps all shards. A deadline is processed once, by the script of the
 first, which removes it in the same step.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from session_service.domain.ids import SHARDS
@@ -14,16 +14,15 @@ from session_service.store.quarantine import Quarantine
 from session_service.store.records import unpack_id
 from session_service.store.scripts.deadlines import (
     DUE,
-    REPAIR,
     SWEEP,
     DueArguments,
-    RepairArguments,
     ShardSizes,
     SweepArguments,
     Swept,
 )
 from session_service.store.scripts.variants import retaining_history
 from session_service.store.sessions.counts import KnownSizes
+from session_service.store.sessions.repairs import Repairs
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
@@ -31,7 +30,6 @@ from session_service.store.shards import ShardGroups
 # half as many, a node that had to share its core fell behind at 33,000 deadlines a second.
 MAX_SHARDS_PER_CALL = 8
 _MAX_DEADLINES = 32  # of each kind, that one script processes: about 1 ms of Redis
-_MAX_MEMBERS = 500  # of a listing, that one script checks: about 1 ms of Redis
 
 # Shards that are checked together: "00", "08", "10" and so on. Neighbours are in different blocks
 # because outbox.py reads neighbours in one call: the events of one sweep are spread over all calls
@@ -66,12 +64,11 @@ class Deadlines:
         quarantine: Quarantine,
         known_sizes: KnownSizes,
     ) -> None:
-        self._executor = executor
-        self._keys = keys
         self._quarantine = quarantine
         self._unreadable = UnreadableSessions(executor, keys)
         self._retention_ms = retention_ms
         self._known_sizes = known_sizes
+        self._repairs = Repairs(executor, keys, retention_ms)
         self._due = {
             block: ShardGroups(executor, keys, DUE, quarantine, together=len(block), shards=block)
             for block in SHARD_BLOCKS
@@ -121,26 +118,15 @@ class Deadlines:
                     self._known_sizes.note(shard, _sizes(*swept.sizes))
                 if swept.lost and not self._quarantine.must_wait(f"shard {shard}", "repair"):
                     with self._quarantine.isolating(f"shard {shard}", "repair"):
-                        repaired += await self._repair(shard, swept.lost)
+                        lost_ids = tuple(swept.lost)
+                        removed, _ = await self._repairs.remove_lost(shard, lost_ids=lost_ids)
+                        repaired += removed
         return SweepResult(warned, expired, forgotten, repaired, tuple(shards_with_more))
 
     async def sweep(self) -> SweepResult:
         """Process the deadlines that are due in all shards, as ``process_due`` does."""
         due = [shard for block in SHARD_BLOCKS for shard in await self.find_due(block)]
         return await self.process_due(due)
-
-    async def _repair(self, shard: str, lost: Iterable[bytes]) -> int:
-        """Remove from a listing the sessions that are gone: evicted, or deleted by others."""
-        repaired, after = 0, b""
-        while True:
-            removed, after = await self._executor.run(
-                REPAIR,
-                self._keys.of_shard(REPAIR.keys, shard),
-                RepairArguments(after, _MAX_MEMBERS, tuple(lost)),
-            )
-            repaired += removed
-            if not after:
-                return repaired
 
 
 def _of_one(shards: Sequence[str], swept: Swept) -> tuple[str, Swept]:

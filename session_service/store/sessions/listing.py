@@ -29,6 +29,7 @@ from session_service.store.records import (
 )
 from session_service.store.scripts.listing import LIST, ListArguments, Listed
 from session_service.store.sessions.counts import SessionCounter
+from session_service.store.sessions.repairs import Verification
 from session_service.store.sessions.totals import Totals
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
@@ -134,10 +135,11 @@ class Listing:
         *,
         quarantine: Quarantine,
         unreadable: UnreadableSessions,
+        verification: Verification,
     ) -> None:
         self._groups = ShardGroups(executor, keys, LIST, quarantine)
         self._counter = counter
-        self._totals = Totals(executor, keys, quarantine)
+        self._totals = Totals(executor, keys, quarantine, verification)
         self._unreadable = unreadable
 
     async def page(self, selected: Selection, limit: int, cursor: str | None) -> SessionPage:

@@ -62,6 +62,7 @@ from session_service.store.sessions.conversations import MessageRange
 from session_service.store.sessions.counts import KnownSizes, SessionCounter
 from session_service.store.sessions.idempotency import IdempotencyKeys
 from session_service.store.sessions.listing import Listing, Selection
+from session_service.store.sessions.repairs import Verification
 from session_service.store.sessions.scope import Scope
 from session_service.store.sessions.unreadable import UnreadableSessions
 
@@ -88,6 +89,7 @@ class SessionRepository:
         limits: SessionLimits,
         quarantine: Quarantine,
         known_sizes: KnownSizes,
+        verification: Verification,
     ) -> None:
         self.scope = Scope(executor)
         self._keys = keys
@@ -99,7 +101,12 @@ class SessionRepository:
         self._unreadable = UnreadableSessions(executor, keys)
         self._counter = SessionCounter(executor, keys, known_sizes, retention_ms, quarantine)
         self._listing = Listing(
-            executor, keys, self._counter, quarantine=quarantine, unreadable=self._unreadable
+            executor,
+            keys,
+            self._counter,
+            quarantine=quarantine,
+            unreadable=self._unreadable,
+            verification=verification,
         )
         self.idempotency_keys = IdempotencyKeys(executor, keys)
 
