@@ -23,6 +23,7 @@ and if it has details a space and the text that domain/event_types.py describes.
 """
 
 import re
+from functools import lru_cache
 
 from session_service.domain.errors import (
     RecordUnreadable,
@@ -64,6 +65,10 @@ def unpack_id(packed: bytes) -> str:
     return f"{packed[:4].hex()}-{packed[4:10].hex('-', 2)}-{packed[10:].hex()}"
 
 
+# There are far fewer agents than sessions.
+_agent_id = lru_cache(maxsize=4096)(unpack_id)
+
+
 def pack_tail(new: NewSession) -> bytes:
     """Return the part of a record after the numbers: agent, user, metadata, newline."""
     return pack_id(new.agent_id) + pack_id(new.user_id) + new.metadata + b"\n"
@@ -74,26 +79,29 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
 
     Raises SessionExpired for the record of an expired session, and RecordUnreadable.
     """
+    parts = record.split(b" ", 9)
     try:
-        version, *numbers, auto, tail = record.split(b" ", 9)
-        created, after, before, renewals, timeout, duration, warning = map(int, numbers)
-    except ValueError:
+        created, renewals = int(parts[1]), int(parts[4])
+        active = created + int(parts[2])
+        renewed = active - int(parts[3])
+        timeout, duration, warning = int(parts[5]), int(parts[6]), int(parts[7])
+        tail = parts[9]
+    except (ValueError, IndexError):
         found = _is_tombstone(record)
         raise SessionExpired(int(found[1])) if found else RecordUnreadable() from None
     metadata = tail[USER_END:-1]
-    active = created + after
     is_whole = metadata[:1] == b"{" and tail[-1:] == b"\n"
-    if version != b"2" or not is_whole or created + duration > LATEST_MS or active > LATEST_MS:
+    if parts[0] != b"2" or not is_whole or created + duration > LATEST_MS or active > LATEST_MS:
         raise RecordUnreadable
     return Session(
         id=session_id,
-        agent_id=unpack_id(tail[:ID_LENGTH]),
+        agent_id=_agent_id(tail[:ID_LENGTH]),
         user_id=unpack_id(tail[ID_LENGTH:USER_END]),
         created_at=created,
         last_activity=active,
-        last_renewal=active - before,
+        last_renewal=renewed,
         renewal_count=renewals,
-        timeout=TimeoutConfig(timeout, auto == b"1", duration, warning),
+        timeout=TimeoutConfig(timeout, parts[8] == b"1", duration, warning),
         metadata=metadata,
         observed_at=active if observed_at is None else observed_at,
     )

@@ -28,7 +28,7 @@ def a_newer_version(folder: Path) -> str:
     changes = {
         "store/records.py": (
             ("FORMAT = 2", "FORMAT = 3"),
-            ('version != b"2"', 'version not in (b"2", b"3")'),
+            ('parts[0] != b"2"', 'parts[0] not in (b"2", b"3")'),
             ('rb"2 expired', 'rb"[23] expired'),
         ),
         "store/lua/record.lua": (
