@@ -46,6 +46,7 @@ from session_service.store.scripts.sessions import (
     SendArguments,
     SessionArguments,
     TimeoutArguments,
+    record_and_words,
 )
 from session_service.store.scripts.variants import retaining_history
 from tests.model.model import ModelSession
@@ -245,8 +246,8 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
         assert (ended, position) == (int(model.end(now)), b"")
         return
     if step.name == "get":
-        seconds, micros, record = reply
-        now, state = int(seconds) * 1000 + int(micros) // 1000, "missing"
+        now, record = GET.reply(reply)
+        state = "missing"
         if record is not None and record.startswith(b"2 expired "):
             state = "expired"
         elif record is not None:  # Redis may keep it for longer than its retention
@@ -254,15 +255,16 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
             state = "live" if expires > now else "expired" if expires + retention > now else state
         assert state == model.state(now) or is_forgotten(model, state, now)
         return
-    if not isinstance(reply, list):  # the reply has no time
+    if reply is None or b"\n" not in reply:  # the reply has no time
         state = "expired" if reply else "missing"
         states = {model.state(now) for now in range(earliest, latest + 1)}
         assert state in states or is_forgotten(model, state, earliest), (step, model)
         return
-    record, *more = reply
+    record, more = record_and_words(reply)
     if step.name in ("change", "merge"):
         now, *why = more
-        assert getattr(model, step.name)(now, **step.values) == (why[0].decode() if why else "live")
+        expected = why[0].decode() if why else "live"
+        assert getattr(model, step.name)(int(now), **step.values) == expected
     elif more == [b"exhausted"]:
         now = earliest
         assert model.renew(now) == "exhausted"
@@ -271,7 +273,7 @@ def follow(step: Step, reply: Any, earliest: int, latest: int, retention: int) -
         before = len(model.messages)
         assert getattr(model, step.name)(now) == "live"
         if step.name == "send":
-            assert more[:2] == [model.messages[before], b"user"]
+            assert more[:2] == [b"%d" % model.messages[before], b"user"]
     assert_same(subject, record)
 
 

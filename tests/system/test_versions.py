@@ -27,7 +27,7 @@ def a_newer_version(folder: Path) -> str:
     shutil.copytree(ROOT / "session_service", package)
     changes = {
         "store/records.py": (
-            ("FORMAT = 2", "FORMAT = 3"),
+            ("\nFORMAT = 2", "\nFORMAT = 3"),
             ('parts[0] != b"2"', 'parts[0] not in (b"2", b"3")'),
             ('rb"2 expired', 'rb"[23] expired'),
         ),

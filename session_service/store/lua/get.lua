@@ -1,5 +1,5 @@
 -- Reads a session. The caller decides whether it is alive, by the clock that comes with it.
--- Reply  {seconds, microseconds, record}; the record is false if there is none
+-- Reply  the clock, and if there is a record a space and the record
 
-local time = redis.call('TIME')
-return {time[1], time[2], redis.call('GET', SESSION)}
+local record = call('GET', SESSION)
+return record and now .. ' ' .. record or now .. ''

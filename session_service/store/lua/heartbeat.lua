@@ -1,8 +1,8 @@
 -- Records an activity, which renews the session if it is set to renew by itself.
--- Reply  {record}, or as load() has it if the session is not alive
+-- Reply  the record, or as load() has it if the session is not alive
 
 local session, record = load()
 if not session then return record end
 session.active = math.max(session.active, now)
 if session.auto == '1' then renew(session) end
-return {save(session)}
+return save(session)

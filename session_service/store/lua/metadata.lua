@@ -1,7 +1,7 @@
 -- Merges PATCH into a session's metadata, member by member: null removes one, any other value replaces it.
 -- Both are compact JSON, as records.py has it. It is no activity.
--- Reply  {record, clock}, or as load() has it if the session is not alive; {record, clock, size} if
---        nothing is changed, because the metadata would have that many bytes
+-- Reply  the record and the clock, or as load() has it if the session is not alive; also the size, if
+--        nothing is changed because the metadata would have that many bytes
 
 local session, record = load()
 if not session then return record end
@@ -43,7 +43,7 @@ for _, name in ipairs(names) do
   if patch[name] ~= 'null' then merged[#merged + 1] = name .. ':' .. values[name] end
 end
 local metadata = '{' .. table.concat(merged, ',') .. '}'
-if #metadata > METADATA_BYTES then return {record, now, #metadata} end
+if #metadata > METADATA_BYTES then return record .. now .. ' ' .. #metadata end
 session.tail = string.sub(session.tail, 1, METADATA_START - 1) .. metadata .. '\n'
 announce_update(session, 'metadata')
-return {save(session), now}
+return save(session) .. now

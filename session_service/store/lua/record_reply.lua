@@ -1,6 +1,7 @@
 -- Calls a script, the function act, once, and records its reply.
--- Reply  {the script's own reply, in an array and as JSON; the tail of the record in it, or ''}. Once
---        something was done, each further call gets the recorded reply. A reply is not recorded if
+-- Reply  {the script's own reply, in an array and as JSON; ''}. If it begins with a record, its parts
+--        before and after the record's tail, in an array and as JSON; the tail. Once something was done,
+--        each further call gets the recorded reply. A reply is not recorded if
 --        nothing was done because the session does not exist, is expired or cannot be read, or because
 --        a limit is reached. 'too many keys' if the session has KEYS_PER_SESSION recorded replies of a
 --        day.
@@ -9,7 +10,7 @@
 -- recorded without the record's tail (agent, user, metadata), which is stored once for the session,
 -- under a number that grows when the tail changes. JSON could not hold the tail anyway: its ids are bytes.
 
-local NUMBERS = '2 [%d ]+ [01] '  -- of a record, up to its tail
+local RECORD = '^(2 [%d ]+ [01] )(.*\n)(.*)$'  -- with words after it; only the tail has newlines
 local call = redis.call
 
 -- Stores a tail. Returns its number, which is that of the last one if they are the same.
@@ -36,17 +37,16 @@ if used >= KEYS_PER_SESSION then return {'["too many keys"]', ''} end
 -- Both keys are read before anything is done: if one is of the wrong type, nothing is.
 local last = call('HLEN', TAILS)
 local reply = act()
-local number, tail = 0, ''
-local is_record = type(reply) == 'table'
-if is_record then
-  local start = string.match(reply[1], '^' .. NUMBERS .. '()')
-  reply[1], tail = string.sub(reply[1], 1, start - 1), string.sub(reply[1], start)
+local start, tail, words
+if type(reply) == 'string' then start, tail, words = string.match(reply, RECORD) end
+if not tail then
+  local json = cjson.encode({reply})
+  if reply and reply ~= 0 and type(reply) ~= 'string' then
+    call('SET', OUTCOME, '0 ' .. json, 'PX', RECORDED_MS)
+  end
+  return {json, ''}
 end
-local json = cjson.encode({reply})
-if not reply or reply == 0 or type(reply) == 'string' then return {json, ''} end
-if is_record then
-  if call('INCR', USED) == 1 then call('PEXPIRE', USED, DAY_MS) end
-  number = store_tail(last, tail)
-end
-call('SET', OUTCOME, number .. ' ' .. json, 'PX', RECORDED_MS)
+local json = cjson.encode({start, words})
+if call('INCR', USED) == 1 then call('PEXPIRE', USED, DAY_MS) end
+call('SET', OUTCOME, store_tail(last, tail) .. ' ' .. json, 'PX', RECORDED_MS)
 return {json, tail}

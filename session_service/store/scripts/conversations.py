@@ -5,8 +5,8 @@ from typing import NamedTuple
 from session_service.domain.errors import RecordUnreadable
 from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, NoArguments, Script
+from session_service.store.records import refusal
 from session_service.store.scripts.library import LIBRARY
-from session_service.store.scripts.sessions import alive
 
 
 class PageArguments(Arguments):
@@ -34,7 +34,9 @@ class Page(NamedTuple):
 
 
 def _page(reply: RawReply) -> Page:
-    return Page._make(alive(reply))
+    if not isinstance(reply, list):
+        raise refusal(reply)
+    return Page._make(reply)
 
 
 HISTORY = Script(

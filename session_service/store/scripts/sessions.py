@@ -1,8 +1,6 @@
 """Operations on one session, and on all sessions of an owner."""
 
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, NoArguments, Script
@@ -12,10 +10,6 @@ from session_service.store.scripts.library import LIBRARY
 _RENEWING = ("clock", "record", "session", "outbox", "outlive", "deadline", "renewal")
 
 
-class Reply(msgspec.Struct, gc=False):
-    """A reply of a script on one session. A struct, as Arguments are."""
-
-
 class SessionArguments(Arguments):
     """A session, and how long it is remembered when it has expired."""
 
@@ -23,21 +17,27 @@ class SessionArguments(Arguments):
     session_id: bytes
 
 
-def alive(reply: RawReply) -> list[Any]:
-    """Return a reply that starts with the record of a session that is alive.
+def record(reply: RawReply) -> bytes:
+    """Return a reply that is the record of a session that is alive.
 
     Raises SessionNotFound, SessionExpired or RecordUnreadable for the other replies of ``load`` in
     lua/session.lua: nil, ``expired 1767225600000``, ``unreadable``.
     """
-    if reply is None or isinstance(reply, bytes):
+    if reply is None or reply[-1:] != b"\n":
         raise refusal(reply)
-    found: list[Any] = reply
+    found: bytes = reply
     return found
 
 
-def _record(reply: RawReply) -> bytes:
-    record: bytes = alive(reply)[0]
-    return record
+def record_and_words(reply: RawReply) -> tuple[bytes, list[bytes]]:
+    r"""Split a reply into the record of a session that is alive and the words after it.
+
+    E.g. ``b"2 1768473045123 … {}\n1768473105123 past"``. Raises as ``record`` does.
+    """
+    end = reply.rfind(b"\n") + 1 if reply else 0
+    if not end:
+        raise refusal(reply)
+    return reply[:end], reply[end:].split()
 
 
 class CreateArguments(Arguments):
@@ -67,9 +67,9 @@ CREATE = Script(
 )
 
 
-def _read(reply: tuple[bytes, bytes, bytes | None]) -> tuple[int, bytes | None]:
-    seconds, microseconds, record = reply
-    return int(seconds) * 1000 + int(microseconds) // 1000, record
+def _read(reply: bytes) -> tuple[int, bytes | None]:
+    now, space, found = reply.partition(b" ")
+    return int(now), found if space else None
 
 
 GET = Script(
@@ -77,6 +77,7 @@ GET = Script(
     "get",
     keys=("session",),
     arguments=NoArguments,
+    parts=("clock",),
     reply=_read,  # the clock (epoch ms), and the record, or None if there is none
     writes=False,
 )
@@ -126,15 +127,16 @@ END_ALL = Script(
 )
 
 
-class Renewal(Reply):
+class Renewal(NamedTuple):
     """A session's record after RENEW, unless it was ``exhausted``: then as it was."""
 
     record: bytes
-    exhausted: bytes | None = None
+    is_exhausted: bool
 
 
 def _renewal(reply: RawReply) -> Renewal:
-    return Renewal(*alive(reply))
+    found, words = record_and_words(reply)
+    return Renewal(found, bool(words))
 
 
 RENEW = Script(
@@ -152,7 +154,7 @@ HEARTBEAT = Script(
     keys=("session", "warn", "expire", "events"),
     arguments=SessionArguments,
     parts=_RENEWING,
-    reply=_record,
+    reply=record,
 )
 
 
@@ -167,16 +169,17 @@ class TimeoutArguments(Arguments):
     auto_renew: bool | None = None
 
 
-class TimeoutChanged(Reply):
+class TimeoutChanged(NamedTuple):
     """A session's record after TIMEOUT; unchanged if there is a ``problem``."""
 
     record: bytes
     now: int
-    problem: bytes | None = None  # conflict, past
+    problem: bytes | None  # conflict, past
 
 
 def _timeout_changed(reply: RawReply) -> TimeoutChanged:
-    return TimeoutChanged(*alive(reply))
+    found, (now, *problem) = record_and_words(reply)
+    return TimeoutChanged(found, int(now), problem[0] if problem else None)
 
 
 TIMEOUT = Script(
@@ -197,16 +200,17 @@ class MetadataArguments(Arguments):
     patch: bytes  # compact JSON; null removes a member
 
 
-class MetadataChanged(Reply):
+class MetadataChanged(NamedTuple):
     """A session's record after METADATA; unchanged if its metadata would be ``too_large``."""
 
     record: bytes
     now: int
-    too_large: int | None = None  # bytes
+    too_large: int | None  # bytes
 
 
 def _metadata_changed(reply: RawReply) -> MetadataChanged:
-    return MetadataChanged(*alive(reply))
+    found, (now, *size) = record_and_words(reply)
+    return MetadataChanged(found, int(now), int(size[0]) if size else None)
 
 
 METADATA = Script(
@@ -232,28 +236,28 @@ class SendArguments(Arguments):
     content_bytes: int | None  # at the end of the message, if its event has the content
 
 
-class Sent(Reply):
+class Sent(NamedTuple):
     """A session's record after SEND, and the message's time and author."""
 
     record: bytes
     created_at: int
     author: bytes  # user, agent
-    renewed: int  # 0, 1
+    is_renewed: bool
 
 
-class NotSent(Reply):
+class NotSent(NamedTuple):
     """A session's record, and why its message was not stored."""
 
     record: bytes
     problem: bytes  # author, length, full
 
 
-_NOT_SENT_VALUES = len(NotSent.__struct_fields__)
-
-
 def _sent(reply: RawReply) -> Sent | NotSent:
-    found = alive(reply)
-    return NotSent(*found) if len(found) == _NOT_SENT_VALUES else Sent(*found)
+    found, words = record_and_words(reply)
+    if len(words) == 1:
+        return NotSent(found, words[0])
+    created_at, author, renewed = words
+    return Sent(found, int(created_at), author, renewed == b"1")
 
 
 SEND = Script(

@@ -74,19 +74,18 @@ class ReplayingExecutor(ScriptExecutor):
 
 
 async def _decode(recorded: asyncio.Future[RawReply]) -> RawReply:
-    """Return the script's own reply from that of lua/record_reply.lua.
+    r"""Return the script's own reply from that of lua/record_reply.lua.
 
-    E.g. from ``[b'["expired 1768473045123"]', b""]``. If there is a tail, the first value of the
-    reply is the record that it belongs to.
+    E.g. from ``[b'["expired 1768473045123"]', b""]``, or with a tail from
+    ``[b'["2 1768473045123 0 … 1 ", "1768473045123 user 1"]', b"…{}\n"]``.
     """
     json, tail = await recorded
-    (reply,) = msgspec.json.decode(json)
+    reply, *words = msgspec.json.decode(json)
     if reply == "too many keys":
         raise TooManyKeys(KEYS_PER_SESSION)
-    own = _as_server_reply(reply)
     if tail:
-        own[0] += tail
-    return own
+        return b"".join((reply.encode(), tail, *(each.encode() for each in words)))
+    return _as_server_reply(reply)
 
 
 def _as_server_reply(value: Any) -> RawReply:

@@ -191,7 +191,7 @@ class SessionRepository:
         arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         renewal = await self._run(RENEW, session_id, arguments)
         session = unpack_session(session_id, renewal.record)
-        if renewal.exhausted:
+        if renewal.is_exhausted:
             raise RenewalFailed(to_minutes(session.timeout.max_duration_ms))
         return session
 
@@ -268,7 +268,7 @@ class SessionRepository:
             metadata=new.metadata,
             attachments=new.attachments,
         )
-        return message, session, bool(sent.renewed)
+        return message, session, sent.is_renewed
 
     def _refusal(self, problem: bytes) -> ServiceError:
         """Return the error for a message that lua/send.lua did not store."""
