@@ -59,7 +59,10 @@ class Population:
         self.redis = stack.enter_context(Redis.from_url(store_url))
         self.server = server_name(self.redis)
         self.count = count
-        self.service = stack.enter_context(service(store_url, name=f"service of {count:,}"))
+        name = f"service of {count:,} on {self.server}"
+        # A long timeout, because the cores are shared with the load and with other programs.
+        waiting = service(store_url, name=name, SESSION_STORE_TIMEOUT_SECONDS="30")
+        self.service = stack.enter_context(waiting)
         self.port = self.service.port
         empty = self._used()
         self.ids = create_sessions(self.port, count)

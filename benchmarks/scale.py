@@ -49,20 +49,22 @@ def main() -> None:
         for name, program in programs.items():
             say(f"creating {counts[name]:,} sessions on {name}")
             many[name] = Population(stack, counts[name], program)
+        names = {name: each.server for name, each in many.items()}
         few = Population(stack, FEW, programs["Valkey"])
         say("measuring the memory")
         memory = {name: population.memory() for name, population in many.items()}
+        for name in programs:
+            _print_memory(names[name], memory[name], conversations[name])
         say("measuring the times of requests")
-        others = [each.service for name, each in many.items() if name != "Valkey"]
-        for service in others:
-            service.rest()
+        for name, each in many.items():
+            if name != "Valkey":
+                each.service.rest()
         times = _time_requests(few, many["Valkey"], options.samples)
         few.service.rest()
         say("measuring the times in the store")
         in_store = _time_store(many, options.samples)
         few.service.wake()
         versions = report.versions(few.redis)
-        names = {name: each.server for name, each in many.items()}
 
     rows = [*_growth_rows(times, options.sessions), *_memory_rows(many, conversations)]
     rows += _store_rows(in_store, many)
@@ -72,8 +74,6 @@ def main() -> None:
     report.print_rows(rows)
     _print_times(times)
     _print_store_times(in_store)
-    for name in programs:
-        _print_memory(names[name], memory[name], conversations[name])
     file = report.save(
         "bench-scale",
         {
@@ -157,7 +157,8 @@ def _memory_rows(
 def _store_rows(in_store: StoreTimes, many: dict[str, Population]) -> Iterator[Row]:
     for name, by_operation in in_store.items():
         population = many[name]
-        for operation, rounds in by_operation.items():
+        for operation in storetime.OPERATIONS:
+            rounds = by_operation[operation]
             what = f"time of {population.server} for {operation}, at {population.count:,} sessions"
             micros = [each.micros for each in rounds]
             yield Row.median(what, _MICROS[operation], "{:,.1f} µs", micros, less=True)
@@ -188,7 +189,7 @@ def _print_store_times(in_store: StoreTimes) -> None:
                     for what in ("micros", "events")
                 ),
             )
-            for operation in storetime.OPERATIONS
+            for operation in (*storetime.OPERATIONS, storetime.SWEEP)
         ),
     )
 

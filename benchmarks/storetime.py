@@ -12,6 +12,7 @@ from benchmarks.population import Population
 from benchmarks.processes import SERVER_CORE
 
 OPERATIONS = ("heartbeat", "create", "end", "health")
+SWEEP = "the sweep, per second"  # health has the sizes that it reads
 
 _IDLE_SECONDS = 1.0
 _HEALTH_SHARE = 20  # health reads all shards, so it is sampled less often
@@ -28,14 +29,17 @@ class _Totals(NamedTuple):
     """What the store has done so far, or between two moments."""
 
     seconds: float
-    micros: float  # of scripts, with all commands that they call
+    micros: float  # of scripts with all commands that they call, and of PING, which health sends
     events: float
 
     @classmethod
     def read(cls, redis: Redis) -> "_Totals":
         stats = redis.info("commandstats")
-        scripts, appends = stats.get("cmdstat_evalsha", {}), stats.get("cmdstat_xadd", {})
-        return cls(time.perf_counter(), scripts.get("usec", 0), appends.get("calls", 0))
+        scripts, pings, appends = (
+            stats.get(f"cmdstat_{name}", {"usec": 0, "calls": 0})
+            for name in ("evalsha", "ping", "xadd")
+        )
+        return cls(time.perf_counter(), scripts["usec"] + pings["usec"], appends["calls"])
 
     def since(self, earlier: "_Totals") -> "_Totals":
         return _Totals(*(now - then for now, then in zip(self, earlier, strict=True)))
@@ -69,7 +73,7 @@ def measure(population: Population, count: int) -> dict[str, StoreTime]:
 
     heartbeats()
     idle = _timed(population.redis, lambda: time.sleep(_IDLE_SECONDS))
-    times = {}
+    times = {SWEEP: StoreTime(idle.micros / idle.seconds, idle.events / idle.seconds)}
     for name, act in {
         "end": end,
         "create": create,
