@@ -21,7 +21,7 @@ from chaos.fleet import fleet
 from chaos.stores.base import single_server
 from chaos.trials import Row
 from session_service.domain.ids import shard_of_user
-from session_service.store import keys as schema
+from session_service.store.keys import KINDS
 from tests.support.api import SESSIONS, post
 from tests.support.factories import new_uuid
 from tests.support.processes import ServiceProcess
@@ -50,11 +50,11 @@ class Target(NamedTuple):
 
     def key(self, part: str) -> str:
         """Return the key of the session, its shard or the webhook that a schema name stands for."""
-        name = schema._PARTS[part]  # noqa: SLF001 - every kind of key has to be covered
-        of_webhook = name.startswith("webhook")
+        kind = KINDS[part]
+        of_webhook = kind.part.startswith("webhook:")
         owner = self.webhook if of_webhook else self.session
         shard = "00" if part in ("webhooks", "meta", "verified") else owner[:2]
-        return f"t:{{{shard}}}:{name}" + (owner if name.endswith(":") or not name else "")
+        return f"t:{{{shard}}}:{kind.part}" + owner * kind.has_owner
 
 
 class Poison(NamedTuple):
@@ -276,11 +276,18 @@ class _Trial:
         if subject:
             await wait_until(is_logged, 30, description=f"{name} is logged")
             (n, *_) = [n for n, counted in enumerate(lines()) if _has(counted, expected)]
-            async with self.clients[n].get(f"{SESSIONS}/health") as response:
-                health = await response.json()
+
+            async def health_of_that_node() -> Any:
+                async with self.clients[n].get(f"{SESSIONS}/health") as response:
+                    return await response.json()
+
+            async def is_counted() -> bool:  # the counts of health may be a second old
+                return bool((await health_of_that_node()).get("invalidSessions"))
+
             if subject == "session":
-                assert health["invalidSessions"] >= 1
+                await wait_until(is_counted, description=f"{name} is counted")
             elif subject != "event":
+                health = await health_of_that_node()
                 assert health["status"] == "degraded", (name, health)
                 assert any("cannot be processed" in reason for reason in health["reasons"])
         for counted in lines():

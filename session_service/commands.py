@@ -71,3 +71,14 @@ def repair(
 ) -> None:
     """Save the readable data of an embedded store whose files are damaged."""
     raise typer.Exit(run_command("repair", check_only=check))
+
+
+@_app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="Its name, or the id of a session.", metavar="KEY")],
+    limit: Annotated[
+        int, typer.Option("--limit", help="Entries to print, at most.", min=1, max=10_000)
+    ] = 20,
+) -> None:
+    """Print a key of the store decoded, and change nothing."""
+    raise typer.Exit(run_command("show", key=key, limit=limit))

@@ -77,40 +77,65 @@ keys of a shard outlive the last of their entries that matters by a day.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from session_service.domain.ids import SHARDS, is_uuid
 from session_service.store.client.protocol import KeySet, bulk
 
-# Parts of the names above. Scripts use the names on the left, in capitals.
-_PARTS = {
-    "session": "",
-    "messages": "msg:",
-    "retained": "kept:",
-    "participants": "parties:",
-    "warn": "warn",
-    "expire": "expire",
-    "forget": "forget",
-    "unreadable": "unreadable",
-    "listing": "listing",
-    "events": "events",
-    "trimmed": "trimmed",
-    "meta": "meta",
-    "verified": "verified",
-    "claim": "claim:",
-    "outcome": "idem:",
-    "tails": "tails:",
-    "used": "used:",
-    "probe": "probe",
-    "webhooks": "webhooks",
-    "queue": "webhook:queue:",
-    "bodies": "webhook:bodies:",
-    "due": "webhook:due:",
-    "leased": "webhook:leased:",
-    "dead": "webhook:dead:",
-    "state": "webhook:state:",
+
+class Kind(NamedTuple):
+    """A kind of key: the part of its name after the shard, which an id may follow, and its type."""
+
+    part: str
+    type: str  # as TYPE names it; "any" for a key that only tries commands
+    what: str  # for ``session-service show``
+    has_secrets: bool = False
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether an id or another name follows the part."""
+        return not self.part or self.part.endswith(":")
+
+
+# The kinds above. Scripts use the names on the left, in capitals.
+KINDS = {
+    "session": Kind("", "string", "a session, or the tombstone of an expired one"),
+    "messages": Kind("msg:", "list", "the messages of a session"),
+    "retained": Kind("kept:", "list", "the messages of a session that is over"),
+    "participants": Kind("parties:", "string", "the agent and user of a session that is over"),
+    "warn": Kind("warn", "zset", "sessions, by the time at which their warning is due"),
+    "expire": Kind("expire", "zset", "sessions that were warned of, by their deadline"),
+    "forget": Kind("forget", "zset", "expired sessions, by the end of their retention"),
+    "unreadable": Kind("unreadable", "zset", "unreadable sessions, by their next check"),
+    "listing": Kind("listing", "zset", "the listing: each session by user and by agent"),
+    "events": Kind("events", "stream", "the outbox: events of the shard's sessions"),
+    "trimmed": Kind("trimmed", "string", "the past of the outbox"),
+    "meta": Kind("meta", "hash", "the data set: its format and its epoch"),
+    "verified": Kind("verified", "hash", "the evictions after which the indexes were verified"),
+    "claim": Kind("claim:", "hash", "a claimed Idempotency-Key", has_secrets=True),
+    "outcome": Kind("idem:", "string", "the reply to a request with an Idempotency-Key"),
+    "tails": Kind("tails:", "hash", "agent, user and metadata of such replies, by number"),
+    "used": Kind("used:", "string", "how many requests of a session had an Idempotency-Key"),
+    "probe": Kind("probe", "any", "a key on which commands are tried"),
+    "webhooks": Kind("webhooks", "hash", "the webhooks, by id", has_secrets=True),
+    "queue": Kind("webhook:queue:", "zset", "deliveries of a webhook, in the order of each lane"),
+    "bodies": Kind("webhook:bodies:", "hash", "the events that a webhook is to deliver"),
+    "due": Kind("webhook:due:", "zset", "lanes of a webhook, by their next delivery"),
+    "leased": Kind("webhook:leased:", "zset", "lanes in delivery, by the end of their lease"),
+    "dead": Kind("webhook:dead:", "zset", "parked events, by the time of parking"),
+    "state": Kind("webhook:state:", "hash", "the progress of a webhook, and its counts"),
 }
 # Keys of one session or webhook: the text of its id follows.
 _WITH_ID = ("session", "messages", "queue", "bodies", "due", "leased", "dead", "state")
 _ID_CHARACTERS = 36
+
+
+class KeyName(NamedTuple):
+    """The parts of a key's name, e.g. ``KeyName("messages", "3f", "3f8a1c52-…")``."""
+
+    kind: str  # of KINDS
+    shard: str
+    owner: str = ""  # the id of a session or webhook, or the name of a claim or a reply
 
 
 class Keys:
@@ -156,8 +181,26 @@ class Keys:
         added = [self._name(name, keys.shard) + of.encode() for name, of in more.items()]
         return KeySet.of(keys.shard, [*keys.names(), *added])
 
+    def session_name(self, session_id: str) -> str:
+        """Return the name of the key of a session, e.g. ``session-service:{3f}:3f8a1c52-…``."""
+        return self._name("session", session_id[:2]).decode() + session_id
+
+    def parse(self, name: str) -> KeyName | None:
+        """Return the parts of a name, or None if no key of ours has it."""
+        start, _, rest = name.partition("}:")
+        prefix, _, shard = start.rpartition(":{")
+        if prefix != self._prefix or shard not in SHARDS:
+            return None
+        if is_uuid(rest):
+            return KeyName("session", shard, rest)
+        for name_of_kind, kind in KINDS.items():
+            owner = rest.removeprefix(kind.part)
+            if kind.part and rest.startswith(kind.part) and bool(owner) == kind.has_owner:
+                return KeyName(name_of_kind, shard, owner)
+        return None
+
     def _name(self, name: str, shard: str) -> bytes:
-        return f"{self._prefix}:{{{shard}}}:{_PARTS[name]}".encode()
+        return f"{self._prefix}:{{{shard}}}:{KINDS[name].part}".encode()
 
     def _template(self, names: tuple[str, ...], shard: str) -> list[bytes]:
         packed = bulk(b"%d" % len(names))

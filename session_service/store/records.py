@@ -24,6 +24,7 @@ and if it has details a space and the text that domain/event_types.py describes.
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from session_service.domain.errors import (
     RecordUnreadable,
@@ -52,6 +53,15 @@ _FIRST_AGE = 2**48 - 1  # of a session created in 1970
 _SPACE = ord(" ")
 _is_tombstone = re.compile(rb"2 expired (\d{1,15})\n").fullmatch
 _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
+
+
+class ListingMember(NamedTuple):
+    """The parts of a member of the listing (keys.py)."""
+
+    agent_id: str | None  # None in the listing by user
+    user_id: str
+    created_at: int  # epoch ms
+    session_id: str
 
 
 def pack_id(text: str) -> bytes:
@@ -115,6 +125,17 @@ def listing_member(kind: bytes, session: Session) -> bytes:
     agent = pack_id(session.agent_id) if kind == b"a" else b""
     age = (_FIRST_AGE - session.created_at).to_bytes(6, "big")
     return kind + agent + pack_id(session.user_id) + age + pack_id(session.id)
+
+
+def unpack_listing_member(member: bytes) -> ListingMember:
+    """Return the parts of a member of the listing; raises RecordUnreadable."""
+    kind, ids = member[:1], member[1:]
+    if len(member) != MEMBER_LENGTHS.get(kind):
+        raise RecordUnreadable
+    agent = unpack_id(ids[:ID_LENGTH]) if kind == b"a" else None
+    user, age, session = ids[-38:-22], ids[-22:-ID_LENGTH], ids[-ID_LENGTH:]
+    created_at = _FIRST_AGE - int.from_bytes(age, "big")
+    return ListingMember(agent, unpack_id(user), created_at, unpack_id(session))
 
 
 def refusal(reply: bytes | None) -> ServiceError:

@@ -3,7 +3,7 @@
 import pytest
 
 from chaos.poison import POISONS, WRONG_TYPES, poison_each, poisoned
-from session_service.store import keys as schema
+from session_service.store.keys import KINDS
 
 FEW = (
     "listing of a wrong type",
@@ -15,7 +15,7 @@ FEW = (
 
 def test_every_kind_of_key_is_poisoned() -> None:
     """Every kind of key in store/keys.py is poisoned."""
-    assert set(WRONG_TYPES) == set(schema._PARTS)  # noqa: SLF001 - the list of all kinds
+    assert set(WRONG_TYPES) == set(KINDS)
     assert len(POISONS) >= 30
 
 

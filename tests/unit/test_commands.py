@@ -20,7 +20,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """Help lists each command with a sentence."""
     assert commands.run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair"):
+    for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair", "show"):
         assert text in shown
 
 
@@ -31,7 +31,15 @@ def test_the_option_of_workers_is_not_listed(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["serve", "--nonsense"], ["serve", "nonsense"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["serve", "--nonsense"],
+        ["serve", "nonsense"],
+        ["show"],
+        ["show", "key", "--limit", "0"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong usage exits with 2 and a message on standard error."""
@@ -41,13 +49,13 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", ["serve", "healthcheck", "repair"])
+@pytest.mark.parametrize("command", ["serve", "healthcheck", "repair", "show key"])
 def test_bad_settings_exit_with_2(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Bad settings exit with 2 and one line for each problem."""
     monkeypatch.setenv("PORT", "x")
-    assert cli.main([command]) == 2
+    assert cli.main(command.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("PORT='x' is not allowed: ")
 
@@ -60,6 +68,8 @@ def test_bad_settings_exit_with_2(
         (["repair", "--check"], "repair", {"check_only": True}),
         (["repair"], "repair", {"check_only": False}),
         (["healthcheck"], "healthcheck", {}),
+        (["show", "key"], "show", {"key": "key", "limit": 20}),
+        (["show", "key", "--limit", "5"], "show", {"key": "key", "limit": 5}),
     ],
 )
 def test_a_command_has_its_options_and_exit_code(

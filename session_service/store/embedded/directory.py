@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 class DataDirectory:
     """A directory with the files of one embedded store, which the service's user alone can read.
 
-    ``lock`` in it is the lock file: two servers on one directory would destroy the data.
+    ``lock`` in it is the lock file: two servers on one directory would destroy the data. While it
+    is locked, it has the path of the server's socket.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +77,18 @@ class DataDirectory:
                     )
             await asyncio.sleep(0.05)
 
-    def lock_again(self) -> None:
+    def socket(self) -> str | None:
+        """Return the path of the socket of the server that runs, or None if none does."""
+        try:
+            with self.lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return next(iter(self.lock_file.read_text().splitlines()), None)
+        except FileNotFoundError:
+            pass
+        return None
+
+    def lock_again(self, socket: Path) -> None:
         """Lock a new lock file, if the one that the server has locked was removed.
 
         Raises BlockingIOError if another service has locked it first.
@@ -88,6 +100,7 @@ class DataDirectory:
         except BlockingIOError:
             os.close(lock)
             raise
+        name_socket(lock, socket)
         self._lock = lock
 
     def release(self) -> None:
@@ -130,3 +143,9 @@ class DataDirectory:
             f"the data in {self.path} are damaged: {damage}; `session-service repair` keeps what"
             " can be read (docs/operating.md, Repair)"
         )
+
+
+def name_socket(lock: int, socket: Path) -> None:
+    """Write the path of the server's socket to an open lock file, for ``DataDirectory.socket``."""
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{socket}\n".encode())

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from session_service.store.embedded import memory
 from session_service.store.embedded.appendonly import open_private
-from session_service.store.embedded.directory import DataDirectory
+from session_service.store.embedded.directory import DataDirectory, name_socket
 from session_service.store.embedded.program import (
     ALLOCATOR,
     GUARD,
@@ -146,6 +146,7 @@ class EmbeddedServer:
             self.directory.release()
             lock = stack.enter_context(open_private(self.directory.lock_file))
             await self.directory.lock(lock.fileno())
+            name_socket(lock.fileno(), self.socket)
             self.directory.entries()  # with an incomplete manifest the server might start empty
             log_file = stack.enter_context(open_private(self.directory.log_file))
             log_size = log_file.tell()

@@ -146,7 +146,7 @@ class StoreWatch:
         if self._problem == REPLACED or found.lock == self._inodes.lock:
             return
         try:
-            self._directory.lock_again()
+            self._directory.lock_again(self._server.socket)
         except BlockingIOError:
             self._report(LOCKED, "stop it: two would destroy the data")
         else:

@@ -1,0 +1,86 @@
+"""``session-service show``: prints a key of the store, decoded, and changes nothing."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import quote
+
+from redis.exceptions import RedisClusterException, RedisError
+
+from session_service.domain.ids import is_uuid
+from session_service.settings import Settings
+from session_service.store.client.factory import connect, open_executor
+from session_service.store.client.urls import read_url
+from session_service.store.embedded.directory import DataDirectory
+from session_service.store.inspection.decoding import decode
+from session_service.store.inspection.stored import StoredKey, read_key
+from session_service.store.keys import KINDS, KeyName, Keys
+
+
+def run(settings: Settings, *, key: str, limit: int) -> int:
+    """Print a key; return the exit code: 1 if it does not exist, or the store cannot be read.
+
+    ``key`` is a name as redis-cli shows it, or the id of a session.
+    """
+    url = settings.redis_url or _embedded_url(settings)
+    if url is None:
+        directory = settings.data_dir.absolute()
+        return _fail(f"no service runs on {directory}: start it, or set SESSION_DATA_DIR")
+    if read_url(url).kind == "memory":
+        return _fail("REDIS_URL is memory://, which only the service's own process can read")
+    keys = Keys(settings.key_prefix)
+    name = keys.session_name(key.lower()) if is_uuid(key) else key.strip('"')
+    try:
+        stored = asyncio.run(_read(settings, url, name, limit))
+    except (RedisError, RedisClusterException, OSError) as error:
+        return _fail(f"the store cannot be read: {error}")
+    if stored is None:
+        return _fail(f"{name} does not exist")
+    for line in describe(name, keys.parse(name), stored):
+        sys.stdout.write(f"{_printable(line)}\n")
+    return 0
+
+
+def describe(name: str, key: KeyName | None, stored: StoredKey) -> Iterator[str]:
+    """Yield the lines about a key: its name, its kind, its type, size and TTL, and its entries."""
+    kind = KINDS[key.kind] if key else None
+    yield name
+    yield kind.what if kind else "not a key of this service, by its name"
+    if kind and kind.type not in ("any", stored.type):
+        yield f"damaged: it should be a {kind.type}, so another program has written it"
+    one, several = ("byte", "bytes") if stored.type == "string" else ("entry", "entries")
+    size = f"{stored.size:,} {one if stored.size == 1 else several}"
+    if stored.type != "string" and len(stored.entries) < stored.size:
+        size += f", {len(stored.entries)} of them below"
+    ttl = stored.ttl_ms
+    lives = "without a TTL" if ttl is None else f"for another {timedelta(seconds=ttl // 1000)}"
+    yield f"{stored.type}, {size}, {lives}"
+    yield ""
+    yield from decode(key, stored)
+
+
+async def _read(settings: Settings, url: str, name: str, limit: int) -> StoredKey | None:
+    client = connect(url, settings.store_timeout)
+    executor = open_executor(
+        url, client, settings.store_timeout
+    )  # closes all that the topology needs
+    try:
+        return await read_key(client, name, limit)
+    finally:
+        await executor.close()
+
+
+def _embedded_url(settings: Settings) -> str | None:
+    socket = DataDirectory(settings.data_dir).socket()
+    return None if socket is None else f"unix://{quote(socket)}"
+
+
+def _printable(line: str) -> str:
+    """Escape characters with which stored text could control a terminal, e.g. ``\\x1b``."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def _fail(text: str) -> int:
+    sys.stderr.write(f"{text}\n")
+    return 1
