@@ -1,8 +1,9 @@
 """The time that scripts take in the store, by its own statistics."""
 
 import random
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from redis import Redis
@@ -15,6 +16,7 @@ OPERATIONS = ("heartbeat", "create", "end", "health")
 SWEEP = "the sweep, per second"  # health has the sizes that it reads
 
 _IDLE_SECONDS = 1.0
+_PARTS = 10
 _HEALTH_SHARE = 20  # health reads all shards, so it is sampled less often
 
 
@@ -48,63 +50,68 @@ class _Totals(NamedTuple):
 def measure(population: Population, count: int) -> dict[str, StoreTime]:
     """Do each operation ``count`` times, 64 at once; return the time of one.
 
-    The store has a core of its own meanwhile, so that no other process is counted as its time. The
-    sessions have had a heartbeat shortly before, so that most heartbeats are no event
-    (docs/events.md); creating and ending others in between takes them out of the caches.
+    It is the median of ten parts, so that a short disturbance by other programs does not count. The
+    load has the service's core, so that the store need not share its own. The sessions have had a
+    heartbeat shortly before, so that most heartbeats are no event (docs/events.md); ending and
+    creating others in between takes them out of the caches.
     """
-    port = population.port
+    port, redis = population.port, population.redis
     places = random.sample(range(population.count), 2 * min(count, population.count // 2))
     beating, ending = places[: len(places) // 2], places[len(places) // 2 :]
 
-    def heartbeats() -> int:
-        return _send(port, "POST", [f"{_path(population.ids[each])}/heartbeat" for each in beating])
+    def heartbeat(places: Sequence[int]) -> None:
+        _send(port, "POST", [f"{_path(population.ids[each])}/heartbeat" for each in places])
 
-    def end() -> int:
-        return _send(port, "DELETE", [_path(population.ids[each]) for each in ending])
+    def end(places: Sequence[int]) -> None:
+        _send(port, "DELETE", [_path(population.ids[each]) for each in places])
 
-    def create() -> int:
-        new = create_sessions(port, len(ending), cores=SERVER_CORE)
-        for place, session_id in zip(ending, new, strict=True):
+    def create(places: Sequence[int]) -> None:
+        new = create_sessions(port, len(places), cores=SERVER_CORE)
+        for place, session_id in zip(places, new, strict=True):
             population.ids[place] = session_id
-        return len(new)
 
-    def health() -> int:
-        return _send(port, "GET", [f"{SESSIONS}/health"] * (count // _HEALTH_SHARE), connections=1)
+    def health(places: Sequence[int]) -> None:
+        _send(port, "GET", [f"{SESSIONS}/health"] * len(places), connections=1)
 
-    heartbeats()
-    idle = _timed(population.redis, lambda: time.sleep(_IDLE_SECONDS))
-    times = {SWEEP: StoreTime(idle.micros / idle.seconds, idle.events / idle.seconds)}
-    for name, act in {
-        "end": end,
-        "create": create,
-        "heartbeat": heartbeats,
-        "health": health,
-    }.items():
-        calls = 0
-
-        def run(act: Callable[[], int] = act) -> None:
-            nonlocal calls
-            calls = act()
-
-        total = _timed(population.redis, run)
-        share = total.seconds / idle.seconds
-        times[name] = StoreTime(
-            (total.micros - idle.micros * share) / calls,
-            max(0.0, total.events - idle.events * share) / calls,
-        )
-    return times
-
-
-def _timed(redis: Redis, act: Callable[[], None]) -> _Totals:
+    heartbeat(beating)
     before = _Totals.read(redis)
-    act()
-    return _Totals.read(redis).since(before)
+    time.sleep(_IDLE_SECONDS)
+    idle = _Totals.read(redis).since(before)
+    return {
+        SWEEP: StoreTime(idle.micros / idle.seconds, idle.events / idle.seconds),
+        "end": _measure(redis, idle, end, ending),
+        "create": _measure(redis, idle, create, ending),
+        "heartbeat": _measure(redis, idle, heartbeat, beating),
+        "health": _measure(redis, idle, health, beating[: len(beating) // _HEALTH_SHARE]),
+    }
 
 
-def _send(port: int, method: str, paths: list[str], connections: int = 64) -> int:
+def _measure(
+    redis: Redis, idle: _Totals, act: Callable[[Sequence[int]], None], places: Sequence[int]
+) -> StoreTime:
+    """Return the time of one operation, without what the store does in that time when idle."""
+    parts = []
+    for number in range(_PARTS):
+        part = places[number::_PARTS]
+        before = _Totals.read(redis)
+        act(part)
+        total = _Totals.read(redis).since(before)
+        share = total.seconds / idle.seconds
+        parts.append(
+            StoreTime(
+                (total.micros - idle.micros * share) / len(part),
+                (total.events - idle.events * share) / len(part),
+            )
+        )
+    return StoreTime(
+        statistics.median(part.micros for part in parts),
+        statistics.fmean(part.events for part in parts),
+    )
+
+
+def _send(port: int, method: str, paths: Sequence[str], connections: int = 64) -> None:
     requests = ((method, path, "") for path in paths)
     send_all(port, requests, connections=connections, cores=SERVER_CORE)
-    return len(paths)
 
 
 def _path(session_id: str) -> str:
