@@ -57,6 +57,16 @@ class CreateSession(Request):
     timeout_config: (
         Annotated[TimeoutSettings, Meta(description="an object of timeout settings")] | None
     ) = None
+    get_or_create: (
+        Annotated[
+            bool,
+            Meta(
+                description="a boolean; if true, the user's newest live session with the agent is"
+                " returned after a heartbeat, if there is one"
+            ),
+        ]
+        | None
+    ) = None
 
 
 class UpdateSession(Request):
@@ -84,6 +94,13 @@ class ListSessions(Request):
     ) = UNSET
     user_id: Uuid | UnsetType = UNSET
     agent_id: Uuid | UnsetType = UNSET
+    order: (
+        Annotated[
+            Literal["activity"],
+            Meta(description="activity, together with userId: by last activity, the latest first"),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class EndSessions(Request, forbid_unknown_fields=True):
@@ -186,6 +203,13 @@ class SessionList(ResponseBody):
     total: Annotated[int, Meta(description="live sessions that match the filter, on all pages")]
     stats: SessionStats
     next_cursor: Annotated[str | None, Meta(description="null on the last page")]
+    truncated: (
+        Annotated[
+            bool,
+            Meta(description="true if the user has more sessions than order=activity sorts: 1,000"),
+        ]
+        | UnsetType
+    ) = UNSET
 
     @classmethod
     def of(cls, page: SessionPage) -> "SessionList":
@@ -199,4 +223,5 @@ class SessionList(ResponseBody):
                 expired_sessions=page.counts.expired,
             ),
             next_cursor=page.next_cursor,
+            truncated=page.is_truncated or UNSET,
         )

@@ -18,6 +18,20 @@ class NewMessage(msgspec.Struct, frozen=True):
     metadata: bytes  # compact JSON object, e.g. b'{"source":"web"}'
     attachments: bytes | None  # compact JSON array
 
+    def stored(
+        self, message_id: str, author_id: str, created_at: int, *, is_agent: bool
+    ) -> "Message":
+        """Return the message as it was stored at a time, in epoch milliseconds."""
+        return Message(
+            id=message_id,
+            content=self.content,
+            author_id=author_id,
+            is_agent=is_agent,
+            created_at=created_at,
+            metadata=self.metadata,
+            attachments=self.attachments,
+        )
+
     def long_for(self, reply_bytes: int) -> str:
         """Return ``user`` or ``agent`` if the content is too long for the other, otherwise ''.
 

@@ -8,7 +8,8 @@ from session_service.domain.budgets import (
     REPLY_BYTES,
     SESSIONS_PER_USER,
 )
-from session_service.domain.errors import ValidationFailed
+from session_service.domain.errors import SessionNotFound, ValidationFailed
+from session_service.domain.ids import shard_of_session
 from session_service.domain.timeouts import TimeoutConfig
 
 
@@ -19,6 +20,21 @@ class NewSession(msgspec.Struct, frozen=True):
     user_id: str
     timeout: TimeoutConfig
     metadata: bytes  # compact JSON object, e.g. b'{"source":"web"}'
+
+    def created(self, session_id: str, now: int) -> "Session":
+        """Return the session as it was created at a time, in epoch milliseconds."""
+        return Session(
+            id=session_id,
+            agent_id=self.agent_id,
+            user_id=self.user_id,
+            created_at=now,
+            last_activity=now,
+            last_renewal=now,
+            renewal_count=0,
+            timeout=self.timeout,
+            metadata=self.metadata,
+            observed_at=now,
+        )
 
 
 class SessionLimits(msgspec.Struct, frozen=True):
@@ -66,6 +82,7 @@ class SessionPage(msgspec.Struct, frozen=True):
     total: int  # live sessions that match
     counts: "SessionCounts"
     next_cursor: str | None
+    is_truncated: bool = False  # whether there are sessions that were not sorted by activity
 
 
 class SessionCounts(msgspec.Struct, frozen=True):
@@ -85,3 +102,11 @@ def metadata_too_large(size: int) -> ValidationFailed:
         f"must have at most {METADATA_BYTES:,} bytes as compact UTF-8 JSON after the change, and"
         f" would have {size:,}",
     )
+
+
+def normal_id(session_id: str) -> str:
+    """Return a session id in lower case; raises SessionNotFound if the text is no such id."""
+    session_id = session_id.lower()
+    if shard_of_session(session_id) is None:
+        raise SessionNotFound
+    return session_id

@@ -130,4 +130,6 @@ def count(creations: CreateLimit, address: str, times: int = 1) -> None:
     """Count the creation of a session by a page at an address."""
     headers = CIMultiDict(PAGE)
     for _ in range(times):
-        creations.count(cast("Any", SimpleNamespace(headers=headers, remote=address)))
+        page = creations.page_of(cast("Any", SimpleNamespace(headers=headers, remote=address)))
+        assert page
+        creations.count(page)

@@ -1,5 +1,6 @@
 """``GET /api/messaging/sessions`` and the health check (contract, "List" and "Health")."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import chain
 from typing import Any
@@ -55,6 +56,24 @@ async def test_paging_meets_each_session_once(client: Client, limit: int) -> Non
     assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
     assert len(found[-1]) in range(1, limit + 1)
     assert sorted(chain(*found)) == sorted(made)
+
+
+@pytest.mark.parametrize("with_agent", [True, False])
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_a_user_s_sessions_come_newest_first(
+    client: Client, limit: int, *, with_agent: bool
+) -> None:
+    """Pages of a user's sessions are in order of creation, also while others are created."""
+    ids = {"userId": new_uuid()} | ({"agentId": new_uuid()} if with_agent else {})
+    made = []
+    for _ in range(7):
+        made.append((await create(client, **ids))["sessionId"])
+        await asyncio.sleep(0.002)  # they are ordered by the millisecond
+    found = []
+    async for page in pages(client, limit=limit, **ids):
+        found += page
+        await create(client, **ids)
+    assert found[:7] == made[::-1]
 
 
 async def test_filters_are_exact(client: Client) -> None:

@@ -17,6 +17,7 @@ from session_service.domain.errors import (
     RenewalFailed,
     SessionExpired,
     SessionNotFound,
+    TooManySessions,
     ValidationFailed,
 )
 from session_service.domain.messages import NewMessage
@@ -42,8 +43,9 @@ CHANGES = st.builds(
 )
 VALUES: st.SearchStrategy[Any] = st.none() | st.integers() | st.just([])
 PATCHES = st.dictionaries(st.sampled_from("abc"), VALUES)
+NAMES = ("get", "renew", "heartbeat", "heartbeat", "find", "send", "send", "sweep", "end")
 OPERATIONS = st.lists(
-    st.sampled_from(["get", "renew", "heartbeat", "heartbeat", "send", "send", "sweep", "end"])
+    st.sampled_from(NAMES)
     | st.tuples(st.just("wait"), st.integers(0, 60_000))
     | st.tuples(st.just("change"), CHANGES)
     | st.tuples(st.just("merge"), PATCHES),
@@ -110,6 +112,11 @@ async def compare_in(
                 assert was_live == model.end(clock.ms)
             case "get":
                 assert await outcome(repository.get(created.id)) == model.state(clock.ms)
+            case "find":
+                new = NewSession(WHO, WHO, config, b"{}")
+                found = repository.get_or_create(new, may_create=False)
+                done = await outcome(found)
+                assert done == ("live" if model.heartbeat(clock.ms) == "live" else "full")
             case "change":
                 done = await outcome(repository.change_timeout(created.id, argument))
                 values = {
@@ -149,6 +156,8 @@ async def outcome(call: Coroutine[Any, Any, Any]) -> str:
         return "exhausted"
     except ValidationFailed:
         return "refused"
+    except TooManySessions:
+        return "full"
     return "live"
 
 

@@ -68,7 +68,7 @@ async def test_totals_are_exact_however_much_is_due(
     await asyncio.gather(*(repository.create(alive) for _ in range(2)))
     await create_session(repository)
     await a_moment_later(50)
-    filters: tuple[dict[str, str], ...] = ({}, {"user_id": user}, {"agent_id": agent})
+    filters: tuple[dict[str, Any], ...] = ({}, {"user_id": user}, {"agent_id": agent})
     filters += ({"user_id": user, "agent_id": agent},)
     more: Any = True
     while more:

@@ -99,7 +99,7 @@ def schema_of(response: Json) -> Json:
 def test_every_operation_is_in_it(document: Json, route: Route) -> None:
     """Each operation has its success and every status of its errors, and no other."""
     operation = document["paths"][route.path][route.method.lower()]
-    statuses = {route.status} | {ERRORS[error].status for error in route.all_errors}
+    statuses = {route.status, *route.also} | {ERRORS[error].status for error in route.all_errors}
     assert set(operation["responses"]) == {str(status) for status in statuses}
 
 

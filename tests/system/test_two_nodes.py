@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.support.api import SESSIONS, create
+from tests.support.factories import session_body
 from tests.support.processes import Start
 
 SESSION_COUNT = 100
@@ -52,6 +53,19 @@ async def test_one_of_a_thousand_callers_ends_a_session(start: Start, store_url:
     for _, writer in connections:
         writer.close()
         await writer.wait_closed()
+
+
+async def test_two_tabs_get_the_same_session(start: Start, store_url: str) -> None:
+    """Of 50 concurrent calls of getOrCreate through two nodes one creates the session."""
+    nodes = [start(REDIS_URL=store_url) for _ in range(2)]
+    async with nodes[0].client() as one, nodes[1].client() as other:
+        for _ in range(10):
+            body = session_body(getOrCreate=True)
+            calls = (client.post(SESSIONS, json=body) for client in (one, other) * 25)
+            responses = await asyncio.gather(*calls)
+            assert sorted(each.status for each in responses) == [200] * 49 + [201]
+            bodies = await asyncio.gather(*(each.json() for each in responses))
+            assert len({each["sessionId"] for each in bodies}) == 1
 
 
 async def test_what_one_node_does_the_other_sees(start: Start, store_url: str) -> None:

@@ -88,6 +88,43 @@ MATCHING_PART = Script(
 )
 
 
+class ListByActivityArguments(Arguments):
+    """A part of a shard's listing, and where a page of it starts."""
+
+    start: bytes  # of the members
+    newest: int  # sessions to sort
+    active: int | None  # last activity, epoch ms, of the session after which to start
+    session_id: bytes | None  # of the same session
+    limit: int
+    max_bytes: int  # of records
+
+
+class ListedByActivity(NamedTuple):
+    """Live sessions by last activity, and unreadable ones."""
+
+    now: int
+    unreadable: list[bytes]  # ids
+    is_truncated: bool
+    records: list[tuple[bytes, bytes]]  # id and record
+
+
+def _listed_by_activity(reply: list[Any]) -> ListedByActivity:
+    now, unreadable, more, *pairs = reply
+    records = list(zip(pairs[::2], pairs[1::2], strict=True))
+    return ListedByActivity(now, unreadable, bool(more), records)
+
+
+LIST_BY_ACTIVITY = Script(
+    LIBRARY,
+    "list_by_activity",
+    keys=("session", "listing"),
+    arguments=ListByActivityArguments,
+    parts=("clock", "ids", "record", "lookup"),
+    reply=_listed_by_activity,
+    writes=False,
+)
+
+
 class ListArguments(Arguments):
     """A part of a shard's listing."""
 

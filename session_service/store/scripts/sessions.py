@@ -40,6 +40,9 @@ def record_and_words(reply: RawReply) -> tuple[bytes, list[bytes]]:
     return reply[:end], reply[end:].split()
 
 
+NO_SESSIONS = -1
+
+
 class CreateArguments(Arguments):
     """A new session, with ``tail`` as of ``records.pack_tail``."""
 
@@ -50,7 +53,7 @@ class CreateArguments(Arguments):
     warning_ms: Digits
     auto_renew: bool
     tail: bytes
-    max_sessions: int  # of a user; 0 if there is no limit
+    max_sessions: int  # of a user; 0 if there is no limit; NO_SESSIONS if none may be created
 
 
 def _created(reply: int | bytes) -> int | None:
@@ -62,8 +65,32 @@ CREATE = Script(
     "create",
     keys=("session", "warn", "listing", "events"),
     arguments=CreateArguments,
-    parts=("clock", "record", "session", "outbox", "outlive", "deadline", "listing"),
+    parts=("clock", "record", "session", "outbox", "outlive", "deadline", "listing", "creation"),
     reply=_created,  # createdAt, or None if the user has max_sessions
+)
+
+
+class Found(NamedTuple):
+    """A session that exists: its id as text, and its record after the heartbeat."""
+
+    session_id: str
+    record: bytes
+
+
+def _found_or_created(reply: RawReply) -> Found | int | None:
+    if not isinstance(reply, bytes) or reply == b"full":
+        return _created(reply)
+    found, (session_id,) = record_and_words(reply)
+    return Found(session_id.decode(), found)
+
+
+GET_OR_CREATE = Script(
+    LIBRARY,
+    "get_or_create",
+    keys=("session", "warn", "expire", "listing", "events"),
+    arguments=CreateArguments,
+    parts=("ids", *_RENEWING, "lookup", "listing", "creation"),
+    reply=_found_or_created,  # the session, createdAt, or None if none may be created
 )
 
 

@@ -27,13 +27,20 @@ from session_service.store.records import (
     unpack_id,
     unpack_session,
 )
-from session_service.store.scripts.listing import LIST, ListArguments, Listed
+from session_service.store.scripts.listing import (
+    LIST,
+    LIST_BY_ACTIVITY,
+    ListArguments,
+    ListByActivityArguments,
+    Listed,
+)
 from session_service.store.sessions.counts import SessionCounter
 from session_service.store.sessions.repairs import Verification
 from session_service.store.sessions.totals import Totals
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
+_SORTED = 1000  # of a user's sessions, by activity; contract, "List"
 _FIRST_STEP = 100  # sessions in the first round trip, as their sizes are unknown; at most 1.1 MB
 
 
@@ -67,8 +74,7 @@ class Selection(NamedTuple):
 
     def cursor_after(self, session: Session) -> str:
         """Return the cursor of the page after a session: the kind of listing and its member."""
-        text = self._kind + listing_member(self.prefix[:1], session)
-        return base64.urlsafe_b64encode(text).decode().rstrip("=")
+        return _encoded(self._kind + listing_member(self.prefix[:1], session))
 
     def member_before(self, cursor: str | None) -> bytes:
         """Return the member after which a page starts, or nothing for the first page.
@@ -78,17 +84,50 @@ class Selection(NamedTuple):
         """
         if cursor is None:
             return b""
-        try:
-            found = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            found = b""
-        kind, member = found[:1], found[1:]
+        kind, member = _decoded(cursor)
         is_one = kind == self._kind and member.startswith(self.prefix)
         if not is_one or len(member) != MEMBER_LENGTHS[member[:1]]:
-            raise ValidationFailed(
-                "cursor", "must be the nextCursor of an earlier page of the same listing"
-            )
+            raise _foreign_cursor()
         return member
+
+    def active_cursor_after(self, session: Session) -> str:
+        """Return the cursor of the page after a session in a listing by activity."""
+        position = session.last_activity.to_bytes(6, "big") + pack_id(session.id)
+        return _encoded(b"o" + self.prefix + position)
+
+    def position_before(self, cursor: str | None) -> tuple[int, bytes] | tuple[None, None]:
+        """Return the last activity and the id after which a page by activity starts, if any.
+
+        A cursor is the base64 of ``o``, the prefix, the activity in epoch ms, as 6 bytes, and the
+        id. Raises ValidationFailed if it is not one of this selection.
+        """
+        if cursor is None:
+            return None, None
+        kind, text = _decoded(cursor)
+        position = text.removeprefix(self.prefix)
+        is_one = kind == b"o" and text.startswith(self.prefix)
+        if not is_one or len(position) != 6 + ID_LENGTH:
+            raise _foreign_cursor()
+        return int.from_bytes(position[:6], "big"), position[6:]
+
+
+def _encoded(text: bytes) -> str:
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+def _decoded(cursor: str) -> tuple[bytes, bytes]:
+    """Return the first byte of a cursor and the rest, or nothing if it is not base64."""
+    try:
+        found = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    return found[:1], found[1:]
+
+
+def _foreign_cursor() -> ValidationFailed:
+    return ValidationFailed(
+        "cursor", "must be the nextCursor of an earlier page of the same listing"
+    )
 
 
 def _shard_of(member: bytes) -> str:
@@ -137,6 +176,8 @@ class Listing:
         unreadable: UnreadableSessions,
         verification: Verification,
     ) -> None:
+        self._executor = executor
+        self._keys = keys
         self._groups = ShardGroups(executor, keys, LIST, quarantine)
         self._counter = counter
         self._totals = Totals(executor, keys, quarantine, verification)
@@ -159,6 +200,36 @@ class Listing:
             total=total,
             counts=counts,
             next_cursor=selected.cursor_after(page.sessions[-1]) if page.has_more else None,
+        )
+
+    async def page_by_activity(
+        self, selected: Selection, limit: int, cursor: str | None
+    ) -> SessionPage:
+        """Read a page of a user's newest 1,000 sessions by last activity (contract, "List").
+
+        Raises ValidationFailed for a cursor of another listing.
+        """
+        active, session_id = selected.position_before(cursor)
+        (shard,) = selected.shards
+        listed = await self._executor.run(
+            LIST_BY_ACTIVITY,
+            self._keys.of_shard(LIST_BY_ACTIVITY.keys, shard),
+            ListByActivityArguments(
+                selected.prefix, _SORTED, active, session_id, limit + 1, PAGE_BYTES
+            ),
+        )
+        page = _Page(limit)
+        for session, size in self._unpacked(listed.now, listed.unreadable, listed.records):
+            page.add(session, size)
+        total = len(page.sessions)
+        if cursor or page.has_more or listed.is_truncated:
+            total = sum((await self._totals.count(*selected)).values())
+        return SessionPage(
+            sessions=page.sessions,
+            total=total,
+            counts=await self._counter.recent(),
+            next_cursor=selected.active_cursor_after(page.sessions[-1]) if page.has_more else None,
+            is_truncated=listed.is_truncated,
         )
 
     async def _of_one_shard(self, page: _Page, selected: Selection, after: bytes) -> int:
@@ -208,9 +279,14 @@ class Listing:
 
     def _sessions(self, _: Sequence[str], listed: Listed) -> list[tuple[Session, int]]:
         """Return the sessions of a shard and the sizes of their records."""
-        for session_id in listed.unreadable:
+        return self._unpacked(listed.now, listed.unreadable, listed.records)
+
+    def _unpacked(
+        self, now: int, unreadable: list[bytes], records: list[tuple[bytes, bytes]]
+    ) -> list[tuple[Session, int]]:
+        for session_id in unreadable:
             self._unreadable.report(unpack_id(session_id))
         return [
-            (unpack_session(unpack_id(session_id), record, listed.now), len(record))
-            for session_id, record in listed.records
+            (unpack_session(unpack_id(session_id), record, now), len(record))
+            for session_id, record in records
         ]

@@ -18,7 +18,6 @@ from session_service.domain.events import EventPolicy
 from session_service.domain.ids import (
     new_id,
     new_message_id,
-    shard_of_session,
     shard_of_user,
 )
 from session_service.domain.messages import History, Message, NewMessage, content_too_long
@@ -29,6 +28,7 @@ from session_service.domain.sessions import (
     SessionLimits,
     SessionPage,
     metadata_too_large,
+    normal_id,
 )
 from session_service.domain.timeouts import TimeoutChange, to_minutes
 from session_service.store.client.executor import ScriptExecutor
@@ -43,8 +43,10 @@ from session_service.store.scripts.sessions import (
     END,
     END_ALL,
     GET,
+    GET_OR_CREATE,
     HEARTBEAT,
     METADATA,
+    NO_SESSIONS,
     RENEW,
     SEND,
     TIMEOUT,
@@ -121,41 +123,45 @@ class SessionRepository:
 
     async def create(self, new: NewSession) -> Session:
         """Create a session; raises TooManySessions."""
-        shard = shard_of_user(new.user_id)
-        session_id = new_id(shard, self.scope.random)
-        timeout = new.timeout
-        now = await self.scope.executor.run(
-            CREATE,
-            self._keys.of_session(CREATE.keys, shard, session_id),
-            CreateArguments(
-                retention_ms=self._retention_ms,
-                session_id=pack_id(session_id),
-                timeout_ms=timeout.timeout_ms,
-                max_duration_ms=timeout.max_duration_ms,
-                warning_ms=timeout.warning_ms,
-                auto_renew=timeout.auto_renew,
-                tail=pack_tail(new),
-                max_sessions=self._limits.per_user,
-            ),
-        )
+        session_id = new_id(shard_of_user(new.user_id), self.scope.random)
+        keys = self._keys.of_session(CREATE.keys, session_id[:2], session_id)
+        arguments = self._creation(session_id, new, self._limits.per_user)
+        now = await self.scope.executor.run(CREATE, keys, arguments)
         if now is None:
             raise TooManySessions(self._limits.per_user)
-        return Session(
-            id=session_id,
-            agent_id=new.agent_id,
-            user_id=new.user_id,
-            created_at=now,
-            last_activity=now,
-            last_renewal=now,
-            renewal_count=0,
-            timeout=timeout,
-            metadata=new.metadata,
-            observed_at=now,
+        return new.created(session_id, now)
+
+    async def get_or_create(self, new: NewSession, *, may_create: bool) -> tuple[Session, bool]:
+        """Return the user's newest live session with the agent, after a heartbeat, or a new one.
+
+        Also return whether it is new. Raises TooManySessions if no other one may be created.
+        """
+        session_id = new_id(shard_of_user(new.user_id), self.scope.random)
+        keys = self._keys.of_session(GET_OR_CREATE.keys, session_id[:2], session_id)
+        most = self._limits.per_user if may_create else NO_SESSIONS
+        arguments = self._creation(session_id, new, most)
+        result = await self.scope.executor.run(GET_OR_CREATE, keys, arguments)
+        if result is None:
+            raise TooManySessions(self._limits.per_user)
+        if isinstance(result, int):
+            return new.created(session_id, result), True
+        return unpack_session(result.session_id, result.record), False
+
+    def _creation(self, session_id: str, new: NewSession, most: int) -> CreateArguments:
+        return CreateArguments(
+            retention_ms=self._retention_ms,
+            session_id=pack_id(session_id),
+            timeout_ms=new.timeout.timeout_ms,
+            max_duration_ms=new.timeout.max_duration_ms,
+            warning_ms=new.timeout.warning_ms,
+            auto_renew=new.timeout.auto_renew,
+            tail=pack_tail(new),
+            max_sessions=most,
         )
 
     async def get(self, session_id: str) -> Session:
         """Read a session."""
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         keys = self._keys.of_session(GET.keys, session_id[:2], session_id)
         try:
             now, record = await self.scope.executor.run(GET, keys, NO_ARGUMENTS)
@@ -172,7 +178,7 @@ class SessionRepository:
 
     async def end(self, session_id: str) -> None:
         """End a session; of concurrent callers one succeeds, and the others get SessionNotFound."""
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         if not await self._run(self._end, session_id, arguments):
             raise SessionNotFound
@@ -187,7 +193,7 @@ class SessionRepository:
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         renewal = await self._run(RENEW, session_id, arguments)
         session = unpack_session(session_id, renewal.record)
@@ -197,13 +203,13 @@ class SessionRepository:
 
     async def heartbeat(self, session_id: str) -> Session:
         """Record activity, which also renews a session that has ``auto_renew``."""
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         arguments = SessionArguments(self._retention_ms, pack_id(session_id))
         return unpack_session(session_id, await self._run(HEARTBEAT, session_id, arguments))
 
     async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
         """Change the timeout of a session; raises ValidationFailed, and changes nothing then."""
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         arguments = TimeoutArguments(
             retention_ms=self._retention_ms,
             session_id=pack_id(session_id),
@@ -228,7 +234,7 @@ class SessionRepository:
 
         Raises ValidationFailed if the result is too large, and changes nothing then.
         """
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         arguments = MetadataArguments(self._retention_ms, pack_id(session_id), patch)
         changed = await self._run(METADATA, session_id, arguments)
         if changed.too_large:
@@ -242,7 +248,7 @@ class SessionRepository:
 
         ``message_id`` is for callers that must know the id before the event of the message.
         """
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         message_id = message_id or new_message_id(self.scope.random)
         arguments = SendArguments(
             retention_ms=self._retention_ms,
@@ -259,15 +265,8 @@ class SessionRepository:
         if isinstance(sent, NotSent):
             raise self._refusal(sent.problem)
         is_agent = sent.author == b"agent"
-        message = Message(
-            id=message_id,
-            content=new.content,
-            author_id=session.agent_id if is_agent else session.user_id,
-            is_agent=is_agent,
-            created_at=sent.created_at,
-            metadata=new.metadata,
-            attachments=new.attachments,
-        )
+        author_id = session.agent_id if is_agent else session.user_id
+        message = new.stored(message_id, author_id, sent.created_at, is_agent=is_agent)
         return message, session, sent.is_renewed
 
     def _refusal(self, problem: bytes) -> ServiceError:
@@ -286,7 +285,7 @@ class SessionRepository:
         ``before`` and ``after`` are exclusive, in epoch milliseconds. The page has the newest
         messages of the range, or, with ``after`` alone, those that follow it directly.
         """
-        session_id = _session_id(session_id)
+        session_id = normal_id(session_id)
         selected = MessageRange(limit, before, after)
         arguments = HistoryArguments(*selected.arguments(), self._retention_ms)
         record, more, messages = await self._run(HISTORY, session_id, arguments)
@@ -318,32 +317,27 @@ class SessionRepository:
         user_id: str | None = None,
         agent_id: str | None = None,
         cursor: str | None = None,
+        by_activity: bool = False,
     ) -> SessionPage:
         """Read a page of the live sessions, in an order that never changes (listing.py).
 
-        ``cursor`` is the ``next_cursor`` of the page before; raises ValidationFailed for any other
-        text. It takes two round trips, to count the shards and to read the page. For one user it
-        mostly takes one. The total is exact, and the counts of all sessions are of the last second.
+        With ``by_activity``, the newest 1,000 of a user are sorted by last activity. ``cursor`` is
+        the ``next_cursor`` of the page before; raises ValidationFailed for any other text. It takes
+        two round trips, to count the shards and to read the page; for one user mostly one. The
+        total is exact, and the counts of all sessions are of the last second.
         """
-        return await self._listing.page(Selection.of(user_id, agent_id), limit, cursor)
+        read = self._listing.page_by_activity if by_activity else self._listing.page
+        return await read(Selection.of(user_id, agent_id), limit, cursor)
 
     async def ping(self) -> None:
         """Wait for a reply of the store."""
         await self.scope.executor.ping()
 
     async def _run(self, script: Script[A, R], session_id: str, arguments: A) -> R:
-        """Run a script on a session, by an id as of ``_session_id``, and return the reply."""
+        """Run a script on a session, by an id as of ``normal_id``, and return the reply."""
         keys = self._keys.of_session(script.keys, session_id[:2], session_id)
         try:
             return await self.scope.executor.run(script, keys, arguments)
         except RecordUnreadable:
             self._unreadable.report(session_id)
             raise
-
-
-def _session_id(text: str) -> str:
-    """Return a session id in lower case; raises SessionNotFound if the text is no such id."""
-    session_id = text.lower()
-    if shard_of_session(session_id) is None:
-        raise SessionNotFound
-    return session_id

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from session_service.domain.callers import Caller
 from session_service.store.sessions.repository import SessionRepository
+from session_service.web.http.create_limit import PageAddress
 from session_service.web.http.response import Response
 from session_service.web.http.state import AppState
 
@@ -25,6 +26,7 @@ class RequestContext(Struct, frozen=True, gc=False):
     address: str
     sessions: SessionRepository
     caller: Caller = Caller.ANONYMOUS
+    page: PageAddress | None = None  # of a page that may create a session, to be counted
 
 
 # Takes the context, the request and the ids of its path. Raises ServiceError.

@@ -23,13 +23,15 @@ from session_service.web.http.errors import RateLimited
 
 _FORWARDED_FOR = istr("X-Forwarded-For")
 
+PageAddress = tuple[str, str]  # the connection's, and the text of X-Forwarded-For
+
 
 class CreateLimit:
     """Counts the sessions that pages create, by address, in windows of CREATE_SECONDS.
 
     An address is the connection's, together with the text of ``X-Forwarded-For``, e.g.
-    ``203.0.113.9, 10.0.0.2``. That is not verified: forging it gains nothing. Endpoints
-    do not count if ``limit`` is 0. If there are more than CREATE_ADDRESSES addresses, the count of
+    ``203.0.113.9, 10.0.0.2``. That is not verified: forging it gains nothing. A ``limit`` of 0 is
+    no limit. If there are more than CREATE_ADDRESSES addresses, the count of
     the oldest is lost.
     """
 
@@ -38,17 +40,20 @@ class CreateLimit:
     ) -> None:
         self.limit = limit
         self._clock = clock
-        self._windows: dict[tuple[str, str], tuple[float, int]] = {}  # its start, and its count
+        self._windows: dict[PageAddress, tuple[float, int]] = {}  # its start, and its count
 
-    def count(self, request: web.BaseRequest) -> None:
-        """Count a creation if a page makes it; raises RateLimited.
+    def page_of(self, request: web.BaseRequest) -> PageAddress | None:
+        """Return the address of the page that makes a request, or None if no page does.
 
         Pages send Origin or Sec-Fetch-Site. Sec-Fetch-Mode proves nothing: Node's fetch sends it.
         """
         headers = request.headers
-        if ORIGIN not in headers and SEC_FETCH_SITE not in headers:
-            return
-        address = (request.remote or "", headers.get(_FORWARDED_FOR, "")[:FORWARDED_CHARACTERS])
+        if not self.limit or (ORIGIN not in headers and SEC_FETCH_SITE not in headers):
+            return None
+        return request.remote or "", headers.get(_FORWARDED_FOR, "")[:FORWARDED_CHARACTERS]
+
+    def count(self, address: PageAddress) -> None:
+        """Count a creation by a page; raises RateLimited."""
         now = self._clock()
         start, count = self._windows.get(address, (now, 0))
         if now >= start + CREATE_SECONDS:
@@ -65,3 +70,9 @@ class CreateLimit:
             if len(self._windows) >= CREATE_ADDRESSES:
                 del self._windows[next(iter(self._windows))]
         self._windows[address] = (start, count + 1)
+
+    def uncount(self, address: PageAddress) -> None:
+        """Take back a count: the session existed."""
+        start, count = self._windows.get(address, (0.0, 0))
+        if count:
+            self._windows[address] = (start, count - 1)

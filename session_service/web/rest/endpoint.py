@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from session_service.web.http.bodies import read_body
 from session_service.web.http.context import Endpoint, RequestContext
@@ -14,19 +15,19 @@ from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
 
 
 def make_endpoint(route: Route, state: AppState) -> Endpoint:
-    """Return the endpoint of a route, which counts its requests and honours Idempotency-Key."""
+    """Return the endpoint of a route, which honours Idempotency-Key."""
     endpoint = _call_handler(route, state)
     if not route.takes_idempotency_key:
         return endpoint
     with_key = idempotent(route, endpoint)
     creations = state.creations
-    is_limited = route.is_limited and creations.limit
+    is_limited = route.is_limited
 
     def dispatch(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Awaitable[Response]:
-        if is_limited:
-            creations.count(request)
+        if is_limited and (page := creations.page_of(request)):
+            context = replace(context, page=page)
         return (with_key if IDEMPOTENCY_KEY in request.headers else endpoint)(context, request, ids)
 
     return dispatch

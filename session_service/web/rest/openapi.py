@@ -186,7 +186,10 @@ def _query_parameters(query: type[Request], schema: dict[str, Any]) -> list[dict
 
 
 def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
-    responses = {str(route.status): _success(route, routes)}
+    successes = {route.status: route.success, **route.also}
+    responses = {
+        str(status): _success(route, successes[status], routes) for status in sorted(successes)
+    }
     errors_by_status: dict[int, list[Any]] = defaultdict(list)
     for error in route.all_errors:
         errors_by_status[ERRORS[error].status].append(ERRORS[error])
@@ -205,10 +208,10 @@ def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
     return responses
 
 
-def _success(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+def _success(route: Route, description: str, routes: Sequence[Route]) -> dict[str, Any]:
     """Return the response of a success, with links to the operations on the new resource."""
     success: dict[str, Any] = {
-        "description": route.success,
+        "description": description,
         "headers": {REQUEST_ID_HEADER: _header("The request's ID, which its log lines have, too")},
         "content": _stream(route.response) if route.streams else _json(route.response),
     }

@@ -106,7 +106,8 @@ class Route:
     unhealthy_body: type[ResponseBody] | None = None  # of a 503, in place of an error
     streams: bool = False
     is_atomic: bool = False  # it runs one script, which can record its own reply
-    is_limited: bool = False  # CreateLimit counts its requests
+    is_limited: bool = False  # CreateLimit applies to it
+    also: Mapping[int, str] = field(default_factory=dict)  # other successes, by status
 
     def __post_init__(self) -> None:
         """Raise ValueError if the path cannot be routed."""

@@ -30,7 +30,7 @@ from session_service.domain.sessions import NewSession, Session
 from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
 from session_service.domain.times import iso
 from session_service.web.http.context import RequestContext
-from session_service.web.http.errors import error_response
+from session_service.web.http.errors import RateLimited, error_response
 from session_service.web.http.fields import compact_metadata, lower
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import MESSAGING, Access, Route, Tag
@@ -71,19 +71,47 @@ async def end_sessions(context: RequestContext, query: EndSessions) -> JsonRespo
 
 
 async def create_session(context: RequestContext, body: CreateSession) -> JsonResponse:
-    """Create a session for a user and an agent."""
+    """Create a session for a user and an agent.
+
+    With ``getOrCreate`` the user's newest live session with the agent is returned instead, after a
+    heartbeat, with status 200. The other fields are ignored then.
+    """
     path = "timeoutConfig."
     change = _change(body.timeout_config or TimeoutSettings(), context.state.policy, path)
-    session = await context.sessions.create(
-        NewSession(
-            agent_id=body.agent_id.lower(),
-            user_id=body.user_id.lower(),
-            timeout=context.state.policy.resolve(change, path),
-            metadata=compact_metadata(body.metadata),
-        )
+    new = NewSession(
+        agent_id=body.agent_id.lower(),
+        user_id=body.user_id.lower(),
+        timeout=context.state.policy.resolve(change, path),
+        metadata=compact_metadata(body.metadata),
     )
+    if body.get_or_create:
+        session, is_new = await _get_or_create(context, new)
+    else:
+        if context.page:
+            context.state.creations.count(context.page)
+        session, is_new = await context.sessions.create(new), True
     location = ("Location", f"sessions/{session.id}")  # relative: a proxy may add a prefix
-    return JsonResponse(201, encode(SessionCreated.of(session)), (location,))
+    return JsonResponse(201 if is_new else 200, encode(SessionCreated.of(session)), (location,))
+
+
+async def _get_or_create(context: RequestContext, new: NewSession) -> tuple[Session, bool]:
+    """Return the session and whether it is new; only then does the limit of pages apply."""
+    creations, page = context.state.creations, context.page
+    refusal = None
+    if page:
+        try:
+            creations.count(page)
+        except RateLimited as error:
+            refusal = error
+    try:
+        session, is_new = await context.sessions.get_or_create(new, may_create=refusal is None)
+    except TooManySessions:
+        if refusal:
+            raise refusal from None
+        raise
+    if page and not refusal and not is_new:
+        creations.uncount(page)
+    return session, is_new
 
 
 async def list_sessions(context: RequestContext, query: ListSessions) -> JsonResponse:
@@ -91,12 +119,18 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
 
     The sessions of a user come newest first, by creation. The order of other listings is stable,
     but otherwise unspecified. A session that lives throughout a listing is returned exactly once.
+    With ``order=activity`` the newest 1,000 sessions of a user are sorted by last activity.
     """
+    user_id = lower(query.user_id)
+    by_activity = query.order is not UNSET
+    if by_activity and user_id is None:
+        raise ValidationFailed("order", "must be left out unless userId is set")
     page = await context.sessions.list_page(
         limit=query.limit,
-        user_id=lower(query.user_id),
+        user_id=user_id,
         agent_id=lower(query.agent_id),
         cursor=None if query.cursor is UNSET else query.cursor,
+        by_activity=by_activity,
     )
     return JsonResponse(200, encode(SessionList.of(page)))
 
@@ -227,6 +261,7 @@ ROUTES = (
         status=201,
         response=SessionCreated,
         success="Session created; Location is its address",
+        also={200: "The user's newest live session with the agent, with `getOrCreate`"},
         errors=(TooManySessions, StoreUnavailable),
         is_atomic=True,
         is_limited=True,
