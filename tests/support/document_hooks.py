@@ -12,6 +12,7 @@ from session_service.domain.webhooks import MAX_URL_LENGTH
 RULES = (
     "all must be left out if userId or agentId is set",
     "userId, agentId or all is required",
+    "order must be left out unless userId is set",
     "authorId must be the session's userId or agentId",
     "cursor must be the nextCursor of an earlier page of the same listing",
     "maxDurationMinutes must be at least timeoutMinutes",
