@@ -11,7 +11,7 @@ from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.factories import new_uuid, session_body
-from tests.support.waiting import wait_until
+from tests.support.waiting import a_moment_later, wait_until
 
 PAGE = {"Sec-Fetch-Site": "same-origin"}
 
@@ -49,7 +49,7 @@ async def test_a_session_that_is_found_had_a_heartbeat(client: Client) -> None:
     """Finding a session is activity: it renews the session."""
     ids = session_body()
     _, made = await get_or_create(client, ids)
-    await asyncio.sleep(0.005)
+    await a_moment_later()
     _, found = await get_or_create(client, ids)
     info = await (await client.get(f"{SESSIONS}/{made['sessionId']}")).json()
     assert info["lastActivity"] > made["createdAt"]
@@ -61,9 +61,9 @@ async def test_the_newest_one_with_that_agent_is_found(client: Client) -> None:
     """Sessions with another agent, or of another user, and ended ones do not count."""
     ids = session_body()
     older = await create(client, **ids)
-    await asyncio.sleep(0.005)
+    await a_moment_later()
     newer = await create(client, **ids)
-    await asyncio.sleep(0.005)
+    await a_moment_later()
     await create(client, **{**ids, "agentId": new_uuid()})
     await create(client, **{**ids, "userId": new_uuid()})
     for expected in (newer, older):

@@ -1,6 +1,5 @@
 """``GET /api/messaging/sessions`` and the health check (contract, "List" and "Health")."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from itertools import chain
 from typing import Any
@@ -11,7 +10,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.factories import KEYS, new_uuid
-from tests.support.waiting import wait_until
+from tests.support.waiting import a_moment_later, wait_until
 
 
 async def listed(client: Client, **query: Any) -> dict[str, Any]:
@@ -68,7 +67,7 @@ async def test_a_user_s_sessions_come_newest_first(
     made = []
     for _ in range(7):
         made.append((await create(client, **ids))["sessionId"])
-        await asyncio.sleep(0.002)  # they are ordered by the millisecond
+        await a_moment_later()  # they are ordered by the millisecond
     found = []
     async for page in pages(client, limit=limit, **ids):
         found += page

@@ -9,7 +9,7 @@ import pytest
 import socketio
 
 from session_service.domain.budgets import PAGE_BYTES
-from session_service.store.sessions import conversations, listing
+from session_service.store.sessions import conversations, paging
 from tests.support.api import SESSIONS, Client, create, post
 from tests.support.factories import new_uuid
 from tests.support.waiting import wait_until
@@ -134,7 +134,7 @@ async def test_a_page_of_a_listing_has_at_least_one_session(
     client: Client, monkeypatch: pytest.MonkeyPatch, user: dict[str, str]
 ) -> None:
     """A page has at least one session, however large."""
-    monkeypatch.setattr(listing, "PAGE_BYTES", 1)
+    monkeypatch.setattr(paging, "PAGE_BYTES", 1)
     made = [(await create(client, **user))["sessionId"] for _ in range(3)]
     pages = await list_ids(client, 10, user)
     assert [len(page) for page in pages] == [1, 1, 1]

@@ -110,8 +110,9 @@ async def test_others_are_listed_and_ended_without_it(
     await damage(redis, key_of(session))
     listed = {each.id for each in (await repository.list_page(limit=9)).sessions}
     assert listed == {same_user.id, other.id}
-    page = await repository.list_page(limit=9, user_id=session.user_id)
-    assert [each.id for each in page.sessions] == [same_user.id]
+    for by_activity in (False, True):
+        page = await repository.list_page(limit=9, user_id=session.user_id, by_activity=by_activity)
+        assert ([each.id for each in page.sessions], page.total) == ([same_user.id], 1)
     assert (await repository.end_all()).ended == 2
 
 

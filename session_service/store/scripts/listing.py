@@ -88,43 +88,6 @@ MATCHING_PART = Script(
 )
 
 
-class ListByActivityArguments(Arguments):
-    """A part of a shard's listing, and where a page of it starts."""
-
-    start: bytes  # of the members
-    newest: int  # sessions to sort
-    active: int | None  # last activity, epoch ms, of the session after which to start
-    session_id: bytes | None  # of the same session
-    limit: int
-    max_bytes: int  # of records
-
-
-class ListedByActivity(NamedTuple):
-    """Live sessions by last activity, and unreadable ones."""
-
-    now: int
-    unreadable: list[bytes]  # ids
-    is_truncated: bool
-    records: list[tuple[bytes, bytes]]  # id and record
-
-
-def _listed_by_activity(reply: list[Any]) -> ListedByActivity:
-    now, unreadable, more, *pairs = reply
-    records = list(zip(pairs[::2], pairs[1::2], strict=True))
-    return ListedByActivity(now, unreadable, bool(more), records)
-
-
-LIST_BY_ACTIVITY = Script(
-    LIBRARY,
-    "list_by_activity",
-    keys=("session", "listing"),
-    arguments=ListByActivityArguments,
-    parts=("clock", "ids", "record", "lookup"),
-    reply=_listed_by_activity,
-    writes=False,
-)
-
-
 class ListArguments(Arguments):
     """A part of a shard's listing."""
 
@@ -152,7 +115,49 @@ LIST = Script(
     "list",
     keys=("session", "listing"),
     arguments=ListArguments,
-    parts=("clock", "ids", "record", "lookup"),
+    parts=("clock", "ids", "record", "lookup", "listed"),
     reply=_listed,
+    writes=False,
+)
+
+
+class ListTheseArguments(Arguments):
+    """Sessions of a shard."""
+
+    max_bytes: int  # of records
+    session_ids: tuple[bytes, ...]
+
+
+LIST_THESE = Script(
+    LIBRARY,
+    "list_these",
+    keys=("session",),
+    arguments=ListTheseArguments,
+    parts=("clock", "ids", "record", "lookup", "listed"),
+    reply=_listed,
+    writes=False,
+)
+
+
+class Activities(NamedTuple):
+    """When the live sessions of a part of a shard's listing were active last."""
+
+    after: bytes  # the member after which to continue, or b"" at the end
+    unreadable: list[bytes]  # ids
+    sessions: list[tuple[bytes, int]]  # member, last activity (epoch ms)
+
+
+def _activities(reply: list[Any]) -> Activities:
+    after, unreadable, *pairs = reply
+    return Activities(after, unreadable, list(zip(pairs[::2], pairs[1::2], strict=True)))
+
+
+ACTIVITY = Script(
+    LIBRARY,
+    "activity",
+    keys=("session", "listing"),
+    arguments=ListArguments,
+    parts=("clock", "ids", "record", "lookup"),
+    reply=_activities,
     writes=False,
 )

@@ -7,7 +7,7 @@ from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.script import Script
 from session_service.store.keys import Keys
 from session_service.store.scripts.sessions import EndAllArguments, EndedAll
-from session_service.store.sessions.listing import Selection
+from session_service.store.sessions.paging import Selection
 
 _BATCH = 100  # sessions that one script ends: about 1 ms of Redis
 _MAX_SHARDS = 4  # with batches that are sent together

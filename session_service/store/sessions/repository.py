@@ -63,7 +63,8 @@ from session_service.store.sessions.bulk import BulkEnd
 from session_service.store.sessions.conversations import MessageRange
 from session_service.store.sessions.counts import KnownSizes, SessionCounter
 from session_service.store.sessions.idempotency import IdempotencyKeys
-from session_service.store.sessions.listing import Listing, Selection
+from session_service.store.sessions.listing import Listing
+from session_service.store.sessions.paging import Selection
 from session_service.store.sessions.repairs import Verification
 from session_service.store.sessions.scope import Scope
 from session_service.store.sessions.unreadable import UnreadableSessions
@@ -321,10 +322,12 @@ class SessionRepository:
     ) -> SessionPage:
         """Read a page of the live sessions, in an order that never changes (listing.py).
 
-        With ``by_activity``, the newest 1,000 of a user are sorted by last activity. ``cursor`` is
-        the ``next_cursor`` of the page before; raises ValidationFailed for any other text. It takes
-        two round trips, to count the shards and to read the page; for one user mostly one. The
-        total is exact, and the counts of all sessions are of the last second.
+        ``cursor`` is the ``next_cursor`` of the page before; raises ValidationFailed for any other
+        text. It takes two round trips, to count the shards and to read the page; for one user
+        mostly one. The total is exact, and the counts of all sessions are of the last second.
+
+        With ``by_activity``, the newest 1,000 of a user are sorted by last activity (activity.py),
+        in two round trips if the user has less than 250, and in six for 1,000.
         """
         read = self._listing.page_by_activity if by_activity else self._listing.page
         return await read(Selection.of(user_id, agent_id), limit, cursor)

@@ -1,0 +1,105 @@
+"""Lists a user's newest sessions by their last activity, in pages.
+
+The store has no index of activities: every heartbeat would have to write it. So each page first
+reads when the newest sessions were active last, in parts that take the store a millisecond, and
+then the sessions of the page.
+"""
+
+from typing import NamedTuple
+
+from session_service.domain.budgets import PAGE_BYTES
+from session_service.domain.errors import RecordUnreadable
+from session_service.store.client.executor import ScriptExecutor
+from session_service.store.keys import Keys
+from session_service.store.quarantine import Quarantine
+from session_service.store.records import ID_LENGTH, pack_id, unpack_id
+from session_service.store.scripts.listing import (
+    ACTIVITY,
+    LIST_THESE,
+    ListArguments,
+    ListTheseArguments,
+)
+from session_service.store.sessions.paging import PageInProgress, Selection, unpack_listed
+from session_service.store.sessions.unreadable import UnreadableSessions
+from session_service.store.shards import ShardGroups
+
+MOST = 1000  # sessions that are sorted (contract, "List")
+AGE_BYTES = 6
+_LAST_AGE = 2**48 - 1
+_STEP = 250  # sessions that one call reads: about 1 ms of the store
+_STEP_BYTES = PAGE_BYTES // 4  # of records that one call reads, unless they are returned
+
+
+class Newest(NamedTuple):
+    """The newest live sessions of a selection, those that were active last first.
+
+    A position is the inverted time of the last activity, as 6 bytes, and the member of the listing.
+    So of sessions that were active in the same millisecond the newest comes first.
+    """
+
+    positions: list[bytes]  # at most MOST
+    are_all: bool  # False if there may be more sessions
+
+
+class ActivityOrder:
+    """Reads the sessions of a user in the order of their last activity.
+
+    Raises StoreUnavailable, and RecordUnreadable if the user's shard cannot be read.
+    """
+
+    def __init__(
+        self,
+        executor: ScriptExecutor,
+        keys: Keys,
+        *,
+        quarantine: Quarantine,
+        unreadable: UnreadableSessions,
+    ) -> None:
+        self._activities = ShardGroups(executor, keys, ACTIVITY, quarantine)
+        self._sessions = ShardGroups(executor, keys, LIST_THESE, quarantine)
+        self._unreadable = unreadable
+
+    async def newest(self, selected: Selection) -> Newest:
+        """Return the positions of the newest sessions, sorted."""
+        positions: list[bytes] = []
+        after = b""
+        while True:
+            arguments = ListArguments(
+                selected.prefix, after, min(_STEP, MOST - len(positions)), _STEP_BYTES
+            )
+            replies = await self._activities.run(arguments, lambda _, x: x, selected.shards)
+            if not replies:
+                raise RecordUnreadable("the listing of a shard cannot be read")
+            (found,) = replies
+            for session_id in found.unreadable:
+                self._unreadable.report(unpack_id(session_id))
+            positions += [_age(at) + member for member, at in found.sessions]
+            after = found.after
+            if not after or len(positions) == MOST:
+                return Newest(sorted(positions), are_all=not after)
+
+    async def fill(
+        self, page: PageInProgress, selected: Selection, positions: list[bytes]
+    ) -> bytes:
+        """Add the sessions at these positions until the page is full.
+
+        Return the position of the last one. Sessions that are over meanwhile are left out.
+        """
+        by_id = {position[-ID_LENGTH:]: position for position in positions}
+        ids = list(by_id)
+        while ids and not page.has_more:
+            count = min(_STEP, page.missing)
+            chosen, ids = ids[:count], ids[count:]
+            arguments = ListTheseArguments(page.space, tuple(chosen))
+            replies = await self._sessions.run(
+                arguments, lambda _, x: unpack_listed(x, self._unreadable), selected.shards
+            )
+            if not replies:
+                raise RecordUnreadable("the sessions of a shard cannot be read")
+            for session, size in replies[0]:
+                page.add(session, size)
+        return by_id[pack_id(page.sessions[-1].id)] if page.sessions else b""
+
+
+def _age(last_activity: int) -> bytes:
+    return (_LAST_AGE - last_activity).to_bytes(AGE_BYTES, "big")
