@@ -177,16 +177,18 @@ def _print_times(times: Times) -> None:
 
 
 def _print_store_times(in_store: StoreTimes) -> None:
-    print("\nTimes in the store, and the events that each operation appends to the outbox")
+    print(
+        "\nTimes in the store in µs: of the middle half of the calls, and of all with disturbances"
+    )
     report.print_table(
-        ("", *(f"{name}, {what}" for name in in_store for what in ("µs", "events"))),
+        ("", *(f"{name}, {what}" for name in in_store for what in ("middle", "mean", "events"))),
         (
             (
                 operation,
                 *(
                     f"{statistics.median(getattr(each, what) for each in rounds[operation]):.2f}"
                     for rounds in in_store.values()
-                    for what in ("micros", "events")
+                    for what in ("micros", "mean", "events")
                 ),
             )
             for operation in (*storetime.OPERATIONS, storetime.SWEEP)

@@ -1,8 +1,9 @@
-"""The time that scripts take in the store, by its own statistics."""
+"""The time that operations take in the store, by its own statistics."""
 
 import random
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,15 +17,18 @@ OPERATIONS = ("heartbeat", "create", "end", "health")
 SWEEP = "the sweep, per second"  # health has the sizes that it reads
 
 _IDLE_SECONDS = 1.0
-_PARTS = 10
-_HEALTH_SHARE = 20  # health reads all shards, so it is sampled less often
+_HEALTH_SHARE = 20  # a health request is sampled less often
+_FASTEST = 4  # µs: no script is faster, and most commands that scripts call are
+
+Act = Callable[[Sequence[int]], None]  # takes the places of sessions in the population
 
 
 class StoreTime(NamedTuple):
-    """What an operation takes in the store, without the work of the sweeper meanwhile."""
+    """What an operation takes in the store, in microseconds."""
 
-    micros: float
-    events: float  # appended to the outbox, per operation
+    micros: float  # of the middle half of its calls
+    mean: float  # of all calls, and so with the time in which other programs had the core
+    events: float  # appended to the outbox
 
 
 class _Totals(NamedTuple):
@@ -48,11 +52,10 @@ class _Totals(NamedTuple):
 
 
 def measure(population: Population, count: int) -> dict[str, StoreTime]:
-    """Do each operation ``count`` times, 64 at once; return the time of one.
+    """Do each operation ``count`` times, 64 at once; return its times.
 
-    It is the median of ten parts, so that a short disturbance by other programs does not count. The
-    load has the service's core, so that the store need not share its own. The sessions have had a
-    heartbeat shortly before, so that most heartbeats are no event (docs/events.md); ending and
+    The load has the service's core, so that the store need not share its own. The sessions have had
+    a heartbeat shortly before, so that most heartbeats are no event (docs/events.md); ending and
     creating others in between takes them out of the caches.
     """
     port, redis = population.port, population.redis
@@ -77,8 +80,9 @@ def measure(population: Population, count: int) -> dict[str, StoreTime]:
     before = _Totals.read(redis)
     time.sleep(_IDLE_SECONDS)
     idle = _Totals.read(redis).since(before)
+    sweep = idle.micros / idle.seconds
     return {
-        SWEEP: StoreTime(idle.micros / idle.seconds, idle.events / idle.seconds),
+        SWEEP: StoreTime(sweep, sweep, idle.events / idle.seconds),
         "end": _measure(redis, idle, end, ending),
         "create": _measure(redis, idle, create, ending),
         "heartbeat": _measure(redis, idle, heartbeat, beating),
@@ -86,27 +90,42 @@ def measure(population: Population, count: int) -> dict[str, StoreTime]:
     }
 
 
-def _measure(
-    redis: Redis, idle: _Totals, act: Callable[[Sequence[int]], None], places: Sequence[int]
-) -> StoreTime:
-    """Return the time of one operation, without what the store does in that time when idle."""
-    parts = []
-    for number in range(_PARTS):
-        part = places[number::_PARTS]
-        before = _Totals.read(redis)
-        act(part)
-        total = _Totals.read(redis).since(before)
-        share = total.seconds / idle.seconds
-        parts.append(
-            StoreTime(
-                (total.micros - idle.micros * share) / len(part),
-                (total.events - idle.events * share) / len(part),
-            )
-        )
-    return StoreTime(
-        statistics.median(part.micros for part in parts),
-        statistics.fmean(part.events for part in parts),
-    )
+def _measure(redis: Redis, idle: _Totals, act: Act, places: Sequence[int]) -> StoreTime:
+    """Return the times of one operation, without what the store does in that time when idle."""
+    redis.config_set("slowlog-max-len", 100 * len(places))
+    redis.slowlog_reset()
+    redis.config_set("slowlog-log-slower-than", _FASTEST)
+    before = _Totals.read(redis)
+    act(places)
+    total = _Totals.read(redis).since(before)
+    redis.config_set("slowlog-log-slower-than", -1)
+    share = total.seconds / idle.seconds
+    mean = max(0.0, total.micros - idle.micros * share) / len(places)
+    events = max(0.0, total.events - idle.events * share) / len(places)
+    calls = _calls(redis, len(places))
+    return StoreTime(_middle(calls) if calls else mean, mean, events)
+
+
+def _calls(redis: Redis, count: int) -> list[int]:
+    """Return the microseconds of each call of the script that was called ``count`` times.
+
+    Returns [] if none was called about so often, but several scripts or none for each operation.
+    """
+    by_script: dict[bytes, list[int]] = defaultdict(list)
+    for entry in redis.slowlog_get(100 * count):
+        words = entry["command"].split(b" ", 2)
+        if words[0].upper() == b"EVALSHA":
+            by_script[words[1]].append(entry["duration"])
+    calls = max(by_script.values(), key=len, default=[])
+    if not count / 2 < len(calls) < 1.5 * count:
+        return []
+    return calls + [_FASTEST] * (count - len(calls))
+
+
+def _middle(values: Sequence[float]) -> float:
+    """Return the mean of the middle half, which knows fractions and ignores disturbances."""
+    quarter = len(values) // 4
+    return statistics.fmean(sorted(values)[quarter : len(values) - quarter])
 
 
 def _send(port: int, method: str, paths: Sequence[str], connections: int = 64) -> None:
