@@ -35,7 +35,7 @@ def a_newer_version(folder: Path) -> str:
             ("'^2 (", "'^[23] ("),
             ("'^2 expired", "'^[23] expired"),
         ),
-        "store/lua/session.lua": (("record = '2 '", "record = '3 '"),),
+        "store/lua/save.lua": (("record = '2 '", "record = '3 '"),),
         "store/lua/sweep.lua": (("'2 expired ", "'3 expired "),),
     }
     for name, pairs in changes.items():

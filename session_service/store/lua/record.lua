@@ -1,12 +1,5 @@
 -- Reads a session's record, whose form is in records.py.
 
--- Sets the deadline (contract, "Renewal, heartbeat, timeout"). domain/timeouts.py has the same
--- rule in Python.
-local function set_deadline(session)
-  session.limit = session.created + session.duration
-  session.expires = math.min(session.renewed + session.timeout, session.limit)
-end
-
 -- Returns the session in a record, alive or not. Otherwise returns nil, then the deadline if the sweep
 -- found the session expired, or nil if the record is damaged or of another format. Most numbers stay
 -- text, with which Lua calculates, too. The bytes that are checked are the newline at the end, and the

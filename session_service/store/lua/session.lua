@@ -1,4 +1,4 @@
--- Reads and writes the record of the session SESSION. Replies are the record and, after its newline,
+-- Reads the record of the session SESSION. Replies are the record and, after its newline,
 -- words: one string, because Valkey 9 takes 4 us longer to reply with an array.
 
 -- Returns the session if it is alive, and its record. Otherwise returns false, then what to reply:
@@ -13,14 +13,4 @@ local function load()
     deadline = session.expires
   end
   return false, deadline and 'expired ' .. deadline or 'unreadable'
-end
-
--- Writes the record. Returns it.
-local function save(session)
-  local active = session.active
-  local record = '2 ' .. session.created .. ' ' .. active - session.created .. ' '
-    .. active - session.renewed .. ' ' .. session.renewals .. ' ' .. session.timeout .. ' ' .. session.duration .. ' '
-    .. session.warning .. ' ' .. session.auto .. ' ' .. session.tail
-  call('SET', SESSION, record, 'PXAT', session.expires + RETENTION_MS + SPARE_MS .. '')
-  return record
 end

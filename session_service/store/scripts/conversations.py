@@ -44,7 +44,7 @@ HISTORY = Script(
     "history",
     keys=("session", "messages"),
     arguments=HistoryArguments,
-    parts=("clock", "record", "session", "message", "page"),
+    parts=("clock", "lifetime", "record", "session", "message", "page"),
     reply=_page,
     writes=False,
 )

@@ -17,7 +17,7 @@ NOTE = Script(
     "note",
     keys=("session", "unreadable"),
     arguments=NoteArguments,
-    parts=("clock", "record", "lookup", "outlive", "unreadable"),
+    parts=("clock", "lifetime", "record", "lookup", "outlive", "unreadable"),
     reply=bool,  # whether that was not known yet
 )
 
@@ -49,7 +49,7 @@ DUE = Script(
     "due",
     keys=("warn", "expire", "forget", "unreadable"),
     arguments=DueArguments,
-    parts=("clock", "ids", "record", "lookup", "beside"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "beside"),
     reply=_sizes,  # of each shard
     writes=False,
     many_shards=True,
@@ -81,7 +81,17 @@ SWEEP = Script(
     keys=("session", "messages", "warn", "expire", "forget", "unreadable", "listing", "events"),
     arguments=SweepArguments,
     parts=(
-        *("clock", "ids", "record", "lookup", "outbox", "outlive", "deadline", "unreadable"),
+        *(
+            "clock",
+            "ids",
+            "lifetime",
+            "record",
+            "lookup",
+            "outbox",
+            "outlive",
+            "deadline",
+            "unreadable",
+        ),
         *("listing", "delete"),
     ),
     reply=Swept._make,

@@ -17,7 +17,7 @@ TOTAL = Script(
     "total",
     keys=("warn", "expire"),
     arguments=TotalArguments,
-    parts=("clock", "ids", "record", "lookup", "beside"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "beside"),
     reply=list[int],  # of each shard; -1 if it has to be counted in parts
     writes=False,
     many_shards=True,
@@ -36,7 +36,7 @@ MATCHING = Script(
     "matching",
     keys=("warn", "expire", "listing"),
     arguments=MatchingArguments,
-    parts=("clock", "ids", "record", "lookup", "beside", "listing"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "beside", "listing"),
     reply=list[int],
     writes=False,
     many_shards=True,
@@ -63,7 +63,7 @@ TOTAL_PART = Script(
     "total_part",
     keys=("session", "warn", "expire"),
     arguments=TotalPartArguments,
-    parts=("clock", "ids", "record", "lookup"),
+    parts=("clock", "ids", "lifetime", "record", "lookup"),
     reply=TotalPart._make,
     writes=False,
 )
@@ -82,7 +82,7 @@ MATCHING_PART = Script(
     "matching_part",
     keys=("session", "listing"),
     arguments=MatchingPartArguments,
-    parts=("clock", "ids", "record", "lookup"),
+    parts=("clock", "ids", "lifetime", "record", "lookup"),
     reply=lambda reply: TotalPart(*reply),
     writes=False,
 )
@@ -115,7 +115,7 @@ LIST = Script(
     "list",
     keys=("session", "listing"),
     arguments=ListArguments,
-    parts=("clock", "ids", "record", "lookup", "listed"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "listed"),
     reply=_listed,
     writes=False,
 )
@@ -133,7 +133,7 @@ LIST_THESE = Script(
     "list_these",
     keys=("session",),
     arguments=ListTheseArguments,
-    parts=("clock", "ids", "record", "lookup", "listed"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "listed"),
     reply=_listed,
     writes=False,
 )
@@ -157,7 +157,7 @@ ACTIVITY = Script(
     "activity",
     keys=("session", "listing"),
     arguments=ListArguments,
-    parts=("clock", "ids", "record", "lookup"),
+    parts=("clock", "ids", "lifetime", "record", "lookup"),
     reply=_activities,
     writes=False,
 )

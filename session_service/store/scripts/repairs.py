@@ -103,7 +103,7 @@ RESTORE_DEADLINES = Script(
     "restore_deadlines",
     keys=("session", "warn", "expire", "listing"),
     arguments=RestoreDeadlinesArguments,
-    parts=("clock", "ids", "record", "lookup", "outlive", "deadline"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "outlive", "deadline"),
     reply=Restored._make,
 )
 
@@ -122,6 +122,6 @@ RESTORE_LISTING = Script(
     "restore_listing",
     keys=("session", "messages", "warn", "expire", "listing"),
     arguments=RestoreListingArguments,
-    parts=("clock", "ids", "record", "lookup", "outlive", "deadline", "listing"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "outlive", "deadline", "listing"),
     reply=Restored._make,
 )

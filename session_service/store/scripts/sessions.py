@@ -7,7 +7,17 @@ from session_service.store.client.script import Arguments, Digits, NoArguments, 
 from session_service.store.records import refusal
 from session_service.store.scripts.library import LIBRARY
 
-_RENEWING = ("clock", "record", "session", "outbox", "outlive", "deadline", "renewal")
+_RENEWING = (
+    "clock",
+    "lifetime",
+    "record",
+    "session",
+    "save",
+    "outbox",
+    "outlive",
+    "deadline",
+    "renewal",
+)
 
 
 class SessionArguments(Arguments):
@@ -65,7 +75,7 @@ CREATE = Script(
     "create",
     keys=("session", "warn", "listing", "events"),
     arguments=CreateArguments,
-    parts=("clock", "record", "session", "outbox", "outlive", "deadline", "listing", "creation"),
+    parts=("clock", "lifetime", "save", "outbox", "outlive", "deadline", "listing", "creation"),
     reply=_created,  # createdAt, or None if the user has max_sessions
 )
 
@@ -122,7 +132,17 @@ END = Script(
     "end",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=SessionArguments,
-    parts=("clock", "ids", "record", "session", "outbox", "listing", "delete", "ending"),
+    parts=(
+        "clock",
+        "ids",
+        "lifetime",
+        "record",
+        "session",
+        "outbox",
+        "listing",
+        "delete",
+        "ending",
+    ),
     reply=_ended,  # how many keys were removed; 0 if there is no session that is alive
 )
 
@@ -149,7 +169,7 @@ END_ALL = Script(
     "end_all",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=EndAllArguments,
-    parts=("clock", "ids", "record", "lookup", "outbox", "listing", "delete", "ending"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "outbox", "listing", "delete", "ending"),
     reply=EndedAll._make,
 )
 
@@ -214,7 +234,17 @@ TIMEOUT = Script(
     "timeout",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=TimeoutArguments,
-    parts=("clock", "record", "session", "outbox", "update", "outlive", "deadline"),
+    parts=(
+        "clock",
+        "lifetime",
+        "record",
+        "session",
+        "save",
+        "outbox",
+        "update",
+        "outlive",
+        "deadline",
+    ),
     reply=_timeout_changed,
 )
 
@@ -245,7 +275,7 @@ METADATA = Script(
     "metadata",
     keys=("session", "events"),
     arguments=MetadataArguments,
-    parts=("clock", "record", "session", "outbox", "update"),
+    parts=("clock", "lifetime", "record", "session", "save", "outbox", "update"),
     reply=_metadata_changed,
 )
 
