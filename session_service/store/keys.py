@@ -39,9 +39,11 @@ In values, an id is its 16 bytes; in names, its text. ``session-service show`` p
     string, for a day: the reply of a script of a request with an Idempotency-Key, as JSON without
     the tail of the record, after the number of that tail, or 0 (lua/record_reply.lua)
 ``session-service:{3f}:tails:<session>``
-    hash, for a day: the tails (agent, user, metadata) of the records in those replies, by number
+    hash, for a day: the tails (agent, user, metadata) of the records in those replies, by number;
+    for ``getOrCreate`` the name ends in ``<agent>:<user>`` in place of the session
 ``session-service:{3f}:used:<session>``
-    string, for a day: how many requests with an Idempotency-Key the session had, at least
+    string, for a day: how many requests with an Idempotency-Key the session had, at least; for
+    ``getOrCreate`` as above
 ``session-service:{00}:probe``
     the key on which commands are tried, to see whether they are permitted (lua/probe.lua)
 ``session-service:{00}:meta``

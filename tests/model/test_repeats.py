@@ -21,7 +21,9 @@ WHO = str(UUID(int=7))
 # An operation, the index of its session, and the milliseconds until it is repeated.
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["create", "renew", "heartbeat", "heartbeat", "send", "send", "end"]),
+        st.sampled_from(
+            ["create", "find", "renew", "heartbeat", "heartbeat", "send", "send", "end"]
+        ),
         st.integers(0, 1),  # index of the session
         st.integers(0, 30_000),
     ),
@@ -56,7 +58,10 @@ async def play_in(
     repeat: bool,
 ) -> list[Any]:
     shape = NewSession(WHO, WHO, config, b"{}")
-    sessions = [(await repository.create(shape)).id for _ in range(2)]
+    sessions = []
+    for _ in range(2):
+        sessions.append((await repository.create(shape)).id)
+        clock.ms += 1  # or the newest would be random
     outcomes: list[Any] = []
     repeats: list[tuple[str, str, str, Any]] = []
     for n, (name, which, pause) in enumerate(operations):
@@ -64,7 +69,7 @@ async def play_in(
         outcome = await perform(repository, shape, *call, with_key=repeat)
         repeats.append((*call, outcome))
         outcomes.append(without_ids(outcome))
-        clock.ms += pause
+        clock.ms += pause + (name in ("create", "find"))  # as above
         if repeat:  # the last operation, and sometimes all
             for *asked_before, before in repeats[-1:] if n % 4 else repeats:
                 again = await perform(repository, shape, *asked_before, with_key=True)
@@ -95,6 +100,8 @@ async def perform(
         repository = repository.scoped(Scope(once, once.random))
     arguments = {"create": (shape,), "send": (session_id, HELLO)}.get(name, (session_id,))
     try:
+        if name == "find":
+            return await repository.get_or_create(shape, may_create=True)
         return await getattr(repository, name)(*arguments)
     except ServiceError as error:
         return type(error).__name__

@@ -137,6 +137,37 @@ async def test_a_key_costs_little_however_large_the_session_is(
     assert await bytes_of_heartbeats(repository, redis, session.id, 100) - first < 100 * 600
 
 
+async def test_finding_a_session_with_keys_costs_little(
+    repository: SessionRepository, redis: Any
+) -> None:
+    """A hundred keys that find one large session store its metadata once."""
+    new = new_session(metadata=b'{"a":"%b"}' % (b"x" * 10_000))
+    await repository.create(new)
+    for n in range(100):
+        once = await repository.idempotency_keys.claim(f"key {n}", "request")
+        _, is_new = await _scoped(repository, once).get_or_create(new, may_create=True)
+        assert not is_new
+    tails = [key async for key in redis.scan_iter() if b":tails:" in key]
+    assert [await redis.hlen(key) for key in tails] == [1]
+
+
+async def test_a_pair_has_so_many_keys_a_day(repository: SessionRepository, redis: Any) -> None:
+    """Beyond the limit a new key finds no session of the user and the agent, without effect."""
+    new = new_session()
+    session = await repository.create(new)
+    first = await repository.idempotency_keys.claim("first", "request")
+    done = await _scoped(repository, first).get_or_create(new, may_create=True)
+    (used,) = [key async for key in redis.scan_iter() if b":used:" in key]
+    assert await redis.get(used) == b"1"
+    await redis.set(used, KEYS_PER_SESSION, keepttl=True)
+    once = await repository.idempotency_keys.claim("more", "request")
+    with pytest.raises(TooManyKeys):
+        await _scoped(repository, once).get_or_create(new, may_create=True)
+    assert (await repository.get(session.id)).renewal_count == 1
+    again = await repository.idempotency_keys.claim("first", "request")
+    assert await _scoped(repository, again).get_or_create(new, may_create=True) == done
+
+
 @pytest.mark.parametrize(
     "metadata",
     [b"{}", '{"a":"\\"\\n%d ü 1 2 1 "}'.encode(), b'{"a":"' + b"x" * 9999 + b'"}'],

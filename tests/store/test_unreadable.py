@@ -19,9 +19,10 @@ from tests.support.factories import (
     SESSION_KEYS,
     another_node,
     create_session,
+    new_session,
     new_uuid,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import a_moment_later, wait_until
 
 Damage = Callable[[Any, bytes], Awaitable[None]]
 DAY = 86_400_000
@@ -114,6 +115,21 @@ async def test_others_are_listed_and_ended_without_it(
         page = await repository.list_page(limit=9, user_id=session.user_id, by_activity=by_activity)
         assert ([each.id for each in page.sessions], page.total) == ([same_user.id], 1)
     assert (await repository.end_all()).ended == 2
+
+
+async def test_the_newest_that_can_be_read_is_found(
+    repository: SessionRepository, redis: Any, damage: Damage
+) -> None:
+    """A search for the newest session passes over an unreadable session, and leaves it as it is."""
+    new = new_session()
+    older = await repository.create(new)
+    await a_moment_later()
+    newer = await repository.create(new)
+    await damage(redis, key_of(newer))
+    before = await redis.dump(key_of(newer))
+    found, is_new = await repository.get_or_create(new, may_create=True)
+    assert (found.id, is_new) == (older.id, False)
+    assert await redis.dump(key_of(newer)) == before
 
 
 async def test_the_sweep_leaves_it_alone(

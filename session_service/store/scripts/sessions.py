@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, NoArguments, Script
-from session_service.store.records import refusal
+from session_service.store.records import ID_LENGTH, USER_END, refusal, unpack_id
 from session_service.store.scripts.library import LIBRARY
 
 _RENEWING = (
@@ -80,6 +80,15 @@ CREATE = Script(
 )
 
 
+class GetOrCreateArguments(CreateArguments):
+    """The same, for a session that is created only if there is none."""
+
+    @property
+    def recorded_for(self) -> str:
+        """``<agent>:<user>``: the reply may have any of their sessions (ReplayingExecutor)."""
+        return f"{unpack_id(self.tail[:ID_LENGTH])}:{unpack_id(self.tail[ID_LENGTH:USER_END])}"
+
+
 class Found(NamedTuple):
     """A session that exists: its id as text, and its record after the heartbeat."""
 
@@ -98,7 +107,7 @@ GET_OR_CREATE = Script(
     LIBRARY,
     "get_or_create",
     keys=("session", "warn", "expire", "listing", "events"),
-    arguments=CreateArguments,
+    arguments=GetOrCreateArguments,
     parts=("ids", *_RENEWING, "lookup", "listing", "creation"),
     reply=_found_or_created,  # the session, createdAt, or None if none may be created
 )

@@ -22,7 +22,7 @@ from session_service.domain.budgets import KEYS_PER_SESSION
 from session_service.domain.errors import TooManyKeys
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.protocol import Argument, KeySet, RawReply
-from session_service.store.client.script import A, R, Script
+from session_service.store.client.script import A, Arguments, R, Script
 from session_service.store.keys import Keys
 from session_service.store.records import unpack_id
 from session_service.store.scripts.idempotency import (
@@ -59,9 +59,8 @@ class ReplayingExecutor(ScriptExecutor):
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a script, which replies as it did the first time."""
         name = f"{self.name}:{next(self._numbers)}"
-        packed = getattr(arguments, "session_id", b"")
-        session_id = unpack_id(packed) if packed else ""
-        keys = self._keys.and_more(keys, outcome=name, tails=session_id, used=session_id)
+        owner = _owner(arguments)
+        keys = self._keys.and_more(keys, outcome=name, tails=owner, used=owner)
         recorded = self._executor.submit(recording_reply(script), keys, arguments)
         return asyncio.get_running_loop().create_task(_decode(recorded))
 
@@ -71,6 +70,18 @@ class ReplayingExecutor(ScriptExecutor):
 
     async def close(self) -> None:
         """Do nothing: other requests use the executor below."""
+
+
+def _owner(arguments: Arguments) -> str:
+    """Return the name under which tails are stored and keys are counted: mostly the session's id.
+
+    It is the same for all requests whose replies can have the same record, so that the record's
+    tail is stored once.
+    """
+    if owner := getattr(arguments, "recorded_for", ""):
+        return str(owner)
+    packed = getattr(arguments, "session_id", b"")
+    return unpack_id(packed) if packed else ""
 
 
 async def _decode(recorded: asyncio.Future[RawReply]) -> RawReply:

@@ -11,15 +11,10 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     TooManyMessages,
-    TooManySessions,
     ValidationFailed,
 )
 from session_service.domain.events import EventPolicy
-from session_service.domain.ids import (
-    new_id,
-    new_message_id,
-    shard_of_user,
-)
+from session_service.domain.ids import new_message_id
 from session_service.domain.messages import History, Message, NewMessage, content_too_long
 from session_service.domain.sessions import (
     NewSession,
@@ -36,21 +31,17 @@ from session_service.store.client.script import NO_ARGUMENTS, A, R, Script
 from session_service.store.keys import Keys
 from session_service.store.messages import pack_message
 from session_service.store.quarantine import Quarantine
-from session_service.store.records import pack_id, pack_tail, unpack_session
+from session_service.store.records import pack_id, unpack_session
 from session_service.store.scripts.conversations import HISTORY, HistoryArguments
 from session_service.store.scripts.sessions import (
-    CREATE,
     END,
     END_ALL,
     GET,
-    GET_OR_CREATE,
     HEARTBEAT,
     METADATA,
-    NO_SESSIONS,
     RENEW,
     SEND,
     TIMEOUT,
-    CreateArguments,
     MetadataArguments,
     NotSent,
     SendArguments,
@@ -62,6 +53,7 @@ from session_service.store.sessions import bulk, conversations
 from session_service.store.sessions.bulk import BulkEnd
 from session_service.store.sessions.conversations import MessageRange
 from session_service.store.sessions.counts import KnownSizes, SessionCounter
+from session_service.store.sessions.creation import Creation
 from session_service.store.sessions.idempotency import IdempotencyKeys
 from session_service.store.sessions.listing import Listing
 from session_service.store.sessions.paging import Selection
@@ -101,6 +93,7 @@ class SessionRepository:
         self._events = events
         self._end = retaining_history(END, history_ms)
         self._end_all = retaining_history(END_ALL, history_ms)
+        self._creation = Creation(keys, retention_ms=retention_ms, per_user=limits.per_user)
         self._unreadable = UnreadableSessions(executor, keys)
         self._counter = SessionCounter(executor, keys, known_sizes, retention_ms, quarantine)
         self._listing = Listing(
@@ -124,41 +117,14 @@ class SessionRepository:
 
     async def create(self, new: NewSession) -> Session:
         """Create a session; raises TooManySessions."""
-        session_id = new_id(shard_of_user(new.user_id), self.scope.random)
-        keys = self._keys.of_session(CREATE.keys, session_id[:2], session_id)
-        arguments = self._creation(session_id, new, self._limits.per_user)
-        now = await self.scope.executor.run(CREATE, keys, arguments)
-        if now is None:
-            raise TooManySessions(self._limits.per_user)
-        return new.created(session_id, now)
+        return await self._creation.create(self.scope, new)
 
     async def get_or_create(self, new: NewSession, *, may_create: bool) -> tuple[Session, bool]:
         """Return the user's newest live session with the agent, after a heartbeat, or a new one.
 
         Also return whether it is new. Raises TooManySessions if no other one may be created.
         """
-        session_id = new_id(shard_of_user(new.user_id), self.scope.random)
-        keys = self._keys.of_session(GET_OR_CREATE.keys, session_id[:2], session_id)
-        most = self._limits.per_user if may_create else NO_SESSIONS
-        arguments = self._creation(session_id, new, most)
-        result = await self.scope.executor.run(GET_OR_CREATE, keys, arguments)
-        if result is None:
-            raise TooManySessions(self._limits.per_user)
-        if isinstance(result, int):
-            return new.created(session_id, result), True
-        return unpack_session(result.session_id, result.record), False
-
-    def _creation(self, session_id: str, new: NewSession, most: int) -> CreateArguments:
-        return CreateArguments(
-            retention_ms=self._retention_ms,
-            session_id=pack_id(session_id),
-            timeout_ms=new.timeout.timeout_ms,
-            max_duration_ms=new.timeout.max_duration_ms,
-            warning_ms=new.timeout.warning_ms,
-            auto_renew=new.timeout.auto_renew,
-            tail=pack_tail(new),
-            max_sessions=most,
-        )
+        return await self._creation.get_or_create(self.scope, new, may_create=may_create)
 
     async def get(self, session_id: str) -> Session:
         """Read a session."""

@@ -23,6 +23,7 @@ from session_service.domain.errors import (
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TooManyKeys,
     TooManySessions,
     ValidationFailed,
 )
@@ -262,7 +263,7 @@ ROUTES = (
         response=SessionCreated,
         success="Session created; Location is its address",
         also={200: "The user's newest live session with the agent, with `getOrCreate`"},
-        errors=(TooManySessions, StoreUnavailable),
+        errors=(TooManySessions, TooManyKeys, StoreUnavailable),
         is_atomic=True,
         is_limited=True,
     ),
