@@ -2,8 +2,8 @@
 local function save(session)
   local active = session.active
   local record = '2 ' .. session.created .. ' ' .. active - session.created .. ' '
-    .. active - session.renewed .. ' ' .. session.renewals .. ' ' .. session.timeout .. ' ' .. session.duration .. ' '
-    .. session.warning .. ' ' .. session.auto .. ' ' .. session.tail
+    .. active - session.renewed .. ' ' .. session.renewals .. ' ' .. session.timeout .. ' '
+    .. session.duration .. ' ' .. session.warning .. ' ' .. session.auto .. ' ' .. session.tail
   call('SET', SESSION, record, 'PXAT', session.expires + RETENTION_MS + SPARE_MS .. '')
   return record
 end

@@ -1,5 +1,5 @@
--- Reads the record of the session SESSION. Replies are the record and, after its newline,
--- words: one string, because Valkey 9 takes 4 us longer to reply with an array.
+-- Reads the record of the session SESSION. Replies are the record and, after its newline, words: one
+-- string, because Valkey 9 takes 4 us longer to reply with an array.
 
 -- Returns the session if it is alive, and its record. Otherwise returns false, then what to reply:
 -- false if it is missing, 'expired <deadline>', or 'unreadable'.

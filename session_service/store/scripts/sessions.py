@@ -7,17 +7,8 @@ from session_service.store.client.script import Arguments, Digits, NoArguments, 
 from session_service.store.records import ID_LENGTH, USER_END, refusal, unpack_id
 from session_service.store.scripts.library import LIBRARY
 
-_RENEWING = (
-    "clock",
-    "lifetime",
-    "record",
-    "session",
-    "save",
-    "outbox",
-    "outlive",
-    "deadline",
-    "renewal",
-)
+_ONE = ("clock", "lifetime", "record", "session")  # the session of a request, by the clock
+_RENEWING = (*_ONE, "save", "outbox", "outlive", "deadline", "renewal")
 
 
 class SessionArguments(Arguments):
@@ -141,17 +132,7 @@ END = Script(
     "end",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=SessionArguments,
-    parts=(
-        "clock",
-        "ids",
-        "lifetime",
-        "record",
-        "session",
-        "outbox",
-        "listing",
-        "delete",
-        "ending",
-    ),
+    parts=(*_ONE, "ids", "outbox", "listing", "delete", "ending"),
     reply=_ended,  # how many keys were removed; 0 if there is no session that is alive
 )
 
@@ -243,17 +224,7 @@ TIMEOUT = Script(
     "timeout",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
     arguments=TimeoutArguments,
-    parts=(
-        "clock",
-        "lifetime",
-        "record",
-        "session",
-        "save",
-        "outbox",
-        "update",
-        "outlive",
-        "deadline",
-    ),
+    parts=(*_ONE, "save", "outbox", "update", "outlive", "deadline"),
     reply=_timeout_changed,
 )
 
@@ -284,7 +255,7 @@ METADATA = Script(
     "metadata",
     keys=("session", "events"),
     arguments=MetadataArguments,
-    parts=("clock", "lifetime", "record", "session", "save", "outbox", "update"),
+    parts=(*_ONE, "save", "outbox", "update"),
     reply=_metadata_changed,
 )
 
