@@ -25,6 +25,9 @@ class _Group(NamedTuple):
 class ShardGroups(Generic[A, R]):
     """Runs a script on shards: ``together`` of them in one call, or one if the store is a cluster.
 
+    The call has the keys of all its shards if the script is declared for ``many_shards``. Otherwise
+    it has those of the first, and the script makes the names of the others from its arguments.
+
     If a call fails, e.g. because a key has the wrong type, its shards are run again one by one, and
     the one that fails goes to the quarantine. It is retried in a call of its own when its pause is
     over. ``shards`` are the default of ``run``.
@@ -135,7 +138,7 @@ class ShardGroups(Generic[A, R]):
 
     def _group(self, shards: tuple[str, ...]) -> _Group:
         names = self._script.keys
-        if len(shards) == 1:  # these are cached
+        if len(shards) == 1 or not self._script.many_shards:  # these are cached
             return _Group(shards, self._keys.of_shard(names, shards[0]))
         return _Group(shards, self._keys.of_shards(names, shards))
 

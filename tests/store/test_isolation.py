@@ -27,7 +27,11 @@ from tests.support.factories import BRIEF, KEYS, LASTING, RETENTION_MS, create_s
 from tests.support.waiting import a_moment_later, wait_until
 
 Groups = ShardGroups[DueArguments, list[ShardSizes]]
-ONLY_SIZES = DueArguments(RETENTION_MS, max_read=0)
+
+
+def only_sizes(shards: Sequence[str]) -> DueArguments:
+    return DueArguments("".join(shards), RETENTION_MS, max_read=0)
+
 
 KINDS = ("warn", "expire", "forget", "listing", "events", "trimmed")
 
@@ -85,7 +89,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 async def names(groups: Groups) -> list[str]:
     """Run a script in all shards; return the shards that replied."""
-    found = await groups.run(ONLY_SIZES, lambda shards, _: list(shards))
+    found = await groups.run(only_sizes, lambda shards, _: list(shards))
     return sorted(shard for shards in found for shard in shards)
 
 
@@ -146,7 +150,7 @@ class TestShardGroups:
                 raise TypeError("a defect")
             return list(shards)
 
-        found = await groups.run(ONLY_SIZES, read)
+        found = await groups.run(only_sizes, read)
         assert sum(map(len, found)) == len(SHARDS) - 1
         assert list(quarantine.subjects()) == ["shard 3f"]
         (record,) = caplog.records

@@ -18,12 +18,13 @@ local function sizes(key)
 end
 
 local reply = {}
-for n = 1, #KEYS, SHARD_KEYS do
-  local warn, expire = KEYS[n + WARN], KEYS[n + EXPIRE]
+for place = 1, #SHARDS, 2 do
+  local keys = keys_of(place)
+  local warn, expire = keys .. OF_WARN, keys .. OF_EXPIRE
   local active, warnings_due, late = sizes(warn)
   local near, expiries_due, later = sizes(expire)
-  local expired, ends_due = sizes(KEYS[n + FORGET])
-  local unreadable, checks_due = sizes(KEYS[n + UNREADABLE])
+  local expired, ends_due = sizes(keys .. OF_FORGET)
+  local unreadable, checks_due = sizes(keys .. OF_UNREADABLE)
   near, expired = near - expiries_due, expired - ends_due
   active = active + near
   if expiries_due > 0 then
@@ -33,7 +34,7 @@ for n = 1, #KEYS, SHARD_KEYS do
     local due = call('ZRANGEBYSCORE', warn, '-inf', until_now, 'LIMIT', 0, MAX_READ)
     MAX_READ = MAX_READ - #due
     for _, session_id in ipairs(due) do
-      local session = look_up_beside(warn, session_id)
+      local session = look_up(keys .. id_text(session_id))
       if not session or session.expires <= now then
         active = active - 1
         if session and session.expires + RETENTION_MS > now then expired = expired + 1 end

@@ -3,6 +3,6 @@
 -- Reply  as that of list.lua
 
 for _, session_id in ipairs(SESSION_IDS) do
-  if add(session_id) then return reply end
+  if add(SESSION, session_id) then return reply end
 end
 return reply

@@ -5,8 +5,9 @@
 
 local until_now = now .. ''
 local reply = {}
-for n = 1, #KEYS, SHARD_KEYS do
-  local warn, expire = KEYS[n + WARN], KEYS[n + EXPIRE]
+for place = 1, #SHARDS, 2 do
+  local keys = keys_of(place)
+  local warn, expire = keys .. OF_WARN, keys .. OF_EXPIRE
   local total, near = call('ZCARD', warn), call('ZCARD', expire)
   local due = total > 0 and call('ZCOUNT', warn, '-inf', until_now) or 0
   if near > 0 then total = total + near - call('ZCOUNT', expire, '-inf', until_now) end
@@ -15,7 +16,7 @@ for n = 1, #KEYS, SHARD_KEYS do
   elseif due > 0 then
     MAX_READ = MAX_READ - due
     for _, session_id in ipairs(call('ZRANGEBYSCORE', warn, '-inf', until_now)) do
-      local session = look_up_beside(warn, session_id)
+      local session = look_up(keys .. id_text(session_id))
       if not session or session.expires <= now then total = total - 1 end
     end
   end

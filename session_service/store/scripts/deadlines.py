@@ -23,8 +23,9 @@ NOTE = Script(
 
 
 class DueArguments(Arguments):
-    """How many warnings that are due to read, in all shards of the call."""
+    """Shards, and how many warnings that are due to read in all of them."""
 
+    shards: str  # their digits, e.g. "3f40"
     retention_ms: int
     max_read: int
 
@@ -47,12 +48,11 @@ def _sizes(reply: list[int]) -> list[ShardSizes]:
 DUE = Script(
     LIBRARY,
     "due",
-    keys=("warn", "expire", "forget", "unreadable"),
+    keys=("session",),
     arguments=DueArguments,
-    parts=("clock", "ids", "lifetime", "record", "lookup", "beside"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "shards"),
     reply=_sizes,  # of each shard
     writes=False,
-    many_shards=True,
 )
 
 

@@ -9,11 +9,15 @@ from session_service.domain.budgets import KEYS_PER_SESSION, METADATA_BYTES, PAR
 from session_service.domain.events import MAX_RETENTION_MS
 from session_service.domain.times import LATEST_MS
 from session_service.store.client.script import Library
+from session_service.store.keys import KINDS
 from session_service.store.records import ID_LENGTH, METADATA_START, USER_END, USER_START
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 CLAIM_MS = DAY_MS  # how long an Idempotency-Key is claimed
+
+# Keys whose names scripts make that run on many shards, e.g. ``OF_WARN`` (lua/shards.lua).
+_MANY = ("warn", "expire", "forget", "unreadable", "listing")
 
 LIBRARY = Library(
     files("session_service.store") / "lua",
@@ -31,6 +35,7 @@ LIBRARY = Library(
         "METADATA_BYTES": METADATA_BYTES,
         "LAST_BYTES": r"\255"
         * 40,  # after a prefix of the listing: the rest of a member is shorter
+        **{f"OF_{name.upper()}": KINDS[name].part for name in _MANY},
         "CLAIM_MS": CLAIM_MS,
         "RECORDED_MS": CLAIM_MS + HOUR_MS,  # the clocks of a cluster's servers differ
         "KEYS_PER_SESSION": KEYS_PER_SESSION,

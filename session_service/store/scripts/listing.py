@@ -7,26 +7,27 @@ from session_service.store.scripts.library import LIBRARY
 
 
 class TotalArguments(Arguments):
-    """How many sessions to read, in all shards of the call."""
+    """Shards, and how many sessions to read in all of them."""
 
+    shards: str  # their digits, e.g. "3f40"
     max_read: int
 
 
 TOTAL = Script(
     LIBRARY,
     "total",
-    keys=("warn", "expire"),
+    keys=("session",),
     arguments=TotalArguments,
-    parts=("clock", "ids", "lifetime", "record", "lookup", "beside"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "shards"),
     reply=list[int],  # of each shard; -1 if it has to be counted in parts
     writes=False,
-    many_shards=True,
 )
 
 
 class MatchingArguments(Arguments):
     """The same, and how the members of the listing start that match."""
 
+    shards: str
     start: bytes
     max_read: int
 
@@ -34,12 +35,11 @@ class MatchingArguments(Arguments):
 MATCHING = Script(
     LIBRARY,
     "matching",
-    keys=("warn", "expire", "listing"),
+    keys=("session",),
     arguments=MatchingArguments,
-    parts=("clock", "ids", "lifetime", "record", "lookup", "beside", "listing"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "shards", "listing"),
     reply=list[int],
     writes=False,
-    many_shards=True,
 )
 
 
@@ -89,10 +89,11 @@ MATCHING_PART = Script(
 
 
 class ListArguments(Arguments):
-    """A part of a shard's listing."""
+    """A part of the listings of some shards."""
 
+    shards: str  # their digits
     start: bytes  # of the members
-    after: bytes  # the member after which to start, or b""
+    after: bytes  # the member of the first shard after which to start, or b""
     limit: int
     max_bytes: int  # of records
 
@@ -113,9 +114,9 @@ def _listed(reply: list[Any]) -> Listed:
 LIST = Script(
     LIBRARY,
     "list",
-    keys=("session", "listing"),
+    keys=("session",),
     arguments=ListArguments,
-    parts=("clock", "ids", "lifetime", "record", "lookup", "listed"),
+    parts=("clock", "ids", "lifetime", "record", "lookup", "shards", "listed"),
     reply=_listed,
     writes=False,
 )
@@ -139,6 +140,15 @@ LIST_THESE = Script(
 )
 
 
+class ActivityArguments(Arguments):
+    """A part of a shard's listing."""
+
+    start: bytes  # of the members
+    after: bytes  # the member after which to start, or b""
+    limit: int
+    max_bytes: int  # of records
+
+
 class Activities(NamedTuple):
     """When the live sessions of a part of a shard's listing were active last."""
 
@@ -156,7 +166,7 @@ ACTIVITY = Script(
     LIBRARY,
     "activity",
     keys=("session", "listing"),
-    arguments=ListArguments,
+    arguments=ActivityArguments,
     parts=("clock", "ids", "lifetime", "record", "lookup"),
     reply=_activities,
     writes=False,

@@ -16,7 +16,7 @@ from session_service.store.records import ID_LENGTH, pack_id, unpack_id
 from session_service.store.scripts.listing import (
     ACTIVITY,
     LIST_THESE,
-    ListArguments,
+    ActivityArguments,
     ListTheseArguments,
 )
 from session_service.store.sessions.paging import PageInProgress, Selection, unpack_listed
@@ -64,7 +64,7 @@ class ActivityOrder:
         positions: list[bytes] = []
         after = b""
         while True:
-            arguments = ListArguments(
+            arguments = ActivityArguments(
                 selected.prefix, after, min(_STEP, MOST - len(positions)), _STEP_BYTES
             )
             replies = await self._activities.run(arguments, lambda _, x: x, selected.shards)

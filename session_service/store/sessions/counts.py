@@ -5,7 +5,7 @@ nothing but a reply.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from session_service.domain.ids import SHARDS
 from session_service.domain.sessions import SessionCounts
@@ -18,25 +18,48 @@ from session_service.store.shards import ShardGroups
 _RECENT_SECONDS = 1.0  # the sweeper reads each shard every 0.5 s
 _MAX_SHARDS = 32  # read by one call, if the store allows several in one
 _MAX_READ = 200  # warnings that are due, by one call: less than 1 ms of the store
+_NOTHING = ShardSizes(0, 0, 0, 0, 0, 0)
 
 
 class KnownSizes:
     """The sizes of shards as the sweeper of this process last saw or left them.
 
-    It notes them when nothing is due, so that no session counts that is over.
+    It notes them when nothing is due, so that no session counts that is over. ``sums`` are of all
+    shards.
     """
 
     def __init__(self) -> None:
-        self._sizes: dict[str, tuple[float, ShardSizes]] = {}  # with the time on the loop's clock
+        self.sums = _NOTHING
+        self._by_shard: dict[str, ShardSizes] = {}
+        self._times: dict[str, float] = {}  # by the loop's clock, the oldest first
 
     def note(self, shard: str, sizes: ShardSizes) -> None:
         """Remember the sizes of a shard, which were read just now."""
-        self._sizes[shard] = asyncio.get_running_loop().time(), sizes
+        self._times.pop(shard, None)
+        self._times[shard] = asyncio.get_running_loop().time()
+        before = self._by_shard.get(shard, _NOTHING)
+        if sizes != before:
+            self._by_shard[shard] = sizes
+            changes = zip(self.sums, sizes, before, strict=True)
+            self.sums = ShardSizes(*(total + new - old for total, new, old in changes))
+
+    def are_recent(self) -> bool:
+        """Return whether the sizes of all shards are at most a second old."""
+        oldest = next(iter(self._times.values()), 0.0)
+        return len(self._times) == len(SHARDS) and oldest >= self._last_second()
 
     def recent(self) -> dict[str, ShardSizes]:
         """Return the sizes that are at most a second old, by shard."""
-        oldest = asyncio.get_running_loop().time() - _RECENT_SECONDS
-        return {shard: sizes for shard, (at, sizes) in self._sizes.items() if at >= oldest}
+        last_second = self._last_second()
+        return {
+            shard: self._by_shard.get(shard, _NOTHING)
+            for shard, noted_at in self._times.items()
+            if noted_at >= last_second
+        }
+
+    @staticmethod
+    def _last_second() -> float:
+        return asyncio.get_running_loop().time() - _RECENT_SECONDS
 
 
 class SessionCounter:
@@ -58,7 +81,7 @@ class SessionCounter:
     ) -> None:
         self._executor = executor
         self._known = known
-        self._arguments = DueArguments(retention_ms, _MAX_READ)
+        self._retention_ms = retention_ms
         self._groups = ShardGroups(executor, keys, DUE, quarantine, together=_MAX_SHARDS)
         self._last = SessionCounts()
         self._last_until = 0.0
@@ -66,31 +89,38 @@ class SessionCounter:
     async def count(self) -> SessionCounts:
         """Wait for a reply of every master; return the counts."""
         await self._executor.ping()
-        return await self._count(self._known.recent())
+        return await self._count()
 
     async def recent(self) -> SessionCounts:
         """Return the counts, without a call to the store if some are at most a second old."""
-        known = self._known.recent()
-        if len(known) < len(SHARDS) and asyncio.get_running_loop().time() < self._last_until:
+        is_last_recent = asyncio.get_running_loop().time() < self._last_until
+        if is_last_recent and not self._known.are_recent():
             return self._last
-        return await self._count(known)
+        return await self._count()
 
-    async def _count(self, known: Mapping[str, ShardSizes]) -> SessionCounts:
+    def known_sizes(self) -> dict[str, ShardSizes]:
+        """Return the sizes of all shards, at most a second old, or none if some are not known."""
+        return self._known.recent() if self._known.are_recent() else {}
+
+    async def _count(self) -> SessionCounts:
         """Count, and read the shards whose sizes are not known."""
-        if len(known) == len(SHARDS):
-            return _sum(known.values())
+        if self._known.are_recent():
+            return _counts([self._known.sums])
+        known = self._known.recent()
         unknown = [shard for shard in SHARDS if shard not in known]
-        read = await self._groups.run(self._arguments, lambda _, sizes: sizes, unknown)
-        self._last = _sum([*known.values(), *(each for sizes in read for each in sizes)])
+        read = await self._groups.run(
+            lambda shards: DueArguments("".join(shards), self._retention_ms, _MAX_READ),
+            lambda _, sizes: sizes,
+            unknown,
+        )
+        self._last = _counts([*known.values(), *(each for sizes in read for each in sizes)])
         self._last_until = asyncio.get_running_loop().time() + _RECENT_SECONDS
         return self._last
 
 
-def _sum(sizes: Iterable[ShardSizes]) -> SessionCounts:
-    rows = list(sizes)
-    if not rows:
-        return SessionCounts()
-    _, active, near_expiration, expired, unreadable, lags = zip(*rows, strict=True)
+def _counts(sizes: Iterable[ShardSizes]) -> SessionCounts:
+    """Add up the sizes of shards."""
+    _, active, near_expiration, expired, unreadable, lags = zip(_NOTHING, *sizes, strict=True)
     return SessionCounts(
         active=sum(active),
         near_expiration=sum(near_expiration),

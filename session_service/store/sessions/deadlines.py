@@ -91,7 +91,9 @@ class Deadlines:
                     self._known_sizes.note(shard, each)
             return found
 
-        found = await self._due[block].run(DueArguments(self._retention_ms, max_read=0), due)
+        found = await self._due[block].run(
+            lambda shards: DueArguments("".join(shards), self._retention_ms, max_read=0), due
+        )
         return [shard for shards in found for shard in shards]
 
     async def process_due(self, shards: Sequence[str]) -> SweepResult:

@@ -5,7 +5,9 @@ first, or in a listing of one agent by user, too. So a client that reads all pag
 session that is live throughout exactly once.
 """
 
+import asyncio
 from collections.abc import Sequence
+from operator import itemgetter
 
 from msgspec.structs import replace
 
@@ -24,6 +26,7 @@ from session_service.store.sessions.totals import Totals
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
+_MAX_SHARDS = 32  # listed by one call, if the store allows several in one
 _FIRST_STEP = 100  # sessions in the first round trip, as their sizes are unknown; at most 1.1 MB
 
 
@@ -49,7 +52,7 @@ class Listing:
         unreadable: UnreadableSessions,
         verification: Verification,
     ) -> None:
-        self._groups = ShardGroups(executor, keys, LIST, quarantine)
+        self._groups = ShardGroups(executor, keys, LIST, quarantine, together=_MAX_SHARDS)
         self._counter = counter
         self._totals = Totals(executor, keys, quarantine, verification)
         self._unreadable = unreadable
@@ -107,14 +110,18 @@ class Listing:
         return sum((await self._totals.count(*selected)).values())
 
     async def _of_all_shards(self, page: PageInProgress, selected: Selection, after: bytes) -> int:
-        """Count, then read shards until the page is full; return how many sessions match.
+        """Fill a page while the shards are counted; return how many sessions match.
 
-        Each round trip reads twice as many sessions as the one before: their sizes are not known,
-        and a page of large ones is full long before its limit.
+        Each round trip reads twice as many sessions as the one before: the sizes of their records
+        are not known, and a page of large ones is full long before its limit.
         """
         prefix, at_shard = selected.prefix, _shard_of(after)
-        matching = await self._totals.count(*selected)
-        ahead = [s for s in selected.shards if s >= at_shard and matching.get(s)]
+        ahead = [shard for shard in selected.shards if shard >= at_shard]
+        begun = self._likely_shards(page, selected, ahead)
+        _, matching = await asyncio.gather(
+            self._read(page, begun, prefix, after), self._totals.count(*selected)
+        )
+        ahead = [shard for shard in ahead[len(begun) :] if matching.get(shard)]
         step = _FIRST_STEP
         while ahead and not page.has_more:
             chosen, expected = [], 0
@@ -125,6 +132,21 @@ class Listing:
             await self._read(page, chosen, prefix, after)
             step *= 2
         return sum(matching.values())
+
+    def _likely_shards(
+        self, page: PageInProgress, selected: Selection, ahead: Sequence[str]
+    ) -> Sequence[str]:
+        """Return the first shards that probably fill a page or the first step, or none.
+
+        There are none if the sizes of shards are not known, or one call cannot read as many shards.
+        """
+        known = self._counter.known_sizes() if selected.is_all else {}
+        expected = 0
+        for n, shard in enumerate(ahead[:_MAX_SHARDS] if known else (), 1):
+            expected += known[shard].active
+            if expected >= min(page.missing, _FIRST_STEP):
+                return ahead[:n]
+        return ()
 
     async def _read(
         self, page: PageInProgress, shards: Sequence[str], prefix: bytes, after: bytes
@@ -137,14 +159,18 @@ class Listing:
 
         def arguments(shards: Sequence[str]) -> ListArguments:
             member = after if shards[0] == at_shard else b""
-            return ListArguments(prefix, member, limit=page.missing, max_bytes=page.space)
+            return ListArguments(
+                "".join(shards), prefix, member, limit=page.missing, max_bytes=page.space
+            )
 
         replies = await self._groups.run(arguments, self._sessions, shards)
-        for found in replies:
+        for _, found in sorted(replies, key=itemgetter(0)):
             for session, size in found:
                 page.add(session, size)
         return bool(replies)
 
-    def _sessions(self, _: Sequence[str], listed: Listed) -> list[tuple[Session, int]]:
-        """Return the sessions of a shard and the sizes of their records."""
-        return unpack_listed(listed, self._unreadable)
+    def _sessions(
+        self, shards: Sequence[str], listed: Listed
+    ) -> tuple[str, list[tuple[Session, int]]]:
+        """Return the first of the shards, and the sessions with the sizes of their records."""
+        return shards[0], unpack_listed(listed, self._unreadable)

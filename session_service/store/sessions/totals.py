@@ -20,7 +20,6 @@ from session_service.store.scripts.listing import (
 from session_service.store.sessions.repairs import Verification
 from session_service.store.shards import ShardGroups
 
-_MAX_SHARDS = 32  # counted by one call, if the store allows several in one
 _MAX_READ = 400  # sessions that one call looks up: 1 to 2 ms of the store
 
 
@@ -43,8 +42,8 @@ class Totals:
         self._keys = keys
         self._quarantine = quarantine
         self._verification = verification
-        self._all = ShardGroups(executor, keys, TOTAL, quarantine, together=_MAX_SHARDS)
-        self._matching = ShardGroups(executor, keys, MATCHING, quarantine, together=_MAX_SHARDS)
+        self._all = ShardGroups(executor, keys, TOTAL, quarantine, together=len(SHARDS))
+        self._matching = ShardGroups(executor, keys, MATCHING, quarantine, together=len(SHARDS))
 
     async def count(self, shards: Sequence[str], prefix: bytes) -> Mapping[str, int]:
         """Return how many sessions match, by shard.
@@ -70,10 +69,13 @@ class Totals:
         """Count by the sizes of the sets of deadlines, for all sessions, or by the listings."""
         chosen = None if shards is SHARDS else shards
         if by_deadlines:
-            replies = await self._all.run(TotalArguments(_MAX_READ), _by_shard, chosen)
+            replies = await self._all.run(_total_arguments, _by_shard, chosen)
         else:
-            arguments = MatchingArguments(prefix, _MAX_READ)
-            replies = await self._matching.run(arguments, _by_shard, chosen)
+            replies = await self._matching.run(
+                lambda shards: MatchingArguments("".join(shards), prefix, _MAX_READ),
+                _by_shard,
+                chosen,
+            )
         totals = {shard: total for reply in replies for shard, total in reply}
         for shard in [shard for shard, total in totals.items() if total < 0]:
             totals[shard] = 0
@@ -106,3 +108,7 @@ class Totals:
 
 def _by_shard(shards: Sequence[str], totals: list[int]) -> list[tuple[str, int]]:
     return list(zip(shards, totals, strict=True))
+
+
+def _total_arguments(shards: Sequence[str]) -> TotalArguments:
+    return TotalArguments("".join(shards), _MAX_READ)
