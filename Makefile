@@ -37,7 +37,7 @@ format: .venv/installed-test ## format the code, and apply ruff's fixes
 bench: .venv/installed-run ## compare with a ceiling and other servers, about 10 minutes; BENCH_ARGS is passed on
 	.venv/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
-bench-scale: .venv/installed-run ## measure memory and store time at 1,000,000 sessions, and growth from 1,000; 12 minutes
+bench-scale: .venv/installed-run ## measure memory and store time at 1,000,000 sessions, and growth from 1,000; 5 minutes
 	.venv/bin/python -m benchmarks.scale $(BENCH_ARGS)
 
 bench-deadlines: .venv/installed-run ## expire a million sessions in a minute while a node is killed; 3 minutes

@@ -46,7 +46,7 @@ def describe(name: str, key: KeyName | None, stored: StoredKey) -> Iterator[str]
     """Yield the lines about a key: its name, its kind, its type, size and TTL, and its entries."""
     kind = KINDS[key.kind] if key else None
     yield name
-    yield kind.what if kind else "not a key of this service, by its name"
+    yield kind.description if kind else "not a key of this service, by its name"
     if kind and kind.type not in ("any", stored.type):
         yield f"damaged: it should be a {kind.type}, so another program has written it"
     one, several = ("byte", "bytes") if stored.type == "string" else ("entry", "entries")
@@ -62,9 +62,8 @@ def describe(name: str, key: KeyName | None, stored: StoredKey) -> Iterator[str]
 
 async def _read(settings: Settings, url: str, name: str, limit: int) -> StoredKey | None:
     client = connect(url, settings.store_timeout)
-    executor = open_executor(
-        url, client, settings.store_timeout
-    )  # closes all that the topology needs
+    # Closing the executor closes the clients of the topology, too, e.g. those of the sentinels.
+    executor = open_executor(url, client, settings.store_timeout)
     try:
         return await read_key(client, name, limit)
     finally:

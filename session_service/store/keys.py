@@ -3,7 +3,8 @@
 The shard of a key (two hex digits) is its hash tag, so all keys of a session are in one slot of a
 Redis Cluster. ``session-service`` is the prefix from the settings.
 
-In values, an id is its 16 bytes; in names, its text. ``session-service show`` prints both as text.
+In records, events and the sets of sessions, an id is its 16 bytes; in names and in the queues of
+webhooks, it is its text. ``session-service show`` prints all of them as text.
 
 ``session-service:{3f}:<session>``
     string: the session's record, or the tombstone that the sweep leaves (``records.py``); until the
@@ -90,7 +91,7 @@ class Kind(NamedTuple):
 
     part: str
     type: str  # as TYPE names it; "any" for a key that only tries commands
-    what: str  # for ``session-service show``
+    description: str  # for ``session-service show``
     has_secrets: bool = False
 
     @property

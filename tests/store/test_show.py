@@ -223,7 +223,7 @@ async def test_every_kind_of_key_is_decoded(filled: Any) -> None:
         key = KEYS.parse(name)
         assert key is not None, name
         first, kind, about, blank, *entries = await _shown(filled, name)
-        assert (first, kind, blank) == (name, KINDS[key.kind].what, "")
+        assert (first, kind, blank) == (name, KINDS[key.kind].description, "")
         assert re.fullmatch(r"\w+, [\d,]+ (bytes?|entry|entries), for another [\w ,:]+", about)
         shown[key.kind] += entries
     assert set(LINES) == set(shown) == set(KINDS)
