@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from session_service.access_settings import AccessSettings, read_access
 from session_service.domain.budgets import (
     BODY_BYTES,
     CONNECTIONS,
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 8
     retention_minutes: float = 1440  # how long an expired session is remembered
     history_minutes: float = 0  # how long a conversation is kept when its session is over
+    access: AccessSettings = AccessSettings()
     limits: SessionLimits = SessionLimits()
     events: EventPolicy = EventPolicy()
     webhooks: WebhookPolicy = WebhookPolicy()
@@ -118,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             history_minutes=number(
                 "SESSION_HISTORY_RETENTION_MINUTES", default.history_minutes, 0, 525600
             ),
+            access=read_access(reader),
             limits=_limits(reader, default.limits),
             events=_events(reader, default.events),
             webhooks=reader.webhooks(default.webhooks),

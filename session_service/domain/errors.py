@@ -1,6 +1,9 @@
 """The errors of the service, as a caller sees them.
 
     ServiceError
+    ├── NotAuthenticated      access control is on, and the request has no valid credential
+    ├── NotPermitted          the credential lacks a scope, or may not act for this user or agent
+    ├── AgentNotFound         the agent is not one of those that the service knows
     ├── ValidationFailed      a field is missing, has the wrong type or is out of range
     ├── SessionNotFound       it never existed, was ended, or its retention is over
     ├── ConversationNotFound  none is retained: the session is live or unknown, or the time is over
@@ -47,6 +50,29 @@ class ValidationFailed(ServiceError):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, message=f"{field} {problem}")
+
+
+class NotAuthenticated(ServiceError):
+    """The request has no valid credential; the response does not say what is wrong with it."""
+
+    message = "A valid credential is required"
+    details = "Send an API key in X-API-KEY, or a key or token as Authorization: Bearer."
+
+
+class NotPermitted(ServiceError):
+    """The credential does not permit the request, which shows that by itself."""
+
+    message = "The credential does not permit this"
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details)
+
+
+class AgentNotFound(ServiceError):
+    """The agent is not one of those that the service knows."""
+
+    message = "Agent not found"
+    details = "The service knows only the agents that its settings list."
 
 
 class SessionNotFound(ServiceError):

@@ -12,7 +12,7 @@ from session_service.api.sessions import SessionInfo
 from session_service.web.http.context import RequestContext
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.http.state import AppState
-from session_service.web.rest.route import Access, Route, Tag
+from session_service.web.rest.route import PUBLIC, Route, Tag
 from session_service.web.rest.table import ROUTES
 from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
 from tests.support.factories import ID
@@ -203,7 +203,7 @@ async def test_a_path_may_have_two_ids(
         path=f"{SESSIONS}/{{sessionId}}/messages/{{messageId}}",
         handler=read_message,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=PUBLIC,
         response=SessionInfo,
         success="The message",
     )

@@ -8,7 +8,7 @@ from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import MethodNotAllowed, RouteNotFound
 from session_service.web.http.response import JsonResponse
 from session_service.web.rest.openapi import document
-from session_service.web.rest.route import Access, Route, Tag
+from session_service.web.rest.route import PUBLIC, Route, Tag
 from session_service.web.rest.router import Router
 from session_service.web.rest.table import ROUTES
 
@@ -45,7 +45,7 @@ REACT = Route(
     path="/api/messaging/sessions/{sessionId}/messages/{messageId}",
     handler=react,
     tag=Tag.MESSAGING,
-    access=Access.PUBLIC,
+    access=PUBLIC,
     response=SessionInfo,
     success="The session",
 )
@@ -124,7 +124,7 @@ def test_a_path_that_cannot_be_routed_is_refused(path: str, problem: str) -> Non
             path=path,
             handler=react,
             tag=Tag.MESSAGING,
-            access=Access.PUBLIC,
+            access=PUBLIC,
             response=SessionInfo,
             success="The session",
         )

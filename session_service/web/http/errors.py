@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 from session_service.api.errors import ErrorCode, ErrorInfo
 from session_service.domain.budgets import HEADER_FIELDS
 from session_service.domain.errors import (
+    AgentNotFound,
     ConversationNotFound,
     IdempotencyConflict,
     IdempotencyMismatch,
+    NotAuthenticated,
+    NotPermitted,
     RecordUnreadable,
     RenewalFailed,
     ServiceError,
@@ -194,6 +197,13 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
     ValidationFailed: ErrorSpec(ErrorCode.VALIDATION_ERROR, "A field is missing or out of range"),
     InvalidJson: ErrorSpec(ErrorCode.INVALID_JSON, "The body is not a JSON object"),
     Forbidden: ErrorSpec(ErrorCode.FORBIDDEN, "The origin or the host is not allowed"),
+    NotAuthenticated: ErrorSpec(
+        ErrorCode.UNAUTHORIZED,
+        "The credential is missing or not valid",
+        (("WWW-Authenticate", 'Bearer realm="session-service"'),),
+    ),
+    NotPermitted: ErrorSpec(ErrorCode.FORBIDDEN, "The credential does not permit this"),
+    AgentNotFound: ErrorSpec(ErrorCode.AGENT_NOT_FOUND, "Agent not found"),
     SessionNotFound: ErrorSpec(ErrorCode.SESSION_NOT_FOUND, "Session not found"),
     ConversationNotFound: ErrorSpec(ErrorCode.SESSION_NOT_FOUND, "Conversation not found"),
     WebhookNotFound: ErrorSpec(ErrorCode.WEBHOOK_NOT_FOUND, "Webhook not found"),

@@ -3,6 +3,7 @@
 from msgspec import UnsetType
 
 from session_service.api.events import CloudEvent, StreamEvents, StreamSessionEvents
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     ServiceError,
     SessionExpired,
@@ -13,7 +14,7 @@ from session_service.domain.errors import (
 from session_service.domain.events import EventFilter, EventId
 from session_service.web.http.context import RequestContext
 from session_service.web.http.fields import lower
-from session_service.web.rest.route import MESSAGING, Access, Route, Tag
+from session_service.web.rest.route import MESSAGING, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
 from session_service.web.streaming.sse import EventStreamResponse
 
@@ -75,7 +76,7 @@ ROUTES = (
         path=f"{SESSION}/events",
         handler=stream_session_events,
         tag=Tag.EVENTS,
-        access=Access.PUBLIC,
+        access=Permission.EVENTS_READ,
         query=StreamSessionEvents,
         response=CloudEvent,
         success="A stream, until the session ends",
@@ -87,7 +88,7 @@ ROUTES = (
         path=f"{MESSAGING}/events",
         handler=stream_events,
         tag=Tag.EVENTS,
-        access=Access.PUBLIC,
+        access=Permission.EVENTS_READ,
         query=StreamEvents,
         response=CloudEvent,
         success="A stream without end",

@@ -7,6 +7,7 @@ from session_service.api.messages import (
     ReadHistory,
     SendMessage,
 )
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     ConversationNotFound,
     RecordUnreadable,
@@ -17,7 +18,7 @@ from session_service.domain.errors import (
 from session_service.web.http.context import RequestContext
 from session_service.web.http.fields import message_of, parse_timestamp
 from session_service.web.http.response import JsonResponse, encode
-from session_service.web.rest.route import MESSAGING, Access, Route, Tag
+from session_service.web.rest.route import MESSAGING, Route, Tag
 from session_service.web.rest.sessions import SESSION, SESSION_ERRORS
 
 _CONVERSATION = MESSAGING + "/channels/{channelId}/messages"
@@ -83,7 +84,7 @@ ROUTES = (
         path=f"{SESSION}/messages",
         handler=send_session_message,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.MESSAGES_WRITE,
         body=SendMessage,
         status=201,
         response=MessageSent,
@@ -96,7 +97,7 @@ ROUTES = (
         path=f"{SESSION}/messages",
         handler=get_session_messages,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.MESSAGES_READ,
         query=ReadHistory,
         response=MessagePage,
         success="A page of messages",
@@ -108,7 +109,7 @@ ROUTES = (
         handler=read_kept_history,
         id_descriptions=_CHANNEL_ID,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.MESSAGES_READ,
         query=ReadHistory,
         response=MessagePage,
         success="A page of messages",
@@ -120,7 +121,7 @@ ROUTES = (
         handler=erase_history,
         id_descriptions=_CHANNEL_ID,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.HISTORY_ERASE,
         response=ConversationErased,
         success="Conversation erased",
         errors=(ConversationNotFound, StoreUnavailable),

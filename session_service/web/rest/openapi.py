@@ -134,7 +134,7 @@ def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
         "summary": route.title,
         "description": route.description,
         "tags": [route.tag],
-        "security": [],  # all routes are Access.PUBLIC
+        "security": [],  # access control is off
     }
     parameters = _path_parameters(route)
     if route.query:

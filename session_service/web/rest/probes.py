@@ -5,7 +5,7 @@ from session_service.domain.errors import StoreUnavailable
 from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import NotReady
 from session_service.web.http.response import JsonResponse, encode
-from session_service.web.rest.route import Access, Route, Tag
+from session_service.web.rest.route import PUBLIC, Route, Tag
 
 
 async def healthz(_: RequestContext) -> JsonResponse:
@@ -30,7 +30,7 @@ ROUTES = (
         path="/healthz",
         handler=healthz,
         tag=Tag.PROBES,
-        access=Access.PUBLIC,
+        access=PUBLIC,
         response=ProbeStatus,
         success="It does",
     ),
@@ -39,7 +39,7 @@ ROUTES = (
         path="/readyz",
         handler=readyz,
         tag=Tag.PROBES,
-        access=Access.PUBLIC,
+        access=PUBLIC,
         response=ProbeStatus,
         success="They can",
         errors=(StoreUnavailable, NotReady),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from session_service.api.base import Request, ResponseBody
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,
@@ -53,10 +54,13 @@ class Tag(StrEnum):
     PROBES = "probes"
 
 
-class Access(Enum):
-    """The permission that a caller needs. All operations are public so far."""
+class Public(Enum):
+    """The access of an operation that needs no credential."""
 
     PUBLIC = "public"
+
+
+PUBLIC = Public.PUBLIC
 
 
 def is_api_path(path: str) -> bool:
@@ -80,7 +84,7 @@ class Route:
             path="/api/messaging/sessions/{sessionId}",
             handler=get_session,
             tag=Tag.MESSAGING,
-            access=Access.PUBLIC,
+            access=Permission.SESSIONS_READ,
             response=SessionInfo,
             success="The session",
             errors=(SessionNotFound, SessionExpired, RecordUnreadable, StoreUnavailable),
@@ -93,7 +97,7 @@ class Route:
     path: str
     handler: Handler
     tag: Tag
-    access: Access
+    access: Permission | Public  # of the caller, if access control is on
     response: type[ResponseBody]  # for a stream: the data of each event
     success: str  # the description of the response
     status: int = 200

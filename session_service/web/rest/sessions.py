@@ -17,6 +17,7 @@ from session_service.api.sessions import (
     TimeoutSettings,
     UpdateSession,
 )
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     RecordUnreadable,
     RenewalFailed,
@@ -34,7 +35,7 @@ from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import RateLimited, error_response
 from session_service.web.http.fields import compact_metadata, lower
 from session_service.web.http.response import JsonResponse, encode
-from session_service.web.rest.route import MESSAGING, Access, Route, Tag
+from session_service.web.rest.route import MESSAGING, Route, Tag
 
 SESSIONS = f"{MESSAGING}/sessions"
 SESSION = SESSIONS + "/{sessionId}"
@@ -234,7 +235,7 @@ ROUTES = (
         summary="End Session",  # as published, like the description
         id_descriptions={"sessionId": "ID of the session to end"},
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         response=SessionEnded,
         success="Session ended successfully",
         errors=(SessionNotFound, RecordUnreadable, StoreUnavailable),
@@ -245,7 +246,7 @@ ROUTES = (
         path=SESSIONS,
         handler=end_sessions,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         query=EndSessions,
         response=SessionsEnded,
         success="Sessions ended",
@@ -257,7 +258,7 @@ ROUTES = (
         handler=create_session,
         created=("sessionId", "channelId"),
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         body=CreateSession,
         status=201,
         response=SessionCreated,
@@ -272,7 +273,7 @@ ROUTES = (
         path=SESSIONS,
         handler=list_sessions,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_READ,
         query=ListSessions,
         response=SessionList,
         success="A page of sessions",
@@ -284,7 +285,7 @@ ROUTES = (
         handler=get_sessions_health,
         unhealthy_body=Unhealthy,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_READ,
         response=SessionsHealth,
         success="The service works",
         errors=(StoreUnavailable,),
@@ -294,7 +295,7 @@ ROUTES = (
         path=SESSION,
         handler=get_session,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_READ,
         response=SessionInfo,
         success="The session",
         errors=SESSION_ERRORS,
@@ -304,7 +305,7 @@ ROUTES = (
         path=f"{SESSION}/renew",
         handler=renew_session,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         response=SessionInfo,
         success="The session, renewed",
         errors=(*SESSION_ERRORS, RenewalFailed),
@@ -315,7 +316,7 @@ ROUTES = (
         path=f"{SESSION}/heartbeat",
         handler=session_heartbeat,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         response=SessionInfo,
         success="The session",
         errors=SESSION_ERRORS,
@@ -326,7 +327,7 @@ ROUTES = (
         path=SESSION,
         handler=update_session,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         body=UpdateSession,
         response=SessionInfo,
         success="The session, changed",
@@ -337,7 +338,7 @@ ROUTES = (
         path=f"{SESSION}/timeout",
         handler=update_session_timeout,
         tag=Tag.MESSAGING,
-        access=Access.PUBLIC,
+        access=Permission.SESSIONS_WRITE,
         body=TimeoutSettings,
         response=SessionInfo,
         success="The session, changed",

@@ -16,6 +16,7 @@ from session_service.api.webhooks import (
     WebhookList,
     WebhookRemoved,
 )
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     RecordUnreadable,
     StoreUnavailable,
@@ -35,7 +36,7 @@ from session_service.domain.webhooks import (
 from session_service.web.http.context import RequestContext
 from session_service.web.http.fields import lower
 from session_service.web.http.response import JsonResponse, encode
-from session_service.web.rest.route import MESSAGING, Access, Route, Tag
+from session_service.web.rest.route import MESSAGING, Route, Tag
 
 WEBHOOKS = f"{MESSAGING}/webhooks"
 _WEBHOOK = WEBHOOKS + "/{webhookId}"
@@ -134,7 +135,7 @@ ROUTES = (
         handler=create_webhook,
         created=("webhookId",),
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         body=CreateWebhook,
         status=201,
         response=WebhookCreated,
@@ -146,7 +147,7 @@ ROUTES = (
         path=WEBHOOKS,
         handler=list_webhooks,
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         response=WebhookList,
         success="The webhooks",
         errors=(StoreUnavailable,),
@@ -156,7 +157,7 @@ ROUTES = (
         path=_WEBHOOK,
         handler=get_webhook,
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         response=WebhookInfo,
         success="The webhook",
         errors=_WEBHOOK_ERRORS,
@@ -166,7 +167,7 @@ ROUTES = (
         path=_WEBHOOK,
         handler=delete_webhook,
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         response=WebhookRemoved,
         success="Webhook removed",
         errors=_WEBHOOK_ERRORS,
@@ -176,7 +177,7 @@ ROUTES = (
         path=f"{_WEBHOOK}/rotate",
         handler=rotate_webhook_secret,
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         body=RotateSecret,
         response=SecretRotated,
         success="The new secret",
@@ -187,7 +188,7 @@ ROUTES = (
         path=f"{_WEBHOOK}/dead",
         handler=list_dead_letters,
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         query=ListDeadLetters,
         response=DeadLetterList,
         success="A page of dead letters",
@@ -198,7 +199,7 @@ ROUTES = (
         path=f"{_WEBHOOK}/dead/replay",
         handler=replay_dead_letters,
         tag=Tag.WEBHOOKS,
-        access=Access.PUBLIC,
+        access=Permission.WEBHOOKS_ADMIN,
         body=ReplayDeadLetters,
         response=Replayed,
         success="They will be delivered again",

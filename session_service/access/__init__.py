@@ -1,0 +1,1 @@
+"""Credentials: who calls, verified by keys, by tokens, and in memory only."""
