@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from session_service.domain.callers import Caller
+from session_service.domain.credentials import Credential
 from session_service.store.client.executor import ScriptExecutor
 
 
@@ -13,9 +13,9 @@ class Scope(NamedTuple):
 
     ``executor`` runs the scripts: for a request with an Idempotency-Key it is one that replays
     their replies. ``random(n)`` returns n bytes for new ids, as ``os.urandom`` does.
-    The scripts run on behalf of ``caller``.
+    The scripts see only what ``credential`` may see.
     """
 
     executor: ScriptExecutor
     random: Callable[[int], bytes] = os.urandom
-    caller: Caller = Caller.ANONYMOUS
+    credential: Credential = Credential.OPEN

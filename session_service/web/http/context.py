@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from msgspec import Struct
 
-from session_service.domain.callers import Caller
+from session_service.domain.credentials import Credential
 from session_service.store.sessions.repository import SessionRepository
 from session_service.web.http.create_limit import PageAddress
 from session_service.web.http.response import Response
@@ -25,7 +25,7 @@ class RequestContext(Struct, frozen=True, gc=False):
     request_id: str
     address: str
     sessions: SessionRepository
-    caller: Caller = Caller.ANONYMOUS
+    credential: Credential = Credential.OPEN
     page: PageAddress | None = None  # of a page that may create a session, to be counted
 
 

@@ -40,7 +40,7 @@ def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
         replaying = await sessions.idempotency_keys.claim(
             _key(request), await _fingerprint(route, context, request)
         )
-        scope = Scope(replaying, replaying.random, context.caller)
+        scope = Scope(replaying, replaying.random, context.credential)
         return await endpoint(replace(context, sessions=sessions.scoped(scope)), request, ids)
 
     return replay
