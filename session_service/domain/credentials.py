@@ -75,6 +75,12 @@ class Credential(Struct, frozen=True, eq=False, kw_only=True):
         return not (self.user is None and self.agents is None and self.session is None)
 
     @property
+    def owner(self) -> str:
+        """Return the party that Idempotency-Keys belong to, e.g. ``key:7Hq2``; "" if it is open."""
+        parts = (self.kind, self.id, self.session) if self.session else (self.kind, self.id)
+        return "" if self.kind is Kind.OPEN else ":".join(parts)
+
+    @property
     def ends_as(self) -> str | None:
         """Return the ``by`` of a session that it ends: user, server, or None if it is open."""
         if self.kind is Kind.OPEN:
@@ -84,7 +90,12 @@ class Credential(Struct, frozen=True, eq=False, kw_only=True):
     def require(self, permission: Permission) -> None:
         """Raise NotPermitted unless it has the scope."""
         if permission not in self.permissions:
-            raise NotPermitted(f"The credential lacks the scope {permission}.")
+            raise NotPermitted.for_lack_of(permission)
+
+    def admit_author(self, author_id: str | None) -> None:
+        """Raise NotPermitted if it is a user's, and a message is to be another author's."""
+        if self.user is not None and author_id not in (None, self.user):
+            raise NotPermitted("authorId must be the user of the credential.")
 
     def admit(self, *, user_id: str | None = None, agent_id: str | None = None) -> None:
         """Raise NotPermitted if a request names another user or agent than it may act for."""

@@ -67,6 +67,11 @@ class NotPermitted(ServiceError):
     def __init__(self, details: str) -> None:
         super().__init__(details)
 
+    @classmethod
+    def for_lack_of(cls, scope: str) -> "NotPermitted":
+        """Return the error for a credential that lacks a scope, e.g. ``sessions:read``."""
+        return cls(f"It lacks the scope {scope}.")
+
 
 class AgentNotFound(ServiceError):
     """The agent is not one of those that the service knows."""

@@ -180,18 +180,30 @@ class ExpiredDetails(EventDetails, frozen=True):
 class EndedDetails(EventDetails, frozen=True):
     """The session was ended.
 
-    Announced with the reason, e.g. ``bulk``, or without a detail if there is none.
+    Announced as ``<reason> <by>`` with ``-`` for no reason, e.g. ``bulk server`` or ``- user``.
+    With access control off as the reason alone, or without a detail if there is none.
     """
 
     type: ClassVar[str] = "ended"
     is_last: ClassVar[bool] = True
 
     reason: Annotated[str, Meta(description="only if it was ended in bulk")] | UnsetType = UNSET
+    by: (
+        Annotated[
+            str,
+            Meta(
+                description="only if access control is on",
+                extra_json_schema={"enum": ["user", "server", "limit"]},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
     @classmethod
     def decode(cls, announced: Announcement) -> Self:
-        """Take the whole detail as the reason."""
-        return cls(announced.detail)
+        """Read e.g. ``bulk server``, ``- user`` or ``bulk``."""
+        reason, *by = announced.detail.split(" ")[:2]
+        return cls(UNSET if reason == "-" else reason, by[0] if by else UNSET)
 
 
 EVENT_DETAILS: dict[str, type[EventDetails]] = {

@@ -14,9 +14,9 @@ and the durations are milliseconds, and autoRenew is 0 or 1. An id is its 16 byt
 
 The metadata is compact JSON, which never contains a newline, so a record that was cut off is
 recognised by its last byte. After a session has expired, the sweep replaces the record by
-``2 expired <expiresAt>`` and a newline. Any other record is damaged or of a newer format: it raises
-RecordUnreadable and is left as it is. One string takes about a third of the memory of a hash, whose
-compact encoding ends at 64 bytes a field.
+``2 expired <expiresAt> <agent><user>`` and a newline. Any other record is damaged or of a newer
+format: it raises RecordUnreadable and is left as it is. One string takes about a third of the
+memory of a hash, whose compact encoding ends at 64 bytes a field.
 
 An event is one string as well: its type and a space, the 16 bytes each of session, agent and user,
 and if it has details a space and the text that domain/event_types.py describes.
@@ -26,6 +26,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from session_service.domain.credentials import Credential
 from session_service.domain.errors import (
     RecordUnreadable,
     ServiceError,
@@ -51,7 +52,7 @@ MEMBER_LENGTHS = {b"u": 39, b"a": 55}  # of the listing
 _FIRST_AGE = 2**48 - 1  # of a session created in 1970
 
 _SPACE = ord(" ")
-_is_tombstone = re.compile(rb"2 expired (\d{1,15})\n").fullmatch
+_is_tombstone = re.compile(rb"2 expired (\d{1,15}) (?s:.{32})\n").fullmatch
 _is_expired = re.compile(rb"expired (\d{1,15})").fullmatch
 
 
@@ -115,6 +116,21 @@ def unpack_session(session_id: str, record: bytes, observed_at: int | None = Non
         metadata=metadata,
         observed_at=active if observed_at is None else observed_at,
     )
+
+
+@lru_cache(maxsize=1024)
+def pack_viewer(credential: Credential) -> bytes | None:
+    """Return the limits of a credential for scripts (lua/visible.lua); None if it has none.
+
+    For example ``u`` and the 16 bytes of a user.
+    """
+    if credential.session is not None:
+        return b"s" + pack_id(credential.session)
+    if credential.user is not None:
+        return b"u" + pack_id(credential.user)
+    if credential.agents is not None:
+        return b"a" + b"".join(map(pack_id, sorted(credential.agents)))
+    return None
 
 
 def listing_member(kind: bytes, session: Session) -> bytes:

@@ -42,6 +42,7 @@ from session_service.store.scripts.sessions import (
     TIMEOUT,
     CreateArguments,
     EndAllArguments,
+    EndArguments,
     MetadataArguments,
     SendArguments,
     SessionArguments,
@@ -161,6 +162,7 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
         change = TimeoutArguments(
             retention_ms=durations.retention_ms,
             session_id=pack_id(subject.id),
+            viewer=None,
             timeout_ms=values.get("timeout"),
             max_duration_ms=values.get("duration"),
             warning_ms=values.get("warning"),
@@ -170,15 +172,17 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
     if name == "merge":
         values = {"patch": {n: chance.choice((None, 1, [], {"a": 0})) for n in ("", "a", "}")}}
         patch = msgspec.json.encode(values["patch"])
-        merging = MetadataArguments(durations.retention_ms, pack_id(subject.id), patch)
+        merging = MetadataArguments(durations.retention_ms, pack_id(subject.id), None, patch)
         return Step(name, subject, METADATA.words(subject.keys(METADATA), merging), values)
     if name == "send":
         message_id = new_message_id(os.urandom)
         message = SendArguments(
             retention_ms=durations.retention_ms,
             session_id=pack_id(subject.id),
+            viewer=None,
             message_id=message_id,
             author_id=None,
+            may_be_agent=True,
             message=pack_message(message_id, HELLO),
             max_messages=0,
             fits_only=None,
@@ -191,12 +195,12 @@ def drawn(chance: random.Random, subject: Subject, durations: Durations) -> Step
         return Step(name, subject, sweep(subject.shard, durations))
     if name == "end all":
         return Step(name, subject, end_all(subject, durations))
-    script = {
-        "end": retaining_history(END, durations.history_ms),
-        "renew": RENEW,
-        "heartbeat": HEARTBEAT,
-    }[name]
-    arguments = SessionArguments(durations.retention_ms, pack_id(subject.id))
+    arguments = SessionArguments(durations.retention_ms, pack_id(subject.id), viewer=None)
+    if name == "end":
+        end = retaining_history(END, durations.history_ms)
+        ending = EndArguments(durations.retention_ms, pack_id(subject.id), viewer=None, by=None)
+        return Step(name, subject, end.words(subject.keys(end), ending))
+    script = {"renew": RENEW, "heartbeat": HEARTBEAT}[name]
     return Step(name, subject, script.words(subject.keys(script), arguments))
 
 
@@ -223,7 +227,7 @@ def end_all(subject: Subject, durations: Durations) -> list[bytes]:
     """End the sessions of the subject's user in the model, whenever they were created."""
     script = retaining_history(END_ALL, durations.history_ms)
     start = b"u" + pack_id(subject.user)
-    arguments = EndAllArguments(start, after=b"", last_created=1 << 53, limit=10)
+    arguments = EndAllArguments(start, after=b"", last_created=1 << 53, limit=10, by=None)
     return script.words(KEYS.of_shard(script.keys, subject.shard), arguments)
 
 

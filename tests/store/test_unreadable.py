@@ -59,9 +59,15 @@ DAMAGE: dict[str, Damage] = {
     "version 0.1.0": replace_record(lambda record: record[2:-1]),
     "expired in version 0.1.0": replace_record(lambda _: b"expired"),
     "a tombstone that was cut": replace_record(lambda _: b"2 expired 17684730451"),
+    "a tombstone without its owner": replace_record(lambda _: b"2 expired 1768473045123\n"),
     "a newer tombstone": replace_record(lambda _: b"3 expired 1768473045123\n"),
     "beyond all times": replace_record(lambda record: record.replace(b"2 1", b"2 9999999999", 1)),
 }
+
+
+def owner_of(session: Session) -> bytes:
+    """The end of the record of an expired session."""
+    return pack_id(session.agent_id) + pack_id(session.user_id) + b"\n"
 
 
 @pytest.fixture(params=DAMAGE)
@@ -147,7 +153,7 @@ async def test_the_sweep_leaves_it_alone(
     async def are_swept() -> bool:
         await deadlines.sweep()
         return [await redis.get(key_of(each)) for each in behind] == [
-            f"2 expired {each.expires_at}\n".encode() for each in behind
+            f"2 expired {each.expires_at} ".encode() + owner_of(each) for each in behind
         ]
 
     await wait_until(are_swept)

@@ -22,7 +22,7 @@ ANNOUNCED = {
     "updated": f"{AT + 60_000} 1800000 43200000 300000 1 metadata",
     "expiring": f"{AT + 60_000}",
     "expired": f"{AT}",
-    "ended": "bulk",
+    "ended": "bulk server",
 }
 
 

@@ -4,4 +4,4 @@
 
 local session, problem = load()
 if not session then return problem == 'unreadable' and problem or 0 end
-return end_session(SESSION, MESSAGES, SESSION_ID, session)
+return end_session(SESSION, MESSAGES, SESSION_ID, session, nil, BY)

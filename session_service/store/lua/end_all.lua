@@ -10,7 +10,7 @@ for _, member in ipairs(found) do
   local name = id_text(session_id)
   local session = look_up(SESSION .. name)
   if session and session.expires > now and session.created - LAST_CREATED <= 0 then
-    end_session(SESSION .. name, MESSAGES .. name, session_id, session, 'bulk')
+    end_session(SESSION .. name, MESSAGES .. name, session_id, session, 'bulk', BY)
     ended = ended + 1
   end
 end

@@ -1,7 +1,7 @@
 -- Reads a session's record, whose form is in records.py.
 
--- Returns the session in a record, alive or not. Otherwise returns nil, then the deadline if the sweep
--- found the session expired, or nil if the record is damaged or of another format. Most numbers stay
+-- Returns the session in a record, alive or not. Otherwise returns nil, then the deadline and the tail (agent
+-- and user) if the sweep found the session expired, or nil if the record is damaged or of another format. Most numbers stay
 -- text, with which Lua calculates, too. The bytes that are checked are the newline at the end, and the
 -- brace with which the metadata begin.
 local function read(record)
@@ -9,7 +9,9 @@ local function read(record)
     string.match(record, '^2 (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([01]) ()')
   local byte = string.byte
   if not created or byte(record, -1) ~= 10 or byte(record, start + USER_END) ~= 123 then
-    return nil, string.match(record, '^2 expired (%d+)\n$')
+    local deadline, tail = string.match(record, '^2 expired (%d+) (.*)\n$')
+    if tail and #tail == USER_END then return nil, deadline, tail end
+    return nil
   end
   active = created + active
   local session = {

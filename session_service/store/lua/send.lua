@@ -12,6 +12,7 @@ local agent = string.sub(session.tail, 1, ID_LENGTH)
 local user = string.sub(session.tail, USER_START, USER_END)
 local by = (not AUTHOR_ID or AUTHOR_ID == user) and 'user' or AUTHOR_ID == agent and 'agent'
 if not by then return record .. 'author' end
+if by == 'agent' and not MAY_BE_AGENT then return record .. 'agent' end
 if FITS_ONLY and FITS_ONLY ~= by then return record .. 'length' end
 
 local created = now

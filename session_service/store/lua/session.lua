@@ -5,6 +5,7 @@
 -- false if it is missing, 'expired <deadline>', or 'unreadable'.
 local function load()
   local record = call('GET', SESSION)
+  if VIEWER then record = visible(record) end
   if not record then return false, false end
   local session, deadline = read(record)
   if session then

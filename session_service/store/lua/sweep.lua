@@ -24,7 +24,8 @@ local function expire(session_id, session)
   delete_session(SESSION .. name, MESSAGES .. name, session_id, session, session.expires)
   local forget_at = session.expires + RETENTION_MS
   if forget_at > now then
-    call('SET', SESSION .. name, '2 expired ' .. session.expires .. '\n', 'PXAT', forget_at .. '')
+    local record = '2 expired ' .. session.expires .. ' ' .. string.sub(session.tail, 1, USER_END) .. '\n'
+    call('SET', SESSION .. name, record, 'PXAT', forget_at .. '')
     call('ZADD', FORGET, forget_at .. '', session_id)
     outlive(FORGET, forget_at)
   end

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from session_service.domain.errors import RecordUnreadable
 from session_service.store.client.protocol import RawReply
-from session_service.store.client.script import Arguments, NoArguments, Script
+from session_service.store.client.script import Arguments, Script
 from session_service.store.records import refusal
 from session_service.store.scripts.library import LIBRARY
 
@@ -23,6 +23,20 @@ class HistoryArguments(PageArguments):
     """The part to read of the conversation of a session that is alive."""
 
     retention_ms: int
+    session_id: bytes
+    viewer: bytes | None  # as of ``records.pack_viewer``
+
+
+class RetainedArguments(PageArguments):
+    """The part to read of a conversation whose session is over."""
+
+    viewer: bytes | None
+
+
+class EraseArguments(Arguments):
+    """The limits of the caller."""
+
+    viewer: bytes | None
 
 
 class Page(NamedTuple):
@@ -44,7 +58,7 @@ HISTORY = Script(
     "history",
     keys=("session", "messages"),
     arguments=HistoryArguments,
-    parts=("clock", "lifetime", "record", "session", "message", "page"),
+    parts=("clock", "lifetime", "record", "viewer", "visible", "session", "message", "page"),
     reply=_page,
     writes=False,
 )
@@ -68,12 +82,17 @@ RETAINED = Script(
     LIBRARY,
     "retained",
     keys=("retained", "participants"),
-    arguments=PageArguments,
-    parts=("message", "page"),
+    arguments=RetainedArguments,
+    parts=("viewer", "message", "page"),
     reply=_retained_page,
     writes=False,
 )
 
 ERASE = Script(
-    LIBRARY, "erase", keys=("retained", "participants"), arguments=NoArguments, reply=int
-)  # 1, or 0 if none is kept
+    LIBRARY,
+    "erase",
+    keys=("retained", "participants"),
+    arguments=EraseArguments,
+    parts=("viewer",),
+    reply=int,  # 1, or 0 if none is kept
+)

@@ -33,6 +33,8 @@ LIBRARY = Library(
         "USER_END": USER_END,
         "METADATA_START": METADATA_START,
         "METADATA_BYTES": METADATA_BYTES,
+        # A record that is no session's, for lua/visible.lua.
+        "NO_RECORD": rf"2 0 0 0 0 1 1 1 1 {'0' * USER_END}{{}}\n",
         "LAST_BYTES": r"\255"
         * 40,  # after a prefix of the listing: the rest of a member is shorter
         **{f"OF_{name.upper()}": KINDS[name].part for name in _MANY},

@@ -7,15 +7,18 @@ from session_service.store.client.script import Arguments, Digits, NoArguments, 
 from session_service.store.records import ID_LENGTH, USER_END, refusal, unpack_id
 from session_service.store.scripts.library import LIBRARY
 
-_ONE = ("clock", "lifetime", "record", "session")  # the session of a request, by the clock
-_RENEWING = (*_ONE, "save", "outbox", "outlive", "deadline", "renewal")
+# The session of a request, by the clock, if it exists for the caller.
+_ONE = ("clock", "lifetime", "record", "viewer", "visible", "session")
+_RENEWAL = ("save", "outbox", "outlive", "deadline", "renewal")
+_RENEWING = (*_ONE, *_RENEWAL)
 
 
 class SessionArguments(Arguments):
-    """A session, and how long it is remembered when it has expired."""
+    """A session, how long it is remembered when it has expired, and the limits of the caller."""
 
     retention_ms: int
     session_id: bytes
+    viewer: bytes | None  # as of ``records.pack_viewer``
 
 
 def record(reply: RawReply) -> bytes:
@@ -99,7 +102,7 @@ GET_OR_CREATE = Script(
     "get_or_create",
     keys=("session", "warn", "expire", "listing", "events"),
     arguments=GetOrCreateArguments,
-    parts=("ids", *_RENEWING, "lookup", "listing", "creation"),
+    parts=("ids", "clock", "lifetime", "record", *_RENEWAL, "lookup", "listing", "creation"),
     reply=_found_or_created,  # the session, createdAt, or None if none may be created
 )
 
@@ -120,6 +123,24 @@ GET = Script(
 )
 
 
+class VisibleArguments(Arguments):
+    """A session, and the limits of the caller, as of ``records.pack_viewer``."""
+
+    session_id: bytes
+    viewer: bytes
+
+
+GET_VISIBLE = Script(
+    LIBRARY,
+    "get_visible",
+    keys=("session",),
+    arguments=VisibleArguments,
+    parts=("clock", "lifetime", "record", "viewer", "visible"),
+    reply=_read,
+    writes=False,
+)
+
+
 def _ended(reply: RawReply) -> int:
     if isinstance(reply, bytes):
         raise refusal(reply)
@@ -127,11 +148,17 @@ def _ended(reply: RawReply) -> int:
     return removed
 
 
+class EndArguments(SessionArguments):
+    """A session to end, and who ends it, for the event."""
+
+    by: str | None  # user, server
+
+
 END = Script(
     LIBRARY,
     "end",
     keys=("session", "messages", "warn", "expire", "listing", "events"),
-    arguments=SessionArguments,
+    arguments=EndArguments,
     parts=(*_ONE, "ids", "outbox", "listing", "delete", "ending"),
     reply=_ended,  # how many keys were removed; 0 if there is no session that is alive
 )
@@ -144,6 +171,7 @@ class EndAllArguments(Arguments):
     after: bytes  # the member after which to start, or b""
     last_created: int
     limit: int  # members
+    by: str | None  # user, server
 
 
 class EndedAll(NamedTuple):
@@ -195,11 +223,9 @@ HEARTBEAT = Script(
 )
 
 
-class TimeoutArguments(Arguments):
+class TimeoutArguments(SessionArguments):
     """A change of a session's timeout; None leaves a value as it is."""
 
-    retention_ms: int
-    session_id: bytes
     timeout_ms: Digits | None = None
     max_duration_ms: Digits | None = None
     warning_ms: Digits | None = None
@@ -229,11 +255,9 @@ TIMEOUT = Script(
 )
 
 
-class MetadataArguments(Arguments):
+class MetadataArguments(SessionArguments):
     """A change of a session's metadata."""
 
-    retention_ms: int
-    session_id: bytes
     patch: bytes  # compact JSON; null removes a member
 
 
@@ -260,13 +284,12 @@ METADATA = Script(
 )
 
 
-class SendArguments(Arguments):
+class SendArguments(SessionArguments):
     """A new message, as of ``messages.pack_message``."""
 
-    retention_ms: int
-    session_id: bytes
     message_id: str
     author_id: bytes | None  # the user if None
+    may_be_agent: bool  # whether the caller may speak as the agent
     message: bytes
     max_messages: int  # of a session; 0 if there is no limit
     fits_only: str | None  # user or agent, if the content is too long for the other one
@@ -286,7 +309,7 @@ class NotSent(NamedTuple):
     """A session's record, and why its message was not stored."""
 
     record: bytes
-    problem: bytes  # author, length, full
+    problem: bytes  # author, agent, length, full
 
 
 def _sent(reply: RawReply) -> Sent | NotSent:

@@ -3,11 +3,11 @@
 import asyncio
 from typing import NamedTuple
 
-from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.script import Script
 from session_service.store.keys import Keys
 from session_service.store.scripts.sessions import EndAllArguments, EndedAll
 from session_service.store.sessions.paging import Selection
+from session_service.store.sessions.scope import Scope
 
 _BATCH = 100  # sessions that one script ends: about 1 ms of Redis
 _MAX_SHARDS = 4  # with batches that are sent together
@@ -22,7 +22,7 @@ class BulkEnd(NamedTuple):
 
 
 async def end_all(
-    executor: ScriptExecutor,
+    scope: Scope,
     keys: Keys,
     script: Script[EndAllArguments, EndedAll],
     selected: Selection,
@@ -36,12 +36,13 @@ async def end_all(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _MAX_SECONDS
     shards, start = selected
+    by = scope.credential.ends_as
 
     async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[EndedAll]:
-        return await executor.run_all(
+        return await scope.executor.run_all(
             script,
             [
-                (keys.of_shard(script.keys, shard), EndAllArguments(start, after, last, limit))
+                (keys.of_shard(script.keys, shard), EndAllArguments(start, after, last, limit, by))
                 for shard, (last, after) in calls.items()
             ],
         )

@@ -6,13 +6,17 @@ from session_service.domain.budgets import PAGE_BYTES
 from session_service.domain.errors import ConversationNotFound, RecordUnreadable
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import History
-from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.protocol import KeySet
-from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
 from session_service.store.messages import unpack_message
 from session_service.store.records import ID_LENGTH, unpack_id
-from session_service.store.scripts.conversations import ERASE, RETAINED, PageArguments
+from session_service.store.scripts.conversations import (
+    ERASE,
+    RETAINED,
+    EraseArguments,
+    RetainedArguments,
+)
+from session_service.store.sessions.scope import Scope
 
 
 class MessageRange(NamedTuple):
@@ -43,12 +47,10 @@ class MessageRange(NamedTuple):
         return History(messages=messages, has_more=bool(more))
 
 
-async def read(
-    executor: ScriptExecutor, keys: Keys, session_id: str, selected: MessageRange
-) -> History:
+async def read(scope: Scope, keys: Keys, session_id: str, selected: MessageRange) -> History:
     """Read a retained conversation; raises ConversationNotFound, RecordUnreadable."""
-    arguments = PageArguments(*selected.arguments())
-    page = await executor.run(RETAINED, _keys_of(keys, session_id), arguments)
+    arguments = RetainedArguments(*selected.arguments(), scope.viewer)
+    page = await scope.executor.run(RETAINED, _keys_of(keys, session_id), arguments)
     if page is None:
         raise ConversationNotFound
     agent, user = page.participants[:ID_LENGTH], page.participants[ID_LENGTH:]
@@ -57,9 +59,11 @@ async def read(
     return selected.page(page.more, page.messages, unpack_id(agent), unpack_id(user))
 
 
-async def erase(executor: ScriptExecutor, keys: Keys, session_id: str) -> None:
+async def erase(scope: Scope, keys: Keys, session_id: str) -> None:
     """Erase a retained conversation; raises ConversationNotFound."""
-    if not await executor.run(ERASE, _keys_of(keys, session_id), NO_ARGUMENTS):
+    if not await scope.executor.run(
+        ERASE, _keys_of(keys, session_id), EraseArguments(scope.viewer)
+    ):
         raise ConversationNotFound
 
 

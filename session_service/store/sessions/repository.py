@@ -1,10 +1,10 @@
 """The session repository: one operation is one method, one script and one round trip."""
 
-import copy
-
 from msgspec.structs import replace
 
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
+    NotPermitted,
     RecordUnreadable,
     RenewalFailed,
     ServiceError,
@@ -37,16 +37,19 @@ from session_service.store.scripts.sessions import (
     END,
     END_ALL,
     GET,
+    GET_VISIBLE,
     HEARTBEAT,
     METADATA,
     RENEW,
     SEND,
     TIMEOUT,
+    EndArguments,
     MetadataArguments,
     NotSent,
     SendArguments,
     SessionArguments,
     TimeoutArguments,
+    VisibleArguments,
 )
 from session_service.store.scripts.variants import retaining_history
 from session_service.store.sessions import bulk, conversations
@@ -111,8 +114,8 @@ class SessionRepository:
 
         Counts and pages of sessions run outside of it: they change nothing.
         """
-        scoped = copy.copy(self)
-        scoped.scope = scope
+        scoped = object.__new__(type(self))  # half the time of copy.copy
+        scoped.__dict__.update(self.__dict__, scope=scope)
         return scoped
 
     async def create(self, new: NewSession) -> Session:
@@ -130,8 +133,13 @@ class SessionRepository:
         """Read a session."""
         session_id = normal_id(session_id)
         keys = self._keys.of_session(GET.keys, session_id[:2], session_id)
+        run, viewer = self.scope.executor.run, self.scope.viewer
         try:
-            now, record = await self.scope.executor.run(GET, keys, NO_ARGUMENTS)
+            if viewer is None:
+                now, record = await run(GET, keys, NO_ARGUMENTS)
+            else:
+                arguments = VisibleArguments(pack_id(session_id), viewer)
+                now, record = await run(GET_VISIBLE, keys, arguments)
             if record is None:
                 raise SessionNotFound
             session = unpack_session(session_id, record, now)
@@ -146,7 +154,7 @@ class SessionRepository:
     async def end(self, session_id: str) -> None:
         """End a session; of concurrent callers one succeeds, and the others get SessionNotFound."""
         session_id = normal_id(session_id)
-        arguments = SessionArguments(self._retention_ms, pack_id(session_id))
+        arguments = EndArguments(*self._one(session_id), self.scope.credential.ends_as)
         if not await self._run(self._end, session_id, arguments):
             raise SessionNotFound
 
@@ -156,12 +164,12 @@ class SessionRepository:
         It is safe to repeat. The cost depends on the sessions that match only.
         """
         selected = Selection.of(user_id, agent_id)
-        return await bulk.end_all(self.scope.executor, self._keys, self._end_all, selected)
+        return await bulk.end_all(self.scope, self._keys, self._end_all, selected)
 
     async def renew(self, session_id: str) -> Session:
         """Renew a session; raises RenewalFailed at its maximum duration."""
         session_id = normal_id(session_id)
-        arguments = SessionArguments(self._retention_ms, pack_id(session_id))
+        arguments = SessionArguments(*self._one(session_id))
         renewal = await self._run(RENEW, session_id, arguments)
         session = unpack_session(session_id, renewal.record)
         if renewal.is_exhausted:
@@ -171,15 +179,14 @@ class SessionRepository:
     async def heartbeat(self, session_id: str) -> Session:
         """Record activity, which also renews a session that has ``auto_renew``."""
         session_id = normal_id(session_id)
-        arguments = SessionArguments(self._retention_ms, pack_id(session_id))
+        arguments = SessionArguments(*self._one(session_id))
         return unpack_session(session_id, await self._run(HEARTBEAT, session_id, arguments))
 
     async def change_timeout(self, session_id: str, change: TimeoutChange) -> Session:
         """Change the timeout of a session; raises ValidationFailed, and changes nothing then."""
         session_id = normal_id(session_id)
         arguments = TimeoutArguments(
-            retention_ms=self._retention_ms,
-            session_id=pack_id(session_id),
+            *self._one(session_id),
             timeout_ms=change.timeout_ms,
             max_duration_ms=change.max_duration_ms,
             warning_ms=change.warning_ms,
@@ -202,7 +209,7 @@ class SessionRepository:
         Raises ValidationFailed if the result is too large, and changes nothing then.
         """
         session_id = normal_id(session_id)
-        arguments = MetadataArguments(self._retention_ms, pack_id(session_id), patch)
+        arguments = MetadataArguments(*self._one(session_id), patch)
         changed = await self._run(METADATA, session_id, arguments)
         if changed.too_large:
             raise metadata_too_large(changed.too_large)
@@ -217,11 +224,13 @@ class SessionRepository:
         """
         session_id = normal_id(session_id)
         message_id = message_id or new_message_id(self.scope.random)
+        credential = self.scope.credential
+        credential.admit_author(new.author_id)
         arguments = SendArguments(
-            retention_ms=self._retention_ms,
-            session_id=pack_id(session_id),
+            *self._one(session_id),
             message_id=message_id,
             author_id=pack_id(new.author_id) if new.author_id else None,
+            may_be_agent=Permission.MESSAGES_AGENT in credential.permissions,
             message=pack_message(message_id, new),
             max_messages=self._limits.messages,
             fits_only=new.long_for(self._limits.reply_bytes),
@@ -238,6 +247,8 @@ class SessionRepository:
 
     def _refusal(self, problem: bytes) -> ServiceError:
         """Return the error for a message that lua/send.lua did not store."""
+        if problem == b"agent":
+            return NotPermitted.for_lack_of(Permission.MESSAGES_AGENT)
         if problem == b"full":
             return TooManyMessages(self._limits.messages)
         if problem == b"length":
@@ -254,7 +265,7 @@ class SessionRepository:
         """
         session_id = normal_id(session_id)
         selected = MessageRange(limit, before, after)
-        arguments = HistoryArguments(*selected.arguments(), self._retention_ms)
+        arguments = HistoryArguments(*selected.arguments(), *self._one(session_id))
         record, more, messages = await self._run(HISTORY, session_id, arguments)
         session = unpack_session(session_id, record)
         return selected.page(more, messages, session.agent_id, session.user_id)
@@ -267,11 +278,11 @@ class SessionRepository:
         Raises ConversationNotFound.
         """
         selected = MessageRange(limit, before, after)
-        return await conversations.read(self.scope.executor, self._keys, session_id, selected)
+        return await conversations.read(self.scope, self._keys, session_id, selected)
 
     async def erase_history(self, session_id: str) -> None:
         """Erase the retained conversation of a session; raises ConversationNotFound."""
-        await conversations.erase(self.scope.executor, self._keys, session_id)
+        await conversations.erase(self.scope, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
         """Wait for a reply of the store; return the counts of all sessions, of the last second."""
@@ -301,6 +312,10 @@ class SessionRepository:
     async def ping(self) -> None:
         """Wait for a reply of the store."""
         await self.scope.executor.ping()
+
+    def _one(self, session_id: str) -> tuple[int, bytes, bytes | None]:
+        """Return the fields of SessionArguments for an id as of ``normal_id``."""
+        return self._retention_ms, pack_id(session_id), self.scope.viewer
 
     async def _run(self, script: Script[A, R], session_id: str, arguments: A) -> R:
         """Run a script on a session, by an id as of ``normal_id``, and return the reply."""

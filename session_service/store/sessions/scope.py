@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from session_service.domain.credentials import Credential
 from session_service.store.client.executor import ScriptExecutor
+from session_service.store.records import pack_viewer
 
 
 class Scope(NamedTuple):
@@ -19,3 +20,8 @@ class Scope(NamedTuple):
     executor: ScriptExecutor
     random: Callable[[int], bytes] = os.urandom
     credential: Credential = Credential.OPEN
+
+    @property
+    def viewer(self) -> bytes | None:
+        """The limits of the credential, for scripts."""
+        return pack_viewer(self.credential)
