@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from session_service.access.authenticator import Authenticator
+from session_service.access_settings import AccessSettings
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.background.verifier import verify_forever
@@ -82,12 +84,18 @@ def _state(store: Store, notice: Notice) -> AppState:
         store.feed,
         store.webhooks,
         max_in_flight=settings.max_in_flight,
-        browsers=BrowserPolicy(settings.origins, settings.hosts),
+        browsers=BrowserPolicy(settings.origins, settings.hosts, any_host=settings.access.is_on),
         creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
+        access=_authenticator(settings.access),
     )
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
     return state
+
+
+def _authenticator(settings: AccessSettings) -> Authenticator | None:
+    """Return what finds the credentials of requests; None if access control is off."""
+    return Authenticator(token=settings.token) if settings.is_on else None
 
 
 def _collect_garbage_less() -> None:

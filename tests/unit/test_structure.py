@@ -50,7 +50,7 @@ LAYERS = {
     "composition": "domain store settings access",
     "web": "domain api store logs access",
     "background": "domain store",
-    "process": "domain store settings composition access web background logs",
+    "process": "domain store settings composition access access_settings web background logs",
     "commands": "process",
     "cli": "process commands",
     "__main__": "cli",

@@ -145,7 +145,9 @@ class SessionRepository:
             session = unpack_session(session_id, record, now)
         except RecordUnreadable:
             self._unreadable.report(session_id)
-            raise
+            if self.scope.viewer is None:
+                raise
+            raise SessionNotFound from None  # whose it is cannot be known
         if (expires_at := session.expires_at) <= now:
             is_remembered = expires_at + self._retention_ms > now
             raise SessionExpired(expires_at) if is_remembered else SessionNotFound()
@@ -324,4 +326,6 @@ class SessionRepository:
             return await self.scope.executor.run(script, keys, arguments)
         except RecordUnreadable:
             self._unreadable.report(session_id)
-            raise
+            if self.scope.viewer is None:
+                raise
+            raise SessionNotFound from None  # whose it is cannot be known

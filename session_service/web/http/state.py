@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
+from session_service.access.authenticator import Authenticator
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.events.feed import Feed
@@ -23,7 +24,8 @@ class AppState:
 
     ``admission`` allows ``max_in_flight`` requests at a time. ``browsers`` decides which pages may
     use the service, by default its own, and ``creations`` limits how many sessions they create.
-    ``peers`` are the other workers of the node, or None if there are none.
+    ``peers`` are the other workers of the node, or None if there are none. ``access`` finds the
+    credentials of requests; None means that access control is off.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class AppState:
         browsers: BrowserPolicy | None = None,
         creations: CreateLimit | None = None,
         peers: Peers | None = None,
+        access: Authenticator | None = None,
     ) -> None:
         self.repository = repository
         self.webhooks = webhooks
@@ -45,6 +48,7 @@ class AppState:
         self.browsers = browsers or BrowserPolicy()
         self.creations = creations or CreateLimit()
         self.peers = peers
+        self.access = access
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # called once, as ``drain`` begins
         self.admission = Admission(max_in_flight)

@@ -5,18 +5,57 @@ from collections.abc import Awaitable
 from aiohttp import web
 from msgspec.structs import replace
 
+from session_service.access.authenticator import Authenticator
+from session_service.domain.errors import NotPermitted
+from session_service.store.sessions.scope import Scope
+from session_service.web.http.authentication import credential_in
 from session_service.web.http.bodies import read_body
 from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.decoding import RequestDecoder
 from session_service.web.http.response import Response
 from session_service.web.http.state import AppState
 from session_service.web.rest.idempotency import idempotent
-from session_service.web.rest.route import IDEMPOTENCY_KEY, Route
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Public, Route
 
 
 def make_endpoint(route: Route, state: AppState) -> Endpoint:
-    """Return the endpoint of a route, which honours Idempotency-Key."""
-    endpoint = _call_handler(route, state)
+    """Return the endpoint of a route, which honours Idempotency-Key, for permitted requests."""
+    endpoint = _honour_key(route, _call_handler(route, state), state)
+    return _guard(route, endpoint, state.access) if state.access else endpoint
+
+
+def _guard(route: Route, endpoint: Endpoint, access: Authenticator) -> Endpoint:
+    """Return an endpoint that first finds the credential, and checks it against the route.
+
+    The handler gets a repository that is limited to the sessions which exist for the credential.
+    """
+    needed = route.access
+    if isinstance(needed, Public):
+        return endpoint
+    in_query, is_of_session = route.streams, bool(route.ids)
+
+    async def guard(
+        context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Response:
+        credential = await access.identify(credential_in(request, in_query=in_query))
+        credential.require(needed)
+        if credential.session is not None and not is_of_session:
+            raise NotPermitted("A session token is for requests that name its session.")
+        scope = Scope(context.sessions.scope.executor, credential=credential)
+        context = RequestContext(
+            context.state,
+            context.request_id,
+            context.address,
+            context.sessions.scoped(scope),
+            credential,
+        )
+        return await endpoint(context, request, ids)
+
+    return guard
+
+
+def _honour_key(route: Route, endpoint: Endpoint, state: AppState) -> Endpoint:
+    """Return an endpoint that honours Idempotency-Key, and counts creations by pages."""
     if not route.takes_idempotency_key:
         return endpoint
     with_key = idempotent(route, endpoint)

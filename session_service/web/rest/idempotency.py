@@ -2,7 +2,7 @@
 
 A key such as ``8e03978e-40d5-43e8-bc93-6894a57f9324`` belongs to one request: to its method, its
 path with the query, and the bytes of its body if the operation takes one. The same key with another
-request is refused.
+request is refused. With access control, each credential has keys of its own.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
     ) -> Response:
         sessions = context.sessions
         replaying = await sessions.idempotency_keys.claim(
-            _key(request), await _fingerprint(route, context, request)
+            _key(context, request), await _fingerprint(route, context, request)
         )
         scope = Scope(replaying, replaying.random, context.credential)
         return await endpoint(replace(context, sessions=sessions.scoped(scope)), request, ids)
@@ -57,7 +57,7 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
     ) -> Response:
         keys = context.sessions.idempotency_keys
         claim = await keys.claim_with_lease(
-            _key(request), await _fingerprint(route, context, request)
+            _key(context, request), await _fingerprint(route, context, request)
         )
         if claim.response is not None:
             return _unpack(claim.response)
@@ -79,12 +79,13 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
     return record
 
 
-def _key(request: web.BaseRequest) -> str:
-    """Return the value of the header; raises ValidationFailed."""
+def _key(context: RequestContext, request: web.BaseRequest) -> str:
+    """Return the value of the header, after its owner if it has one; raises ValidationFailed."""
     key, *others = request.headers.getall(IDEMPOTENCY_KEY)
     if others or not _is_key(key):
         raise ValidationFailed(IDEMPOTENCY_KEY, "must be 1 to 255 printable ASCII characters")
-    return key
+    owner = context.credential.owner
+    return f"{owner} {key}" if owner else key
 
 
 async def _fingerprint(route: Route, context: RequestContext, request: web.BaseRequest) -> str:

@@ -1,0 +1,74 @@
+"""Finds the credential of a request: one function for REST, streams and Socket.IO's CONNECT.
+
+The first characters of a credential tell its kind: ``ssk_`` an API key, ``sst_`` a session token;
+a JWT has two dots, and ``ELIZA_SERVER_AUTH_TOKEN`` is any other text.
+"""
+
+import hmac
+import time
+from typing import Protocol
+
+from session_service.access_settings import Secret
+from session_service.domain.credentials import ALL_PERMISSIONS, Credential, Kind
+from session_service.domain.errors import NotAuthenticated
+
+_LONGEST = 16_384  # characters: more than any header that the server takes
+
+
+class Verifier(Protocol):
+    """Verifies one kind of credentials in memory. ``now`` is in epoch milliseconds."""
+
+    def find(self, text: str, now: int) -> Credential | None:
+        """Return the valid credential of a text, or None. Raises StoreUnavailable."""
+
+
+class TokenVerifier(Protocol):
+    """Verifies JWTs, for which it may have to wait for a key set."""
+
+    def cached(self, text: str, now: int) -> Credential | None:
+        """Return the credential of a token that was verified shortly before, or None."""
+
+    async def verify(self, text: str, now: int) -> Credential | None:
+        """Return the valid credential of a token, or None; raises ServiceError."""
+
+
+class Authenticator:
+    """Verifies credentials. A verifier that is None makes all of its kind invalid."""
+
+    def __init__(
+        self,
+        *,
+        keys: Verifier | None = None,
+        sessions: Verifier | None = None,
+        jwts: TokenVerifier | None = None,
+        token: Secret | None = None,
+    ) -> None:
+        self._keys = keys
+        self._sessions = sessions
+        self._jwts = jwts
+        self._token = token.value.encode() if token else None
+        self._server = Credential(
+            kind=Kind.KEY,
+            id="environment",
+            name="ELIZA_SERVER_AUTH_TOKEN",
+            permissions=ALL_PERMISSIONS,
+        )
+
+    async def identify(self, text: str | None) -> Credential:
+        """Return the credential of a request's text; raises NotAuthenticated, StoreUnavailable."""
+        if not text or len(text) > _LONGEST:
+            raise NotAuthenticated
+        now = time.time_ns() // 1_000_000
+        found: Credential | None = None
+        if text.startswith("ssk_"):
+            found = self._keys.find(text, now) if self._keys else None
+        elif text.startswith("sst_"):
+            found = self._sessions.find(text, now) if self._sessions else None
+        elif text.count(".") == 2 and self._jwts:
+            found = self._jwts.cached(text, now) or await self._jwts.verify(text, now)
+        if found is None and self._token is not None:
+            given = text.encode("utf-8", "surrogateescape")
+            found = self._server if hmac.compare_digest(given, self._token) else None
+        if found is None or (found.expires is not None and found.expires <= now):
+            raise NotAuthenticated
+        return found

@@ -1,0 +1,67 @@
+"""Access control for tests: an authenticator that knows a few credentials by name.
+
+With it, ``X-API-KEY: all`` is a key with all scopes, and ``Authorization: Bearer ann`` the token of
+the user ANN.
+"""
+
+from session_service.access.authenticator import Authenticator
+from session_service.domain.credentials import (
+    ALL_PERMISSIONS,
+    USER_PERMISSIONS,
+    Credential,
+    Kind,
+    Permission,
+)
+from session_service.domain.errors import NotAuthenticated
+
+ANN = "a1111111-1111-4111-8111-111111111111"
+BOB = "b2222222-2222-4222-8222-222222222222"
+AGENT = "c3333333-3333-4333-8333-333333333333"
+OTHER_AGENT = "d4444444-4444-4444-8444-444444444444"
+
+
+def key(name: str, agents: frozenset[str] | None = None, *without: Permission) -> Credential:
+    """Return the credential of an API key with all scopes but some."""
+    permissions = ALL_PERMISSIONS.difference(without)
+    return Credential(kind=Kind.KEY, id=name, name=name, agents=agents, permissions=permissions)
+
+
+def user(user_id: str) -> Credential:
+    """Return the credential of a user's JWT."""
+    return Credential(
+        kind=Kind.USER, id=user_id, name=user_id, user=user_id, permissions=USER_PERMISSIONS
+    )
+
+
+def page(session_id: str, user_id: str) -> Credential:
+    """Return the credential of a session token."""
+    return Credential(
+        kind=Kind.SESSION,
+        id="all",
+        name="all",
+        user=user_id,
+        session=session_id,
+        permissions=USER_PERMISSIONS,
+    )
+
+
+class KnownCredentials(Authenticator):
+    """Finds credentials by their names; tests add others to ``known``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, Credential] = {
+            "all": key("all"),
+            "reader": key("reader", None, Permission.SESSIONS_WRITE, Permission.MESSAGES_WRITE),
+            "mute": key("mute", None, Permission.MESSAGES_AGENT),
+            "bound": key("bound", frozenset((AGENT,))),
+            "other-bound": key("other-bound", frozenset((OTHER_AGENT,))),
+            "ann": user(ANN),
+            "bob": user(BOB),
+        }
+
+    async def identify(self, text: str | None) -> Credential:
+        """Return the credential of that name; raises NotAuthenticated."""
+        if text not in self.known:
+            raise NotAuthenticated
+        return self.known[text]
