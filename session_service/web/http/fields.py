@@ -9,12 +9,30 @@ from msgspec import UNSET, UnsetType
 
 from session_service.api.base import MAX_TIMESTAMP_MS
 from session_service.api.messages import SendMessage
+from session_service.api.sessions import TimeoutSettings
 from session_service.domain.budgets import ATTACHMENT_BYTES, ATTACHMENTS_BYTES, METADATA_BYTES
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.messages import NewMessage
+from session_service.domain.timeouts import TimeoutChange, TimeoutPolicy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+
+def timeout_change(
+    settings: TimeoutSettings, policy: TimeoutPolicy, path: str = ""
+) -> TimeoutChange:
+    """Return the change that settings ask for; raises ValidationFailed.
+
+    ``path`` is the prefix of their fields in errors, e.g. ``timeoutConfig.``.
+    """
+    return policy.change(
+        timeout=settings.timeout_minutes,
+        auto_renew=settings.auto_renew,
+        max_duration=settings.max_duration_minutes,
+        warning=settings.warning_threshold_minutes,
+        path=path,
+    )
 
 
 def compact_metadata(value: dict[str, Any] | None) -> bytes:
