@@ -53,7 +53,7 @@ class Target(NamedTuple):
         kind = KINDS[part]
         of_webhook = kind.part.startswith("webhook:")
         owner = self.webhook if of_webhook else self.session
-        shard = "00" if part in ("webhooks", "meta", "verified") else owner[:2]
+        shard = "00" if part in ("webhooks", "api_keys", "meta", "verified") else owner[:2]
         return f"t:{{{shard}}}:{kind.part}" + owner * kind.has_owner
 
 
@@ -101,6 +101,7 @@ WRONG_TYPES = {
     "session": "session", "messages": "", "retained": "", "participants": "", "warn": "shard",
     "expire": "shard", "forget": "shard", "unreadable": "shard", "listing": "shard",
     "events": "shard", "trimmed": "shard", "claim": "", "outcome": "", "webhooks": "registry",
+    "api_keys": "",
     "queue": "webhook", "bodies": "webhook", "due": "webhook", "leased": "webhook", "dead": "",
     "state": "webhook", "tails": "", "used": "", "meta": "meta", "probe": "",
     "verified": "",
@@ -297,14 +298,14 @@ class _Trial:
 
     @staticmethod
     def _repair(redis: Redis, before: dict[bytes, bytes | None], target: Target) -> None:
-        """Delete all keys of the shard and restore those of the webhooks."""
+        """Delete the API keys and all keys of the shard; restore those of the webhooks."""
         for key in redis.scan_iter(f"t:{{{target.session[:2]}}}:*"):
             redis.delete(key)
         for part in ("webhooks", "meta"):
             key = target.key(part).encode()
             if redis.type(key) != b"hash" and (value := before.get(key)):
                 redis.restore(key, 3_600_000, value, replace=True)
-        for part in ("queue", "bodies", "due", "leased", "dead", "state"):
+        for part in ("api_keys", "queue", "bodies", "due", "leased", "dead", "state"):
             redis.delete(target.key(part))
         for webhook, record in redis.hgetall(target.key("webhooks")).items():
             if record == b"garbage":

@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
+from session_service.access.key_ring import ApiKeys
 from session_service.settings import Settings
+from session_service.store.api_keys.registry import ApiKeyRegistry
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.factory import connect, open_executor
 from session_service.store.client.urls import StoreUrl, read_url
@@ -45,6 +47,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     feed: Feed
     consumer: Consumer  # of the group that delivers to webhooks
     webhooks: Webhooks
+    api_keys: ApiKeys
     data_set: DataSetReader
     verification: Verification
     monitor: StoreMonitor
@@ -121,6 +124,7 @@ def compose(
         feed=Feed(outbox),
         consumer=Consumer(executor, keys, "webhooks", quarantine),
         webhooks=Webhooks(executor, keys, settings.webhooks, quarantine),
+        api_keys=ApiKeys(ApiKeyRegistry(executor, keys, quarantine)),
         data_set=DataSetReader(executor, keys),
         verification=verification,
         monitor=monitor,

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.background.verifier import verify_forever
 from session_service.composition import Store
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.process.listen import BACKLOG, allow_files
 from session_service.process.notice import Notice
 from session_service.process.tasks import Tasks
@@ -41,6 +42,8 @@ async def serve_requests(
     when_ready: Callable[[], None],
 ) -> None:
     """Serve on the sockets until one of the tasks ends, then drain; raise the task's exception."""
+    if store.settings.access.is_on:
+        await _start_access(store, tasks)
     _start_tasks(store, tasks)
     state = _state(store, notice)
     server = Server(state, allow_files(store.settings.max_connections))
@@ -74,6 +77,13 @@ def _start_tasks(store: Store, tasks: Tasks) -> None:
     if not store.is_memory:
         tasks.start(store.monitor.run())
         tasks.start(verify_forever(store.verification, store.quarantine))
+
+
+async def _start_access(store: Store, tasks: Tasks) -> None:
+    """Read the API keys, so that the first requests find them, and again every second."""
+    with suppress(StoreUnavailable, RecordUnreadable):
+        await store.api_keys.refresh()
+    tasks.start(store.api_keys.refresh_forever(store.quarantine))
 
 
 def _state(store: Store, notice: Notice) -> AppState:

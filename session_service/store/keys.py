@@ -53,6 +53,12 @@ webhooks, it is its text. ``session-service show`` prints all of them as text.
     hash: the ``evictions`` after which the indexes of sessions were verified (sessions/repairs.py);
     while a node verifies them, the ``node`` and ``until`` when the others leave that to it
 
+``session-service:{00}:api-keys``
+    hash, for a year after the last node has read it: API keys by id, ``1 <createdAt in ms>
+    <expiresAt, or 0> <revokedAt, or 0> <end of the overlap, or 0> <SHA-256 of the key> <SHA-256 of
+    the one before, or -> <JSON>``, where 1 is the format; ``version``, which changes with each
+    change
+
 The id of a webhook names the shard of its queue, as a session's id names its shard. A lane is a
 session's events for one webhook, which are delivered one after the other.
 
@@ -121,6 +127,7 @@ KINDS = {
     "used": Kind("used:", "string", "how many requests of a session had an Idempotency-Key"),
     "probe": Kind("probe", "any", "a key on which commands are tried"),
     "webhooks": Kind("webhooks", "hash", "the webhooks, by id", has_secrets=True),
+    "api_keys": Kind("api-keys", "hash", "the API keys, by id", has_secrets=True),
     "queue": Kind("webhook:queue:", "zset", "deliveries of a webhook, in the order of each lane"),
     "bodies": Kind("webhook:bodies:", "hash", "the events that a webhook is to deliver"),
     "due": Kind("webhook:due:", "zset", "lanes of a webhook, by their next delivery"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from session_service.composition import Store
+from session_service.domain.credentials import Permission
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import EventFilter, EventId
 from session_service.domain.messages import NewMessage
@@ -16,6 +17,7 @@ from session_service.domain.signing import new_secret
 from session_service.domain.timeouts import TimeoutConfig
 from session_service.domain.webhooks import Target, WebhookPolicy
 from session_service.process.show import describe
+from session_service.store.api_keys.registry import ApiKeyRegistry
 from session_service.store.events.consumer import Entry
 from session_service.store.inspection.stored import read_key
 from session_service.store.keys import KINDS
@@ -29,6 +31,7 @@ from tests.support.factories import (
     KEYS,
     create_session,
     new_session,
+    new_uuid,
     own_key,
     shard_key,
 )
@@ -96,6 +99,17 @@ LINES = {
         rf"  previous  \*\*\* until {TIME}",
         r"version  .*",
     ],
+    "api_keys": [
+        r"[0-9a-z]{8}  billing",
+        rf"  created   {TIME}",
+        rf"  expires   {TIME}",
+        rf"  revoked   {TIME}",
+        r"  hash      \*\*\*",
+        rf"  previous  \*\*\* until {TIME}",
+        r"  scopes    messages:read, sessions:read",
+        rf"  agents    ({UUID}|all)",
+        r"version  .*",
+    ],
     "queue": [rf"session {UUID}  event \d+-[0-9a-f]{{2}}-\d+"],
     "bodies": [
         rf"{EVENT}.*",
@@ -140,6 +154,7 @@ async def filled(store: Store, redis: Any) -> Any:
     await _see_damage(store, damaged)
     await _repeat_requests(store)
     await _queue(store, redis, session, warned)
+    await _make_api_keys(store)
     await redis.hset(shard_key("verified", "00"), "evictions", "run:7")
     keys = KEYS.of_shard(CLAIM_VERIFICATION.keys, "00")
     await store.executor.run(CLAIM_VERIFICATION, keys, ClaimVerificationArguments("node", 1000))
@@ -199,6 +214,18 @@ async def _queue(store: Store, redis: Any, session: Session, other: Session) -> 
     await queues.enqueue(webhook.id, await _events(redis, other))
 
 
+async def _make_api_keys(store: Store) -> None:
+    """Make a key that is bound to an agent, expires and has another secret, and a revoked one."""
+    registry = ApiKeyRegistry(store.executor, store.keys, store.quarantine)
+    permissions = frozenset((Permission.SESSIONS_READ, Permission.MESSAGES_READ))
+    added = await registry.add("billing", permissions, frozenset({new_uuid()}), HOUR_MS)
+    assert added is not None
+    await registry.rotate(added[0].id, HOUR_MS)
+    another = await registry.add("billing", permissions)
+    assert another is not None
+    await registry.revoke(another[0].id)
+
+
 async def _events(redis: Any, session: Session) -> list[Entry]:
     """Return the events of the shard of a session."""
     shard = session.id[:2]
@@ -253,6 +280,20 @@ async def test_no_secret_is_shown(filled: Any) -> None:
     ]
     assert "unreadable" in lines
     assert not [line for line in lines for secret in secrets if secret in line]
+
+
+async def test_no_hash_of_an_api_key_is_shown(filled: Any) -> None:
+    """Neither the hash of a key nor that of the one before is printed, even of damaged records."""
+    registry = shard_key("api_keys", "00")
+    hashes = set()
+    for name, value in (await filled.hgetall(registry)).items():
+        hashes |= set(re.findall(r"[0-9a-f]{64}", value.decode()))
+        if name != b"version":
+            await filled.hset(registry, f"{name.decode()}-damaged", value)
+    assert len(hashes) == 3
+    lines = await _shown(filled, registry)
+    assert lines.count("unreadable") == 2
+    assert not [line for line in lines for each in hashes if each in line]
 
 
 async def test_showing_changes_nothing(filled: Any) -> None:

@@ -1,7 +1,7 @@
 """Decodes the value of any key into lines for a person.
 
-Ids become text, and times ISO 8601. Secrets of webhooks are masked. An entry that cannot be decoded
-is shown as Python writes its bytes, after ``unreadable:``.
+Ids become text, and times ISO 8601. Secrets of webhooks and hashes of API keys are masked. An entry
+that cannot be decoded is shown as Python writes its bytes, after ``unreadable:``.
 """
 
 import re
@@ -16,6 +16,7 @@ from session_service.domain.errors import RecordUnreadable, SessionExpired
 from session_service.domain.events import Event, EventId
 from session_service.domain.ids import SHARDS
 from session_service.domain.times import LATEST_MS, iso
+from session_service.store.api_keys.records import unpack_key
 from session_service.store.events.past import Past
 from session_service.store.inspection.stored import StoredKey
 from session_service.store.keys import KINDS, KeyName
@@ -183,6 +184,25 @@ def _webhook(_key: KeyName, entry: Field) -> Lines:
     yield f"  events    {msgspec.json.encode(selected).decode() if selected else 'all'}"
 
 
+def _api_key(_key: KeyName, entry: Field) -> Lines:
+    name, value = entry[0].decode(), entry[1]
+    if name == "version":
+        yield f"{name}  {value.decode()}"
+        return
+    key = unpack_key(name, value)
+    yield f"{name}  {key.name}"
+    yield f"  created   {_time(key.created_at)}"
+    if key.expires_at is not None:
+        yield f"  expires   {_time(key.expires_at)}"
+    if key.revoked_at is not None:
+        yield f"  revoked   {_time(key.revoked_at)}"
+    yield f"  hash      {_MASK}"
+    if key.overlap_until is not None:
+        yield f"  previous  {_MASK} until {_time(key.overlap_until)}"
+    yield f"  scopes    {', '.join(sorted(key.permissions))}"
+    yield f"  agents    {', '.join(sorted(key.agents)) if key.agents else 'all'}"
+
+
 def _queued(_key: KeyName, entry: Member) -> Lines:
     found = _is_queued(entry[0].decode())
     if found is None:
@@ -264,6 +284,7 @@ DECODERS: dict[str, Callable[[KeyName, Any], Lines]] = {
     "used": _number,
     "probe": _raw,
     "webhooks": _webhook,
+    "api_keys": _api_key,
     "queue": _queued,
     "bodies": _body,
     "due": _lane,

@@ -1,0 +1,1 @@
+"""The API keys in the store."""

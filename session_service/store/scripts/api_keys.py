@@ -1,0 +1,91 @@
+"""API keys: their registry, one key in the store."""
+
+from session_service.store.client.protocol import RawReply
+from session_service.store.client.script import Arguments, Digits, Script
+from session_service.store.scripts.library import LIBRARY
+
+_KEYS = ("api_keys",)
+
+
+class ListArguments(Arguments):
+    """The version of the registry that the caller knows, or b"" for none."""
+
+    known_version: bytes
+    kept_ms: int
+
+
+def _registry(reply: RawReply) -> dict[bytes, bytes] | None:
+    if reply == b"same":
+        return None
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+LIST = Script(
+    LIBRARY,
+    "api_keys/list",
+    keys=_KEYS,
+    arguments=ListArguments,
+    reply=_registry,  # ids and records, and the version, or None if the version is the known one
+    writes=False,  # what is done again if it is lost need not be acknowledged
+)
+
+
+def _record(reply: bytes | None) -> bytes | None:
+    return reply
+
+
+class PutArguments(Arguments):
+    """A new key."""
+
+    key_id: str
+    expires_in_ms: int | None
+    hash: str
+    json: bytes
+    max_keys: int
+    kept_ms: Digits
+
+
+PUT = Script(
+    LIBRARY,
+    "api_keys/put",
+    keys=_KEYS,
+    arguments=PutArguments,
+    parts=("clock", "api_keys/change"),
+    reply=_record,  # the record; b"" if the id is taken; None if there is no room
+)
+
+
+class RotateArguments(Arguments):
+    """The hash of a key's new text, and for how long the old one is accepted beside it."""
+
+    key_id: str
+    overlap_ms: int
+    hash: str
+    kept_ms: Digits
+
+
+ROTATE = Script(
+    LIBRARY,
+    "api_keys/rotate",
+    keys=_KEYS,
+    arguments=RotateArguments,
+    parts=("clock", "api_keys/change"),
+    reply=_record,  # the new record, or None if there is no valid key of this id
+)
+
+
+class RevokeArguments(Arguments):
+    """A key."""
+
+    key_id: str
+    kept_ms: Digits
+
+
+REVOKE = Script(
+    LIBRARY,
+    "api_keys/revoke",
+    keys=_KEYS,
+    arguments=RevokeArguments,
+    parts=("clock", "api_keys/change"),
+    reply=bool,  # whether there was one
+)
