@@ -1,8 +1,16 @@
 """The settings of access control: whether it is on, and the secrets that verify credentials."""
 
+import importlib
+import importlib.util
+import ipaddress
+from urllib.parse import urlsplit
+
 import msgspec
 
 from session_service.environment import Reader
+
+_JWT_KEYS = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
+_JWT_NAMES = (*_JWT_KEYS, "JWT_ISSUER", "JWT_AUDIENCE", "JWT_USER_CLAIM", "JWT_SCOPE_CLAIM")
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +23,19 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
     is_on: bool = False
     is_silenced: bool = False
     token: "Secret | None" = None  # ELIZA_SERVER_AUTH_TOKEN, a key with all scopes
+    jwt: "JwtSettings | None" = None  # None: no JWT is valid
+
+
+class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How JWTs are verified: with a secret, a public key, or the key set at a URL."""
+
+    secret: "Secret | None" = None
+    public_key: str | None = None  # PEM
+    key_set_url: str | None = None
+    issuer: str
+    audience: str
+    user_claim: str = "sub"
+    scope_claim: str = "scope"
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -30,10 +51,79 @@ def read_access(reader: Reader) -> AccessSettings:
     """Read the settings of access control; problems go to the reader."""
     auth = reader.choice("AUTH", "", ("on", "off"))
     token = reader.secret("ELIZA_SERVER_AUTH_TOKEN")
-    implied = [name for name, value in {"ELIZA_SERVER_AUTH_TOKEN": token}.items() if value]
+    implied = [name for name in ("ELIZA_SERVER_AUTH_TOKEN", *_JWT_NAMES) if reader.is_set(name)]
     reader.require("AUTH", not (auth == "off" and implied), f"on while {', '.join(implied)} is set")
     return AccessSettings(
         is_on=auth == "on" or bool(implied),
         is_silenced=auth == "off",
         token=Secret(token) if token else None,
+        jwt=_read_jwt(reader),
     )
+
+
+def _read_jwt(reader: Reader) -> JwtSettings | None:
+    """Read the settings of JWTs; None if none is set, or if there are problems."""
+    used = [name for name in _JWT_NAMES if reader.is_set(name)]
+    problems = len(reader.problems)
+    secret, public_key = reader.secret("JWT_SECRET"), reader.secret("JWT_PUBLIC_KEY")
+    url = reader.text(
+        "JWT_JWKS_URL", "", _is_key_set_url, "https://… or, on this machine, http://127.0.0.1:…"
+    )
+    settings = JwtSettings(
+        secret=Secret(secret) if secret else None,
+        public_key=public_key or None,
+        key_set_url=url or None,
+        issuer=reader.text("JWT_ISSUER", ""),
+        audience=reader.text("JWT_AUDIENCE", ""),
+        user_claim=reader.text("JWT_USER_CLAIM", "sub"),
+        scope_claim=reader.text("JWT_SCOPE_CLAIM", "scope"),
+    )
+    if not used:
+        return None
+    keys = [name for name in _JWT_KEYS if name in used]
+    if len(keys) != 1:
+        found = f"{' and '.join(keys)} are" if keys else f"{used[0]} is"
+        names = f"{', '.join(_JWT_KEYS[:-1])} and {_JWT_KEYS[-1]}"
+        reader.problems.append(f"exactly one of {names} must be set, because {found}")
+    for name, value in {"JWT_ISSUER": settings.issuer, "JWT_AUDIENCE": settings.audience}.items():
+        claim = "iss" if name == "JWT_ISSUER" else "aud"
+        reader.require(name, bool(value), f"the claim {claim} of tokens, because {used[0]} is set")
+    if all(importlib.util.find_spec(name) for name in ("jwt", "cryptography")):
+        _check_keys(reader, settings)
+    else:
+        reader.problems.append(f"{used[0]} needs pip install 'session-service[jwt]'")
+    return settings if len(reader.problems) == problems else None
+
+
+def _check_keys(reader: Reader, settings: JwtSettings) -> None:
+    """Add a problem for a key that cannot be used, without its value."""
+    readable = {
+        "JWT_SECRET": ("key_of_secret", settings.secret and settings.secret.value),
+        "JWT_PUBLIC_KEY": ("key_of_pem", settings.public_key),
+    }
+    for name, (function, value) in readable.items():
+        if value:
+            keys = importlib.import_module("session_service.jwt_keys")
+            try:
+                getattr(keys, function)(value)
+            except keys.UnusableKeyError as error:
+                reader.problems.append(f"{name} {error}")
+
+
+def _is_key_set_url(text: str) -> bool:
+    """Return whether a text is the URL of a key set: HTTPS, or HTTP to this machine."""
+    try:
+        url = urlsplit(text)
+        is_valid = bool(url.hostname) and url.port != 0  # raises ValueError, too
+    except ValueError:
+        return False
+    if not is_valid or "@" in url.netloc or url.fragment:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

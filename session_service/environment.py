@@ -49,6 +49,10 @@ class Reader:
         self._names.add(name)
         return self._environment.get(name, "").strip()
 
+    def is_set(self, name: str) -> bool:
+        """Return whether a variable or, for a secret, its file is set."""
+        return bool(self._get(name) or self._environment.get(f"{name}_FILE", "").strip())
+
     def secret(self, name: str) -> str:
         """Return the value of a variable, or the content of the file that ``{name}_FILE`` names."""
         value, path = self._get(name), self._get(f"{name}_FILE")

@@ -62,6 +62,23 @@ STORE_LOG_SECONDS = 60.0  # between log lines about a condition that persists
 STORE_CLOCK_STEP_SECONDS = 1.0  # a smaller step may be the time that the reading took
 STORE_FULL_SHARE = 0.8  # of maxmemory, from which the log warns
 
+# JWTs, and the key set of their issuer
+JWT_BYTES = 8 * KIB  # of a token; with a few dozen claims it has 2 KiB
+JWT_LEEWAY_SECONDS = 30  # by which the issuer's clock may differ; access, "Credentials"
+JWTS_REMEMBERED = 10_000  # verified tokens; some 15 MB, at most 80 MB
+JWT_REMEMBERED_SECONDS = 60  # so a key that the issuer withdraws serves for a minute longer
+JWT_SECRET_BYTES = 32  # at least, as long as the hash of HS256
+RSA_BITS = (2048, 8192)  # a signature by a longer key takes several milliseconds to verify
+KEY_SET_BYTES = MIB
+KEY_SET_KEYS = 100  # that are used; issuers publish two to ten
+KEY_SET_SECONDS = 5.0  # for a fetch in all
+KEY_SET_REFRESH_SECONDS = 600.0
+KEY_SET_RETRY_SECONDS = 10.0  # after a fetch that failed
+KEY_SET_PAUSE_SECONDS = 1.0  # between fetches for requests while there is no key set
+KEY_SET_ASKED = 2  # fetches for an unknown key id, in
+KEY_SET_ASKED_SECONDS = 60.0
+KEY_SET_LAST_SECONDS = 24 * 3600.0  # for which the last key set serves if fetches fail
+
 # Browsers
 PREFLIGHT_SECONDS = 600  # until a browser asks again, and sees a changed setting
 HEADER_VALUES_REMEMBERED = 256  # hosts and origins with the result of their check

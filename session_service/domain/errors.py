@@ -17,6 +17,7 @@
     ├── TooManyKeys           the session used up its Idempotency-Keys of the day
     ├── WebhookNotFound       it was never registered, or was removed
     ├── TooManyWebhooks       the maximum number of webhooks is registered
+    ├── KeySetUnavailable     there is no key set to verify a JWT with
     └── StoreUnavailable      the store did not answer in time; a change may have happened
 
 ``api/errors.py`` has the codes and statuses, ``web/http/errors.py`` the errors of HTTP itself and
@@ -188,6 +189,17 @@ class TooManyWebhooks(ServiceError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"At most {limit} can be registered; remove one.")
+
+
+class KeySetUnavailable(ServiceError):
+    """The key set at JWT_JWKS_URL cannot be fetched, and there is none that may still serve."""
+
+    message = "Tokens cannot be verified at the moment"
+    details = "The keys of their issuer are not available. Nothing was done. Try again shortly."
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__()
+        self.reason = reason  # for the log, never for the caller
 
 
 class StoreUnavailable(ServiceError):

@@ -13,6 +13,7 @@ from session_service.domain.errors import (
     ConversationNotFound,
     IdempotencyConflict,
     IdempotencyMismatch,
+    KeySetUnavailable,
     NotAuthenticated,
     NotPermitted,
     RecordUnreadable,
@@ -255,6 +256,11 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
         ErrorCode.OVERLOADED, "Too many requests are in flight; nothing was done", _SOON
     ),
     NotReady: ErrorSpec(ErrorCode.NOT_READY, "The service is shutting down", _SOON),
+    # The contract has no code of its own for it. STORE_UNAVAILABLE would say that a change may have
+    # happened, and OVERLOADED that there is too much work; NOT_READY says that nothing happened.
+    KeySetUnavailable: ErrorSpec(
+        ErrorCode.NOT_READY, "The keys that verify tokens are not available", _SOON
+    ),
     HttpVersionNotSupported: ErrorSpec(
         ErrorCode.HTTP_VERSION_NOT_SUPPORTED, "Not HTTP/1.0 or HTTP/1.1"
     ),
