@@ -22,6 +22,7 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     is_on: bool = False
     is_silenced: bool = False
+    needs_keys: bool = False  # whether it is on, and API keys are the only way to authenticate
     token: "Secret | None" = None  # ELIZA_SERVER_AUTH_TOKEN, a key with all scopes
     jwt: "JwtSettings | None" = None  # None: no JWT is valid
 
@@ -56,6 +57,7 @@ def read_access(reader: Reader) -> AccessSettings:
     return AccessSettings(
         is_on=auth == "on" or bool(implied),
         is_silenced=auth == "off",
+        needs_keys=auth == "on" and not implied,
         token=Secret(token) if token else None,
         jwt=_read_jwt(reader),
     )

@@ -53,6 +53,12 @@ def _program(
     pass
 
 
+_keys = typer.Typer(help="Manage the API keys, in the store of the settings.")
+_app.add_typer(_keys, name="keys")
+
+_KeyId = Annotated[str, typer.Argument(help="As `keys list` shows it.", metavar="ID")]
+
+
 @_app.command()
 def serve(listen_fds: Annotated[str, typer.Option(OPTION, hidden=True)] = "") -> None:
     """Serve the Sessions API."""
@@ -82,3 +88,45 @@ def show(
 ) -> None:
     """Print a key of the store decoded, and change nothing."""
     raise typer.Exit(run_command("show", key=key, limit=limit))
+
+
+@_keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Of its user, for lists and logs.", metavar="NAME")],
+    scopes: Annotated[
+        str, typer.Option(help="What it permits, separated by commas.", metavar="a,b")
+    ],
+    agents: Annotated[
+        str, typer.Option(help="Up to 16 agents that it is limited to.", metavar="ID,ID")
+    ] = "",
+    expires_in_days: Annotated[
+        int | None, typer.Option(help="By default it does not expire.", min=1, max=3650)
+    ] = None,
+) -> None:
+    """Create a key, and print it: it cannot be shown again."""
+    options = {"key_name": name, "scopes": scopes, "agents": agents, "days": expires_in_days}
+    raise typer.Exit(run_command("keys", action="create", **options))
+
+
+@_keys.command("list")
+def list_keys() -> None:
+    """List all keys, without their secrets."""
+    raise typer.Exit(run_command("keys", action="list"))
+
+
+@_keys.command("rotate")
+def rotate_key(
+    key_id: _KeyId,
+    overlap_hours: Annotated[
+        int, typer.Option(help="For which the key before is accepted, too.", min=0, max=168)
+    ] = 24,
+) -> None:
+    """Replace the secret of a key, and print the new key."""
+    options = {"key_id": key_id, "overlap_hours": overlap_hours}
+    raise typer.Exit(run_command("keys", action="rotate", **options))
+
+
+@_keys.command("revoke")
+def revoke_key(key_id: _KeyId) -> None:
+    """Revoke a key for good, on every node within 2 s."""
+    raise typer.Exit(run_command("keys", action="revoke", key_id=key_id))

@@ -28,9 +28,6 @@ PREFIX = "ssk_"
 MAX_KEYS = 1000  # a megabyte in the store; reading them after a change takes about 10 ms
 MAX_AGENTS = 16  # of a key that is bound to some
 MAX_NAME_CHARACTERS = 64
-# For how many hours the key that a rotation replaces is accepted beside its successor.
-DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS = 24, 168
-MAX_DAYS = 3650  # until a key expires
 
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _SECRET_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, suppress
 from aiohttp import web
 
 from session_service.access.authenticator import Authenticator
-from session_service.access_settings import AccessSettings
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.background.verifier import verify_forever
@@ -97,15 +96,16 @@ def _state(store: Store, notice: Notice) -> AppState:
         browsers=BrowserPolicy(settings.origins, settings.hosts, any_host=settings.access.is_on),
         creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
-        access=_authenticator(settings.access),
+        access=_authenticator(store),
     )
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
     return state
 
 
-def _authenticator(settings: AccessSettings) -> Authenticator | None:
+def _authenticator(store: Store) -> Authenticator | None:
     """Return what finds the credentials of requests; None if access control is off."""
-    return Authenticator(token=settings.token) if settings.is_on else None
+    settings = store.settings.access
+    return Authenticator(keys=store.api_keys, token=settings.token) if settings.is_on else None
 
 
 def _collect_garbage_less() -> None:

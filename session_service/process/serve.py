@@ -23,12 +23,14 @@ from session_service.process.store import (
     check_kind,
     find_store,
     inspect_store,
+    warn_without_keys,
 )
 from session_service.process.tasks import Tasks, until_stop_signal
 from session_service.process.workers import WorkerError, Workers
 from session_service.settings import Settings
 from session_service.store.embedded.program import EmbeddedServerError
 
+_TOKEN_CHARACTERS = 32  # from which ELIZA_SERVER_AUTH_TOKEN is not warned of
 _STOP_SECONDS = 5.0  # after the drain, until a worker has to have stopped
 
 log = logging.getLogger(__name__)
@@ -75,12 +77,15 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
         if settings.workers > 1:
             async with open_store(replace(settings, redis_url=found.url)) as store:
                 await inspect_store(store)
+                await warn_without_keys(store)
             await _supervise(settings, found, sockets, stack, tasks, notice=notice)
         else:
             store = await stack.enter_async_context(
                 open_store(replace(settings, redis_url=found.url))
             )
             await inspect_store(store, is_worker=bool(listen_fds))
+            if not listen_fds:
+                await warn_without_keys(store)
             await serve_requests(
                 store,
                 sockets,
@@ -148,9 +153,17 @@ def _warn(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     """Log settings that the operator may not have meant."""
     for warning in settings.warnings:
         log.warning(warning)
-    if exposed := beyond_loopback(sockets):
+    access = settings.access
+    if access.token is not None and len(access.token.value) < _TOKEN_CHARACTERS:
         log.warning(
-            "other machines may reach the service, which has no access control: whoever does can"
-            " read and end every session; HOST=127.0.0.1 keeps it to this machine",
+            "ELIZA_SERVER_AUTH_TOKEN is so short that it may be guessed; a longer one has at least"
+            f" {_TOKEN_CHARACTERS} characters"
+        )
+    exposed = beyond_loopback(sockets)
+    if exposed and not access.is_on and not access.is_silenced:
+        log.warning(
+            "other machines may reach the service, and access control is off: whoever does can read"
+            " and end every session; AUTH=on turns it on, HOST=127.0.0.1 keeps the service to this"
+            " machine, and AUTH=off silences this line",
             extra={"listens_on": exposed},
         )

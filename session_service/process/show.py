@@ -4,15 +4,13 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from urllib.parse import quote
 
 from redis.exceptions import RedisClusterException, RedisError
 
 from session_service.domain.ids import is_uuid
+from session_service.process.reach import UnreachableStoreError, store_url
 from session_service.settings import Settings
 from session_service.store.client.factory import connect, open_executor
-from session_service.store.client.urls import read_url
-from session_service.store.embedded.directory import DataDirectory
 from session_service.store.inspection.decoding import decode
 from session_service.store.inspection.stored import StoredKey, read_key
 from session_service.store.keys import KINDS, KeyName, Keys
@@ -23,12 +21,10 @@ def run(settings: Settings, *, key: str, limit: int) -> int:
 
     ``key`` is a name as redis-cli shows it, or the id of a session.
     """
-    url = settings.redis_url or _embedded_url(settings)
-    if url is None:
-        directory = settings.data_dir.absolute()
-        return _fail(f"no service runs on {directory}: start it, or set SESSION_DATA_DIR")
-    if read_url(url).kind == "memory":
-        return _fail("REDIS_URL is memory://, which only the service's own process can read")
+    try:
+        url = store_url(settings)
+    except UnreachableStoreError as error:
+        return _fail(str(error))
     keys = Keys(settings.key_prefix)
     name = keys.session_name(key.lower()) if is_uuid(key) else key.strip('"')
     try:
@@ -68,11 +64,6 @@ async def _read(settings: Settings, url: str, name: str, limit: int) -> StoredKe
         return await read_key(client, name, limit)
     finally:
         await executor.close()
-
-
-def _embedded_url(settings: Settings) -> str | None:
-    socket = DataDirectory(settings.data_dir).socket()
-    return None if socket is None else f"unix://{quote(socket)}"
 
 
 def _printable(line: str) -> str:

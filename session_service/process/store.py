@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack, suppress
 from typing import NamedTuple
 
 from session_service.composition import Store
-from session_service.domain.errors import StoreUnavailable
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.process.notice import Notice
 from session_service.process.tasks import Tasks, cancel
 from session_service.settings import Settings
@@ -94,6 +95,22 @@ async def inspect_store(store: Store, *, is_worker: bool = False) -> None:
             await _check_layout(store)
     # From now on the monitor also reads the data set, which writes to a store that is new.
     monitor.data_set = store.data_set
+
+
+async def warn_without_keys(store: Store) -> None:
+    """Log how to create an API key if there is none, and no other way to authenticate.
+
+    Says nothing about a store that is unavailable.
+    """
+    if not store.settings.access.needs_keys:
+        return
+    with suppress(StoreUnavailable, RecordUnreadable):
+        await store.api_keys.refresh()
+        if not store.api_keys.has_valid(round(time.time() * 1000)):
+            log.warning(
+                "access control is on, and there is no valid API key, so every request is refused:"
+                " create a key with `session-service keys create NAME --scopes …`"
+            )
 
 
 async def _check_layout(store: Store) -> None:

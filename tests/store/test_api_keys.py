@@ -5,16 +5,18 @@ import time
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from session_service.access.key_ring import ApiKeys
-from session_service.composition import Store
+from session_service.composition import Store, open_store
 from session_service.domain.api_keys import ApiKey, hash_of, new_key
 from session_service.domain.credentials import Kind, Permission
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.store.api_keys import registry as registry_module
 from session_service.store.api_keys.registry import ApiKeyRegistry
 from session_service.store.quarantine import Quarantine
-from tests.support.factories import HOUR_MS, new_uuid, shard_key
+from tests.support.factories import HOUR_MS, new_uuid, shard_key, store_settings
+from tests.support.servers import store_server, valkey_binary
 
 REGISTRY = shard_key("api_keys", "00")
 SCOPES = frozenset((Permission.SESSIONS_READ, Permission.MESSAGES_READ))
@@ -330,6 +332,22 @@ class TestRegistry:
         assert await registry.rotate(key.id, 0) is None
         assert (await registry.list_all())[key.id].revoked_at == before.revoked_at
         assert not await registry.revoke("00000000")
+
+    async def test_a_full_store_lets_keys_be_revoked(self) -> None:
+        """While the store refuses new data, a key that leaked can still be revoked."""
+        with store_server(valkey_binary()) as url:
+            async with open_store(store_settings(url)) as store:
+                registry = ApiKeyRegistry(store.executor, store.keys, store.quarantine)
+                (key, text), (_, other_text) = await add(registry), await add(registry)
+                async with Redis.from_url(url) as client:
+                    await client.config_set("maxmemory", 1)
+                with pytest.raises(StoreUnavailable):
+                    await add(registry)
+                assert await registry.revoke(key.id)
+                await store.api_keys.refresh()
+                assert store.api_keys.find(text, now()) is None
+                assert store.api_keys.find(other_text, now()) is not None
+                assert (await registry.list_all())[key.id].revoked_at is not None
 
     async def test_an_expired_key_is_not_rotated(self, registry: ApiKeyRegistry) -> None:
         """Its clients would be refused all the same."""

@@ -20,7 +20,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """Help lists each command with a sentence."""
     assert commands.run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair", "show"):
+    for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair", "show", "keys"):
         assert text in shown
 
 
@@ -39,6 +39,11 @@ def test_the_option_of_workers_is_not_listed(capsys: pytest.CaptureFixture[str])
         ["serve", "nonsense"],
         ["show"],
         ["show", "key", "--limit", "0"],
+        ["keys"],
+        ["keys", "create", "billing"],
+        ["keys", "create", "billing", "--scopes", "sessions:read", "--expires-in-days", "0"],
+        ["keys", "rotate", "7k2m9x4q", "--overlap-hours", "-1"],
+        ["keys", "revoke"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +54,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", ["serve", "healthcheck", "repair", "show key"])
+@pytest.mark.parametrize("command", ["serve", "healthcheck", "repair", "show key", "keys list"])
 def test_bad_settings_exit_with_2(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +75,24 @@ def test_bad_settings_exit_with_2(
         (["healthcheck"], "healthcheck", {}),
         (["show", "key"], "show", {"key": "key", "limit": 20}),
         (["show", "key", "--limit", "5"], "show", {"key": "key", "limit": 5}),
+        (
+            ["keys", "create", "billing", "--scopes", "sessions:read"],
+            "keys",
+            {
+                "action": "create",
+                "key_name": "billing",
+                "scopes": "sessions:read",
+                "agents": "",
+                "days": None,
+            },
+        ),
+        (["keys", "list"], "keys", {"action": "list"}),
+        (
+            ["keys", "rotate", "7k2m9x4q"],
+            "keys",
+            {"action": "rotate", "key_id": "7k2m9x4q", "overlap_hours": 24},
+        ),
+        (["keys", "revoke", "7k2m9x4q"], "keys", {"action": "revoke", "key_id": "7k2m9x4q"}),
     ],
 )
 def test_a_command_has_its_options_and_exit_code(

@@ -1,0 +1,188 @@
+"""``session-service keys``: creates, lists, rotates and revokes the API keys in the store.
+
+A new key is printed on standard output, alone on its line; everything else about it is on standard
+error, so that a script can store the key by ``session-service keys create … > key``.
+"""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from session_service.domain.api_keys import (
+    MAX_KEYS,
+    ApiKey,
+    is_key_id,
+    read_agents,
+    read_name,
+    read_scopes,
+)
+from session_service.domain.errors import RecordUnreadable, StoreUnavailable, ValidationFailed
+from session_service.domain.times import iso
+from session_service.process.reach import UnreachableStoreError, store_url
+from session_service.settings import Settings
+from session_service.store.api_keys.registry import ApiKeyRegistry
+from session_service.store.client.factory import connect, open_executor
+from session_service.store.keys import Keys
+from session_service.store.quarantine import Quarantine
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+
+# Does the work of a command on the keys in the store, and returns the exit code.
+_Work = Callable[[ApiKeyRegistry], Awaitable[int]]
+
+
+def run(settings: Settings, *, action: str, **options: object) -> int:
+    """Run ``keys create``, ``list``, ``rotate`` or ``revoke``; return the exit code.
+
+    0: done. 1: the store cannot be reached, or it has no such key. 2: an option is not valid.
+    """
+    logging.getLogger("session_service").addHandler(logging.NullHandler())  # the lines here suffice
+    try:
+        work = _ACTIONS[action](**options)
+        url = store_url(settings)
+        if not settings.access.is_on:
+            _say(
+                "access control is off, so the service accepts requests without a key:"
+                " set AUTH=on to turn it on"
+            )
+        return asyncio.run(_on_store(settings, url, work))
+    except ValidationFailed as error:
+        return _fail(error.message, 2)
+    except UnreachableStoreError as error:
+        return _fail(str(error))
+    except (StoreUnavailable, RecordUnreadable) as error:
+        return _fail(f"the store cannot be used: {error.reason}")
+
+
+async def _on_store(settings: Settings, url: str, work: _Work) -> int:
+    client = connect(url, settings.store_timeout)
+    executor = open_executor(url, client, settings.store_timeout, settings.write_ack)
+    try:
+        return await work(ApiKeyRegistry(executor, Keys(settings.key_prefix), Quarantine()))
+    finally:
+        await executor.close()
+
+
+def _create(*, key_name: str, scopes: str, agents: str, days: int | None) -> _Work:
+    name, permissions, bound_to = read_name(key_name), read_scopes(scopes), read_agents(agents)
+
+    async def work(keys: ApiKeyRegistry) -> int:
+        added = await keys.add(name, permissions, bound_to, days * _DAY_MS if days else None)
+        if added is None:
+            return _fail(f"there are {MAX_KEYS:,} valid keys, the most there can be: revoke one")
+        key, text = added
+        _print_key(text, f"API key {key.id} is valid {_until(key)}")
+        return 0
+
+    return work
+
+
+def _list() -> _Work:
+    async def work(keys: ApiKeyRegistry) -> int:
+        known = (await keys.list_all()).values()
+        if known or keys.unreadable:
+            for line in _table(known, keys.unreadable, round(time.time() * 1000)):
+                sys.stdout.write(f"{line}\n")
+        else:
+            _say("there is no API key; `session-service keys create NAME --scopes …` creates one")
+        return 0
+
+    return work
+
+
+def _rotate(*, key_id: str, overlap_hours: int) -> _Work:
+    _check(key_id)
+
+    async def work(keys: ApiKeyRegistry) -> int:
+        rotated = await keys.rotate(key_id, overlap_hours * _HOUR_MS)
+        if rotated is None:
+            return _fail(
+                f"there is no valid API key {key_id}; `session-service keys list` shows all"
+            )
+        key, text = rotated
+        before = (
+            f"is accepted until {iso(key.overlap_until)}"
+            if key.overlap_until
+            else "is refused within 2 s"
+        )
+        _print_key(text, f"API key {key.id} has a new secret; the one before {before}")
+        return 0
+
+    return work
+
+
+def _revoke(*, key_id: str) -> _Work:
+    _check(key_id)
+
+    async def work(keys: ApiKeyRegistry) -> int:
+        if not await keys.revoke(key_id):
+            return _fail(f"there is no API key {key_id}; `session-service keys list` shows all")
+        _say(f"API key {key_id} is revoked; every node refuses it within 2 s")
+        return 0
+
+    return work
+
+
+def _check(key_id: str) -> None:
+    if not is_key_id(key_id):  # the message does not repeat it: it may be a whole key
+        raise ValidationFailed("ID", "must be the 8 letters and digits that `keys list` shows")
+
+
+def _print_key(text: str, about: str) -> None:
+    """Print a key; raises OSError if it cannot be written, after the line with its id."""
+    _say(f"{about}. It is shown only once:")
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _table(keys: Iterable[ApiKey], unreadable: Iterable[str], now: int) -> Iterator[str]:
+    """Yield a line with the names of the columns, and one for each key."""
+    rows = [("ID", "STATE", "CREATED", "EXPIRES", "SCOPES", "AGENTS", "NAME")]
+    rows += [
+        (
+            key.id,
+            _state(key, now),
+            iso(key.created_at),
+            "never" if key.expires_at is None else iso(key.expires_at),
+            ",".join(sorted(key.permissions)),
+            ",".join(sorted(key.agents)) if key.agents else "all",
+            key.name,
+        )
+        for key in keys
+    ]
+    # Escaped, because an id of another program's could control a terminal.
+    rows += [(ascii(each)[1:-1], "unreadable", *"-----") for each in sorted(unreadable)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _state(key: ApiKey, now: int) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "valid" if key.expires_at is None or now < key.expires_at else "expired"
+
+
+def _until(key: ApiKey) -> str:
+    return "until it is revoked" if key.expires_at is None else f"until {iso(key.expires_at)}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _fail(text: str, code: int = 1) -> int:
+    _say(text)
+    return code
+
+
+_ACTIONS: dict[str, Callable[..., _Work]] = {
+    "create": _create,
+    "list": _list,
+    "rotate": _rotate,
+    "revoke": _revoke,
+}
