@@ -183,7 +183,9 @@ class App:
         return serve_options
 
     def _serve_document(self) -> Endpoint:
-        body = json.dumps(document(self._state.policy)).encode()
+        body = json.dumps(
+            document(self._state.policy, has_access=self._state.access is not None)
+        ).encode()
 
         async def serve_document(*_: object) -> Response:
             return JsonResponse(200, body)

@@ -9,7 +9,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.web.http.state import AppState
 from session_service.web.rest.route import Public
-from session_service.web.rest.table import ROUTES
+from session_service.web.rest.table import PUBLIC_PATHS, ROUTES
 from tests.support.access import AGENT, ANN, KnownCredentials, page
 from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.service import app_state
@@ -61,6 +61,14 @@ async def answer(client: Client, name: str, session_id: str, request: Request) -
     async with client.request(method, url, json=body, headers=key(name)) as response:
         fields = {n: v for n, v in response.headers.items() if n not in ("Date", "X-Request-ID")}
         return response.status, fields, await response.text()
+
+
+async def test_public_paths_need_no_credential(client: Client) -> None:
+    """Probes and the API document are served to everyone; static pages are not there yet."""
+    found = {path: (await client.get(path)).status for path in PUBLIC_PATHS}
+    assert found == dict.fromkeys(PUBLIC_PATHS, 404) | dict.fromkeys(
+        ("/openapi.json", "/healthz", "/readyz"), 200
+    )
 
 
 async def test_every_route_refuses_a_request_without_a_valid_credential(client: Client) -> None:

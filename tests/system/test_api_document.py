@@ -12,13 +12,14 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from session_service.web.http.errors import ERRORS
-from session_service.web.rest.route import Route
+from session_service.web.rest.route import Public, Route
 from session_service.web.rest.table import ROUTES
 from tests.support.processes import ROOT, ServiceProcess, Start
 
 Json = dict[str, Any]
 
 SESSION = "/api/messaging/sessions/{sessionId}"
+KEY = "a-key-of-32-characters-or-more-0123456789"
 
 
 def read_document(service: ServiceProcess) -> Json:
@@ -32,6 +33,14 @@ def read_document(service: ServiceProcess) -> Json:
 def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
     """The document of a service with default settings."""
     with ServiceProcess(tmp_path_factory.mktemp("document"), REDIS_URL="memory://") as service:
+        return read_document(service)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Json:
+    """The document of a service with access control."""
+    settings = {"REDIS_URL": "memory://", "AUTH": "on"}
+    with ServiceProcess(tmp_path_factory.mktemp("secured"), **settings) as service:
         return read_document(service)
 
 
@@ -50,9 +59,43 @@ def resolved(node: Any, document: Json) -> Any:
     return {name: resolved(each, document) for name, each in node.items()}
 
 
-def test_it_is_valid(document: Json) -> None:
-    """The document is OpenAPI 3.1, by the specification's own schema."""
+def test_it_is_valid(document: Json, secured: Json) -> None:
+    """Both documents are OpenAPI 3.1, by the specification's own schema."""
     OpenAPIV31SpecValidator(document).validate()
+    OpenAPIV31SpecValidator(secured).validate()
+
+
+def test_it_has_no_trace_of_access_control_that_is_off(document: Json) -> None:
+    """No operation needs a credential, or can be refused for the lack of one."""
+    assert "securitySchemes" not in document["components"]
+    assert "UNAUTHORIZED" not in document["info"]["description"]
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert operation["security"] == []
+            assert "401" not in operation["responses"]
+            assert "scope" not in operation["description"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.handler.__name__)
+def test_it_tells_the_scope_that_each_operation_needs(
+    document: Json, secured: Json, route: Route
+) -> None:
+    """With access control, an operation has its credentials, its scope and the refusals."""
+    plain = document["paths"][route.path][route.method.lower()]
+    operation = secured["paths"][route.path][route.method.lower()]
+    if isinstance(route.access, Public):
+        assert operation == plain
+        return
+    schemes = {"apiKey", "bearer"} | ({"streamToken"} if route.streams else set())
+    assert schemes <= secured["components"]["securitySchemes"].keys()
+    assert {name: scopes for each in operation["security"] for name, scopes in each.items()} == {
+        name: [route.access] for name in schemes
+    }
+    assert f"`{route.access}`" in operation["description"]
+    assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+    assert "The credential does not permit this" in operation["responses"]["403"]["description"]
+    assert ("429" in operation["responses"]) is not route.streams
+    assert plain["responses"].keys() <= operation["responses"].keys()
 
 
 def test_ending_a_session_is_documented_as_published(document: Json) -> None:
@@ -126,11 +169,22 @@ def test_it_tells_the_limits_that_are_set(start: Start) -> None:
 @pytest.mark.timeout(300)
 def test_the_service_does_what_it_says(start: Start, store_url: str, tmp_path: Path) -> None:
     """Generated requests, valid and invalid, alone and in sequences, are answered as documented."""
-    service = start(REDIS_URL=store_url)
+    check(start(REDIS_URL=store_url), tmp_path, max_examples=100)
+
+
+@pytest.mark.timeout(300)
+def test_it_does_so_with_access_control(start: Start, store_url: str, tmp_path: Path) -> None:
+    """With a credential requests are answered as documented, and without it they are refused."""
+    service = start(REDIS_URL=store_url, ELIZA_SERVER_AUTH_TOKEN=KEY)
+    without_others = "--generation-with-security-parameters=false"  # two credentials are refused
+    check(service, tmp_path, "--header", f"X-API-KEY: {KEY}", without_others, max_examples=20)
+
+
+def check(service: ServiceProcess, folder: Path, *arguments: str, max_examples: int) -> None:
     options = {
         "checks": "all",
         "phases": "examples,coverage,fuzzing,stateful",
-        "max-examples": "100",
+        "max-examples": str(max_examples),
         "seed": "1",
         "request-timeout": "10",
         "generation-database": "none",
@@ -139,8 +193,8 @@ def test_the_service_does_what_it_says(start: Start, store_url: str, tmp_path: P
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", "--no-color", "--continue-on-failure"]
         + [f"--{name}={value}" for name, value in options.items()]
-        + [f"http://127.0.0.1:{service.port}/openapi.json"],
-        cwd=tmp_path,
+        + [*arguments, f"http://127.0.0.1:{service.port}/openapi.json"],
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.support.document_hooks"},
         capture_output=True,
         text=True,

@@ -8,9 +8,9 @@ from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import MethodNotAllowed, RouteNotFound
 from session_service.web.http.response import JsonResponse
 from session_service.web.rest.openapi import document
-from session_service.web.rest.route import PUBLIC, Route, Tag
+from session_service.web.rest.route import PUBLIC, Route, Tag, is_api_path
 from session_service.web.rest.router import Router
-from session_service.web.rest.table import ROUTES
+from session_service.web.rest.table import PUBLIC_PATHS, ROUTES
 
 PATHS = (
     "/sessions",
@@ -176,6 +176,12 @@ def test_the_document_needs_nothing_but_the_route() -> None:
         "React to a message.\n\nThe second id is that of the message, see `messageId`."
     )
     assert operation["tags"] == ["messaging"]
+
+
+def test_public_operations_are_listed() -> None:
+    """No operation of the API is public, and any other only if PUBLIC_PATHS has it."""
+    assert {route.path for route in ROUTES if route.access is PUBLIC} <= PUBLIC_PATHS
+    assert not any(map(is_api_path, PUBLIC_PATHS))
 
 
 def test_every_operation_is_documented() -> None:

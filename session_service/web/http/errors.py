@@ -178,11 +178,15 @@ class InternalError(ServiceError):
 
 
 class ErrorSpec(NamedTuple):
-    """How an error is reported: its code, its text in the API document, and fixed headers."""
+    """How an error is reported: its code, its text in the API document, and fixed headers.
+
+    Errors ``of_access`` occur only if access control is on.
+    """
 
     code: ErrorCode
     description: str
     headers: tuple[tuple[str, str], ...] = ()
+    of_access: bool = False
 
     @property
     def status(self) -> int:
@@ -202,8 +206,11 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
         ErrorCode.UNAUTHORIZED,
         "The credential is missing or not valid",
         (("WWW-Authenticate", 'Bearer realm="session-service"'),),
+        of_access=True,
     ),
-    NotPermitted: ErrorSpec(ErrorCode.FORBIDDEN, "The credential does not permit this"),
+    NotPermitted: ErrorSpec(
+        ErrorCode.FORBIDDEN, "The credential does not permit this", of_access=True
+    ),
     AgentNotFound: ErrorSpec(ErrorCode.AGENT_NOT_FOUND, "Agent not found"),
     SessionNotFound: ErrorSpec(ErrorCode.SESSION_NOT_FOUND, "Session not found"),
     ConversationNotFound: ErrorSpec(ErrorCode.SESSION_NOT_FOUND, "Conversation not found"),

@@ -1,7 +1,8 @@
 """The API document, OpenAPI 3.1, served at ``/openapi.json``.
 
 It is generated from the route table and the types of ``api/``, so it cannot drift from the code. A
-new route, path id or tag needs no change here.
+new route, path id or tag needs no change here. Credentials and scopes are in it only if access
+control is on.
 """
 
 import re
@@ -18,10 +19,11 @@ from session_service.api.events import EVENT_DATA
 from session_service.api.messages import Attachment
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.web.http.authentication import API_KEY, PARAMETER
 from session_service.web.http.decoding import headers_of
 from session_service.web.http.errors import ERRORS, RateLimited
 from session_service.web.http.response import REQUEST_ID_HEADER
-from session_service.web.rest.route import IDEMPOTENCY_KEY, Route, Tag
+from session_service.web.rest.route import IDEMPOTENCY_KEY, Public, Route, Tag
 from session_service.web.rest.table import ROUTES
 from session_service.web.streaming.sse import CONTENT_TYPE as STREAM_TYPE
 
@@ -56,38 +58,77 @@ _KEY_PARAMETER = {
     "description": "Any text that is unique to the request, such as a UUID",
 }
 
+_SECURITY_SCHEMES = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": str(API_KEY),
+        "description": "An API key, for example of a server",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A user's JWT, a session token, or an API key",
+    },
+    "streamToken": {
+        "type": "apiKey",
+        "in": "query",
+        "name": PARAMETER,
+        "description": "A session token, for an EventSource, which cannot send headers",
+    },
+}
+_ERROR_HEADERS = {
+    "Retry-After": "Seconds to wait before trying again",
+    "WWW-Authenticate": "The scheme of the credential that is missing or not valid",
+}
 
-def _error_codes() -> str:
-    """Return a Markdown table of all error codes, each with its status and its causes."""
-    causes: dict[ErrorCode, list[str]] = {code: [] for code in ErrorCode}
-    for spec in ERRORS.values():
-        causes[spec.code].append(spec.description)
-    rows = [f"| `{code}` | {code.status} | {'; '.join(causes[code])} |" for code in ErrorCode]
-    return "\n".join(["| code | status | cause |", "|---|---|---|", *rows, ""])
 
+def document(
+    policy: TimeoutPolicy, routes: Sequence[Route] = ROUTES, *, has_access: bool = False
+) -> dict[str, Any]:
+    """Return the document of a service with these timeout rules.
 
-def document(policy: TimeoutPolicy, routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
-    """Return the document of a service with these timeout rules."""
-    components = _schemas_of([Error, Attachment, *EVENT_DATA, *_body_types(routes)], policy)
+    ``has_access`` is whether access control is on.
+    """
+    types = [Error, Attachment, *EVENT_DATA, *_body_types(routes)]
+    components: dict[str, Any] = {"schemas": _schemas_of(types, policy)}
+    if has_access:
+        components["securitySchemes"] = _SECURITY_SCHEMES
     queries = _schemas_of([route.query for route in routes if route.query], policy)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         operation = _operation(route, queries)
-        operation["responses"] = _responses(route, routes)
+        if has_access:
+            operation |= _needs(route)
+        operation["responses"] = _responses(route, routes, has_access=has_access)
         paths[route.path][route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Sessions API",
             "version": __version__,
-            "description": f"{_INTRODUCTION}\n## Error codes\n\n{_error_codes()}",
+            "description": f"{_INTRODUCTION}\n## Error codes\n\n{_error_codes(has_access)}",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
         "tags": [{"name": tag} for tag in Tag],
         "paths": dict(paths),
-        "components": {"schemas": components},
+        "components": components,
     }
+
+
+def _error_codes(has_access: bool) -> str:
+    """Return a Markdown table of all error codes, each with its status and its causes."""
+    causes: dict[ErrorCode, list[str]] = defaultdict(list)
+    for spec in ERRORS.values():
+        if has_access or not spec.of_access:
+            causes[spec.code].append(spec.description)
+    rows = [
+        f"| `{code}` | {code.status} | {'; '.join(causes[code])} |"
+        for code in ErrorCode
+        if causes[code]
+    ]
+    return "\n".join(["| code | status | cause |", "|---|---|---|", *rows, ""])
 
 
 def _body_types(routes: Sequence[Route]) -> Iterator[Any]:
@@ -134,7 +175,7 @@ def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
         "summary": route.title,
         "description": route.description,
         "tags": [route.tag],
-        "security": [],  # access control is off
+        "security": [],  # no credential is needed
     }
     parameters = _path_parameters(route)
     if route.query:
@@ -146,6 +187,21 @@ def _operation(route: Route, queries: dict[str, Any]) -> dict[str, Any]:
     if route.body:
         operation["requestBody"] = {"required": True, "content": _json(route.body)}
     return operation
+
+
+def _needs(route: Route) -> dict[str, Any]:
+    """Return the members of an operation that tell the credential and the scope it needs.
+
+    Schemes without OAuth list scopes since OpenAPI 3.1; most programs do not show them, so the
+    description has the scope, too.
+    """
+    if isinstance(route.access, Public):
+        return {}
+    schemes = ("apiKey", "bearer", "streamToken") if route.streams else ("apiKey", "bearer")
+    return {
+        "description": f"{route.description}\n\nNeeds the scope `{route.access}`.",
+        "security": [{scheme: [str(route.access)]} for scheme in schemes],
+    }
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -185,13 +241,13 @@ def _query_parameters(query: type[Request], schema: dict[str, Any]) -> list[dict
     return in_query + in_header
 
 
-def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
+def _responses(route: Route, routes: Sequence[Route], *, has_access: bool) -> dict[str, Any]:
     successes = {route.status: route.success, **route.also}
     responses = {
         str(status): _success(route, successes[status], routes) for status in sorted(successes)
     }
     errors_by_status: dict[int, list[Any]] = defaultdict(list)
-    for error in route.all_errors:
+    for error in dict.fromkeys(route.all_errors + (route.access_errors if has_access else ())):
         errors_by_status[ERRORS[error].status].append(ERRORS[error])
     for status, errors in sorted(errors_by_status.items()):
         response: dict[str, Any] = {
@@ -202,8 +258,11 @@ def _responses(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
         }
         if route.unhealthy_body and status == ERRORS[StoreUnavailable].status:
             response["content"] = _json(route.unhealthy_body, Error)
-        if errors[0].headers or status == ERRORS[RateLimited].status:
-            response["headers"] = {"Retry-After": _header("Seconds to wait before trying again")}
+        headers = dict(errors[0].headers)
+        if status == ERRORS[RateLimited].status:
+            headers["Retry-After"] = ""
+        if headers:
+            response["headers"] = {name: _header(_ERROR_HEADERS[name]) for name in headers}
         responses[str(status)] = response
     return responses
 

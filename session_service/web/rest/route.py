@@ -12,10 +12,12 @@ from session_service.domain.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,
     ServiceError,
+    StoreUnavailable,
     TooManyKeys,
     ValidationFailed,
 )
 from session_service.web.http.errors import (
+    ERRORS,
     BadRequest,
     Forbidden,
     InternalError,
@@ -164,5 +166,21 @@ class Route:
             common += (ValidationFailed, IdempotencyMismatch)
             common += () if self.is_atomic else (IdempotencyConflict,)
             common += (TooManyKeys,) if self.method == "POST" and self.ids else ()
-        errors = tuple(dict.fromkeys(self.errors + common))
+        return self._reported(self.errors + common)
+
+    @property
+    def access_errors(self) -> tuple[type[ServiceError], ...]:
+        """The errors that it has besides if access control is on.
+
+        ValidationFailed is for a request with two credentials, and StoreUnavailable for API keys
+        that cannot be read.
+        """
+        if isinstance(self.access, Public):
+            return ()
+        of_access = (error for error, spec in ERRORS.items() if spec.of_access)
+        return self._reported((ValidationFailed, RateLimited, StoreUnavailable, *of_access))
+
+    def _reported(self, errors: tuple[type[ServiceError], ...]) -> tuple[type[ServiceError], ...]:
+        """Return each error once, and of a stream only those that are not answered 200."""
+        errors = tuple(dict.fromkeys(errors))
         return tuple(filter(is_final, errors)) if self.streams else errors

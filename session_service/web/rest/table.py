@@ -13,3 +13,7 @@ ROUTES = (
     *events.ROUTES,
     *probes.ROUTES,
 )
+
+# Served without a credential, also if access control is on: they show no data. A public route must
+# be listed here. The pages come later; `/admin` is a shell, whose data need a credential.
+PUBLIC_PATHS = frozenset(("/", "/docs", "/admin", "/openapi.json", "/healthz", "/readyz"))
