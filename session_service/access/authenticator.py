@@ -19,7 +19,7 @@ class Verifier(Protocol):
     """Verifies one kind of credentials in memory. ``now`` is in epoch milliseconds."""
 
     def find(self, text: str, now: int) -> Credential | None:
-        """Return the valid credential of a text, or None. Raises StoreUnavailable."""
+        """Return the credential of a text that is valid now, or None. Raises StoreUnavailable."""
 
 
 class TokenVerifier(Protocol):
@@ -29,7 +29,10 @@ class TokenVerifier(Protocol):
         """Return the credential of a token that was verified shortly before, or None."""
 
     async def verify(self, text: str, now: int) -> Credential | None:
-        """Return the valid credential of a token, or None; raises ServiceError."""
+        """Return the credential of a token, or None; raises KeySetUnavailable.
+
+        Its ``expires`` may be past: access has a leeway of 30 s, what lasts has none.
+        """
 
 
 class Authenticator:
@@ -55,7 +58,10 @@ class Authenticator:
         )
 
     async def identify(self, text: str | None) -> Credential:
-        """Return the credential of a request's text; raises NotAuthenticated, StoreUnavailable."""
+        """Return the credential of a request's text; raises NotAuthenticated.
+
+        Raises StoreUnavailable or KeySetUnavailable if the credential cannot be verified now.
+        """
         if not text or len(text) > _LONGEST:
             raise NotAuthenticated
         now = time.time_ns() // 1_000_000
@@ -69,6 +75,6 @@ class Authenticator:
         if found is None and self._token is not None:
             given = text.encode("utf-8", "surrogateescape")
             found = self._server if hmac.compare_digest(given, self._token) else None
-        if found is None or (found.expires is not None and found.expires <= now):
+        if found is None:
             raise NotAuthenticated
         return found

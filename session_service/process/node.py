@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -25,6 +27,9 @@ from session_service.web.http.handover import Peers
 from session_service.web.http.state import AppState
 from session_service.web.server import Server
 
+if TYPE_CHECKING:  # it needs the extra jwt
+    from session_service.access.jwt import JwtVerifier
+
 _ACCEPT_SECONDS = 0.05  # after the stop signal, to accept connections that are already made
 _CUT_SECONDS = 0.1  # after the drain, for the remaining connections; aiohttp takes 0 for no limit
 
@@ -41,10 +46,11 @@ async def serve_requests(
     when_ready: Callable[[], None],
 ) -> None:
     """Serve on the sockets until one of the tasks ends, then drain; raise the task's exception."""
+    jwts = _jwt_verifier(store)
     if store.settings.access.is_on:
-        await _start_access(store, tasks)
+        await _start_access(store, jwts, tasks)
     _start_tasks(store, tasks)
-    state = _state(store, notice)
+    state = _state(store, jwts, notice)
     server = Server(state, allow_files(store.settings.max_connections))
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
     await runner.setup()
@@ -78,14 +84,19 @@ def _start_tasks(store: Store, tasks: Tasks) -> None:
         tasks.start(verify_forever(store.verification, store.quarantine))
 
 
-async def _start_access(store: Store, tasks: Tasks) -> None:
-    """Read the API keys, so that the first requests find them, and again every second."""
+async def _start_access(store: Store, jwts: "JwtVerifier | None", tasks: Tasks) -> None:
+    """Read the API keys, so that the first requests find them, and again every second.
+
+    A key set is fetched in the background. Requests with a JWT wait for it, others do not.
+    """
+    if jwts is not None and jwts.key_set is not None:
+        tasks.start(jwts.key_set.refresh_forever())
     with suppress(StoreUnavailable, RecordUnreadable):
         await store.api_keys.refresh()
     tasks.start(store.api_keys.refresh_forever(store.quarantine))
 
 
-def _state(store: Store, notice: Notice) -> AppState:
+def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState:
     settings = store.settings
     state = AppState(
         store.repository,
@@ -96,16 +107,31 @@ def _state(store: Store, notice: Notice) -> AppState:
         browsers=BrowserPolicy(settings.origins, settings.hosts, any_host=settings.access.is_on),
         creations=CreateLimit(settings.create_limit),
         peers=Peers.from_environment(os.environ),
-        access=_authenticator(store),
+        access=_authenticator(store, jwts),
     )
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
+    if jwts is not None and jwts.key_set is not None:
+        state.health_reasons.append(jwts.key_set.reasons)
     return state
 
 
-def _authenticator(store: Store) -> Authenticator | None:
+def _jwt_verifier(store: Store) -> "JwtVerifier | None":
+    """Return what verifies JWTs, or None without a setting of them: the extra may be missing."""
+    settings = store.settings.access.jwt
+    if settings is None:
+        return None
+    verifier: JwtVerifier = importlib.import_module("session_service.access.jwt").JwtVerifier(
+        settings
+    )
+    return verifier
+
+
+def _authenticator(store: Store, jwts: "JwtVerifier | None") -> Authenticator | None:
     """Return what finds the credentials of requests; None if access control is off."""
     settings = store.settings.access
-    return Authenticator(keys=store.api_keys, token=settings.token) if settings.is_on else None
+    if not settings.is_on:
+        return None
+    return Authenticator(keys=store.api_keys, jwts=jwts, token=settings.token)
 
 
 def _collect_garbage_less() -> None:
