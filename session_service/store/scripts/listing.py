@@ -25,11 +25,11 @@ TOTAL = Script(
 
 
 class MatchingArguments(Arguments):
-    """The same, and how the members of the listing start that match."""
+    """The same, and how the members of the listing start that match: all equally long."""
 
     shards: str
-    start: bytes
     max_read: int
+    starts: tuple[bytes, ...]
 
 
 MATCHING = Script(
@@ -38,7 +38,7 @@ MATCHING = Script(
     keys=("session",),
     arguments=MatchingArguments,
     parts=("clock", "ids", "lifetime", "record", "lookup", "shards", "listing"),
-    reply=list[int],
+    reply=list[int],  # of each shard a number for each start; -1 if it has to be counted in parts
     writes=False,
 )
 

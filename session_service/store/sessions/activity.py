@@ -5,6 +5,7 @@ reads when the newest sessions were active last, in parts that take the store a 
 then the sessions of the page.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from session_service.domain.budgets import PAGE_BYTES
@@ -19,7 +20,13 @@ from session_service.store.scripts.listing import (
     ActivityArguments,
     ListTheseArguments,
 )
-from session_service.store.sessions.paging import PageInProgress, Selection, unpack_listed
+from session_service.store.sessions.merging import age_and_id, batch_size, take_merged
+from session_service.store.sessions.paging import (
+    PageInProgress,
+    Place,
+    Selection,
+    unpack_listed,
+)
 from session_service.store.sessions.unreadable import UnreadableSessions
 from session_service.store.shards import ShardGroups
 
@@ -30,15 +37,26 @@ _STEP = 250  # sessions that one call reads: about 1 ms of the store
 _STEP_BYTES = PAGE_BYTES // 4  # of records that one call reads, unless they are returned
 
 
+Activity = tuple[bytes, int]  # a member of the listing, and the last activity (epoch ms)
+
+
 class Newest(NamedTuple):
     """The newest live sessions of a selection, those that were active last first.
 
     A position is the inverted time of the last activity, as 6 bytes, and the member of the listing.
-    So of sessions that were active in the same millisecond the newest comes first.
+    Of sessions that were active in the same millisecond the newest comes first.
     """
 
     positions: list[bytes]  # at most MOST
     are_all: bool  # False if there may be more sessions
+
+    def after(self, position: bytes) -> list[bytes]:
+        """Return the positions after one, or all after b""."""
+        return [each for each in self.positions if _order(each) > _order(position)]
+
+
+def _order(position: bytes) -> bytes:
+    return position[:AGE_BYTES] + age_and_id(position[AGE_BYTES:])
 
 
 class ActivityOrder:
@@ -62,21 +80,37 @@ class ActivityOrder:
     async def newest(self, selected: Selection) -> Newest:
         """Return the positions of the newest sessions, sorted."""
         positions: list[bytes] = []
-        after = b""
-        while True:
-            arguments = ActivityArguments(
-                selected.prefix, after, min(_STEP, MOST - len(positions)), _STEP_BYTES
-            )
-            replies = await self._activities.run(arguments, lambda _, x: x, selected.shards)
-            if not replies:
-                raise RecordUnreadable("the listing of a shard cannot be read")
-            (found,) = replies
-            for session_id in found.unreadable:
-                self._unreadable.report(unpack_id(session_id))
-            positions += [_age(at) + member for member, at in found.sessions]
-            after = found.after
-            if not after or len(positions) == MOST:
-                return Newest(sorted(positions), are_all=not after)
+
+        def take(session: Activity) -> bool:
+            member, last_activity = session
+            positions.append(_age(last_activity) + member)
+            return len(positions) < MOST
+
+        count = min(_STEP, batch_size(MOST, len(selected.prefixes)))
+        reads = [self._reader_of(place, count) for place in selected.places]
+        await take_merged(reads, lambda session: age_and_id(session[0]), take)
+        return Newest(sorted(positions, key=_order), are_all=len(positions) < MOST)
+
+    def _reader_of(self, place: Place, count: int) -> Callable[[], Awaitable[list[Activity]]]:
+        """Return a function that reads the next sessions of a listing, the newest first."""
+        after: bytes | None = b""
+
+        async def read() -> list[Activity]:
+            nonlocal after
+            while after is not None:
+                arguments = ActivityArguments(place.prefix, after, count, _STEP_BYTES)
+                replies = await self._activities.run(arguments, lambda _, x: x, (place.shard,))
+                if not replies:
+                    raise RecordUnreadable("the listing of a shard cannot be read")
+                (found,) = replies
+                for session_id in found.unreadable:
+                    self._unreadable.report(unpack_id(session_id))
+                after = found.after or None
+                if found.sessions:
+                    return found.sessions
+            return []
+
+        return read
 
     async def fill(
         self, page: PageInProgress, selected: Selection, positions: list[bytes]

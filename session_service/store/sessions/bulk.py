@@ -6,7 +6,7 @@ from typing import NamedTuple
 from session_service.store.client.script import Script
 from session_service.store.keys import Keys
 from session_service.store.scripts.sessions import EndAllArguments, EndedAll
-from session_service.store.sessions.paging import Selection
+from session_service.store.sessions.paging import Place, Selection
 from session_service.store.sessions.scope import Scope
 
 _BATCH = 100  # sessions that one script ends: about 1 ms of Redis
@@ -35,36 +35,38 @@ async def end_all(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _MAX_SECONDS
-    shards, start = selected
     by = scope.credential.ends_as
 
-    async def run(calls: dict[str, tuple[int, bytes]], limit: int) -> list[EndedAll]:
+    async def run(calls: dict[Place, tuple[int, bytes]], limit: int) -> list[EndedAll]:
         return await scope.executor.run_all(
             script,
             [
                 (keys.of_shard(script.keys, shard), EndAllArguments(start, after, last, limit, by))
-                for shard, (last, after) in calls.items()
+                for (start, shard), (last, after) in calls.items()
             ],
         )
 
-    # The first calls read the clocks and find the shards with members. They end no session: none
+    # The first calls read the clocks and find the places with members. They end no session: none
     # was created before 0.
-    replies = await run(dict.fromkeys(shards, (0, b"")), 1)
-    left = {
-        shard: (clock, b"")
-        for shard, (clock, _, found) in zip(shards, replies, strict=True)
-        if found
-    }
+    left: dict[Place, tuple[int, bytes]] = {}
+    clocks: dict[str, int] = {}
+    for prefix in selected.prefixes:
+        places = [Place(prefix, shard) for shard in selected.shards]
+        replies = await run(dict.fromkeys(places, (0, b"")), 1)
+        for place, (clock, _, found) in zip(places, replies, strict=True):
+            began = clocks.setdefault(place.shard, clock)
+            if found:
+                left[place] = (began, b"")
     ended = 0
     while left:
         batch = dict(list(left.items())[:_MAX_SHARDS])
         replies = await run(batch, _BATCH)
-        for (shard, (last, _)), (_, number, after) in zip(batch.items(), replies, strict=True):
+        for (place, (last, _)), (_, number, after) in zip(batch.items(), replies, strict=True):
             ended += number
             if after:
-                left[shard] = (last, after)
+                left[place] = (last, after)
             else:
-                del left[shard]
+                del left[place]
         if loop.time() >= deadline:
             break
     return BulkEnd(ended, bool(left))

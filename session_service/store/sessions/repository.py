@@ -163,9 +163,10 @@ class SessionRepository:
     async def end_all(self, *, user_id: str | None = None, agent_id: str | None = None) -> BulkEnd:
         """End the sessions of a user, of an agent, of both, or, without either, all sessions.
 
-        It is safe to repeat. The cost depends on the sessions that match only.
+        Only those that exist for the credential end. It is safe to repeat. The cost depends on the
+        sessions that match only. Raises NotPermitted, as ``Selection.of`` does.
         """
-        selected = Selection.of(user_id, agent_id)
+        selected = Selection.of(user_id, agent_id, self.scope.credential)
         return await bulk.end_all(self.scope, self._keys, self._end_all, selected)
 
     async def renew(self, session_id: str) -> Session:
@@ -287,7 +288,13 @@ class SessionRepository:
         await conversations.erase(self.scope, self._keys, session_id)
 
     async def count(self) -> SessionCounts:
-        """Wait for a reply of the store; return the counts of all sessions, of the last second."""
+        """Wait for a reply of the store; return the counts of all sessions, of the last second.
+
+        A limited credential gets the number of active sessions that exist for it, and no others.
+        """
+        if self.scope.credential.is_limited:
+            await self.ping()
+            return await self._listing.count(Selection.of(None, None, self.scope.credential))
         return await self._counter.count()
 
     async def list_page(
@@ -303,13 +310,18 @@ class SessionRepository:
 
         ``cursor`` is the ``next_cursor`` of the page before; raises ValidationFailed for any other
         text. It takes two round trips, to count the shards and to read the page; for one user
-        mostly one. The total is exact, and the counts of all sessions are of the last second.
+        mostly one. The total is exact, and the counts of all sessions are of the last second. Only
+        the sessions that exist for the credential are listed and counted, and of those that are
+        over none is counted, unless all exist for it. Raises NotPermitted, as ``Selection.of``
+        does.
 
         With ``by_activity``, the newest 1,000 of a user are sorted by last activity (activity.py),
         in two round trips if the user has less than 250, and in six for 1,000.
         """
         read = self._listing.page_by_activity if by_activity else self._listing.page
-        return await read(Selection.of(user_id, agent_id), limit, cursor)
+        credential = self.scope.credential
+        visible = Selection.of(None, None, credential)
+        return await read(Selection.of(user_id, agent_id, credential), visible, limit, cursor)
 
     async def ping(self) -> None:
         """Wait for a reply of the store."""

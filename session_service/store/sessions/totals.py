@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from session_service.domain.ids import SHARDS
 from session_service.store.client.executor import ScriptExecutor
@@ -17,10 +18,12 @@ from session_service.store.scripts.listing import (
     TotalArguments,
     TotalPartArguments,
 )
+from session_service.store.sessions.paging import Place, Selection
 from session_service.store.sessions.repairs import Verification
 from session_service.store.shards import ShardGroups
 
 _MAX_READ = 400  # sessions that one call looks up: 1 to 2 ms of the store
+_TOGETHER = 16  # shards that one call counts for several starts, of which there are at most 16
 
 
 class Totals:
@@ -44,46 +47,50 @@ class Totals:
         self._verification = verification
         self._all = ShardGroups(executor, keys, TOTAL, quarantine, together=len(SHARDS))
         self._matching = ShardGroups(executor, keys, MATCHING, quarantine, together=len(SHARDS))
+        self._several = ShardGroups(executor, keys, MATCHING, quarantine, together=_TOGETHER)
 
-    async def count(self, shards: Sequence[str], prefix: bytes) -> Mapping[str, int]:
-        """Return how many sessions match, by shard.
+    async def sum(self, selected: Selection) -> int:
+        """Return how many sessions match."""
+        return sum((await self.count(selected)).values())
 
-        A session matches if its member of the listing starts with ``prefix`` (see Selection). If
-        the store has evicted keys since the listings were verified, those that match are verified
-        first.
+    async def count(self, selected: Selection) -> Mapping[Place, int]:
+        """Return how many sessions match, by place.
+
+        If the store has evicted keys since the listings were verified, those that match are
+        verified first.
         """
         if not self._verification.may_evict():
-            return await self._count(shards, prefix, by_deadlines=prefix == b"u")
+            return await self._count(selected, by_deadlines=selected.is_all)
         # A store that evicts sessions can also evict the deadlines of a shard.
         totals, is_due = await asyncio.gather(
-            self._count(shards, prefix, by_deadlines=False), self._verification.is_due()
+            self._count(selected, by_deadlines=False), self._verification.is_due()
         )
         if not is_due:
             return totals
-        await self._verification.verify(shards, prefix)
-        return await self._count(shards, prefix, by_deadlines=False)
+        for prefix in selected.prefixes:
+            await self._verification.verify(selected.shards, prefix)
+        return await self._count(selected, by_deadlines=False)
 
-    async def _count(
-        self, shards: Sequence[str], prefix: bytes, *, by_deadlines: bool
-    ) -> Mapping[str, int]:
+    async def _count(self, selected: Selection, *, by_deadlines: bool) -> Mapping[Place, int]:
         """Count by the sizes of the sets of deadlines, for all sessions, or by the listings."""
+        shards, prefixes = selected
         chosen = None if shards is SHARDS else shards
+        read = partial(_by_place, prefixes)
         if by_deadlines:
-            replies = await self._all.run(_total_arguments, _by_shard, chosen)
+            replies = await self._all.run(_total_arguments, read, chosen)
         else:
-            replies = await self._matching.run(
-                lambda shards: MatchingArguments("".join(shards), prefix, _MAX_READ),
-                _by_shard,
-                chosen,
+            groups = self._matching if len(prefixes) == 1 else self._several
+            replies = await groups.run(
+                lambda shards: MatchingArguments("".join(shards), _MAX_READ, prefixes), read, chosen
             )
-        totals = {shard: total for reply in replies for shard, total in reply}
-        for shard in [shard for shard, total in totals.items() if total < 0]:
-            totals[shard] = 0
-            with self._quarantine.isolating(f"shard {shard}", "total"):
-                totals[shard] = await self._count_in_parts(shard, prefix, by_deadlines=by_deadlines)
+        totals = {place: total for reply in replies for place, total in reply}
+        for place in [place for place, total in totals.items() if total < 0]:
+            totals[place] = 0
+            with self._quarantine.isolating(f"shard {place.shard}", "total"):
+                totals[place] = await self._count_in_parts(*place, by_deadlines=by_deadlines)
         return totals
 
-    async def _count_in_parts(self, shard: str, prefix: bytes, *, by_deadlines: bool) -> int:
+    async def _count_in_parts(self, prefix: bytes, shard: str, *, by_deadlines: bool) -> int:
         """Count a shard in which so much is due that one script would take too long."""
         total, position = 0, b""
         while True:
@@ -106,8 +113,11 @@ class Totals:
                 return total
 
 
-def _by_shard(shards: Sequence[str], totals: list[int]) -> list[tuple[str, int]]:
-    return list(zip(shards, totals, strict=True))
+def _by_place(
+    prefixes: Sequence[bytes], shards: Sequence[str], totals: list[int]
+) -> list[tuple[Place, int]]:
+    places = (Place(prefix, shard) for shard in shards for prefix in prefixes)
+    return list(zip(places, totals, strict=True))
 
 
 def _total_arguments(shards: Sequence[str]) -> TotalArguments:
