@@ -109,7 +109,10 @@ async def warn_without_keys(store: Store) -> None:
         if not store.api_keys.has_valid(round(time.time() * 1000)):
             log.warning(
                 "access control is on, and there is no valid API key, so every request is refused:"
-                " create a key with `session-service keys create NAME --scopes …`"
+                " %s",
+                "set ELIZA_SERVER_AUTH_TOKEN, since no command reaches memory://"
+                if store.is_memory
+                else "create a key with `session-service keys create NAME --scopes …`",
             )
 
 
