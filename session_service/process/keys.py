@@ -103,12 +103,10 @@ def _rotate(*, key_id: str, overlap_hours: int) -> _Work:
                 f"there is no valid API key {key_id}; `session-service keys list` shows all"
             )
         key, text = rotated
-        before = (
-            f"is accepted until {iso(key.overlap_until)}"
-            if key.overlap_until
-            else "is refused within 2 s"
+        end = (
+            f"at {iso(key.overlap_until)}" if key.overlap_until and overlap_hours else "within 2 s"
         )
-        _print_key(text, f"API key {key.id} has a new secret; the one before {before}")
+        _print_key(text, f"API key {key.id} has a new secret; the one before ends {end}")
         return 0
 
     return work

@@ -4,5 +4,5 @@
 local created, expires, last, json =
   string.match(call('HGET', API_KEYS, KEY_ID) or '', '^1 (%d+) (%d+) 0 %d+ (%x+) %S+ ({.*)$')
 if not created or (expires ~= '0' and tonumber(expires) <= now) then return false end
-local previous = OVERLAP_MS > 0 and now + OVERLAP_MS .. ' ' .. HASH .. ' ' .. last or '0 ' .. HASH .. ' -'
-return change('1 ' .. created .. ' ' .. expires .. ' 0 ' .. previous .. ' ' .. json)
+local hashes = HASH .. ' ' .. last
+return change('1 ' .. created .. ' ' .. expires .. ' 0 ' .. now + OVERLAP_MS .. ' ' .. hashes .. ' ' .. json)
