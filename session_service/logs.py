@@ -10,13 +10,17 @@ import logging
 import sys
 import time
 from contextvars import Context, ContextVar
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _THROTTLE_SECONDS = 1.0
+
+_encode = msgspec.json.Encoder().encode
 
 
 def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
@@ -51,7 +55,7 @@ def set_up(level: str, form: str) -> None:
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if console else _JsonHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -61,6 +65,65 @@ def set_up(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+
+
+class _JsonHandler(logging.StreamHandler[Any]):
+    """Writes lines to standard error, some of them together at the end of a turn of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._waiting: list[bytes] = []
+
+    def add(self, line: bytes) -> None:
+        """Write a line at the end of the turn, or at once if there is no event loop."""
+        self._waiting.append(line)
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.write_waiting)
+            except RuntimeError:
+                self.write_waiting()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line at once, after those that wait."""
+        self.write_waiting()
+        super().emit(record)
+
+    def write_waiting(self) -> None:
+        """Write the lines that wait for the end of the turn."""
+        if not self._waiting:
+            return
+        lines, self._waiting = self._waiting, []
+        try:
+            self.stream.write(b"".join(lines).decode())
+            self.flush()
+        except (OSError, ValueError):  # nobody reads them, or the stream is closed
+            self.handleError(logging.makeLogRecord({"msg": "lines of an EventLog"}))
+
+
+class EventLog:
+    """A log of events with fields, e.g. the audit log, that is written whatever LOG_LEVEL is.
+
+    As JSON, a line takes 2 us, and those of one turn of the event loop are written together. By
+    ``logging`` it takes 21 us, a third of the time that the service has for a DELETE.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logger = logging.getLogger(name)
+        self._logger.setLevel(logging.INFO)
+
+    def write(self, event: str, fields: dict[str, Any]) -> None:
+        """Write a line, with the id of the request and without the fields that are None."""
+        known = {name: value for name, value in fields.items() if value is not None}
+        handlers = logging.getLogger().handlers
+        if len(handlers) != 1 or not isinstance(handlers[0], _JsonHandler):
+            self._logger.info(event, extra=known)
+            return
+        line = {"event": event, "level": "info", "logger": self._name, **known}
+        line["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+        if request_id := REQUEST_ID.get(None):
+            line["request_id"] = request_id
+        handlers[0].add(_encode(line) + b"\n")
 
 
 class Throttled:

@@ -75,6 +75,11 @@ class Credential(Struct, frozen=True, eq=False, kw_only=True):
         return not (self.user is None and self.agents is None and self.session is None)
 
     @property
+    def is_personal(self) -> bool:
+        """Whether all sessions that exist for it are one user's."""
+        return not (self.user is None and self.session is None)
+
+    @property
     def owner(self) -> str:
         """Return the party that Idempotency-Keys belong to, e.g. ``key:7Hq2``; "" if it is open."""
         parts = (self.kind, self.id, self.session) if self.session else (self.kind, self.id)

@@ -14,8 +14,12 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from session_service.audit import AuditEvent, AuditLog, Outcome
+from session_service.domain.credentials import Credential
 from session_service.domain.errors import ServiceError, StoreUnavailable
+from session_service.domain.ids import is_uuid
 from session_service.logs import REQUEST_ID
+from session_service.web.http.authentication import CREDENTIAL
 from session_service.web.http.bodies import CONTENT_ENCODING, TRANSFER_ENCODING, check_codings
 from session_service.web.http.browsers import ORIGIN
 from session_service.web.http.context import Endpoint, RequestContext
@@ -33,7 +37,7 @@ from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, R
 from session_service.web.http.state import AppState
 from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
-from session_service.web.rest.route import Tag, is_api_path
+from session_service.web.rest.route import Route, Tag, is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
 from session_service.web.rest.table import ROUTES
 from session_service.web.streaming.socketio import PATH, Sockets
@@ -45,6 +49,9 @@ _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
 # After these errors the next bytes of the client are not worth reading, or not understood.
 _CLOSING = (PayloadTooLarge, CodingNotSupported, HttpVersionNotSupported)
+# In the audit log: the statuses of refusals, and the fields for the ids of a path.
+_REFUSALS = (401, 403, 429)
+_IDS = {"sessionId": "session", "channelId": "session", "webhookId": "webhook"}
 
 log = logging.getLogger("session_service.requests")
 
@@ -56,6 +63,7 @@ class App:
         self._state = state
         self._sessions = state.repository
         self._admission = state.admission
+        self._audit = state.audit
         self._browsers = state.browsers
         self._fields = state.browsers.fields(None)  # for requests without Origin: most of them
         self._name = secrets.token_hex(6)
@@ -63,9 +71,11 @@ class App:
         self._router = Router[Endpoint]()
         self._find = self._router.find
         self._streams: set[Endpoint] = set()
+        self._routes: dict[Endpoint, Route] = {}
         for route in ROUTES:
             endpoint = make_endpoint(route, state)
             self._router.add(route.method, route.path, endpoint)
+            self._routes[endpoint] = route
             if route.streams:
                 self._streams.add(endpoint)
         self._router.add("GET", "/openapi.json", self._serve_document())
@@ -122,6 +132,8 @@ class App:
             response = self._refusal(request, InternalError())
         finally:
             self._admission.request_ends()
+        if self._audit and response.status in _REFUSALS:
+            self._audit_refusal(self._audit, request, response.status)
         origin = headers.get(ORIGIN)
         fields = self._fields if origin is None else self._browsers.fields(origin)
         response.start(request, request_id, fields, close=close or self._state.draining)
@@ -165,6 +177,25 @@ class App:
             refused.creations.log()
         elif isinstance(error, Overloaded):
             refused.overload.log()
+
+    def _audit_refusal(self, audit: AuditLog, request: web.BaseRequest, status: int) -> None:
+        """Write an entry of the audit log about a request that is refused."""
+        fields: dict[str, str] = {}
+        with suppress(ServiceError):
+            endpoint, ids = self._find(request.method, request.rel_url.raw_path)
+            if route := self._routes.get(endpoint):
+                fields["operation"] = route.operation_id
+                # Any text may be in the place of an id, even a token.
+                named = zip(route.ids, ids, strict=True)
+                fields |= {_IDS.get(name, name): each for name, each in named if is_uuid(each)}
+        audit.record(
+            AuditEvent.REFUSED,
+            request.get(CREDENTIAL, Credential.OPEN),
+            request.remote or "",
+            Outcome.REFUSED,
+            status=status,
+            **fields,
+        )
 
     def _new_request_id(self) -> str:
         """Return the process's random name and a number, e.g. ``5f0c3a9be1d2-1a``."""

@@ -1,7 +1,9 @@
 """Log lines."""
 
+import asyncio
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -76,6 +78,45 @@ def test_a_field_does_not_replace_the_text(capsys: pytest.CaptureFixture[str]) -
     logging.getLogger("session_service.x").warning("given up", extra={"event": "1-3f-0"})
     logged = json.loads(capsys.readouterr().err)
     assert (logged["event"], logged["event_"]) == ("given up", "1-3f-0")
+
+
+async def test_events_are_written_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event is a line like others, before those that follow it, also if LOG_LEVEL is error."""
+    logs.set_up("error", "json")
+    logs.REQUEST_ID.set("abc")
+    events = logs.EventLog("session_service.events")
+    for number in range(2):
+        events.write("happened", {"number": number, "unknown": None})
+    logging.getLogger("session_service.x").error("after it")
+    first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (third["event"], second["number"]) == ("after it", 1)
+    form = {name: re.sub(r"\d", "0", value) for name, value in third.items()}
+    assert re.sub(r"\d", "0", first.pop("timestamp")) == form["timestamp"]
+    assert first == {
+        "event": "happened",
+        "level": "info",
+        "logger": "session_service.events",
+        "number": 0,
+        "request_id": "abc",
+    }
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_events_need_no_loop(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command without an event loop writes an event at once, in either form."""
+    logs.set_up("error", form)
+    logs.EventLog("session_service.events").write("happened", {"number": 7})
+    shown = capsys.readouterr().err
+    assert "happened" in shown
+    assert "7" in shown
+
+
+async def test_events_wait_for_the_end_of_a_turn_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """The events of a turn of the loop are written right after it."""
+    logs.set_up("info", "json")
+    logs.EventLog("session_service.events").write("happened", {})
+    await asyncio.sleep(0)
+    assert "happened" in capsys.readouterr().err
 
 
 async def test_a_throttled_line_is_written_once_a_second_and_counts(

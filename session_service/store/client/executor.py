@@ -82,6 +82,7 @@ class ScriptExecutor(ABC):
     """Runs scripts; those submitted at the same time share a round trip."""
 
     spans_shards = True  # whether the keys of a call may be of several shards
+    has_replayed = False  # whether a reply was that to an earlier request (Idempotency-Key)
     signals: Signals
 
     @abstractmethod

@@ -1,7 +1,7 @@
 -- Calls a script, the function act, once, and records its reply.
 -- Reply  {the script's own reply, in an array and as JSON; ''}. If it begins with a record, its parts
 --        before and after the record's tail, in an array and as JSON; the tail. Once something was done,
---        each further call gets the recorded reply. A reply is not recorded if
+--        each further call gets the recorded reply, and 1 as a third element. A reply is not recorded if
 --        nothing was done because the session does not exist, is expired or cannot be read, or because
 --        a limit is reached. 'too many keys' if the session has KEYS_PER_SESSION recorded replies of a
 --        day.
@@ -26,7 +26,7 @@ end
 -- Returns the recorded reply, with the tail of that number.
 local function restored(number, json)
   local tail = number == '0' and '' or number and call('HGET', TAILS, number)
-  return tail and {json, tail} or {'["unreadable"]', ''}
+  return tail and {json, tail, 1} or {'["unreadable"]', ''}
 end
 
 local outcome = call('GET', OUTCOME)

@@ -55,6 +55,7 @@ class ReplayingExecutor(ScriptExecutor):
         self.name = seed[:_NAME_BYTES].hex()
         self._numbers = itertools.count()
         self.random = io.BytesIO(seed[_NAME_BYTES:]).read
+        self.has_replayed = False
 
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Send a script, which replies as it did the first time."""
@@ -62,7 +63,7 @@ class ReplayingExecutor(ScriptExecutor):
         owner = _owner(arguments)
         keys = self._keys.and_more(keys, outcome=name, tails=owner, used=owner)
         recorded = self._executor.submit(recording_reply(script), keys, arguments)
-        return asyncio.get_running_loop().create_task(_decode(recorded))
+        return asyncio.get_running_loop().create_task(self._decode(recorded))
 
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
         """Run commands on each master; their replies are not recorded."""
@@ -70,6 +71,22 @@ class ReplayingExecutor(ScriptExecutor):
 
     async def close(self) -> None:
         """Do nothing: other requests use the executor below."""
+
+    async def _decode(self, recorded: asyncio.Future[RawReply]) -> RawReply:
+        r"""Return the script's own reply from that of lua/record_reply.lua.
+
+        E.g. from ``[b'["expired 1768473045123"]', b""]``, or with a tail from
+        ``[b'["2 1768473045123 0 … 1 ", "1768473045123 user 1"]', b"…{}\n"]``. A third element is
+        there if the script had replied before.
+        """
+        json, tail, *replayed = await recorded
+        self.has_replayed = bool(replayed)
+        reply, *words = msgspec.json.decode(json)
+        if reply == "too many keys":
+            raise TooManyKeys(KEYS_PER_SESSION)
+        if tail:
+            return b"".join((reply.encode(), tail, *(each.encode() for each in words)))
+        return _as_server_reply(reply)
 
 
 def _owner(arguments: Arguments) -> str:
@@ -82,21 +99,6 @@ def _owner(arguments: Arguments) -> str:
         return str(owner)
     packed = getattr(arguments, "session_id", b"")
     return unpack_id(packed) if packed else ""
-
-
-async def _decode(recorded: asyncio.Future[RawReply]) -> RawReply:
-    r"""Return the script's own reply from that of lua/record_reply.lua.
-
-    E.g. from ``[b'["expired 1768473045123"]', b""]``, or with a tail from
-    ``[b'["2 1768473045123 0 … 1 ", "1768473045123 user 1"]', b"…{}\n"]``.
-    """
-    json, tail = await recorded
-    reply, *words = msgspec.json.decode(json)
-    if reply == "too many keys":
-        raise TooManyKeys(KEYS_PER_SESSION)
-    if tail:
-        return b"".join((reply.encode(), tail, *(each.encode() for each in words)))
-    return _as_server_reply(reply)
 
 
 def _as_server_reply(value: Any) -> RawReply:

@@ -5,11 +5,14 @@ import re
 from aiohttp import web
 from multidict import istr
 
+from session_service.domain.credentials import Credential
 from session_service.domain.errors import NotAuthenticated, ValidationFailed
 
 API_KEY = istr("X-API-KEY")
 AUTHORIZATION = istr("Authorization")
 PARAMETER = "token"  # of streams: an EventSource cannot send headers
+
+CREDENTIAL = web.RequestKey("credential", Credential)  # of a request, once it is found
 
 _bearer = re.compile(r"[Bb]earer +([^\s]+)").fullmatch
 

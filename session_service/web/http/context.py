@@ -1,10 +1,12 @@
 """The context of a request, the first argument of handlers of REST, streams and Socket.IO."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
 
+from session_service.audit import AuditedBlock, AuditEvent, Outcome, UnauditedBlock
 from session_service.domain.credentials import Credential
 from session_service.store.sessions.repository import SessionRepository
 from session_service.web.http.create_limit import PageAddress
@@ -28,6 +30,26 @@ class RequestContext(Struct, frozen=True, gc=False):
     credential: Credential = Credential.OPEN
     page: PageAddress | None = None  # of a page that may create a session, to be counted
 
+    def audit(self, event: AuditEvent, outcome: Outcome = Outcome.DONE, **fields: Any) -> None:
+        """Write an entry of the audit log, unless access control is off.
+
+        A request that replays the reply to an earlier one has no entry, because that one has.
+        """
+        if self.state.audit and not self.sessions.scope.executor.has_replayed:
+            self.state.audit.record(event, self.credential, self.address, outcome, **fields)
+
+    def audited(self, event: AuditEvent, **fields: Any) -> UnauditedBlock:
+        """Return a block for an operation, with an entry once it has, or may have, had an effect.
+
+        The block can add fields to the entry::
+
+            with context.audited(AuditEvent.SESSIONS_ENDED, user=user_id) as entry:
+                entry.add(ended=await end_sessions_of(user_id))
+        """
+        return AuditedBlock(self.audit, event, fields) if self.state.audit else _UNAUDITED
+
+
+_UNAUDITED = UnauditedBlock()
 
 # Takes the context, the request and the ids of its path. Raises ServiceError.
 Endpoint = Callable[[RequestContext, web.BaseRequest, tuple[str, ...]], Awaitable[Response]]

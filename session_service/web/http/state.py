@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from session_service.access.authenticator import Authenticator
+from session_service.audit import AuditLog
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.events.feed import Feed
@@ -25,7 +26,7 @@ class AppState:
     ``admission`` allows ``max_in_flight`` requests at a time. ``browsers`` decides which pages may
     use the service, by default its own, and ``creations`` limits how many sessions they create.
     ``peers`` are the other workers of the node, or None if there are none. ``access`` finds the
-    credentials of requests; None means that access control is off.
+    credentials of requests; None means that access control is off. Then ``audit`` is None, too.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AppState:
         self.creations = creations or CreateLimit()
         self.peers = peers
         self.access = access
+        self.audit = AuditLog() if access else None
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # called once, as ``drain`` begins
         self.admission = Admission(max_in_flight)
@@ -76,6 +78,8 @@ class AppState:
             if is_quiet and self.admission.is_idle:
                 break
             await asyncio.sleep(_POLL_SECONDS)
+        if self.audit:
+            self.audit.close()
 
     @property
     def uptime(self) -> float:

@@ -14,6 +14,7 @@ from session_service.api.sessions import (
     SessionsEnded,
     TimeoutSettings,
 )
+from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     StoreUnavailable,
@@ -50,7 +51,11 @@ async def end_sessions(context: RequestContext, query: EndSessions) -> JsonRespo
         )
     if query.all_ is not UNSET and is_filtered:
         raise ValidationFailed("all", "must be left out if userId or agentId is set")
-    ended, more = await context.sessions.end_all(user_id=user_id, agent_id=agent_id)
+    by = context.credential.ends_as
+    filtered = {"user": user_id, "agent": agent_id}
+    with context.audited(AuditEvent.SESSIONS_ENDED, **filtered, by=by) as entry:
+        ended, more = await context.sessions.end_all(user_id=user_id, agent_id=agent_id)
+        entry.add(ended=ended, more=more)
     return JsonResponse(200, encode(SessionsEnded(ended, more)))
 
 
@@ -105,17 +110,21 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
     but otherwise unspecified. A session that lives throughout a listing is returned exactly once.
     With ``order=activity`` the newest 1,000 sessions of a user are sorted by last activity.
     """
-    user_id = lower(query.user_id)
+    user_id, agent_id = lower(query.user_id), lower(query.agent_id)
     by_activity = query.order is not UNSET
     if by_activity and user_id is None:
         raise ValidationFailed("order", "must be left out unless userId is set")
     page = await context.sessions.list_page(
         limit=query.limit,
         user_id=user_id,
-        agent_id=lower(query.agent_id),
+        agent_id=agent_id,
         cursor=None if query.cursor is UNSET else query.cursor,
         by_activity=by_activity,
     )
+    if not context.credential.is_personal:
+        context.audit(
+            AuditEvent.SESSIONS_LISTED, user=user_id, agent=agent_id, listed=len(page.sessions)
+        )
     return JsonResponse(200, encode(SessionList.of(page)))
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from session_service.access.authenticator import Authenticator
 from session_service.domain.errors import NotPermitted
 from session_service.store.sessions.scope import Scope
-from session_service.web.http.authentication import credential_in
+from session_service.web.http.authentication import CREDENTIAL, credential_in
 from session_service.web.http.bodies import read_body
 from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.decoding import RequestDecoder
@@ -38,6 +38,7 @@ def _guard(route: Route, endpoint: Endpoint, access: Authenticator) -> Endpoint:
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Response:
         credential = await access.identify(credential_in(request, in_query=in_query))
+        request[CREDENTIAL] = credential
         credential.require(needed)
         if credential.session is not None and not is_of_session:
             raise NotPermitted("A session token is for requests that name its session.")

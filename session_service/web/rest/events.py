@@ -3,6 +3,7 @@
 from msgspec import UnsetType
 
 from session_service.api.events import CloudEvent, StreamEvents, StreamSessionEvents
+from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     ServiceError,
@@ -60,9 +61,12 @@ async def stream_events(context: RequestContext, query: StreamEvents) -> EventSt
     )
     context.state.admission.check_held()
     after = _position(query.last_event_id)
-    return EventStreamResponse(
-        await context.state.feed.subscribe(event_filter, after, context.address)
-    )
+    subscription = await context.state.feed.subscribe(event_filter, after, context.address)
+    if not context.credential.is_personal:
+        context.audit(
+            AuditEvent.EVENTS_STREAMED, user=event_filter.user_id, agent=event_filter.agent_id
+        )
+    return EventStreamResponse(subscription)
 
 
 def _position(last_event_id: str | UnsetType) -> EventId | None:

@@ -7,6 +7,7 @@ from session_service.api.messages import (
     ReadHistory,
     SendMessage,
 )
+from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     ConversationNotFound,
@@ -74,7 +75,8 @@ async def read_kept_history(
 
 async def erase_history(context: RequestContext, session_id: str) -> JsonResponse:
     """Erase the conversation of a session that has ended or expired, at once."""
-    await context.sessions.erase_history(session_id)
+    with context.audited(AuditEvent.HISTORY_ERASED, session=session_id):
+        await context.sessions.erase_history(session_id)
     return JsonResponse(200, _ERASED)
 
 

@@ -6,6 +6,7 @@ from session_service.api.sessions import (
     TimeoutSettings,
     UpdateSession,
 )
+from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     RecordUnreadable,
@@ -29,7 +30,9 @@ _ENDED = encode(SessionEnded("Session ended successfully"))
 
 async def end_session(context: RequestContext, session_id: str) -> JsonResponse:
     """Explicitly end and delete a conversation session."""
-    await context.sessions.end(session_id)
+    by = context.credential.ends_as
+    with context.audited(AuditEvent.SESSION_ENDED, session=session_id, by=by):
+        await context.sessions.end(session_id)
     return JsonResponse(200, _ENDED)
 
 

@@ -16,6 +16,7 @@ from session_service.api.webhooks import (
     WebhookList,
     WebhookRemoved,
 )
+from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     RecordUnreadable,
@@ -61,7 +62,9 @@ async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonRe
         agent_id=lower(body.agent_id),
         types=None if body.types is None else check_types(body.types),
     )
-    webhook = await webhooks.add(Target(body.url, secret, event_filter))
+    with context.audited(AuditEvent.WEBHOOK_CREATED) as entry:
+        webhook = await webhooks.add(Target(body.url, secret, event_filter))
+        entry.add(webhook=webhook.id)
     location = ("Location", f"webhooks/{webhook.id}")  # relative: a proxy may add a prefix
     return JsonResponse(201, encode(WebhookCreated.of(webhook, QueueSizes(0, 0, 0))), (location,))
 
@@ -86,7 +89,8 @@ async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
 
 async def delete_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Remove a webhook and its undelivered events."""
-    await context.state.webhooks.remove(webhook_id)
+    with context.audited(AuditEvent.WEBHOOK_DELETED, webhook=webhook_id):
+        await context.state.webhooks.remove(webhook_id)
     return JsonResponse(200, _REMOVED)
 
 
@@ -102,7 +106,8 @@ async def rotate_webhook_secret(
     read_secret(secret)
     hours = DEFAULT_OVERLAP_HOURS if body.overlap_hours is None else body.overlap_hours
     overlap_ms = round(hours * _MS_PER_HOUR)
-    webhook = await context.state.webhooks.rotate(webhook_id, secret, overlap_ms)
+    with context.audited(AuditEvent.WEBHOOK_ROTATED, webhook=webhook_id, overlap_hours=hours):
+        webhook = await context.state.webhooks.rotate(webhook_id, secret, overlap_ms)
     return JsonResponse(200, encode(SecretRotated.of(webhook)))
 
 
@@ -124,7 +129,9 @@ async def replay_dead_letters(
 
     Also enables a webhook that was disabled because its deliveries failed.
     """
-    replayed = await context.state.webhooks.replay(webhook_id, body.ids)
+    with context.audited(AuditEvent.WEBHOOK_REPLAYED, webhook=webhook_id) as entry:
+        replayed = await context.state.webhooks.replay(webhook_id, body.ids)
+        entry.add(replayed=replayed)
     return JsonResponse(200, encode(Replayed(replayed)))
 
 

@@ -1,0 +1,278 @@
+"""The audit log: one line for each operation, and none with a secret."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from session_service.composition import Store, open_store
+from session_service.web.http.state import AppState
+from tests.support.access import AGENT, ANN, KnownCredentials, page, user
+from tests.support.api import SESSIONS, Client
+from tests.support.factories import store_settings
+from tests.support.service import ServiceUnderTest, app_state
+from tests.support.sse import EVENTS
+from tests.support.waiting import wait_until
+
+UNKNOWN = "3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836"
+WEBHOOKS = "/api/messaging/webhooks"
+SERVER = {"credential_kind": "key", "credential_id": "all", "credential_name": "all"}
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def access() -> KnownCredentials:
+    return KnownCredentials()
+
+
+@pytest.fixture
+def history_ms() -> int:
+    return 60_000
+
+
+@pytest.fixture
+def service(store: Store, access: KnownCredentials) -> AppState:
+    return app_state(store, access=access)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
+    """Return the function that returns the entries since its last call, without common fields."""
+    own = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+    caplog.set_level(logging.INFO)
+
+    def lines() -> list[dict[str, Any]]:
+        found = [each for each in caplog.records if each.name == "session_service.audit"]
+        caplog.clear()
+        return [
+            {"event": each.getMessage()}
+            | {name: value for name, value in vars(each).items() if name not in own}
+            for each in found
+        ]
+
+    return lines
+
+
+def key(name: str) -> dict[str, str]:
+    return {"X-API-KEY": name}
+
+
+async def create(client: Client, user_id: str = ANN) -> str:
+    body = {"userId": user_id, "agentId": AGENT}
+    response = await client.post(SESSIONS, json=body, headers=key("all"))
+    assert response.status == 201
+    session_id: str = (await response.json())["sessionId"]
+    return session_id
+
+
+async def send(client: Client, name: str, method: str, path: str, **options: Any) -> int:
+    async with client.request(method, path, headers=key(name), **options) as response:
+        await response.read()
+        return response.status
+
+
+def without_address(line: dict[str, Any]) -> dict[str, Any]:
+    assert line.pop("address") == "127.0.0.1"
+    return line
+
+
+async def test_a_session_that_a_key_or_user_ends_has_one_line(client: Client, lines: Lines) -> None:
+    """The line has who ended it, and by which right; other requests for the session have none."""
+    for name, by, who in (
+        ("all", "server", SERVER),
+        (
+            "ann",
+            "user",
+            {"credential_kind": "user", "credential_id": ANN, "credential_name": ANN, "user": ANN},
+        ),
+    ):
+        session_id = await create(client)
+        url = f"{SESSIONS}/{session_id}"
+        assert await send(client, name, "GET", url) == 200
+        assert await send(client, name, "POST", f"{url}/renew") == 200
+        assert await send(client, name, "DELETE", url) == 200
+        assert await send(client, name, "DELETE", url) == 404
+        (line,) = lines()
+        expected = {"event": "session.ended", "outcome": "done", "session": session_id, "by": by}
+        assert without_address(line) == expected | who
+
+
+async def test_a_page_that_ends_its_session_has_a_line(
+    client: Client, access: KnownCredentials, lines: Lines
+) -> None:
+    """The credential is the minter's key, of the kind session."""
+    session_id = await create(client)
+    access.known["page"] = page(session_id, ANN)
+    assert await send(client, "page", "DELETE", f"{SESSIONS}/{session_id}") == 200
+    (line,) = lines()
+    found = (line["credential_kind"], line["credential_id"], line["session"], line["user"])
+    assert found == ("session", "all", session_id, ANN)
+
+
+async def test_a_repeated_end_is_no_second_end(client: Client, lines: Lines) -> None:
+    """A DELETE that is sent again with its Idempotency-Key has the line of the first one only."""
+    url = f"{SESSIONS}/{await create(client)}"
+    for _ in range(3):
+        headers = {"Idempotency-Key": "once"} | key("all")
+        assert (await client.delete(url, headers=headers)).status == 200
+    assert [each["event"] for each in lines()] == ["session.ended"]
+
+
+async def test_sessions_ended_together_have_one_line(client: Client, lines: Lines) -> None:
+    """The line of a bulk end has the filter and the number; with an Idempotency-Key it is one."""
+    for _ in range(3):
+        await create(client)
+    headers = {"Idempotency-Key": "once"} | key("all")
+    for _ in range(2):
+        assert (await client.delete(f"{SESSIONS}?userId={ANN}", headers=headers)).status == 200
+    assert await send(client, "all", "DELETE", f"{SESSIONS}?all=true") == 200
+    one, every = map(without_address, lines())
+    shared = {"event": "sessions.ended", "outcome": "done", "by": "server", "more": False}
+    assert one == shared | SERVER | {"user": ANN, "ended": 3}
+    assert every == shared | SERVER | {"ended": 0}
+
+
+async def test_listings_of_others_have_lines(client: Client, lines: Lines) -> None:
+    """A server's listings and streams have lines; those of a user see only the user's sessions."""
+    await create(client)
+    lines()
+    assert await send(client, "ann", "GET", f"{SESSIONS}?userId={ANN}") == 200
+    assert await send(client, "all", "GET", f"{SESSIONS}?userId={ANN}&agentId={AGENT}") == 200
+    async with client.get(f"{EVENTS}?userId={ANN}", headers=key("all")) as stream:
+        assert stream.status == 200
+    async with client.get(EVENTS, headers=key("ann")) as stream:
+        assert stream.status == 200
+    listed, streamed = map(without_address, lines())
+    assert listed == SERVER | {
+        "event": "sessions.listed",
+        "outcome": "done",
+        "user": ANN,
+        "agent": AGENT,
+        "listed": 1,
+    }
+    assert streamed == SERVER | {"event": "events.streamed", "outcome": "done", "user": ANN}
+
+
+async def test_many_listings_are_counted(client: Client, lines: Lines) -> None:
+    """Beyond ten in a second, the lines of a credential's listings are one with their number."""
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    for _ in range(60):
+        assert await send(client, "all", "GET", SESSIONS) == 200
+    found: list[dict[str, Any]] = []
+
+    def total() -> int:
+        found.extend(lines())
+        return sum(each.get("count", 1) for each in found)
+
+    await wait_until(lambda: total() >= 60)
+    assert total() == 60
+    assert len(found) <= 11 * (1 + loop.time() - since)
+
+
+async def test_an_erased_conversation_has_a_line(client: Client, lines: Lines) -> None:
+    """Erasing a retained conversation has a line; one that does not exist has none."""
+    session_id = await create(client)
+    url = f"{SESSIONS}/{session_id}"
+    assert await send(client, "all", "POST", f"{url}/messages", json={"content": "Hello"}) == 201
+    assert await send(client, "all", "DELETE", url) == 200
+    lines()
+    history = f"/api/messaging/channels/{session_id}/messages"
+    assert await send(client, "all", "DELETE", history) == 200
+    assert await send(client, "all", "DELETE", history) == 404
+    (line,) = lines()
+    assert without_address(line) == SERVER | {
+        "event": "history.erased",
+        "outcome": "done",
+        "session": session_id,
+    }
+
+
+async def test_changes_of_webhooks_have_lines(client: Client, lines: Lines) -> None:
+    """Creating, rotating, replaying and deleting have a line each, without the secret or URL."""
+    body = {"url": "https://hooks.example.org/?token=hush"}
+    async with client.post(WEBHOOKS, json=body, headers=key("all")) as response:
+        webhook = (await response.json())["webhookId"]
+    url = f"{WEBHOOKS}/{webhook}"
+    assert await send(client, "all", "GET", url) == 200
+    assert await send(client, "all", "POST", f"{url}/rotate", json={"overlapHours": 2}) == 200
+    assert await send(client, "all", "POST", f"{url}/dead/replay", json={}) == 200
+    assert await send(client, "all", "DELETE", url) == 200
+    assert await send(client, "all", "DELETE", url) == 404
+    shared = SERVER | {"webhook": webhook, "outcome": "done"}
+    assert list(map(without_address, lines())) == [
+        shared | {"event": "webhook.created"},
+        shared | {"event": "webhook.rotated", "overlap_hours": 2},
+        shared | {"event": "webhook.replayed", "replayed": 0},
+        shared | {"event": "webhook.deleted"},
+    ]
+
+
+async def test_refusals_have_lines(client: Client, lines: Lines) -> None:
+    """A 401 has the address, a 403 the credential as well, and each the operation and its ids."""
+    assert await send(client, "hush", "DELETE", f"{SESSIONS}/{UNKNOWN}") == 401
+    assert await send(client, "reader", "DELETE", f"{SESSIONS}/{UNKNOWN}") == 403
+    assert await send(client, "ann", "DELETE", f"{WEBHOOKS}/{UNKNOWN}") == 403
+    assert await send(client, "reader", "DELETE", f"{SESSIONS}/hush") == 403
+    unknown, scope, webhook, no_id = map(without_address, lines())
+    shared = {"event": "request.refused", "outcome": "refused"}
+    at_session = {"operation": "endSession", "session": UNKNOWN}
+    reader = {"credential_kind": "key", "credential_id": "reader", "credential_name": "reader"}
+    assert unknown == shared | at_session | {"status": 401}
+    assert scope == shared | at_session | {"status": 403} | reader
+    assert (webhook["operation"], webhook["webhook"]) == ("deleteWebhook", UNKNOWN)
+    assert no_id == shared | {"operation": "endSession", "status": 403} | reader
+
+
+async def test_many_refusals_are_counted_by_source(
+    client: Client, access: KnownCredentials, lines: Lines
+) -> None:
+    """Beyond ten in a second, refusals are counted, for each credential by itself."""
+    access.known["eve"] = user(str(UUID(int=1)))
+    names = ("nobody", "ann", "eve")
+    for _ in range(30):
+        for name in names:
+            assert await send(client, name, "GET", WEBHOOKS) in (401, 403)
+    found: list[dict[str, Any]] = []
+
+    def counts() -> list[int]:
+        found.extend(lines())
+        sources = (None, ANN, str(UUID(int=1)))
+        return [
+            sum(each.get("count", 1) for each in found if each.get("credential_id") == source)
+            for source in sources
+        ]
+
+    await wait_until(lambda: sum(counts()) >= 90)
+    assert counts() == [30, 30, 30]
+    assert len(found) < 90
+
+
+async def test_an_end_whose_outcome_is_unknown_has_a_line(
+    aiohttp_client: Callable[..., Any], lines: Lines
+) -> None:
+    """If the store does not answer, the session may have ended: the line says so."""
+    async with open_store(store_settings("redis://127.0.0.1:1/0", store_timeout=1)) as store:
+        service = app_state(store, access=KnownCredentials())
+        client: Client = await aiohttp_client(ServiceUnderTest(service))
+        assert await send(client, "all", "DELETE", f"{SESSIONS}/{UNKNOWN}") == 503
+    (line,) = lines()
+    assert (line["outcome"], line["session"]) == ("unknown", UNKNOWN)
+
+
+async def test_without_access_control_there_is_no_line(
+    store: Store, aiohttp_client: Callable[..., Any], lines: Lines
+) -> None:
+    """Access control is off: nothing is audited."""
+    client: Client = await aiohttp_client(ServiceUnderTest(app_state(store)))
+    url = f"{SESSIONS}/{await create(client)}"
+    assert await send(client, "all", "DELETE", url) == 200
+    assert await send(client, "all", "GET", SESSIONS) == 200
+    assert await send(client, "all", "DELETE", f"{SESSIONS}?all=true") == 200
+    headers = {"Host": "elsewhere.example.org"}
+    assert (await client.get(SESSIONS, headers=headers)).status == 403
+    assert lines() == []
