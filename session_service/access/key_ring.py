@@ -60,8 +60,8 @@ class ApiKeys:
     def find(self, text: str, now: int) -> Credential | None:
         """Return the credential of a key, or None if it is not valid at ``now`` (epoch ms).
 
-        Raises StoreUnavailable if the keys were last read
-        more than a minute ago, or never, and if the record of this key cannot be read.
+        Raises StoreUnavailable if the keys were last read more than a minute ago, or never, and if
+        the record of this key cannot be read.
         """
         if not has_form(text):
             return None

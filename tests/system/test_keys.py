@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from redis import Redis
 
+from chaos.stores.cluster import cluster_group
+from chaos.stores.sentinel import sentinel_group
 from session_service.domain.api_keys import read_key_id
 from tests.support.api import SESSIONS
 from tests.support.factories import ID, new_uuid
@@ -83,6 +86,20 @@ async def test_the_store_of_a_running_service_is_reached(start: Start, tmp_path:
     stopped = run(tmp_path, "keys", "list", **settings)
     assert (stopped.returncode, stopped.stdout) == (1, "")
     assert stopped.stderr.startswith(f"no service runs on {tmp_path / 'data'}: start it")
+
+
+@pytest.mark.parametrize("group", [cluster_group, sentinel_group])
+async def test_keys_are_kept_in_a_cluster_and_in_a_sentinel_group(
+    group: Any, tmp_path: Path
+) -> None:
+    """The commands work on a store of any topology."""
+    async with group(tmp_path / "group") as stores:
+        settings = {"REDIS_URL": stores.url, "AUTH": "on"}
+        key_id = id_of(create(tmp_path, **settings))
+        assert run(tmp_path, "keys", "revoke", key_id, **settings).returncode == 0
+        listed = run(tmp_path, "keys", "list", **settings)
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert listed.stdout.splitlines()[1].startswith(f"{key_id}  revoked  ")
 
 
 def test_keys_are_listed_without_their_secrets(store_url: str, tmp_path: Path) -> None:
