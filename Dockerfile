@@ -3,15 +3,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 COPY requirements requirements
 RUN python -m venv /opt/venv \
- && /opt/venv/bin/pip install --require-hashes -r requirements/run.txt \
+ && /opt/venv/bin/pip install --require-hashes -r requirements/image.txt \
  && pip install --require-hashes -r requirements/build.txt
 COPY pyproject.toml LICENSE ./
 COPY docs/package.md docs/
 COPY session_service session_service
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/venv/bin/pip install --no-deps /dist/*.whl
-# Import all Lua scripts, so that a wheel without them fails the build.
-RUN cd / && /opt/venv/bin/python -c "import session_service.store.scripts"
+# Import all Lua scripts and the extra jwt, so that a wheel without them fails the build.
+RUN cd / && /opt/venv/bin/python -c "import session_service.store.scripts, session_service.access.jwt"
 
 FROM python:3.13-slim
 RUN groupadd --gid 10001 sessions \

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hmac
 import json
+import ssl
 import time
 from collections.abc import Callable
 from functools import cache
@@ -108,14 +109,14 @@ class KeySetEndpoint:
         self._port = 0
         self._runner: web.ServerRunner | None = None
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen on a free port, or again on the same port after ``stop``."""
         server = web.Server(self._respond, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=tls).start()
         self._port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}/jwks.json"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._port}/jwks.json"
 
     async def stop(self) -> None:
         """Stop listening."""

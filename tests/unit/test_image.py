@@ -35,3 +35,19 @@ def test_the_image_is_built_of_files_that_docker_sees() -> None:
     for source in sources:
         assert (ROOT / source).exists()
         assert f"!{source}" in allowed
+
+
+def test_the_image_verifies_jwts() -> None:
+    """The image has the extra jwt, and otherwise the packages and versions of ``make run``."""
+    assert "-r requirements/image.txt" in (ROOT / "Dockerfile").read_text()
+    image, run = (
+        set(
+            re.findall(
+                r"^[a-z0-9-]+==\S+", (ROOT / "requirements" / name).read_text(), re.MULTILINE
+            )
+        )
+        for name in ("image.txt", "run.txt")
+    )
+    assert run < image
+    added = {each.partition("==")[0] for each in image - run}
+    assert added == {"pyjwt", "cryptography", "cffi", "pycparser"}

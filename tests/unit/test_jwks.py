@@ -1,7 +1,9 @@
 """The key set of an issuer, from a real HTTP server (access, "Credentials")."""
 
 import asyncio
+import gzip
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -11,6 +13,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt.algorithms import OKPAlgorithm
 
 from session_service.access.jwks import KeySet
 from session_service.access.jwt import JwtVerifier
@@ -30,6 +33,7 @@ from tests.support.jwts import (
     sign,
     token,
 )
+from tests.support.tls import Certificate
 from tests.support.waiting import wait_until
 
 DAY = 24 * 3600
@@ -134,6 +138,7 @@ UNUSABLE: list[Any] = [
     jwk("rsa", key_ops=["encrypt"]),
     jwk("rsa", key_ops="verify"),
     jwk("rsa", d="AQ"),
+    OKPAlgorithm.to_jwk(private_key("ed25519"), as_dict=True),
     jwk("rsa", e="AA"),
     jwk("rsa", n=""),
     jwk("weak"),
@@ -172,6 +177,15 @@ def test_a_key_of_any_form_raises_nothing_else(key: dict[str, Any]) -> None:
     """A member of a key set is usable or not, and nothing else happens."""
     with suppress(UnusableKeyError):
         assert key_of_jwk(key).algorithms
+
+
+async def test_a_key_set_has_at_most_a_hundred_keys(
+    endpoint: KeySetEndpoint, issuer: Issuer
+) -> None:
+    """Of a set with more keys, the first 100 are used."""
+    endpoint.keys = [jwk("ed25519", str(n)) for n in range(101)]
+    assert await issuer.accepts(token("ed25519", "EdDSA", {"kid": "99"}))
+    assert not await issuer.accepts(token("ed25519", "EdDSA", {"kid": "100"}))
 
 
 async def test_alg_limits_a_key_to_one_algorithm(endpoint: KeySetEndpoint, issuer: Issuer) -> None:
@@ -275,11 +289,15 @@ WRONG: dict[
 ] = {
     "500": answer({"keys": [jwk("rsa2", "k2")]}, status=500),
     "204": answer(b"", status=204),
+    "203": answer({"keys": [jwk("rsa2", "k2")]}, status=203),
     "a redirect": redirect,
     "endless": endless,
-    "too large": answer(b'{"keys": [' + b" " * 1_100_000 + b"]}"),
+    "too large": answer({"keys": [jwk("rsa2", "k2")], "padding": "x" * 1_048_576}),
     "not JSON": answer(b"<html>keys</html>", content_type="text/html"),
-    "compressed": answer(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}),
+    "compressed": answer(
+        gzip.compress(json.dumps({"keys": [jwk("rsa2", "k2")]}).encode()),
+        headers={"Content-Encoding": "gzip"},
+    ),
     "deep": answer(b"[" * 100_000),
     "an array": answer([jwk("rsa2", "k2")]),
     "a string": answer("keys"),
@@ -307,6 +325,21 @@ async def test_a_wrong_response_is_no_key_set(
     assert not await issuer.accepts(new)
     assert await issuer.accepts(known)
     assert set(endpoint.paths) == {"/jwks.json"}
+
+
+async def test_a_certificate_of_nobody_is_refused(
+    endpoint: KeySetEndpoint, certificate: Certificate
+) -> None:
+    """Over HTTPS the certificate must be one that this machine trusts."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate.certificate, certificate.key)
+    await endpoint.stop()
+    await endpoint.start(tls)
+    issuer = Issuer(endpoint.url)
+    assert endpoint.url.startswith("https://")
+    assert await issuer.is_unavailable(token("rsa", "RS256"))
+    assert "Certificate" in next(issuer.keys.reasons())
+    assert endpoint.requests == 0
 
 
 @pytest.mark.parametrize("slow", [hanging, dripping])
