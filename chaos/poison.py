@@ -104,7 +104,7 @@ WRONG_TYPES = {
     "api_keys": "",
     "queue": "webhook", "bodies": "webhook", "due": "webhook", "leased": "webhook", "dead": "",
     "state": "webhook", "tails": "", "used": "", "meta": "meta", "probe": "",
-    "verified": "",
+    "verified": "", "user_bucket": "", "key_bucket": "",
 }  # fmt: skip
 
 POISONS = {

@@ -25,6 +25,9 @@ from session_service.store.events.outbox import Outbox
 from session_service.store.inspection.dataset import DataSetReader
 from session_service.store.inspection.monitor import StoreMonitor
 from session_service.store.keys import Keys
+from session_service.store.limits.failures import Failures
+from session_service.store.limits.leases import KeyLimit
+from session_service.store.limits.users import UserLimit
 from session_service.store.quarantine import Quarantine
 from session_service.store.sessions.counts import KnownSizes
 from session_service.store.sessions.deadlines import Deadlines
@@ -51,6 +54,9 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     data_set: DataSetReader
     verification: Verification
     monitor: StoreMonitor
+    user_limit: UserLimit | None
+    key_limit: KeyLimit | None
+    limit_failures: Failures
 
     @property
     def is_memory(self) -> bool:
@@ -74,6 +80,8 @@ async def open_store(settings: Settings, client: Any = None) -> AsyncIterator[St
             yield store
         finally:
             store.feed.close()
+            if store.key_limit is not None:
+                await store.key_limit.close()
     finally:
         await executor.close()
 
@@ -91,6 +99,7 @@ def compose(
     keys = Keys(settings.key_prefix)
     retention_ms, history_ms = settings.retention_ms, settings.history_ms
     known_sizes = KnownSizes()
+    rates, failures = settings.rates, Failures()
     outbox = Outbox(executor, keys, quarantine)
     monitor = StoreMonitor(executor, keys, url, settings.write_ack)
     repairs = Repairs(executor, keys, retention_ms)
@@ -128,6 +137,9 @@ def compose(
         data_set=DataSetReader(executor, keys),
         verification=verification,
         monitor=monitor,
+        user_limit=UserLimit(keys, rates.user, failures) if rates.user else None,
+        key_limit=KeyLimit(executor, keys, rates.key, failures) if rates.key else None,
+        limit_failures=failures,
     )
 
 

@@ -177,10 +177,10 @@ class Reader:
             is_paused=self.flag(f"{name}_PAUSED"),
         )
 
-    def networks(self, name: str, name_for_all: str) -> tuple[Network, ...]:
+    def networks(self, name: str, name_for_all: str = "") -> tuple[Network, ...]:
         """Read networks, e.g. ``10.0.0.0/8, fd00::/8``; return all if ``name_for_all`` is true."""
         value = self._get(name)
-        if self.flag(name_for_all):
+        if name_for_all and self.flag(name_for_all):
             return EVERYWHERE
         try:
             return read_networks(value)

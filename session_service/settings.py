@@ -25,6 +25,7 @@ from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutPolicy, to_minutes, to_ms
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.environment import LOOPBACK, Reader
+from session_service.rate_settings import RateSettings, read_rates
 from session_service.store.client.urls import read_url
 
 
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_minutes: float = 1440  # how long an expired session is remembered
     history_minutes: float = 0  # how long a conversation is kept when its session is over
     access: AccessSettings = AccessSettings()
+    rates: RateSettings = RateSettings()
     limits: SessionLimits = SessionLimits()
     events: EventPolicy = EventPolicy()
     webhooks: WebhookPolicy = WebhookPolicy()
@@ -129,6 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "LOG_LEVEL", default.log_level, ("debug", "info", "warning", "error")
             ),
             log_format=reader.choice("LOG_FORMAT", default.log_format, ("auto", "json", "console")),
+            rates=read_rates(reader),
             warnings=reader.unknown(),
         )
         if settings.redis_url is not None and read_url(settings.redis_url).kind == "memory":
@@ -144,7 +147,13 @@ def _limits(reader: Reader, default: SessionLimits) -> SessionLimits:
         per_user=whole("SESSION_MAX_PER_USER", default.per_user, 0, 1_000_000),
         messages=whole("SESSION_MAX_MESSAGES", default.messages, 0, 10_000_000),
         reply_bytes=whole("SESSION_REPLY_MAX_BYTES", default.reply_bytes, 1, BODY_BYTES),
+        ends_oldest=_ends_oldest(reader),
     )
+
+
+def _ends_oldest(reader: Reader) -> bool:
+    name = "SESSION_MAX_PER_USER_POLICY"
+    return reader.choice(name, "refuse", ("refuse", "end-oldest")) == "end-oldest"
 
 
 def _events(reader: Reader, default: EventPolicy) -> EventPolicy:

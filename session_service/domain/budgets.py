@@ -86,6 +86,7 @@ CREATE_LIMIT = 60  # sessions created by pages, per address and window; a person
 CREATE_SECONDS = 60.0  # the window
 CREATE_ADDRESSES = 10_000  # counted at a time, some 3 MB
 FORWARDED_CHARACTERS = 200  # of X-Forwarded-For: a client and four proxies, in IPv6
+LIMITED_ADDRESSES = 50_000  # with a bucket of RATE_LIMIT_ADDRESS at a time, some 8 MB
 LOGGED_REFUSALS = 20  # different hosts and origins that were refused, in the log
 
 # Time

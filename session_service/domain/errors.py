@@ -15,6 +15,7 @@
     ├── IdempotencyMismatch   the key was used for another request
     ├── IdempotencyConflict   the first request with this key is still in progress
     ├── TooManyKeys           the session used up its Idempotency-Keys of the day
+    ├── RateLimited           the caller has made too many requests
     ├── WebhookNotFound       it was never registered, or was removed
     ├── TooManyWebhooks       the maximum number of webhooks is registered
     ├── KeySetUnavailable     there is no key set to verify a JWT with
@@ -173,6 +174,20 @@ class TooManyKeys(ServiceError):
         super().__init__(
             f"Allowed: {limit:,} in 24 hours. Nothing was done. Send the request without a key."
         )
+
+
+class RateLimited(ServiceError):
+    """The caller has made too many requests; ``retry_after`` is in whole seconds.
+
+    ``setting`` names the limit, e.g. ``RATE_LIMIT_USER``.
+    """
+
+    message = "Too many requests"
+
+    def __init__(self, details: str, retry_after: int, setting: str = "") -> None:
+        super().__init__(details)
+        self.retry_after = retry_after
+        self.setting = setting
 
 
 class WebhookNotFound(ServiceError):

@@ -187,7 +187,13 @@ class EndedDetails(EventDetails, frozen=True):
     type: ClassVar[str] = "ended"
     is_last: ClassVar[bool] = True
 
-    reason: Annotated[str, Meta(description="only if it was ended in bulk")] | UnsetType = UNSET
+    reason: (
+        Annotated[
+            str,
+            Meta(description="bulk, or replaced by a newer session; absent if it was ended alone"),
+        ]
+        | UnsetType
+    ) = UNSET
     by: (
         Annotated[
             str,

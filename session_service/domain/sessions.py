@@ -43,6 +43,7 @@ class SessionLimits(msgspec.Struct, frozen=True):
     per_user: int = SESSIONS_PER_USER  # live sessions
     messages: int = MESSAGES_PER_SESSION
     reply_bytes: int = REPLY_BYTES  # of an agent's message
+    ends_oldest: bool = False  # of a user with per_user sessions, for another; else that is refused
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -21,9 +21,12 @@ from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.process.listen import BACKLOG, allow_files
 from session_service.process.notice import Notice
 from session_service.process.tasks import Tasks
+from session_service.web.http.address_limit import AddressLimit
 from session_service.web.http.browsers import BrowserPolicy
+from session_service.web.http.client_addresses import TrustedProxies
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
+from session_service.web.http.limits import LIMIT_FIELDS, RequestLimits
 from session_service.web.http.state import AppState
 from session_service.web.server import Server
 
@@ -98,17 +101,27 @@ async def _start_access(store: Store, jwts: "JwtVerifier | None", tasks: Tasks) 
 
 def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState:
     settings = store.settings
+    limits = _limits(store)
+    proxies = TrustedProxies(settings.rates.proxies) if settings.rates.proxies else None
     state = AppState(
         store.repository,
         settings.timeouts,
         store.feed,
         store.webhooks,
         max_in_flight=settings.max_in_flight,
-        browsers=BrowserPolicy(settings.origins, settings.hosts, any_host=settings.access.is_on),
-        creations=CreateLimit(settings.create_limit),
+        browsers=BrowserPolicy(
+            settings.origins,
+            settings.hosts,
+            any_host=settings.access.is_on,
+            exposed=LIMIT_FIELDS if limits else (),
+        ),
+        creations=CreateLimit(settings.create_limit, proxies=proxies),
         peers=Peers.from_environment(os.environ),
         access=_authenticator(store, jwts),
+        limits=limits,
+        proxies=proxies,
     )
+    store.limit_failures.report = lambda why: state.admission.refused.unlimited.log(reason=why)
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
     if jwts is not None and jwts.key_set is not None:
         state.health_reasons.append(jwts.key_set.reasons)
@@ -132,6 +145,18 @@ def _authenticator(store: Store, jwts: "JwtVerifier | None") -> Authenticator | 
     if not settings.is_on:
         return None
     return Authenticator(keys=store.api_keys, jwts=jwts, token=settings.token)
+
+
+def _limits(store: Store) -> RequestLimits | None:
+    """Return the limits on requests, or None if none is set."""
+    address = store.settings.rates.address
+    if not (store.user_limit or store.key_limit or address):
+        return None
+    return RequestLimits(
+        users=store.user_limit,
+        keys=store.key_limit,
+        addresses=AddressLimit(address) if address else None,
+    )
 
 
 def _collect_garbage_less() -> None:

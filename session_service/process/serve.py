@@ -151,9 +151,9 @@ def _announce(sockets: Sequence[socket.socket], store: FoundStore) -> None:
 
 def _warn(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     """Log settings that the operator may not have meant."""
-    for warning in settings.warnings:
-        log.warning(warning)
     access = settings.access
+    for warning in (*settings.warnings, *settings.rates.unused(has_access=access.is_on)):
+        log.warning(warning)
     if access.token is not None and len(access.token.value) < _TOKEN_CHARACTERS:
         log.warning(
             "ELIZA_SERVER_AUTH_TOKEN is so short that it may be guessed; a longer one has at least"

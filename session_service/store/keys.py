@@ -45,6 +45,9 @@ webhooks, it is its text. ``session-service show`` prints all of them as text.
 ``session-service:{3f}:used:<session>``
     string, for a day: how many requests with an Idempotency-Key the session had, at least; for
     ``getOrCreate`` as above
+``session-service:{3f}:limit:user:<user>``, ``session-service:{7a}:limit:key:<id of an API key>``
+    string, until it would be full: the bucket of a limit, as the time at which it is full again, in
+    epoch microseconds (lua/limits/bucket.lua). That of an API key is in the shard of its id's hash
 ``session-service:{00}:probe``
     the key on which commands are tried, to see whether they are permitted (lua/probe.lua)
 ``session-service:{00}:meta``
@@ -88,7 +91,7 @@ keys of a shard outlive the last of their entries that matters by a day.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from session_service.domain.ids import SHARDS, is_uuid
+from session_service.domain.ids import SHARDS, is_uuid, shard_of_user
 from session_service.store.client.protocol import KeySet, bulk
 
 
@@ -125,6 +128,8 @@ KINDS = {
     "outcome": Kind("idem:", "string", "the reply to a request with an Idempotency-Key"),
     "tails": Kind("tails:", "hash", "agent, user and metadata of such replies, by number"),
     "used": Kind("used:", "string", "how many requests of a session had an Idempotency-Key"),
+    "user_bucket": Kind("limit:user:", "string", "the bucket of a user's limit"),
+    "key_bucket": Kind("limit:key:", "string", "the bucket of an API key's limit"),
     "probe": Kind("probe", "any", "a key on which commands are tried"),
     "webhooks": Kind("webhooks", "hash", "the webhooks, by id", has_secrets=True),
     "api_keys": Kind("api-keys", "hash", "the API keys, by id", has_secrets=True),
@@ -190,6 +195,10 @@ class Keys:
         """Return keys and more keys of their shard: by name the end of each, e.g. an id."""
         added = [self._name(name, keys.shard) + of.encode() for name, of in more.items()]
         return KeySet.of(keys.shard, [*keys.names(), *added])
+
+    def bucket(self, name: str, owner: str) -> KeySet:
+        """Return the key of a limit's bucket, in the shard of its owner: a user or an API key."""
+        return self.one(name, shard_of_user(owner), owner)
 
     def session_name(self, session_id: str) -> str:
         """Return the name of the key of a session, e.g. ``session-service:{3f}:3f8a1c52-…``."""

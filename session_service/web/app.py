@@ -16,12 +16,13 @@ from aiohttp import web
 
 from session_service.audit import AuditEvent, AuditLog, Outcome
 from session_service.domain.credentials import Credential
-from session_service.domain.errors import ServiceError, StoreUnavailable
+from session_service.domain.errors import RateLimited, ServiceError, StoreUnavailable
 from session_service.domain.ids import is_uuid
 from session_service.logs import REQUEST_ID
 from session_service.web.http.authentication import CREDENTIAL
 from session_service.web.http.bodies import CONTENT_ENCODING, TRANSFER_ENCODING, check_codings
 from session_service.web.http.browsers import ORIGIN
+from session_service.web.http.charging import standing_after
 from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.errors import (
     CodingNotSupported,
@@ -30,9 +31,9 @@ from session_service.web.http.errors import (
     InternalError,
     Overloaded,
     PayloadTooLarge,
-    RateLimited,
     error_response,
 )
+from session_service.web.http.limits import limit_fields
 from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, Response
 from session_service.web.http.state import AppState
 from session_service.web.rest.endpoint import make_endpoint
@@ -65,6 +66,8 @@ class App:
         self._admission = state.admission
         self._audit = state.audit
         self._browsers = state.browsers
+        self._proxies = state.proxies
+        self._has_limits = state.limits is not None
         self._fields = state.browsers.fields(None)  # for requests without Origin: most of them
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -119,7 +122,9 @@ class App:
             if self._admission.is_full and is_api_path(path) and method != "OPTIONS":
                 raise Overloaded
             endpoint, ids = self._find(method, path)
-            context = RequestContext(self._state, request_id, request.remote or "", self._sessions)
+            proxies = self._proxies
+            address = proxies.client_address(request) if proxies else request.remote or ""
+            context = RequestContext(self._state, request_id, address, self._sessions)
             response = await endpoint(context, request, ids)
         except ServiceError as error:
             response = self._refusal(request, error)
@@ -136,6 +141,8 @@ class App:
             self._audit_refusal(self._audit, request, response.status)
         origin = headers.get(ORIGIN)
         fields = self._fields if origin is None else self._browsers.fields(origin)
+        if self._has_limits and (standing := standing_after(request)):
+            fields += limit_fields(standing)
         response.start(request, request_id, fields, close=close or self._state.draining)
         if started:
             log.debug(
@@ -174,7 +181,7 @@ class App:
         if isinstance(error, StoreUnavailable):
             refused.store.log(reason=error.reason)
         elif isinstance(error, RateLimited):
-            refused.creations.log()
+            (refused.rates if error.setting else refused.creations).log()
         elif isinstance(error, Overloaded):
             refused.overload.log()
 

@@ -8,8 +8,8 @@ import pytest
 from multidict import CIMultiDict
 
 from session_service.domain.budgets import CREATE_ADDRESSES, CREATE_SECONDS
+from session_service.domain.errors import RateLimited
 from session_service.web.http.create_limit import CreateLimit
-from session_service.web.http.errors import RateLimited
 from session_service.web.http.state import AppState
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.factories import session_body

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from session_service.domain.errors import RecordUnreadable
+from session_service.domain.errors import RateLimited, RecordUnreadable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repository import SessionRepository
 from session_service.web.http import protocol, transfers
-from session_service.web.http.errors import NotReady, Overloaded, RateLimited
+from session_service.web.http.errors import NotReady, Overloaded
 from session_service.web.http.state import AppState
 from session_service.web.streaming import sse as streams
 from tests.support.api import SESSIONS, Client, assert_error, create

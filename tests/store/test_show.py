@@ -12,6 +12,7 @@ from session_service.domain.credentials import Permission
 from session_service.domain.errors import RecordUnreadable
 from session_service.domain.events import EventFilter, EventId
 from session_service.domain.messages import NewMessage
+from session_service.domain.rates import RateLimit
 from session_service.domain.sessions import Session
 from session_service.domain.signing import new_secret
 from session_service.domain.timeouts import TimeoutConfig
@@ -21,6 +22,9 @@ from session_service.store.api_keys.registry import ApiKeyRegistry
 from session_service.store.events.consumer import Entry
 from session_service.store.inspection.stored import read_key
 from session_service.store.keys import KINDS
+from session_service.store.limits.failures import Failures
+from session_service.store.limits.leases import KeyLimit
+from session_service.store.limits.users import UserLimit
 from session_service.store.scripts.repairs import CLAIM_VERIFICATION, ClaimVerificationArguments
 from session_service.store.sessions.scope import Scope
 from tests.support.factories import (
@@ -90,6 +94,8 @@ LINES = {
     "outcome": [r"tail   (\d+|none)", r"reply  \[.*\]"],
     "tails": [rf"1  agent {UUID}  user {UUID}  {{.*}}"],
     "used": [r"1"],
+    "user_bucket": [rf"full again  {TIME}"],
+    "key_bucket": [rf"full again  {TIME}"],
     "probe": [r"b'x'"],
     "webhooks": [
         rf"{UUID}  enabled  https://hooks\.example/",
@@ -159,6 +165,9 @@ async def filled(store: Store, redis: Any) -> Any:
     keys = KEYS.of_shard(CLAIM_VERIFICATION.keys, "00")
     await store.executor.run(CLAIM_VERIFICATION, keys, ClaimVerificationArguments("node", 1000))
     await redis.set(shard_key("probe", "00"), "x", px=60_000)
+    limit, failures = RateLimit(10, 60), Failures()
+    await UserLimit(KEYS, limit, failures).charging(store.executor, ID).settle()
+    await KeyLimit(store.executor, KEYS, limit, failures).charge(ID)
     return redis
 
 

@@ -50,6 +50,10 @@ class KeySet(msgspec.Struct, frozen=True, gc=False):
         """Pack keys, e.g. ``KeySet.of("3f", [b"session-service:{3f}:events"])``."""
         return cls(shard, len(names), bulk(b"%d" % len(names)) + b"".join(map(bulk, names)))
 
+    def and_those(self, others: "KeySet") -> "KeySet":
+        """Return these keys, then those of ``others``, as keys of the shard of these."""
+        return KeySet.of(self.shard, [*self.names(), *others.names()])
+
     def names(self) -> list[bytes]:
         """Return the keys one by one."""
         return self.packed.split(b"\r\n")[3::2]

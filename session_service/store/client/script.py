@@ -116,11 +116,11 @@ class Script(Generic[A, R_co]):
     # Whether the keys are repeated for each of several shards. In Lua a name is a position among
     # the keys of a shard then, from 0: ``KEYS[n + WARN]``. SHARD_KEYS is how many a shard has.
     many_shards: bool = False
-    # Added by variants: a name, arguments that are the same in each call, and a file that calls the
-    # script as the function ``act``.
+    # Added by variants: a name, arguments that are the same in each call, and files of which the
+    # last calls the script, with all that encloses it already, as the function ``act``.
     labels: tuple[str, ...] = ()
     fixed: Mapping[str, Argument] = field(default_factory=dict)
-    enclosing: str = ""
+    enclosing: tuple[tuple[str, ...], ...] = ()
 
     def variant(
         self,
@@ -129,7 +129,7 @@ class Script(Generic[A, R_co]):
         replaced: Mapping[str, str] | None = None,
         keys: tuple[str, ...] = (),
         fixed: Mapping[str, Argument] | None = None,
-        enclosing: str = "",
+        enclosing: tuple[str, ...] = (),
     ) -> "Script[A, R_co]":
         """Return this script with something added. Callers call it as they call this one.
 
@@ -146,7 +146,7 @@ class Script(Generic[A, R_co]):
             keys=(*self.keys, *keys),
             labels=(*self.labels, label),
             fixed={**self.fixed, **(fixed or {})},
-            enclosing=enclosing or self.enclosing,
+            enclosing=(*self.enclosing, enclosing) if enclosing else self.enclosing,
         )
 
     @cached_property
@@ -158,8 +158,8 @@ class Script(Generic[A, R_co]):
     def body(self) -> str:
         """The text of the files."""
         parts = [self.library.part(part) for part in (*self.parts, self.name)]
-        if self.enclosing:
-            parts = ["local function act()", *parts, "end", self.library.part(self.enclosing)]
+        for files in self.enclosing:
+            parts = ["local act = function()", *parts, "end", *map(self.library.part, files)]
         return "\n".join(parts)
 
     @cached_property

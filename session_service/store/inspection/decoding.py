@@ -164,6 +164,10 @@ def _number(_key: KeyName, value: bytes) -> Lines:
     yield f"{int(value):,}"
 
 
+def _bucket(_key: KeyName, value: bytes) -> Lines:
+    yield f"full again  {_time(int(value) // 1000)}"
+
+
 def _field(_key: KeyName, entry: Field) -> Lines:
     yield f"{entry[0].decode()}  {entry[1].decode()}"
 
@@ -282,6 +286,8 @@ DECODERS: dict[str, Callable[[KeyName, Any], Lines]] = {
     "outcome": _outcome,
     "tails": _tail,
     "used": _number,
+    "user_bucket": _bucket,
+    "key_bucket": _bucket,
     "probe": _raw,
     "webhooks": _webhook,
     "api_keys": _api_key,

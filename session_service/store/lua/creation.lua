@@ -1,7 +1,5 @@
--- Creates the session SESSION. Returns the store's clock, which is createdAt, or 'full'.
---
--- A session that has expired still counts until the sweep has acted on its expiry, which takes half a
--- second at most unless the sweep is behind. One that cannot be read counts, too.
+-- Creates the session SESSION. Returns the store's clock, which is createdAt, or 'full' if there is no room
+-- for it (room.lua, or room_of_oldest.lua).
 --
 -- The record comes last: if an index cannot be written, there is no session.
 local function create()
@@ -11,12 +9,7 @@ local function create()
   }
   set_deadline(session)
   local by_user, by_agent = listing_members(SESSION_ID, session)
-  if MAX_SESSIONS > 0 then
-    local start = string.sub(by_user, 1, ID_LENGTH + 1)
-    if call('ZLEXCOUNT', LISTING, '[' .. start, '(' .. start .. LAST_BYTES) >= MAX_SESSIONS then
-      return 'full'
-    end
-  end
+  if MAX_SESSIONS > 0 and not make_room(string.sub(by_user, 1, ID_LENGTH + 1)) then return 'full' end
   schedule(SESSION_ID, session)
   call('ZADD', LISTING, 0, by_user, 0, by_agent)
   outlive_session(LISTING, session)

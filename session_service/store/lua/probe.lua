@@ -43,6 +43,7 @@ local tried = {
   {'ZRANGEBYSCORE', PROBE, 0, 0},
   {'ZREM', PROBE, 'm'},
   {'ZREMRANGEBYRANK', PROBE, 0, 0},
+  {'ZREVRANGEBYLEX', PROBE, '+', '-'},
   {'ZREVRANGEBYSCORE', PROBE, 0, 0},
   {'ZSCORE', PROBE, 'm'},
   -- These would create a key, but fail on one that holds a text.

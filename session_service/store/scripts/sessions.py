@@ -69,7 +69,10 @@ CREATE = Script(
     "create",
     keys=("session", "warn", "listing", "events"),
     arguments=CreateArguments,
-    parts=("clock", "lifetime", "save", "outbox", "outlive", "deadline", "listing", "creation"),
+    parts=(
+        *("clock", "lifetime", "save", "outbox", "outlive", "deadline", "listing"),
+        *("room", "creation"),
+    ),
     reply=_created,  # createdAt, or None if the user has max_sessions
 )
 
@@ -102,7 +105,17 @@ GET_OR_CREATE = Script(
     "get_or_create",
     keys=("session", "warn", "expire", "listing", "events"),
     arguments=GetOrCreateArguments,
-    parts=("ids", "clock", "lifetime", "record", *_RENEWAL, "lookup", "listing", "creation"),
+    parts=(
+        "ids",
+        "clock",
+        "lifetime",
+        "record",
+        *_RENEWAL,
+        "lookup",
+        "listing",
+        "room",
+        "creation",
+    ),
     reply=_found_or_created,  # the session, createdAt, or None if none may be created
 )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from session_service.domain.rates import RateLimit
 from session_service.store.client.script import A, R, Script
 
 
@@ -35,5 +36,27 @@ def recording_reply(script: Script[A, R]) -> Script[A, R]:
 
 @cache
 def _recording_reply(script: Script[Any, Any]) -> Script[Any, Any]:
-    variant = script.variant("record", keys=("outcome", "tails", "used"), enclosing="record_reply")
+    keys = ("outcome", "tails", "used")
+    variant = script.variant("record", keys=keys, enclosing=("record_reply",))
     return replace(variant, writes=True)  # the recorded reply, even if the script only reads
+
+
+def charging(script: Script[A, R], limit: RateLimit) -> Script[A, R]:
+    """Return the script so that it first takes a request from a bucket (lua/limits/charge.lua).
+
+    The key that it takes after its own is ``bucket``. Its reply has the script's own one at the
+    end. Example: ``charging(GET, RateLimit(100, 60))`` is ``Script('get+charge')``.
+    """
+    variant: Script[A, R] = _charging(script, limit)
+    return variant
+
+
+@cache
+def _charging(script: Script[Any, Any], limit: RateLimit) -> Script[Any, Any]:
+    variant = script.variant(
+        "charge",
+        keys=("bucket",),
+        fixed={"requests": limit.requests, "seconds": limit.seconds},
+        enclosing=("limits/bucket", "limits/charge"),
+    )
+    return replace(variant, writes=True)  # the bucket, even if the script only reads

@@ -133,10 +133,16 @@ class IdempotencyKeys:
         self._executor = executor
         self._keys = keys
 
-    async def claim(self, key: str, fingerprint: str) -> ReplayingExecutor:
-        """Claim a key for a request that is one script; return the executor for it."""
+    async def claim(
+        self, key: str, fingerprint: str, executor: ScriptExecutor | None = None
+    ) -> ReplayingExecutor:
+        """Claim a key for a request that is one script; return the executor for it.
+
+        ``executor`` is that of the request, if it has its own: each replay is charged to a limit.
+        """
         _, claimed = await self._claim(key, fingerprint)
-        return ReplayingExecutor(self._executor, self._keys, base64.b64decode(claimed.seed))
+        seed = base64.b64decode(claimed.seed)
+        return ReplayingExecutor(executor or self._executor, self._keys, seed)
 
     async def claim_with_lease(self, key: str, fingerprint: str) -> Claim:
         """Claim a key for a request in several steps.

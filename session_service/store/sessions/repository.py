@@ -96,7 +96,7 @@ class SessionRepository:
         self._events = events
         self._end = retaining_history(END, history_ms)
         self._end_all = retaining_history(END_ALL, history_ms)
-        self._creation = Creation(keys, retention_ms=retention_ms, per_user=limits.per_user)
+        self._creation = Creation(keys, limits, retention_ms=retention_ms, history_ms=history_ms)
         self._unreadable = UnreadableSessions(executor, keys)
         self._counter = SessionCounter(executor, keys, known_sizes, retention_ms, quarantine)
         self._listing = Listing(

@@ -33,6 +33,8 @@ class Refusals:
         self.unread = Throttled(_log, "connections cut: their clients do not read")
         self.store = Throttled(_log, "store unavailable")
         self.creations = Throttled(_log, "sessions not created: SESSION_CREATE_LIMIT_ADDRESS")
+        self.rates = Throttled(_log, "requests refused: a limit on requests is reached")
+        self.unlimited = Throttled(_log, "requests served without their limit")
 
 
 class Admission:

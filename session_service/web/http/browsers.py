@@ -43,12 +43,19 @@ class BrowserPolicy:
     ``origins`` are those of SESSION_CORS_ORIGINS, e.g. ``https://app.example.org``; ``*`` allows
     every origin. ``hosts`` are those of ALLOWED_HOSTS, e.g. ``sessions.example.org`` or
     ``*.example.org``; ``*`` allows every host, and so does ``any_host``, which is for a service
-    whose callers need a credential: after DNS rebinding a page has none.
+    whose callers need a credential: after DNS rebinding a page has none. ``exposed`` are more
+    header fields that pages may read, e.g. ``RateLimit``.
     """
 
     def __init__(
-        self, origins: tuple[str, ...] = (), hosts: tuple[str, ...] = (), *, any_host: bool = False
+        self,
+        origins: tuple[str, ...] = (),
+        hosts: tuple[str, ...] = (),
+        *,
+        any_host: bool = False,
+        exposed: tuple[str, ...] = (),
     ) -> None:
+        self._exposed = ", ".join((_EXPOSED, *exposed))
         self._lists_all = "*" in origins
         self._origins = frozenset(map(_normal, origins))
         self._any_host = any_host or "*" in hosts
@@ -128,7 +135,7 @@ class BrowserPolicy:
         allowed = "*" if self._lists_all else f"{origin}\r\nAccess-Control-Allow-Credentials: true"
         return (
             f"Vary: Origin\r\nAccess-Control-Allow-Origin: {allowed}\r\n"
-            f"Access-Control-Expose-Headers: {_EXPOSED}\r\n"
+            f"Access-Control-Expose-Headers: {self._exposed}\r\n"
         )
 
     def _is_listed(self, origin: str) -> bool:

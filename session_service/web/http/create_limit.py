@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
-from multidict import istr
 
 from session_service.domain.budgets import (
     CREATE_ADDRESSES,
@@ -18,10 +17,9 @@ from session_service.domain.budgets import (
     CREATE_SECONDS,
     FORWARDED_CHARACTERS,
 )
+from session_service.domain.errors import RateLimited
 from session_service.web.http.browsers import ORIGIN, SEC_FETCH_SITE
-from session_service.web.http.errors import RateLimited
-
-_FORWARDED_FOR = istr("X-Forwarded-For")
+from session_service.web.http.client_addresses import FORWARDED_FOR, TrustedProxies
 
 PageAddress = tuple[str, str]  # the connection's, and the text of X-Forwarded-For
 
@@ -32,13 +30,17 @@ class CreateLimit:
     An address is the connection's, together with the text of ``X-Forwarded-For``, e.g.
     ``203.0.113.9, 10.0.0.2``. That is not verified: forging it gains nothing. A ``limit`` of 0 is
     no limit. If there are more than CREATE_ADDRESSES addresses, the count of
-    the oldest is lost.
+    the oldest is lost. With ``proxies`` an address is the client's, as they name it.
     """
 
     def __init__(
-        self, limit: int = CREATE_LIMIT, clock: Callable[[], float] = time.monotonic
+        self,
+        limit: int = CREATE_LIMIT,
+        clock: Callable[[], float] = time.monotonic,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self.limit = limit
+        self._proxies = proxies
         self._clock = clock
         self._windows: dict[PageAddress, tuple[float, int]] = {}  # its start, and its count
 
@@ -50,7 +52,9 @@ class CreateLimit:
         headers = request.headers
         if not self.limit or (ORIGIN not in headers and SEC_FETCH_SITE not in headers):
             return None
-        return request.remote or "", headers.get(_FORWARDED_FOR, "")[:FORWARDED_CHARACTERS]
+        if self._proxies:
+            return self._proxies.client_address(request), ""
+        return request.remote or "", headers.get(FORWARDED_FOR, "")[:FORWARDED_CHARACTERS]
 
     def count(self, address: PageAddress) -> None:
         """Count a creation by a page; raises RateLimited."""

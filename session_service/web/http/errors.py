@@ -16,6 +16,7 @@ from session_service.domain.errors import (
     KeySetUnavailable,
     NotAuthenticated,
     NotPermitted,
+    RateLimited,
     RecordUnreadable,
     RenewalFailed,
     ServiceError,
@@ -105,16 +106,6 @@ class Forbidden(ServiceError):
 
     def __init__(self, message: str, details: str) -> None:
         super().__init__(details, message=message)
-
-
-class RateLimited(ServiceError):
-    """The caller has made too many requests; ``retry_after`` is in whole seconds."""
-
-    message = "Too many requests"
-
-    def __init__(self, details: str, retry_after: int) -> None:
-        super().__init__(details)
-        self.retry_after = retry_after
 
 
 class UriTooLong(ServiceError):

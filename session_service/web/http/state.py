@@ -13,8 +13,10 @@ from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http.admission import Admission
 from session_service.web.http.browsers import BrowserPolicy
+from session_service.web.http.client_addresses import TrustedProxies
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
+from session_service.web.http.limits import RequestLimits
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _POLL_SECONDS = 0.02
@@ -27,6 +29,7 @@ class AppState:
     use the service, by default its own, and ``creations`` limits how many sessions they create.
     ``peers`` are the other workers of the node, or None if there are none. ``access`` finds the
     credentials of requests; None means that access control is off. Then ``audit`` is None, too.
+    ``limits`` are those on requests, and ``proxies`` name the addresses of clients; None is none.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class AppState:
         creations: CreateLimit | None = None,
         peers: Peers | None = None,
         access: Authenticator | None = None,
+        limits: RequestLimits | None = None,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self.repository = repository
         self.webhooks = webhooks
@@ -51,6 +56,8 @@ class AppState:
         self.peers = peers
         self.access = access
         self.audit = AuditLog() if access else None
+        self.limits = limits
+        self.proxies = proxies
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # called once, as ``drain`` begins
         self.admission = Admission(max_in_flight)

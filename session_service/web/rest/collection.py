@@ -17,6 +17,7 @@ from session_service.api.sessions import (
 from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
+    RateLimited,
     StoreUnavailable,
     TooManyKeys,
     TooManySessions,
@@ -25,7 +26,7 @@ from session_service.domain.errors import (
 from session_service.domain.sessions import NewSession, Session
 from session_service.domain.times import iso
 from session_service.web.http.context import RequestContext
-from session_service.web.http.errors import RateLimited, error_response
+from session_service.web.http.errors import error_response
 from session_service.web.http.fields import compact_metadata, lower, timeout_change
 from session_service.web.http.response import JsonResponse, encode
 from session_service.web.rest.route import Route, Tag

@@ -6,12 +6,15 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from session_service.access.authenticator import Authenticator
-from session_service.domain.errors import NotPermitted
+from session_service.domain.credentials import Credential
+from session_service.domain.errors import NotAuthenticated, NotPermitted, ValidationFailed
 from session_service.store.sessions.scope import Scope
 from session_service.web.http.authentication import CREDENTIAL, credential_in
 from session_service.web.http.bodies import read_body
+from session_service.web.http.charging import charge_address, serve
 from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.decoding import RequestDecoder
+from session_service.web.http.limits import RequestLimits
 from session_service.web.http.response import Response
 from session_service.web.http.state import AppState
 from session_service.web.rest.idempotency import idempotent
@@ -21,27 +24,58 @@ from session_service.web.rest.route import IDEMPOTENCY_KEY, Public, Route
 def make_endpoint(route: Route, state: AppState) -> Endpoint:
     """Return the endpoint of a route, which honours Idempotency-Key, for permitted requests."""
     endpoint = _honour_key(route, _call_handler(route, state), state)
-    return _guard(route, endpoint, state.access) if state.access else endpoint
+    if state.access:
+        return _guard(route, endpoint, state.access, state.limits)
+    if state.limits and state.limits.addresses:
+        return _limit_address(route, endpoint, state.limits)
+    return endpoint
 
 
-def _guard(route: Route, endpoint: Endpoint, access: Authenticator) -> Endpoint:
+def _limit_address(route: Route, endpoint: Endpoint, limits: RequestLimits) -> Endpoint:
+    """Return an endpoint that charges each request to its address: nothing has a credential."""
+    if isinstance(route.access, Public):
+        return endpoint
+
+    async def limited(
+        context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Response:
+        charge_address(limits, context, request)
+        return await endpoint(context, request, ids)
+
+    return limited
+
+
+def _guard(
+    route: Route, endpoint: Endpoint, access: Authenticator, limits: RequestLimits | None
+) -> Endpoint:
     """Return an endpoint that first finds the credential, and checks it against the route.
 
     The handler gets a repository that is limited to the sessions which exist for the credential.
+    The request is charged to the limit of the credential, or of its address if it has none.
     """
     needed = route.access
     if isinstance(needed, Public):
         return endpoint
     in_query, is_of_session = route.streams, bool(route.ids)
+    by_script = route.is_charged_by_script
+
+    def check(credential: Credential) -> None:
+        credential.require(needed)
+        if credential.session is not None and not is_of_session:
+            raise NotPermitted("A session token is for requests that name its session.")
 
     async def guard(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Response:
-        credential = await access.identify(credential_in(request, in_query=in_query))
+        try:
+            credential = await access.identify(credential_in(request, in_query=in_query))
+        except (NotAuthenticated, ValidationFailed):
+            if limits:
+                charge_address(limits, context, request)
+            raise
         request[CREDENTIAL] = credential
-        credential.require(needed)
-        if credential.session is not None and not is_of_session:
-            raise NotPermitted("A session token is for requests that name its session.")
+        if not limits:
+            check(credential)
         scope = Scope(context.sessions.scope.executor, credential=credential)
         context = RequestContext(
             context.state,
@@ -50,7 +84,14 @@ def _guard(route: Route, endpoint: Endpoint, access: Authenticator) -> Endpoint:
             context.sessions.scoped(scope),
             credential,
         )
-        return await endpoint(context, request, ids)
+        if not limits:
+            return await endpoint(context, request, ids)
+
+        async def work(context: RequestContext) -> Response:
+            check(credential)
+            return await endpoint(context, request, ids)
+
+        return await serve(limits, context, work, request, by_script=by_script)
 
     return guard
 

@@ -38,7 +38,9 @@ def _replaying(route: Route, endpoint: Endpoint) -> Endpoint:
     ) -> Response:
         sessions = context.sessions
         replaying = await sessions.idempotency_keys.claim(
-            _key(context, request), await _fingerprint(route, context, request)
+            _key(context, request),
+            await _fingerprint(route, context, request),
+            sessions.scope.executor,
         )
         scope = Scope(replaying, replaying.random, context.credential)
         return await endpoint(replace(context, sessions=sessions.scoped(scope)), request, ids)

@@ -17,11 +17,11 @@ from session_service.api.base import Request, describe
 from session_service.api.errors import Error, ErrorCode
 from session_service.api.events import EVENT_DATA
 from session_service.api.messages import Attachment
-from session_service.domain.errors import StoreUnavailable
+from session_service.domain.errors import RateLimited, StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.authentication import API_KEY, PARAMETER
 from session_service.web.http.decoding import headers_of
-from session_service.web.http.errors import ERRORS, RateLimited
+from session_service.web.http.errors import ERRORS
 from session_service.web.http.response import REQUEST_ID_HEADER
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Public, Route, Tag
 from session_service.web.rest.table import ROUTES

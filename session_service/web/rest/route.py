@@ -11,6 +11,7 @@ from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,
+    RateLimited,
     ServiceError,
     StoreUnavailable,
     TooManyKeys,
@@ -24,7 +25,6 @@ from session_service.web.http.errors import (
     InvalidJson,
     Overloaded,
     PayloadTooLarge,
-    RateLimited,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -151,6 +151,15 @@ class Route:
     def takes_idempotency_key(self) -> bool:
         """Whether it honours the Idempotency-Key header."""
         return self.method in ("POST", "DELETE") and self.is_api
+
+    @property
+    def is_charged_by_script(self) -> bool:
+        """Whether its first script charges a user's limit, in place of a script before it.
+
+        Not if the response is recorded: a 429 must not be replayed.
+        """
+        reads = self.tag is Tag.MESSAGING and bool(self.ids) and not self.takes_idempotency_key
+        return self.is_atomic or (reads and not self.streams)
 
     @property
     def all_errors(self) -> tuple[type[ServiceError], ...]:

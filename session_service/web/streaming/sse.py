@@ -23,13 +23,13 @@ from session_service.domain.budgets import (
     STREAM_OVERLOADED_SECONDS,
     STREAM_RETRY_SECONDS,
 )
-from session_service.domain.errors import ServiceError
+from session_service.domain.errors import RateLimited, ServiceError
 from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.events import Event
 from session_service.domain.times import jitter
 from session_service.store.events.feed import FellBehindError, Reset, Subscription
 from session_service.web.http.connections import connection_of, held_open
-from session_service.web.http.errors import ERRORS, Overloaded, RateLimited
+from session_service.web.http.errors import ERRORS, Overloaded
 from session_service.web.http.response import (
     REQUEST_ID_HEADER,
     BaseResponse,
