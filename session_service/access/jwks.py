@@ -43,9 +43,9 @@ class FetchError(Exception):
 class KeySet:
     """The public keys of an issuer by their key id (``kid``).
 
-    ``refresh_forever`` fetches them every ten minutes. ``find`` also does if it does not know a key
-    id, at most twice a minute; concurrent calls share a fetch. While fetches fail, the last key set
-    serves for a day. A response without a usable key is a failure, too.
+    ``refresh_forever`` fetches them when they are ten minutes old. ``find`` also does if it does
+    not know a key id, at most twice a minute; concurrent calls share a fetch. While fetches fail,
+    the last key set serves for a day. A response without a usable key is a failure, too.
 
     Each key has the algorithms of its own type, so an issuer can change from one type to another;
     symmetric keys are never used. ``clock`` is monotonic, in seconds.
@@ -78,7 +78,7 @@ class KeySet:
                 await self._refresh()
             if self._is_too_old():
                 raise KeySetUnavailable(self._problem)
-        if kid is not None and all(kid != known for known, _ in self._keys) and self._may_ask():
+        elif kid is not None and all(kid != known for known, _ in self._keys) and self._may_ask():
             await self._refresh()
         for known, key in self._keys:
             is_it = kid == known if kid is not None else len(self._keys) == 1
@@ -87,13 +87,15 @@ class KeySet:
         return None
 
     async def refresh_forever(self) -> None:
-        """Fetch the key set now and every ten minutes, until this is cancelled."""
+        """Fetch the key set now and when it is ten minutes old, until this is cancelled.
+
+        After a fetch that failed, also one for a request, it tries again within ten seconds.
+        """
         try:
             while True:
-                await self._refresh()
-                await self._sleep(
-                    KEY_SET_RETRY_SECONDS if self._problem else KEY_SET_REFRESH_SECONDS
-                )
+                if self._problem or self._clock() - self._fetched_at >= KEY_SET_REFRESH_SECONDS:
+                    await self._refresh()
+                await self._sleep(KEY_SET_RETRY_SECONDS)
         finally:
             if self._fetching is not None:
                 self._fetching.cancel()

@@ -70,7 +70,7 @@ class JwtVerifier:
     def cached(self, text: str, now: int) -> Credential | None:
         """Return the credential of a token that was verified in the last minute, or None.
 
-        ``now`` is in epoch milliseconds, also if the clock was set back since.
+        ``now`` is in epoch milliseconds. If the clock was set back since, the answer is None.
         """
         found = self._verified.get(text)
         return found[2] if found is not None and found[0] <= now < found[1] else None

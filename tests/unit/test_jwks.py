@@ -205,6 +205,14 @@ async def test_a_new_key_is_found_at_once(endpoint: KeySetEndpoint, issuer: Issu
     assert not await issuer.accepts(old)
 
 
+async def test_an_unknown_key_id_at_the_start_causes_one_fetch(
+    endpoint: KeySetEndpoint, issuer: Issuer
+) -> None:
+    """A key set that was fetched for a request is not fetched again for the same request."""
+    assert not await issuer.accepts(token("rsa", "RS256", {"kid": "x"}))
+    assert endpoint.requests == 1
+
+
 async def test_unknown_key_ids_cause_two_fetches_a_minute(
     endpoint: KeySetEndpoint, issuer: Issuer
 ) -> None:
@@ -391,27 +399,42 @@ async def test_an_outage_at_the_start_is_not_a_refusal(
 
 
 async def test_the_key_set_is_refreshed_in_the_background(endpoint: KeySetEndpoint) -> None:
-    """It is fetched every ten minutes, and ten seconds after a failure."""
-    naps: list[float] = []
+    """It is fetched when it is ten minutes old, and ten seconds after a fetch that failed."""
+    clock = Clock()
+    sleeping: asyncio.Queue[None] = asyncio.Queue()
     woken: asyncio.Queue[None] = asyncio.Queue()
 
     async def sleep(seconds: float) -> None:
-        naps.append(seconds)
+        sleeping.put_nowait(None)
         await woken.get()
+        clock.now += seconds
 
-    keys = KeySet(endpoint.url, sleep=sleep)
+    async def let_pass(seconds: float) -> None:
+        until = clock.now + seconds
+        while clock.now < until:
+            woken.put_nowait(None)
+            await asyncio.wait_for(sleeping.get(), 10)
+
+    keys = KeySet(endpoint.url, clock=clock, sleep=sleep)
     running = asyncio.create_task(keys.refresh_forever())
     try:
-        await wait_until(lambda: naps == [600], description="the first fetch")
+        await asyncio.wait_for(sleeping.get(), 10)
+        await let_pass(590)
+        assert endpoint.requests == 1
+        await let_pass(10)
+        assert endpoint.requests == 2
         await endpoint.stop()
-        woken.put_nowait(None)
-        await wait_until(lambda: naps == [600, 10], description="the second fetch")
+        assert await keys.find("k2", "RS256") is None  # this fetch fails
         endpoint.keys = [jwk("rsa2", "k2")]
         await endpoint.start()
-        woken.put_nowait(None)
-        await wait_until(lambda: naps == [600, 10, 600], description="the third fetch")
+        await let_pass(10)
+        assert endpoint.requests == 3
+        assert list(keys.reasons()) == []
         assert await keys.find("k2", "RS256") is not None
-        assert await keys.find("k1", "RS256") is None
+        await let_pass(590)
+        assert endpoint.requests == 3
+        await let_pass(10)
+        assert endpoint.requests == 4
     finally:
         running.cancel()
         await asyncio.wait([running])
