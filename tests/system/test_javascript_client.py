@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.api import SESSIONS
 from tests.support.npm import JS
-from tests.support.processes import ServiceProcess, Start
+from tests.support.processes import ServiceProcess, Start, run
 from tests.support.published import published
 from tests.support.tools import need
 from tests.support.waiting import wait_until
@@ -20,6 +20,7 @@ SHA512 = "1v0fBpzHrUUfl1kUUuLuma7r5VSdB2bf8prnGyGsrwbBOMDTZencr6inwm/NIpzXmzJFv8
 SCRIPT = JS / "call.mjs"
 
 AGENT, USER = "b850bc30-45f8-0041-a00a-83df46d8555d", "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90"
+SERVERS_KEY = "the key that all servers of this family have"
 PARTIES = {"agentId": AGENT, "userId": USER}
 UNKNOWN = "3f000000-0000-4000-8000-000000000000"
 
@@ -43,10 +44,14 @@ def service(start: Start, store_url: str) -> ServiceProcess:
     return start(REDIS_URL=store_url, SESSION_MIN_TIMEOUT_MINUTES="0.0001")
 
 
-def outcomes(bundle: Path, service: ServiceProcess, calls: list[Call]) -> list[dict[str, Any]]:
+def outcomes(
+    bundle: Path, service: ServiceProcess, calls: list[Call], api_key: str | None = None
+) -> list[dict[str, Any]]:
     """Make calls one after the other with the client; return their outcomes."""
+    options = [] if api_key is None else [api_key]
+    url = f"http://127.0.0.1:{service.port}"
     done = subprocess.run(
-        ["node", SCRIPT, bundle, f"http://127.0.0.1:{service.port}", json.dumps(calls)],
+        ["node", SCRIPT, bundle, url, json.dumps(calls), *options],
         capture_output=True,
         text=True,
         timeout=60,
@@ -221,3 +226,49 @@ def test_every_method_tells_that_the_store_is_away(start: Start, bundle: Path) -
     service = start(REDIS_URL="redis://127.0.0.1:1/0")
     calls = [("createSession", PARTIES), ("listSessions",), ("checkHealth",), *calls_on(UNKNOWN)]
     assert_all_thrown(outcomes(bundle, service, calls), 503, "STORE_UNAVAILABLE")
+
+
+class TestWithAccessControl:
+    """The client with its option ``apiKey``, against a service whose access control is on."""
+
+    @pytest.fixture
+    def service(self, start: Start, store_url: str) -> ServiceProcess:
+        return start(REDIS_URL=store_url, ELIZA_SERVER_AUTH_TOKEN=SERVERS_KEY)
+
+    @pytest.fixture(params=["a key", "ELIZA_SERVER_AUTH_TOKEN"])
+    def api_key(self, request: pytest.FixtureRequest, store_url: str, tmp_path: Path) -> str:
+        """An API key with the scopes that the client needs, or the one of the environment."""
+        if request.param != "a key":
+            return SERVERS_KEY
+        scopes = "sessions:read,sessions:write,messages:read,messages:write"
+        done = run(tmp_path, "keys", "create", "web", "--scopes", scopes, REDIS_URL=store_url)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    async def test_every_method_works_with_its_api_key(
+        self, service: ServiceProcess, bundle: Path, api_key: str
+    ) -> None:
+        """The client with a key creates, lists, reads, writes, and ends."""
+
+        def call(*calls: Call) -> list[dict[str, Any]]:
+            return outcomes(bundle, service, list(calls), api_key)
+
+        async def is_known() -> dict[str, Any] | None:
+            (outcome,) = call(("createSession", PARTIES))
+            return outcome.get("returned")
+
+        created = await wait_until(is_known)  # nodes read the keys once a second
+        assert created is not None
+        calls = [("listSessions",), ("checkHealth",), *calls_on(created["sessionId"])]
+        done = call(*calls)
+        assert ["returned" in each for each in done] == [True] * len(calls)
+        assert done[-1]["returned"] == {"message": "Session ended successfully"}
+
+    @pytest.mark.parametrize("wrong", [None, "nobody", f"{SERVERS_KEY}x"])
+    def test_every_method_is_refused_without_a_valid_key(
+        self, service: ServiceProcess, bundle: Path, wrong: str | None
+    ) -> None:
+        """Without a key, or with another, every method throws a 401."""
+        calls = [("createSession", PARTIES), ("listSessions",), ("checkHealth",)]
+        found = outcomes(bundle, service, [*calls, *calls_on(UNKNOWN)], wrong)
+        assert_all_thrown(found, 401, "UNAUTHORIZED")
