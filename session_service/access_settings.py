@@ -11,6 +11,8 @@ from session_service.environment import Reader
 
 _JWT_KEYS = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 _JWT_NAMES = (*_JWT_KEYS, "JWT_ISSUER", "JWT_AUDIENCE", "JWT_USER_CLAIM", "JWT_SCOPE_CLAIM")
+_SECRET_BYTES = 32  # as many as the hash of the signature has
+_MAX_SECRETS = 2
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,7 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
     needs_keys: bool = False  # whether it is on, and API keys are the only way to authenticate
     token: "Secret | None" = None  # ELIZA_SERVER_AUTH_TOKEN, a key with all scopes
     jwt: "JwtSettings | None" = None  # None: no JWT is valid
+    session_token_secrets: tuple["Secret", ...] = ()  # the first signs; none: no session tokens
 
 
 class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,7 @@ def read_access(reader: Reader) -> AccessSettings:
         needs_keys=auth == "on" and not implied,
         token=Secret(token) if token else None,
         jwt=_read_jwt(reader),
+        session_token_secrets=_read_session_token_secrets(reader),
     )
 
 
@@ -129,3 +133,20 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _read_session_token_secrets(reader: Reader) -> tuple[Secret, ...]:
+    """Read one secret, or the two of a rotation: the new one, a comma, and the old one."""
+    name = "SESSION_TOKEN_SECRET"
+    text = reader.secret(name)
+    secrets = [secret.strip() for secret in text.split(",") if text]
+    are_long = all(
+        len(secret.encode("utf-8", "surrogateescape")) >= _SECRET_BYTES for secret in secrets
+    )
+    if not are_long or len(secrets) > _MAX_SECRETS:
+        reader.problems.append(
+            f"{name} is not allowed: it must be a secret of at least {_SECRET_BYTES} bytes"
+            " without a comma, or two of them: the one that signs, a comma, and the one before it"
+        )
+        return ()
+    return tuple(map(Secret, secrets))

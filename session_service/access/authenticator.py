@@ -9,7 +9,13 @@ import time
 from typing import Protocol
 
 from session_service.access_settings import Secret
-from session_service.domain.credentials import ALL_PERMISSIONS, Credential, Kind
+from session_service.domain.credentials import (
+    ALL_PERMISSIONS,
+    ENVIRONMENT_KEY,
+    ENVIRONMENT_KEY_NAME,
+    Credential,
+    Kind,
+)
 from session_service.domain.errors import NotAuthenticated
 
 _LONGEST = 16_384  # characters: more than any header that the server takes
@@ -52,8 +58,8 @@ class Authenticator:
         self._token = token.value.encode() if token else None
         self._server = Credential(
             kind=Kind.KEY,
-            id="environment",
-            name="ELIZA_SERVER_AUTH_TOKEN",
+            id=ENVIRONMENT_KEY,
+            name=ENVIRONMENT_KEY_NAME,
             permissions=ALL_PERMISSIONS,
         )
 

@@ -84,12 +84,18 @@ class ApiKeys:
     def is_revoked(self, key_id: str, now: int) -> bool:
         """Return whether a key is revoked, expired at ``now`` (epoch ms), or unknown.
 
-        For session tokens, which end with the key that minted them, and for open connections.
-        Raises as ``find``: until then, whether it is revoked is not known.
+        For open connections. Raises as ``find``: until then, whether it is revoked is not known.
+        """
+        return self.name_of(key_id, now) is None
+
+    def name_of(self, key_id: str, now: int) -> str | None:
+        """Return the name of a key, or None if it is revoked, expired at ``now``, or unknown.
+
+        For session tokens, which end with the key that minted them. Raises as ``find``.
         """
         self._must_know(key_id)
         entry = self._entries.get(key_id)
-        return entry is None or now >= entry.until
+        return None if entry is None or now >= entry.until else entry.current.credential.name
 
     def _must_know(self, key_id: str) -> None:
         """Raise StoreUnavailable if it is unknown whether a key is valid."""

@@ -29,16 +29,18 @@ class Permission(StrEnum):
 
 
 ALL_PERMISSIONS = frozenset(Permission)
-# Of a user whose token does not say; a session token can have no others.
-USER_PERMISSIONS = frozenset(
-    (
-        Permission.SESSIONS_READ,
-        Permission.SESSIONS_WRITE,
-        Permission.MESSAGES_READ,
-        Permission.MESSAGES_WRITE,
-        Permission.EVENTS_READ,
-    )
+# Of session tokens, which contain the positions: append, never reorder.
+SESSION_TOKEN_PERMISSIONS = (
+    Permission.SESSIONS_READ,
+    Permission.SESSIONS_WRITE,
+    Permission.MESSAGES_READ,
+    Permission.MESSAGES_WRITE,
+    Permission.EVENTS_READ,
 )
+USER_PERMISSIONS = frozenset(SESSION_TOKEN_PERMISSIONS)  # of a user whose token does not say
+
+# The id and the name of the key with all scopes that the environment has.
+ENVIRONMENT_KEY, ENVIRONMENT_KEY_NAME = "environment", "ELIZA_SERVER_AUTH_TOKEN"
 
 
 class Kind(StrEnum):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from session_service.access.authenticator import Authenticator
+from session_service.access.session_tokens import SessionTokens
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.background.verifier import verify_forever
@@ -103,6 +104,7 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
     settings = store.settings
     limits = _limits(store)
     proxies = TrustedProxies(settings.rates.proxies) if settings.rates.proxies else None
+    session_tokens = _session_tokens(store)
     state = AppState(
         store.repository,
         settings.timeouts,
@@ -117,9 +119,10 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
         ),
         creations=CreateLimit(settings.create_limit, proxies=proxies),
         peers=Peers.from_environment(os.environ),
-        access=_authenticator(store, jwts),
+        access=_authenticator(store, jwts, session_tokens),
         limits=limits,
         proxies=proxies,
+        session_tokens=session_tokens,
     )
     store.limit_failures.report = lambda why: state.admission.refused.unlimited.log(reason=why)
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
@@ -139,12 +142,25 @@ def _jwt_verifier(store: Store) -> "JwtVerifier | None":
     return verifier
 
 
-def _authenticator(store: Store, jwts: "JwtVerifier | None") -> Authenticator | None:
+def _session_tokens(store: Store) -> SessionTokens | None:
+    """Return what mints and verifies session tokens; None if there are none."""
+    access = store.settings.access
+    secrets = access.session_token_secrets
+    if not (access.is_on and secrets):
+        return None
+    return SessionTokens(secrets, store.api_keys, access.token)
+
+
+def _authenticator(
+    store: Store, jwts: "JwtVerifier | None", session_tokens: SessionTokens | None
+) -> Authenticator | None:
     """Return what finds the credentials of requests; None if access control is off."""
     settings = store.settings.access
     if not settings.is_on:
         return None
-    return Authenticator(keys=store.api_keys, jwts=jwts, token=settings.token)
+    return Authenticator(
+        keys=store.api_keys, sessions=session_tokens, jwts=jwts, token=settings.token
+    )
 
 
 def _limits(store: Store) -> RequestLimits | None:

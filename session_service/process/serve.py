@@ -159,6 +159,10 @@ def _warn(settings: Settings, sockets: Sequence[socket.socket]) -> None:
             "ELIZA_SERVER_AUTH_TOKEN is so short that it may be guessed; a longer one has at least"
             f" {_TOKEN_CHARACTERS} characters"
         )
+    if access.session_token_secrets and not access.is_on:
+        log.warning(
+            "SESSION_TOKEN_SECRET has no effect, because access control is off; AUTH=on turns it on"
+        )
     exposed = beyond_loopback(sockets)
     if exposed and not access.is_on and not access.is_silenced:
         log.warning(

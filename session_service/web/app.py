@@ -40,7 +40,7 @@ from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
 from session_service.web.rest.route import Route, Tag, is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
-from session_service.web.rest.table import ROUTES
+from session_service.web.rest.table import ROUTES, routes_of
 from session_service.web.streaming.socketio import PATH, Sockets
 from session_service.web.streaming.sse import stream_refusal
 
@@ -75,13 +75,14 @@ class App:
         self._find = self._router.find
         self._streams: set[Endpoint] = set()
         self._routes: dict[Endpoint, Route] = {}
-        for route in ROUTES:
+        routes = routes_of(with_session_tokens=state.session_tokens is not None)
+        for route in routes:
             endpoint = make_endpoint(route, state)
             self._router.add(route.method, route.path, endpoint)
             self._routes[endpoint] = route
             if route.streams:
                 self._streams.add(endpoint)
-        self._router.add("GET", "/openapi.json", self._serve_document())
+        self._router.add("GET", "/openapi.json", self._serve_document(routes))
         for methods in self._router.every_path():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
@@ -220,10 +221,9 @@ class App:
 
         return serve_options
 
-    def _serve_document(self) -> Endpoint:
-        body = json.dumps(
-            document(self._state.policy, has_access=self._state.access is not None)
-        ).encode()
+    def _serve_document(self, routes: tuple[Route, ...]) -> Endpoint:
+        has_access = self._state.access is not None
+        body = json.dumps(document(self._state.policy, routes, has_access=has_access)).encode()
 
         async def serve_document(*_: object) -> Response:
             return JsonResponse(200, body)

@@ -207,7 +207,7 @@ async def test_a_path_may_have_two_ids(
         response=SessionInfo,
         success="The message",
     )
-    monkeypatch.setattr("session_service.web.app.ROUTES", (*ROUTES, route))
+    monkeypatch.setattr("session_service.web.rest.table.ROUTES", (*ROUTES, route))
     client = await aiohttp_client(ServiceUnderTest(service))
     response = await client.get(f"{SESSIONS}/{ID.upper()}/messages/Ab")
     assert await response.json() == {"ids": [ID, "ab"]}

@@ -17,12 +17,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.api import SESSIONS, create
+from tests.support.api import SESSIONS, create, post
 from tests.support.npm import JS, installed
 from tests.support.processes import ServiceProcess, Start
 from tests.support.published import published
 from tests.support.tools import need
 
+UNKNOWN = "3f000000-0000-4000-8000-000000000000"
+ACCESS = {
+    "ELIZA_SERVER_AUTH_TOKEN": "the key that all servers of this family have",
+    "SESSION_TOKEN_SECRET": "a secret of thirty-two bytes or more",
+}
 NAMES = ("127.0.0.1", "sessions.example")
 
 
@@ -184,6 +189,60 @@ async def test_the_services_own_page_needs_no_setting(
     assert outcome == {"text": "Hi", "clientMessageId": "mine"}
 
 
+class TestSessionTokens:
+    """A page that holds a session token, and the server that gives it one."""
+
+    @pytest.fixture
+    def service(self, start: Start, browser: Browser) -> ServiceProcess:
+        return start(
+            SESSION_CORS_ORIGINS=f"http://app.example:{browser.pages}",
+            LOG_LEVEL="debug",
+            **ACCESS,
+        )
+
+    async def test_a_page_uses_its_session_and_no_other(
+        self, service: ServiceProcess, browser: Browser, tmp_path: Path
+    ) -> None:
+        """It reads, streams, writes and renews; other sessions are as if they had never been.
+
+        The token is neither in the log nor in the store.
+        """
+        async with service.client() as client:
+            client.headers["X-API-KEY"] = ACCESS["ELIZA_SERVER_AUTH_TOKEN"]
+            session, other = await create(client), await create(client)
+            path = f"{SESSIONS}/{session['sessionId']}"
+            scopes = [
+                "sessions:read",
+                "sessions:write",
+                "messages:read",
+                "messages:write",
+                "events:read",
+            ]
+            token = (await post(client, f"{path}/tokens", {"scopes": scopes}))["token"]
+            before = await state(client, other["sessionId"])
+            found = await browser.at(
+                "app.example",
+                "withToken",
+                f"http://127.0.0.1:{service.port}",
+                token,
+                session["sessionId"],
+                [other["sessionId"], UNKNOWN],
+            )
+            after = await state(client, other["sessionId"])
+        assert found["own"] == [200, 201, 200]
+        assert found["streamed"] == ["session.message", "session.renewed"]
+        assert found["refused"] == ["FORBIDDEN"] * 5
+        assert found["unauthorized"] == ["UNAUTHORIZED"] * 3
+        assert found["others"][0] == found["others"][1]
+        answers = json.loads(found["others"][0])
+        assert [each["body"]["error"]["code"] for each in answers[:-1]] == ["SESSION_NOT_FOUND"] * 5
+        assert answers[-1] == 2  # the EventSource has given up
+        for name in ("session", "messages"):
+            assert after[name] == before[name]
+        assert any(line.get("path", "").endswith("/events") for line in service.log)
+        assert files_with(tmp_path, token[-43:]) == []
+
+
 class TestPublishedManagers:
     """The socket managers of the published web client, unchanged, on pages of the service."""
 
@@ -260,6 +319,12 @@ _BESIDE_THE_MANAGER = {
     "lib/logger.ts": "const quiet = () => {};"
     "export default { info: quiet, debug: quiet, warn: quiet, error: quiet };",
 }
+
+
+def files_with(folder: Path, text: str) -> list[Path]:
+    """Return the files below a folder that contain a text, such as logs and a store's data."""
+    files = filter(Path.is_file, folder.rglob("*"))
+    return [file for file in files if text.encode() in file.read_bytes()]
 
 
 async def state(client: Any, session_id: str) -> dict[str, Any]:

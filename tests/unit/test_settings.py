@@ -103,6 +103,31 @@ def test_problems_of_webhooks_are_told_without_their_secrets() -> None:
     assert "hush" not in "".join(found)
 
 
+@pytest.mark.parametrize(
+    "value", ["hush", "h" * 31, f"{'h' * 32},hush", f"{'h' * 32},", ",".join(["h" * 32] * 3)]
+)
+def test_a_bad_secret_of_session_tokens_is_not_told(value: str) -> None:
+    """A secret that is too short, or a third one, is refused without being shown."""
+    (problem,) = problems(SESSION_TOKEN_SECRET=value)
+    assert problem.startswith("SESSION_TOKEN_SECRET is not allowed: ")
+    assert "at least 32 bytes" in problem
+    assert "hhh" not in problem
+    assert "hush" not in problem
+
+
+def test_secrets_of_session_tokens_come_from_a_file_or_the_variable(tmp_path: Path) -> None:
+    """One secret or two are read, in order; they alone do not turn access control on."""
+    first, second = "é" * 16, "b" * 32
+    file = tmp_path / "secret"
+    file.write_text(f"{first}, {second}\n")
+    access = Settings.from_environment({"SESSION_TOKEN_SECRET_FILE": str(file)}).access
+    assert [secret.value for secret in access.session_token_secrets] == [first, second]
+    assert first not in repr(access)
+    assert not access.is_on
+    access = Settings.from_environment({"SESSION_TOKEN_SECRET": second}).access
+    assert [secret.value for secret in access.session_token_secrets] == [second]
+
+
 def test_a_password_is_not_told() -> None:
     """Of a refused URL only the scheme and the hosts are shown."""
     (problem,) = problems(REDIS_URL="redis+cluster://user:secret@a,b/1")

@@ -5,6 +5,7 @@ import re
 from aiohttp import web
 from multidict import istr
 
+from session_service.access.session_tokens import PREFIX
 from session_service.domain.credentials import Credential
 from session_service.domain.errors import NotAuthenticated, ValidationFailed
 
@@ -21,7 +22,7 @@ def credential_in(request: web.BaseRequest, *, in_query: bool = False) -> str | 
     """Return the text of the credential, or None if there is none.
 
     Raises ValidationFailed if there are several, and NotAuthenticated for another scheme than
-    Bearer. The query is read if ``in_query`` is set.
+    Bearer. The query is read if ``in_query`` is set, and may have a session token only.
     """
     headers = request.headers
     key, authorization = headers.get(API_KEY), headers.get(AUTHORIZATION)
@@ -45,8 +46,12 @@ def _only_one(request: web.BaseRequest, *, in_query: bool) -> str | None:
         found += [(PARAMETER, text) for text in request.query.getall(PARAMETER, ())]
     if len(found) > 1:
         raise _several(found[-1][0])
-    name, text = found[0] if found else ("", None)
-    return _token_of(text) if text is not None and name == AUTHORIZATION else text
+    if not found:
+        return None
+    name, text = found[0]
+    if name == PARAMETER and not text.startswith(PREFIX):
+        raise NotAuthenticated  # proxies log URLs: a key or a JWT must not be in one
+    return _token_of(text) if name == AUTHORIZATION else text
 
 
 def _several(name: str) -> ValidationFailed:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from session_service.access.authenticator import Authenticator
+from session_service.access.session_tokens import SessionTokens
 from session_service.audit import AuditLog
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.timeouts import TimeoutPolicy
@@ -30,6 +31,7 @@ class AppState:
     ``peers`` are the other workers of the node, or None if there are none. ``access`` finds the
     credentials of requests; None means that access control is off. Then ``audit`` is None, too.
     ``limits`` are those on requests, and ``proxies`` name the addresses of clients; None is none.
+    ``session_tokens`` mints tokens for pages, or is None if there are none.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class AppState:
         creations: CreateLimit | None = None,
         peers: Peers | None = None,
         access: Authenticator | None = None,
+        session_tokens: SessionTokens | None = None,
         limits: RequestLimits | None = None,
         proxies: TrustedProxies | None = None,
     ) -> None:
@@ -56,6 +59,7 @@ class AppState:
         self.peers = peers
         self.access = access
         self.audit = AuditLog() if access else None
+        self.session_tokens = session_tokens
         self.limits = limits
         self.proxies = proxies
         self.draining = False

@@ -112,6 +112,7 @@ class Route:
     unhealthy_body: type[ResponseBody] | None = None  # of a 503, in place of an error
     streams: bool = False
     is_atomic: bool = False  # it runs one script, which can record its own reply
+    is_secret: bool = False  # its response must not be stored, so it takes no Idempotency-Key
     is_limited: bool = False  # CreateLimit applies to it
     also: Mapping[int, str] = field(default_factory=dict)  # other successes, by status
 
@@ -150,7 +151,7 @@ class Route:
     @property
     def takes_idempotency_key(self) -> bool:
         """Whether it honours the Idempotency-Key header."""
-        return self.method in ("POST", "DELETE") and self.is_api
+        return self.method in ("POST", "DELETE") and self.is_api and not self.is_secret
 
     @property
     def is_charged_by_script(self) -> bool:

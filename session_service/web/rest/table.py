@@ -3,7 +3,16 @@
 Both the application and the API document are built from it.
 """
 
-from session_service.web.rest import collection, events, messages, probes, sessions, webhooks
+from session_service.web.rest import (
+    collection,
+    events,
+    messages,
+    probes,
+    session_tokens,
+    sessions,
+    webhooks,
+)
+from session_service.web.rest.route import Route
 
 ROUTES = (
     *sessions.ROUTES,
@@ -17,3 +26,8 @@ ROUTES = (
 # Served without a credential, also if access control is on: they show no data. A public route must
 # be listed here. The pages come later; `/admin` is a shell, whose data need a credential.
 PUBLIC_PATHS = frozenset(("/", "/docs", "/admin", "/openapi.json", "/healthz", "/readyz"))
+
+
+def routes_of(*, with_session_tokens: bool) -> tuple[Route, ...]:
+    """Return the routes of a service; without session tokens, their route does not exist."""
+    return (*ROUTES, *session_tokens.ROUTES) if with_session_tokens else ROUTES

@@ -127,6 +127,62 @@ async function driveBy(service, sessionId) {
   return { opened, readable: done.filter(({ value }) => value?.type === "cors").length };
 }
 
+/** Use a session with its token: read, stream, write and renew; then try what it is not for. */
+async function withToken(service, token, sessionId, others) {
+  const call = async (method, path, body, headers = { Authorization: `Bearer ${token}` }) => {
+    const given = body ? { ...JSON_TYPE, ...headers } : headers;
+    const answer = await fetch(service + path, { method, headers: given, body: body && JSON.stringify(body) });
+    const { "x-request-id": _, ...fields } = Object.fromEntries(answer.headers);
+    return { status: answer.status, fields, body: await answer.json() };
+  };
+  const path = `${SESSIONS}/${sessionId}`;
+  const own = [await call("GET", path)];
+  const streamed = await within(10_000, new Promise((done) => {
+    const names = [];
+    const source = new EventSource(`${service}${path}/events?token=${token}`);
+    source.onerror = () => done(names);
+    source.addEventListener("position", async () => {
+      if (own.length > 1) return;
+      own.push(await call("POST", `${path}/messages`, { content: "Hello" }));
+      own.push(await call("POST", `${path}/renew`));
+    });
+    for (const name of ["session.message", "session.renewed"]) {
+      source.addEventListener(name, () => {
+        if (names.push(name) === 2) done(names);
+      });
+    }
+  }));
+  const codes = async (calls) => (await Promise.all(calls)).map(({ body }) => body.error.code);
+  return {
+    own: own.map(({ status }) => status),
+    streamed: streamed.sort(),
+    refused: await codes([
+      call("POST", SESSIONS, PARTIES),
+      call("GET", SESSIONS),
+      call("DELETE", `${SESSIONS}?userId=${PARTIES.userId}`),
+      call("POST", `${path}/tokens`, { scopes: ["events:read"] }),
+      call("GET", "/api/messaging/webhooks"),
+    ]),
+    unauthorized: await codes([
+      call("GET", path, undefined, {}),
+      call("GET", path, undefined, { "X-API-KEY": "nobody" }),
+      call("GET", `${path}?token=${token}`, undefined, {}),
+    ]),
+    others: await Promise.all(others.map(async (id) => JSON.stringify([
+      await call("GET", `${SESSIONS}/${id}`),
+      await call("GET", `${SESSIONS}/${id}/messages`),
+      await call("POST", `${SESSIONS}/${id}/messages`, { content: "Hello" }),
+      await call("POST", `${SESSIONS}/${id}/renew`),
+      await call("DELETE", `${SESSIONS}/${id}`),
+      await within(10_000, new Promise((done) => {
+        const source = new EventSource(`${service}${SESSIONS}/${id}/events?token=${token}`);
+        source.onopen = () => done("open");
+        source.onerror = () => done(source.readyState);
+      })),
+    ]))),
+  };
+}
+
 /** Use the service from a name that its page has pointed at it: as the page's own origin. */
 async function rebound() {
   const answers = [
