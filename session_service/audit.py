@@ -198,7 +198,7 @@ def _network(address: str) -> str:
 
 
 def record_by_operator(event: AuditEvent, **fields: Any) -> None:
-    """Write an entry for a command that the operator runs on the host.
+    """Write an entry at once, for a command that the operator runs on the host.
 
     E.g. ``record_by_operator(AuditEvent.KEY_REVOKED, key="7Hq2Xw9k", key_name="billing")``. The
     credential is the user of the operating system, of kind ``host``.
@@ -210,3 +210,4 @@ def record_by_operator(event: AuditEvent, **fields: Any) -> None:
         name = str(uid)
     who = {"credential_kind": "host", "credential_id": str(uid), "credential_name": name}
     _log.write(event, {"outcome": Outcome.DONE, **who, **fields})
+    _log.flush()

@@ -79,23 +79,22 @@ class _JsonHandler(logging.StreamHandler[Any]):
         self._waiting.append(line)
         if len(self._waiting) == 1:
             try:
-                asyncio.get_running_loop().call_soon(self.write_waiting)
+                asyncio.get_running_loop().call_soon(self.flush)
             except RuntimeError:
-                self.write_waiting()
+                self.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line at once, after those that wait."""
-        self.write_waiting()
+        self.flush()
         super().emit(record)
 
-    def write_waiting(self) -> None:
+    def flush(self) -> None:
         """Write the lines that wait for the end of the turn."""
-        if not self._waiting:
-            return
         lines, self._waiting = self._waiting, []
         try:
-            self.stream.write(b"".join(lines).decode())
-            self.flush()
+            if lines:
+                self.stream.write(b"".join(lines).decode())
+            super().flush()
         except (OSError, ValueError):  # nobody reads them, or the stream is closed
             self.handleError(logging.makeLogRecord({"msg": "lines of an EventLog"}))
 
@@ -124,6 +123,11 @@ class EventLog:
         if request_id := REQUEST_ID.get(None):
             line["request_id"] = request_id
         handlers[0].add(_encode(line) + b"\n")
+
+    def flush(self) -> None:
+        """Write the lines of this turn now."""
+        for handler in logging.getLogger().handlers:
+            handler.flush()
 
 
 class Throttled:

@@ -1,15 +1,17 @@
 """``session-service keys``: creates, lists, rotates and revokes the API keys in the store.
 
 A new key is printed on standard output, alone on its line; everything else about it is on standard
-error, so that a script can store the key by ``session-service keys create … > key``.
+error, so that a script can store the key by ``session-service keys create … > key``. If access
+control is on, that includes the entry of the audit log.
 """
 
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
+from session_service import logs
+from session_service.audit import AuditEvent, record_by_operator
 from session_service.domain.api_keys import (
     MAX_KEYS,
     ApiKey,
@@ -30,8 +32,10 @@ from session_service.store.quarantine import Quarantine
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
+# Writes an entry of the audit log: _Record(AuditEvent.KEY_REVOKED, key="7k2m9x4q").
+_Record = Callable[..., None]
 # Does the work of a command on the keys in the store, and returns the exit code.
-_Work = Callable[[ApiKeyRegistry], Awaitable[int]]
+_Work = Callable[[ApiKeyRegistry, _Record], Awaitable[int]]
 
 
 def run(settings: Settings, *, action: str, **options: object) -> int:
@@ -39,7 +43,7 @@ def run(settings: Settings, *, action: str, **options: object) -> int:
 
     0: done. 1: the store cannot be reached, or it has no such key. 2: an option is not valid.
     """
-    logging.getLogger("session_service").addHandler(logging.NullHandler())  # the lines here suffice
+    logs.set_up("critical", settings.log_format)  # the lines here suffice, and the audit log
     try:
         work = _ACTIONS[action](**options)
         url = store_url(settings)
@@ -61,7 +65,8 @@ async def _on_store(settings: Settings, url: str, work: _Work) -> int:
     client = connect(url, settings.store_timeout)
     executor = open_executor(url, client, settings.store_timeout, settings.write_ack)
     try:
-        return await work(ApiKeyRegistry(executor, Keys(settings.key_prefix), Quarantine()))
+        registry = ApiKeyRegistry(executor, Keys(settings.key_prefix), Quarantine())
+        return await work(registry, record_by_operator if settings.access.is_on else _record_not)
     finally:
         await executor.close()
 
@@ -69,11 +74,12 @@ async def _on_store(settings: Settings, url: str, work: _Work) -> int:
 def _create(*, key_name: str, scopes: str, agents: str, days: int | None) -> _Work:
     name, permissions, bound_to = read_name(key_name), read_scopes(scopes), read_agents(agents)
 
-    async def work(keys: ApiKeyRegistry) -> int:
+    async def work(keys: ApiKeyRegistry, record: _Record) -> int:
         added = await keys.add(name, permissions, bound_to, days * _DAY_MS if days else None)
         if added is None:
             return _fail(f"there are {MAX_KEYS:,} valid keys, the most there can be: revoke one")
         key, text = added
+        record(AuditEvent.KEY_CREATED, **_described(key))
         _print_key(text, f"API key {key.id} is valid {_until(key)}")
         return 0
 
@@ -81,7 +87,7 @@ def _create(*, key_name: str, scopes: str, agents: str, days: int | None) -> _Wo
 
 
 def _list() -> _Work:
-    async def work(keys: ApiKeyRegistry) -> int:
+    async def work(keys: ApiKeyRegistry, _: _Record) -> int:
         known = (await keys.list_all()).values()
         if known or keys.unreadable:
             for line in _table(known, keys.unreadable, round(time.time() * 1000)):
@@ -96,13 +102,14 @@ def _list() -> _Work:
 def _rotate(*, key_id: str, overlap_hours: int) -> _Work:
     _check(key_id)
 
-    async def work(keys: ApiKeyRegistry) -> int:
+    async def work(keys: ApiKeyRegistry, record: _Record) -> int:
         rotated = await keys.rotate(key_id, overlap_hours * _HOUR_MS)
         if rotated is None:
             return _fail(
                 f"there is no valid API key {key_id}; `session-service keys list` shows all"
             )
         key, text = rotated
+        record(AuditEvent.KEY_ROTATED, **_described(key), overlap_hours=overlap_hours)
         end = (
             f"at {iso(key.overlap_until)}" if key.overlap_until and overlap_hours else "within 2 s"
         )
@@ -115,13 +122,28 @@ def _rotate(*, key_id: str, overlap_hours: int) -> _Work:
 def _revoke(*, key_id: str) -> _Work:
     _check(key_id)
 
-    async def work(keys: ApiKeyRegistry) -> int:
+    async def work(keys: ApiKeyRegistry, record: _Record) -> int:
         if not await keys.revoke(key_id):
             return _fail(f"there is no API key {key_id}; `session-service keys list` shows all")
+        record(AuditEvent.KEY_REVOKED, key=key_id)
         _say(f"API key {key_id} is revoked; every node refuses it within 2 s")
         return 0
 
     return work
+
+
+def _record_not(*_: object, **__: object) -> None:
+    """Write no entry, because access control is off."""
+
+
+def _described(key: ApiKey) -> dict[str, object]:
+    return {
+        "key": key.id,
+        "key_name": key.name,
+        "scopes": sorted(key.permissions),
+        "agents": sorted(key.agents) if key.agents else None,
+        "expires_at": None if key.expires_at is None else iso(key.expires_at),
+    }
 
 
 def _check(key_id: str) -> None:

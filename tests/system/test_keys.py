@@ -1,5 +1,6 @@
 """``session-service keys``: made on the host, API keys work on every node of a running service."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,29 @@ def test_a_new_key_is_alone_on_standard_output(store_url: str, tmp_path: Path) -
     assert off.startswith("access control is off, so the service accepts requests without a key")
     assert about.startswith(f"API key {id_of(made.stdout.strip())} is valid until 2")
     on = run(tmp_path, *command, REDIS_URL=store_url, AUTH="on")
-    assert len(on.stderr.splitlines()) == 1
+    audited, about = on.stderr.splitlines()
+    assert json.loads(audited)["event"] == "key.created"
+    assert about.startswith(f"API key {id_of(on.stdout.strip())} is valid until 2")
+
+
+def test_changes_of_keys_are_audited(store_url: str, tmp_path: Path) -> None:
+    """Creating, rotating and revoking have a line each, with the operator, and no part of a key."""
+    settings = {"REDIS_URL": store_url, "AUTH": "on", "LOG_LEVEL": "error"}
+    made = run(tmp_path, "keys", "create", "billing", "--scopes", SCOPES, **settings)
+    key_id = id_of(made.stdout.strip())
+    rotated = run(tmp_path, "keys", "rotate", key_id, "--overlap-hours", "3", **settings)
+    revoked = run(tmp_path, "keys", "revoke", key_id, **settings)
+    unknown = run(tmp_path, "keys", "revoke", "00000000", **settings)
+    done = [each.stderr.splitlines() for each in (made, rotated, revoked, unknown)]
+    entries = [json.loads(line) for lines in done for line in lines if line.startswith("{")]
+    assert [each["event"] for each in entries] == ["key.created", "key.rotated", "key.revoked"]
+    assert entries[0]["scopes"] == SCOPES.split(",")
+    assert entries[1]["overlap_hours"] == 3
+    for each in entries:
+        found = each["logger"], each["key"], each["credential_kind"], each["outcome"]
+        assert found == ("session_service.audit", key_id, "host", "done")
+    for text in (made.stdout, rotated.stdout):
+        assert text.split("_")[2] not in "".join(map("".join, done))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +241,7 @@ def test_a_key_that_cannot_be_printed_is_named(store_url: str, tmp_path: Path) -
             check=False,
         )
     assert done.returncode == 1
-    about, problem = done.stderr.splitlines()
+    _, about, problem = done.stderr.splitlines()
     assert about.startswith("API key ")
     assert problem == "session-service: No space left on device"
     revoked = run(tmp_path, "keys", "revoke", about.split()[2], AUTH="on", REDIS_URL=store_url)
