@@ -19,6 +19,18 @@ from session_service.store.client.url_options import StoreUrlError
 from session_service.store.client.urls import masked, read_url
 from session_service.webhook_settings import read_targets
 
+# The secret settings. Each may also be in a file, and no message, repr or log repeats it.
+SECRETS = (
+    "REDIS_URL",
+    "SESSION_WEBHOOKS",
+    "ELIZA_SERVER_AUTH_TOKEN",
+    "JWT_SECRET",
+    "JWT_PUBLIC_KEY",  # is none, but is a file as often
+    "SESSION_TOKEN_SECRET",
+)
+# Of a file that a mistaken ``…_FILE`` names; any other value may be the secret itself.
+_is_path = re.compile(r"(/[\w.-]+){2,}").fullmatch
+
 LOOPBACK = ("127.0.0.1", "::1")  # a machine without IPv6 does not have the second
 
 # Variables of other programs with names like ours: that of a desktop's session manager, and those
@@ -28,6 +40,15 @@ _MIN_SIMILARITY = (
     0.85  # the similarity, of 1, from which a name without SESSION_ counts as misspelt
 )
 _MIN_LENGTH = 8  # shorter names, e.g. HOST, are similar to too many others
+
+
+class SecretText(str):
+    """The value of a secret setting, which is not in its ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
 
 
 class Reader:
@@ -53,11 +74,16 @@ class Reader:
         """Return whether a variable or, for a secret, its file is set."""
         return bool(self._get(name) or self._environment.get(f"{name}_FILE", "").strip())
 
-    def secret(self, name: str) -> str:
-        """Return the value of a variable, or the content of the file that ``{name}_FILE`` names."""
+    def secret(self, name: str) -> SecretText:
+        """Return the value of a variable, or the content of the file that ``{name}_FILE`` names.
+
+        Raises ValueError unless the name is one of SECRETS.
+        """
+        if name not in SECRETS:
+            raise ValueError(f"{name} must be one of SECRETS")
         value, path = self._get(name), self._get(f"{name}_FILE")
         if not path:
-            return value
+            return SecretText(value)
         problem = f"{name} must not be set as well" if value else ""
         if not problem:
             try:
@@ -68,11 +94,10 @@ class Reader:
             except ValueError:  # not UTF-8
                 problem = "the file cannot be read: it is not text"
         if problem:
-            # The variable may have the secret itself in place of a path.
-            shown = "***" if "://" in path or path[0] in "[{" else path[:80]
+            shown = path[:80] if _is_path(path) else "***"
             self.problems.append(f"{name}_FILE={shown!r} is not allowed: {problem}")
-            return ""
-        return value
+            return SecretText()
+        return SecretText(value)
 
     def unknown(self) -> tuple[str, ...]:
         """Return a sentence for each variable that is probably a misspelt setting.
@@ -144,7 +169,10 @@ class Reader:
     def require(self, name: str, condition: bool, allowed: str) -> None:
         """Add a problem if a value does not fit another setting."""
         if not condition:
-            self._problem(name, self._get(name), allowed)
+            value = self._get(name)
+            if name in SECRETS:
+                value = masked(value) if name == "REDIS_URL" else "***"
+            self._problem(name, value, allowed)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         """Read one of a few words, in any case, e.g. ``INFO``; return it in lower case."""

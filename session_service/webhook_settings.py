@@ -26,7 +26,7 @@ def read_targets(text: str) -> tuple[tuple[Target, ...], list[str]]:
     checked, because the operator chose them.
     """
     try:
-        entries = msgspec.json.decode(text)
+        entries = msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, RecursionError):
         entries = None
     if not isinstance(entries, list) or len(entries) > MAX_WEBHOOKS:

@@ -61,12 +61,18 @@ class Request(Struct, rename="camel"):
 
     In a body, null counts as absent for an optional field (``X | None``). A query has no null: it
     would be decoded from the text "null", and ``userId=null`` must not select every user. Its
-    optional fields are ``X | UnsetType``.
+    optional fields are ``X | UnsetType``. The ``repr`` has no values: there may be secrets.
     """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
 
 
 class ResponseBody(Struct, rename="camel"):
-    """Base class of response bodies."""
+    """Base class of response bodies. The ``repr`` has no values: there may be secrets."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
 
 
 def raw_json(json: bytes) -> Any:

@@ -1,12 +1,17 @@
 """Settings from an environment (docs/settings.md)."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from session_service.domain.sessions import SessionLimits
+from session_service.environment import SECRETS, Reader
 from session_service.settings import Settings, SettingsError
+from session_service.store.client.urls import read_url
 
 
 def problems(**environment: str) -> list[str]:
@@ -215,22 +220,94 @@ def test_a_size_is_in_bytes(value: str, size: int | None) -> None:
     assert Settings.from_environment({"SESSION_DATA_MAX_MEMORY": value}).max_memory == size
 
 
-SECRETS = {
-    "REDIS_URL": "redis://user:hunter2@host:6379/0",
-    "SESSION_WEBHOOKS": '[{"url": "https://example.org/", "secret": "whsec_%s"}]' % ("QUJD" * 8),
+HUSH = "hunter2" * 5
+VALUES = {  # a valid value of each secret setting
+    "REDIS_URL": f"redis://user:{HUSH}@host:6379/0",
+    "SESSION_WEBHOOKS": json.dumps(
+        [{"url": f"https://example.org/{HUSH}", "secret": f"whsec_{'QUJD' * 8}"}]
+    ),
+    "ELIZA_SERVER_AUTH_TOKEN": HUSH,
+    "JWT_SECRET": HUSH,
+    "JWT_PUBLIC_KEY": "",
+    "SESSION_TOKEN_SECRET": HUSH,
 }
+WITH_JWT = {"JWT_ISSUER": "issuer", "JWT_AUDIENCE": "audience"}
+HIDDEN = (HUSH, "QUJD")
+READ = [name for name in SECRETS if not Settings.from_environment({name: ""}).warnings]
 
 
-@pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_comes_from_a_file(name: str, tmp_path: Path) -> None:
+def public_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@pytest.fixture(params=READ)
+def secret(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    """The name of a secret setting, and an environment in which it is valid."""
+    name: str = request.param
+    value = VALUES[name] or public_key().strip()
+    return name, {name: value, **(WITH_JWT if name.startswith("JWT") else {})}
+
+
+def test_a_secret_comes_from_a_file(secret: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     """``*_FILE`` names a file of the secret, whose last newline is stripped."""
+    name, environment = secret
     file = tmp_path / "secret"
-    file.write_text(SECRETS[name] + "\n")
-    from_file = Settings.from_environment({f"{name}_FILE": str(file)})
-    assert from_file == Settings.from_environment({name: SECRETS[name]})
+    file.write_text(environment[name] + "\n")
+    others = {each: value for each, value in environment.items() if each != name}
+    from_file = Settings.from_environment({f"{name}_FILE": str(file), **others})
+    assert from_file == Settings.from_environment(environment)
+
+
+def test_a_secret_is_not_in_the_repr(secret: tuple[str, dict[str, str]]) -> None:
+    """No secret is in the repr of the settings, of a store's URL or of an endpoint."""
+    name, environment = secret
+    settings = Settings.from_environment(environment)
+    shown = repr(settings)
+    if name == "REDIS_URL":
+        shown += repr(read_url(environment[name])) + f"{read_url(environment[name])}"
+    if name == "SESSION_WEBHOOKS":
+        shown += repr(settings.webhooks) + f"{settings.webhooks.endpoints[0]}"
+    assert not [hidden for hidden in HIDDEN if hidden in shown]
 
 
 @pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{HUSH}://{HUSH}@{HUSH}:{HUSH}/{HUSH}?{HUSH}#{HUSH}",
+        f"redis://user:{HUSH}@host:x",
+        f'[{{"url": "{HUSH}", "secret": "{HUSH}", "{HUSH}": 1}}, {HUSH}]',
+        f'[{{"url": "https://{HUSH}", "secret": "whsec_{HUSH}"}}]',
+        f"-----BEGIN PUBLIC KEY-----\n{HUSH}\n-----END PUBLIC KEY-----",
+        f"{HUSH},{HUSH},{HUSH}",
+        "QUJD",
+        f"/{HUSH}",
+        f"/a/{HUSH}==",
+    ],
+)
+def test_a_bad_secret_is_not_told(name: str, value: str) -> None:
+    """No problem repeats the value of a secret setting, not even where a path should be."""
+    for variable in (name, f"{name}_FILE"):
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_environment({variable: value, "AUTH": "off", "PORT": "x"})
+        shown = f"{caught.value}{caught.value!r}"
+        assert not [hidden for hidden in HIDDEN if hidden in shown]
+
+
+def test_a_secret_setting_has_to_be_declared() -> None:
+    """A secret setting that the tests of secrets do not know cannot be read."""
+    with pytest.raises(ValueError, match="one of SECRETS"):
+        Reader({}).secret("ANOTHER")
+
+
+def test_every_secret_setting_is_documented() -> None:
+    """docs/settings.md has each secret setting."""
+    docs = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    assert [name for name in READ if f"`{name}" not in docs] == []
+
+
+@pytest.mark.parametrize("name", READ)
 def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> None:
     """The problem names the variable and the path, and never the content."""
     file, folder = tmp_path / "secret", tmp_path
@@ -244,15 +321,11 @@ def test_a_secret_file_that_is_of_no_use_is_told(name: str, tmp_path: Path) -> N
         (binary, "the file cannot be read: it is not text"),
         (empty, "the file is empty"),
     ):
-        assert problems(**{f"{name}_FILE": str(path)}) == [
-            f"{name}_FILE='{path}' is not allowed: {reason}"
-        ]
-    (mistaken,) = problems(**{f"{name}_FILE": SECRETS[name]})
-    assert mistaken.startswith(f"{name}_FILE='***' is not allowed: the file cannot be read: ")
-    (both,) = problems(**{name: SECRETS[name], f"{name}_FILE": str(file)})
-    assert both == f"{name}_FILE='{file}' is not allowed: {name} must not be set as well"
-    (content,) = problems(**{f"{name}_FILE": str(file)})
-    assert "hunter2" not in content
+        found = problems(**{f"{name}_FILE": str(path)})
+        assert f"{name}_FILE='{path}' is not allowed: {reason}" in found
+    found = problems(**{name: VALUES[name] or "x", f"{name}_FILE": str(file)})
+    assert f"{name}_FILE='{file}' is not allowed: {name} must not be set as well" in found
+    assert "hunter2" not in "".join(problems(**{f"{name}_FILE": str(file), "PORT": "x"}))
 
 
 @pytest.mark.parametrize(

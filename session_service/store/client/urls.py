@@ -60,6 +60,9 @@ class StoreUrl(NamedTuple):
     sentinel: dict[str, Any]  # options of redis-py for connections to sentinels
     options: dict[str, Any]  # options of redis-py for connections to servers
 
+    def __repr__(self) -> str:
+        return f"StoreUrl({self.address!r})"
+
     @property
     def address(self) -> str:
         """The URL without credentials and options, e.g. ``redis+sentinel://a:26379/main/0``."""
