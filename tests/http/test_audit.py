@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 
 from session_service.composition import Store, open_store
+from session_service.domain.sessions import SessionLimits
 from session_service.web.http.state import AppState
-from tests.support.access import AGENT, ANN, KnownCredentials, page, user
+from tests.support.access import AGENT, ANN, OTHER_AGENT, KnownCredentials, page, user
 from tests.support.api import SESSIONS, Client
 from tests.support.factories import store_settings
 from tests.support.service import ServiceUnderTest, app_state
@@ -134,6 +135,37 @@ async def test_sessions_ended_together_have_one_line(client: Client, lines: Line
     shared = {"event": "sessions.ended", "outcome": "done", "by": "server", "more": False}
     assert one == shared | SERVER | {"user": ANN, "ended": 3}
     assert every == shared | SERVER | {"ended": 0}
+
+
+class TestReplaced:
+    """Sessions that are ended because their user has too many."""
+
+    @pytest.fixture
+    def limits(self) -> SessionLimits:
+        return SessionLimits(per_user=2, ends_oldest=True)
+
+    @pytest.mark.parametrize("get_or_create", [False, True])
+    @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=["", "once"])
+    async def test_a_replaced_session_has_one_line(
+        self, client: Client, lines: Lines, headers: dict[str, str], *, get_or_create: bool
+    ) -> None:
+        """The line is about the session that ended, not the new one; a repeated POST has none."""
+        oldest = await create(client)
+        await create(client)
+        assert lines() == []
+        body = {"userId": ANN, "agentId": OTHER_AGENT, "getOrCreate": get_or_create}
+        for _ in range(2 if headers else 1):
+            response = await client.post(SESSIONS, json=body, headers=headers | key("all"))
+            assert response.status == 201
+        (line,) = map(without_address, lines())
+        assert line == SERVER | {
+            "event": "session.ended",
+            "outcome": "done",
+            "session": oldest,
+            "user": ANN,
+            "by": "limit",
+            "reason": "replaced",
+        }
 
 
 async def test_listings_of_others_have_lines(client: Client, lines: Lines) -> None:

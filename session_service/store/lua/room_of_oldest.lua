@@ -5,6 +5,7 @@
 -- each creation ends as many. Sessions that have expired do not count. Those that the caller may not see,
 -- or that cannot be read, count and stay.
 local MOST = 100
+local replaced  -- their ids as text; nil if there is none
 
 local function make_room(start)
   local first, last = '[' .. start, '(' .. start .. LAST_BYTES
@@ -24,6 +25,8 @@ local function make_room(start)
       if is_alive and (not VIEWER or belongs(session.tail, session_id)) then
         end_session(sessions .. name, messages .. name, session_id, session, 'replaced', BY)
         ended = ended + 1
+        replaced = replaced or {}
+        replaced[ended] = name
         excess = excess - 1
       elseif not is_alive and problem ~= 'unreadable' then
         excess = excess - 1

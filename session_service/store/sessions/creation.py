@@ -45,15 +45,19 @@ class Creation:
         self._replace = retaining_history(REPLACE, history_ms)
         self._get_or_replace = retaining_history(GET_OR_REPLACE, history_ms)
 
-    async def create(self, scope: Scope, new: NewSession) -> Session:
-        """Create a session; raises TooManySessions."""
+    async def create(self, scope: Scope, new: NewSession, replaced: list[str]) -> Session:
+        """Create a session; raises TooManySessions.
+
+        Adds the ids of sessions that were ended for it to ``replaced``, also if that was in vain.
+        """
         session_id = new_id(shard_of_user(new.user_id), scope.random)
         if self._ends_oldest:
             keys = self._keys.of_session(self._replace.keys, session_id[:2], session_id)
             replacing = self._arguments(
                 ReplaceArguments, session_id, new, self._per_user, **_caller(scope)
             )
-            now = await scope.executor.run(self._replace, keys, replacing)
+            now, ended = await scope.executor.run(self._replace, keys, replacing)
+            replaced += ended
         else:
             keys = self._keys.of_session(CREATE.keys, session_id[:2], session_id)
             arguments = self._arguments(CreateArguments, session_id, new, self._per_user)
@@ -63,11 +67,12 @@ class Creation:
         return new.created(session_id, now)
 
     async def get_or_create(
-        self, scope: Scope, new: NewSession, *, may_create: bool
+        self, scope: Scope, new: NewSession, replaced: list[str], *, may_create: bool
     ) -> tuple[Session, bool]:
         """Return the user's newest live session with the agent, after a heartbeat, or a new one.
 
-        Also return whether it is new. Raises TooManySessions if no other one may be created.
+        Also return whether it is new. Raises TooManySessions if no other one may be created. Adds
+        to ``replaced`` as ``create`` does.
         """
         session_id = new_id(shard_of_user(new.user_id), scope.random)
         most = self._per_user if may_create else NO_SESSIONS
@@ -76,7 +81,8 @@ class Creation:
             replacing = self._arguments(
                 GetOrReplaceArguments, session_id, new, most, **_caller(scope)
             )
-            result = await scope.executor.run(self._get_or_replace, keys, replacing)
+            result, ended = await scope.executor.run(self._get_or_replace, keys, replacing)
+            replaced += ended
         else:
             keys = self._keys.of_session(GET_OR_CREATE.keys, session_id[:2], session_id)
             arguments = self._arguments(GetOrCreateArguments, session_id, new, most)

@@ -118,16 +118,23 @@ class SessionRepository:
         scoped.__dict__.update(self.__dict__, scope=scope)
         return scoped
 
-    async def create(self, new: NewSession) -> Session:
-        """Create a session; raises TooManySessions."""
-        return await self._creation.create(self.scope, new)
+    async def create(self, new: NewSession, replaced: list[str] | None = None) -> Session:
+        """Create a session; raises TooManySessions.
 
-    async def get_or_create(self, new: NewSession, *, may_create: bool) -> tuple[Session, bool]:
+        Adds the ids of sessions that were ended for it to ``replaced``, also if that was in vain.
+        """
+        return await self._creation.create(self.scope, new, [] if replaced is None else replaced)
+
+    async def get_or_create(
+        self, new: NewSession, replaced: list[str] | None = None, *, may_create: bool
+    ) -> tuple[Session, bool]:
         """Return the user's newest live session with the agent, after a heartbeat, or a new one.
 
-        Also return whether it is new. Raises TooManySessions if no other one may be created.
+        Also return whether it is new. Raises TooManySessions if no other one may be created. Adds
+        to ``replaced`` as ``create`` does.
         """
-        return await self._creation.get_or_create(self.scope, new, may_create=may_create)
+        replaced = [] if replaced is None else replaced
+        return await self._creation.get_or_create(self.scope, new, replaced, may_create=may_create)
 
     async def get(self, session_id: str) -> Session:
         """Read a session."""

@@ -74,17 +74,30 @@ async def create_session(context: RequestContext, body: CreateSession) -> JsonRe
         timeout=context.state.policy.resolve(change, path),
         metadata=compact_metadata(body.metadata),
     )
-    if body.get_or_create:
-        session, is_new = await _get_or_create(context, new)
-    else:
-        if context.page:
-            context.state.creations.count(context.page)
-        session, is_new = await context.sessions.create(new), True
+    replaced: list[str] = []
+    try:
+        if body.get_or_create:
+            session, is_new = await _get_or_create(context, new, replaced)
+        else:
+            if context.page:
+                context.state.creations.count(context.page)
+            session, is_new = await context.sessions.create(new, replaced), True
+    finally:
+        for each in replaced:
+            context.audit(
+                AuditEvent.SESSION_ENDED,
+                session=each,
+                user=new.user_id,
+                by="limit",
+                reason="replaced",
+            )
     location = ("Location", f"sessions/{session.id}")  # relative: a proxy may add a prefix
     return JsonResponse(201 if is_new else 200, encode(SessionCreated.of(session)), (location,))
 
 
-async def _get_or_create(context: RequestContext, new: NewSession) -> tuple[Session, bool]:
+async def _get_or_create(
+    context: RequestContext, new: NewSession, replaced: list[str]
+) -> tuple[Session, bool]:
     """Return the session and whether it is new; only then does the limit of pages apply."""
     creations, page = context.state.creations, context.page
     refusal = None
@@ -94,7 +107,9 @@ async def _get_or_create(context: RequestContext, new: NewSession) -> tuple[Sess
         except RateLimited as error:
             refusal = error
     try:
-        session, is_new = await context.sessions.get_or_create(new, may_create=refusal is None)
+        session, is_new = await context.sessions.get_or_create(
+            new, replaced, may_create=refusal is None
+        )
     except TooManySessions:
         if refusal:
             raise refusal from None
