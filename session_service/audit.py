@@ -8,7 +8,6 @@ URL or a text from a client, apart from the request id. E.g. ``{"event": "sessio
 """
 
 import asyncio
-import ipaddress
 import os
 import pwd
 from collections.abc import Callable
@@ -112,14 +111,15 @@ _OTHERS = "others"
 
 
 class AuditLog:
-    """Writes the entries of one process.
+    """Writes the entries of one process. ``group_of`` returns the network that is one source.
 
     Refusals, listings and outcomes that are unknown have at most ten entries a second for each
     source. At the end of the second, one more entry has the ``count`` of the others, and no id of a
     request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group_of: Callable[[str], str]) -> None:
+        self._group_of = group_of
         self._counts: dict[_Source, int] = {}
         self._fields: dict[_Source, dict[str, Any]] = {}  # of the last entry that was only counted
         self._end_of_second: asyncio.TimerHandle | None = None
@@ -140,7 +140,7 @@ class AuditLog:
         entry = {"outcome": outcome, **_who(credential, address)}
         entry.update((name, value) for name, value in fields.items() if value is not None)
         if event in _COUNTED or outcome is Outcome.UNKNOWN:
-            name = credential.owner or _network(address)
+            name = credential.owner or self._group_of(address)
             source = _Source(name, event, outcome, fields.get("status"))
             if not self._admit(source, entry):
                 return
@@ -187,14 +187,6 @@ def _who(credential: Credential, address: str) -> dict[str, Any]:
         "session": credential.session,
         "user": credential.user,
     }
-
-
-def _network(address: str) -> str:
-    """Return an IPv4 address, or the /64 network of an IPv6 one, e.g. ``2001:db8::``."""
-    if ":" not in address:
-        return address
-    ip = ipaddress.IPv6Address(address.partition("%")[0])
-    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False)[0])
 
 
 def record_by_operator(event: AuditEvent, **fields: Any) -> None:

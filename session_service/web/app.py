@@ -199,7 +199,7 @@ class App:
         audit.record(
             AuditEvent.REFUSED,
             request.get(CREDENTIAL, Credential.OPEN),
-            request.remote or "",
+            self._proxies.client_address(request) if self._proxies else request.remote or "",
             Outcome.REFUSED,
             status=status,
             **fields,

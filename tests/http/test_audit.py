@@ -9,9 +9,14 @@ from uuid import UUID
 import pytest
 
 from session_service.composition import Store, open_store
+from session_service.domain.addresses import read_networks
+from session_service.domain.rates import RateLimit
 from session_service.domain.sessions import SessionLimits
+from session_service.web.http.address_limit import AddressLimit
+from session_service.web.http.client_addresses import TrustedProxies
+from session_service.web.http.limits import RequestLimits
 from session_service.web.http.state import AppState
-from tests.support.access import AGENT, ANN, OTHER_AGENT, KnownCredentials, page, user
+from tests.support.access import AGENT, ANN, BOB, OTHER_AGENT, KnownCredentials, page, user
 from tests.support.api import SESSIONS, Client
 from tests.support.factories import store_settings
 from tests.support.service import ServiceUnderTest, app_state
@@ -282,6 +287,46 @@ async def test_many_refusals_are_counted_by_source(
     await wait_until(lambda: sum(counts()) >= 90)
     assert counts() == [30, 30, 30]
     assert len(found) < 90
+
+
+class TestBehindAProxy:
+    """Requests that a trusted proxy passes on."""
+
+    @pytest.fixture
+    def service(self, store: Store, access: KnownCredentials) -> AppState:
+        proxies = TrustedProxies(read_networks("127.0.0.0/8"))
+        return app_state(store, access=access, proxies=proxies)
+
+    async def test_the_address_is_that_of_the_client(self, client: Client, lines: Lines) -> None:
+        """Lines of refusals and of other operations have the address that the proxy names."""
+        forwarded = {"X-Forwarded-For": "198.51.100.7"}
+        assert (await client.get(SESSIONS, headers=forwarded)).status == 401
+        assert (await client.get(SESSIONS, headers=forwarded | key("all"))).status == 200
+        assert [each["address"] for each in lines()] == ["198.51.100.7"] * 2
+
+
+class TestLimited:
+    """Requests beyond a limit."""
+
+    @pytest.fixture
+    def service(self, store: Store, access: KnownCredentials) -> AppState:
+        limits = RequestLimits(addresses=AddressLimit(RateLimit(3, 3600)))
+        return app_state(store, access=access, limits=limits)
+
+    async def test_a_429_has_a_line(self, client: Client, lines: Lines) -> None:
+        """A refusal for the limit is one line, with its status."""
+        statuses = [await send(client, "nobody", "GET", SESSIONS) for _ in range(5)]
+        assert statuses == [401] * 3 + [429] * 2
+        assert [each["status"] for each in lines()] == statuses
+
+
+async def test_a_replayed_refusal_has_a_line(client: Client, lines: Lines) -> None:
+    """A 403 that is replayed with its Idempotency-Key is a refusal like any other."""
+    headers = {"Idempotency-Key": "once"} | key("ann")
+    for _ in range(2):
+        url = f"{SESSIONS}?userId={BOB}"
+        assert (await client.delete(url, headers=headers)).status == 403
+    assert [each["status"] for each in lines()] == [403, 403]
 
 
 async def test_an_end_whose_outcome_is_unknown_has_a_line(

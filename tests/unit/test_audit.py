@@ -10,6 +10,7 @@ import pytest
 from session_service import audit, logs
 from session_service.audit import AuditEvent, AuditLog, Outcome, record_by_operator
 from session_service.domain.credentials import Credential
+from session_service.web.http.client_addresses import group_of
 from tests.support.access import ANN, key, user
 from tests.support.waiting import wait_until
 
@@ -50,7 +51,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> Written:
 def new_log() -> AuditLog:
     """Return an audit log that is written as by the service."""
     logs.set_up("info", "json")
-    return AuditLog()
+    return AuditLog(group_of)
 
 
 def refuse(entries: AuditLog, address: str, credential: Credential = Credential.OPEN) -> None:

@@ -14,7 +14,7 @@ from session_service.store.sessions.repository import SessionRepository
 from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http.admission import Admission
 from session_service.web.http.browsers import BrowserPolicy
-from session_service.web.http.client_addresses import TrustedProxies
+from session_service.web.http.client_addresses import TrustedProxies, group_of
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
 from session_service.web.http.limits import RequestLimits
@@ -58,7 +58,7 @@ class AppState:
         self.creations = creations or CreateLimit()
         self.peers = peers
         self.access = access
-        self.audit = AuditLog() if access else None
+        self.audit = AuditLog(group_of) if access else None
         self.session_tokens = session_tokens
         self.limits = limits
         self.proxies = proxies
