@@ -159,6 +159,7 @@ async def test_sessions_that_are_over_make_room(
 ) -> None:
     """One that has expired, and was not swept yet, is not ended, and needs no other to be."""
     expired = await create_session(repository, BRIEF, user_id=ANN)
+    await asyncio.sleep(0.002)  # so that it is the oldest
     rest = await fill(repository, MOST - 1)
 
     async def is_over() -> bool:
