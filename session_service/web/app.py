@@ -40,10 +40,20 @@ from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
 from session_service.web.rest.route import Route, Tag, is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
-from session_service.web.rest.table import ROUTES, routes_of
+from session_service.web.rest.table import PUBLIC_PATHS, ROUTES, routes_of
 from session_service.web.streaming.socketio import PATH, Sockets
 from session_service.web.streaming.sse import stream_refusal
 
+# The segments of all paths, except for ids.
+_WORDS = {
+    segment
+    for path in (
+        *(route.path for route in routes_of(with_session_tokens=True)),
+        *PUBLIC_PATHS,
+        PATH,
+    )
+    for segment in path.split("/")
+}
 _PROBES = {route.path for route in ROUTES if route.tag is Tag.PROBES}
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
@@ -134,7 +144,7 @@ class App:
         except ConnectionError:
             raise  # the client has gone; nobody waits for a response
         except Exception:  # a defect has a response like any error, without its traceback
-            log.exception("defect", extra={"method": method, "path": request.path})
+            log.exception("defect", extra={"method": method, "path": _shown(request.path)})
             response = self._refusal(request, InternalError())
         finally:
             self._admission.request_ends()
@@ -150,7 +160,7 @@ class App:
                 "request",
                 extra={
                     "method": method,
-                    "path": request.path,
+                    "path": _shown(request.path),
                     "status": response.status,
                     "ms": round((time.perf_counter() - started) * 1000, 2),
                 },
@@ -229,3 +239,11 @@ class App:
             return JsonResponse(200, body)
 
         return serve_document
+
+
+def _shown(path: str) -> str:
+    """Return a path for the log: any text of a client may be a token, which is never logged.
+
+    So only the segments of known paths are shown, and UUIDs, e.g. ``/api/messaging/sessions/…``.
+    """
+    return "/".join(each if each in _WORDS or is_uuid(each) else "…" for each in path.split("/"))
