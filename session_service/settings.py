@@ -21,12 +21,15 @@ from session_service.domain.budgets import (
     TIMEOUT_MINUTES,
 )
 from session_service.domain.events import EventPolicy
+from session_service.domain.ids import UUID_PATTERN
 from session_service.domain.sessions import SessionLimits
 from session_service.domain.timeouts import MS_PER_MINUTE, TimeoutPolicy, to_minutes, to_ms
 from session_service.domain.webhooks import WebhookPolicy
 from session_service.environment import LOOPBACK, Reader
 from session_service.rate_settings import RateSettings, read_rates
 from session_service.store.client.urls import read_url
+
+_UUID = UUID_PATTERN.removeprefix(r"\A").removesuffix(r"\Z")
 
 
 class SettingsError(Exception):
@@ -62,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 8
     retention_minutes: float = 1440  # how long an expired session is remembered
     history_minutes: float = 0  # how long a conversation is kept when its session is over
+    agents: frozenset[str] = frozenset()  # that sessions may be created with; none: with all
     access: AccessSettings = AccessSettings()
     rates: RateSettings = RateSettings()
     limits: SessionLimits = SessionLimits()
@@ -122,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             history_minutes=number(
                 "SESSION_HISTORY_RETENTION_MINUTES", default.history_minutes, 0, 525600
             ),
+            agents=_agents(reader),
             access=read_access(reader),
             limits=_limits(reader, default.limits),
             events=_events(reader, default.events),
@@ -139,6 +144,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings
+
+
+def _agents(reader: Reader) -> frozenset[str]:
+    agents = reader.names("SESSION_AGENTS", _UUID, "* or UUIDs, separated by commas")
+    return frozenset(map(str.lower, agents)) - {"*"}
 
 
 def _limits(reader: Reader, default: SessionLimits) -> SessionLimits:

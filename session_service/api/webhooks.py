@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from session_service.api.base import Request, ResponseBody, Timestamp, Uuid
 from session_service.domain.event_types import EVENT_TYPES
@@ -119,6 +119,16 @@ class WebhookInfo(ResponseBody):
     queued: Annotated[int, Meta(description="deliveries that are pending")]
     dead: Annotated[int, Meta(description="dead letters: deliveries that failed for good")]
     dropped: Annotated[int, Meta(description="deliveries lost because a list was full")]
+    agents: (
+        Annotated[
+            list[str],
+            Meta(
+                description="only their events are delivered; absent unless the API key that"
+                " registered it is bound to agents"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
     @classmethod
     def of(cls, webhook: Webhook, sizes: QueueSizes | None) -> "WebhookInfo":
@@ -126,7 +136,7 @@ class WebhookInfo(ResponseBody):
         return cls(**_fields_of(webhook, sizes))
 
 
-class WebhookCreated(WebhookInfo):
+class WebhookCreated(WebhookInfo, kw_only=True):
     """A new webhook, with its secret."""
 
     secret: Annotated[str, Meta(description="verifies signatures; not shown again")]
@@ -153,7 +163,7 @@ class SecretRotated(ResponseBody):
 
 
 class WebhookList(ResponseBody):
-    """All webhooks."""
+    """All webhooks; for an API key that is bound to agents, those of its agents."""
 
     webhooks: list[WebhookInfo]
 
@@ -226,4 +236,5 @@ def _fields_of(webhook: Webhook, sizes: QueueSizes | None) -> dict[str, Any]:
         "queued": sizes.queued,
         "dead": sizes.dead,
         "dropped": sizes.dropped,
+        "agents": UNSET if event_filter.agents is UNSET else sorted(event_filter.agents),
     }

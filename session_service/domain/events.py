@@ -7,7 +7,9 @@ import re
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from session_service.domain.credentials import Credential
 from session_service.domain.errors import ValidationFailed
 from session_service.domain.event_types import EventDetails
 from session_service.domain.ids import SHARDS, shard_of_session, shard_of_user
@@ -100,12 +102,25 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Selects events. Ids are in lower case; None selects every value."""
+    """Selects events. Ids are in lower case; None and UNSET select every value."""
 
     session_id: str | None = None
     user_id: str | None = None
     agent_id: str | None = None
     types: frozenset[str] | None = None
+    agents: frozenset[str] | UnsetType = UNSET  # left out of records, in which others may be null
+
+    def limited_to(self, credential: Credential) -> "EventFilter":
+        """Return the filter of those of the events that exist for a credential.
+
+        Raises NotPermitted if the credential may not act for the user or the agent.
+        """
+        credential.admit(user_id=self.user_id, agent_id=self.agent_id)
+        return msgspec.structs.replace(
+            self,
+            user_id=self.user_id or credential.user,
+            agents=UNSET if credential.agents is None else credential.agents,
+        )
 
     def matches(self, event: Event) -> bool:
         """Return whether an event is selected."""
@@ -114,6 +129,7 @@ class EventFilter(msgspec.Struct, frozen=True):
             and (self.user_id is None or self.user_id == event.user_id)
             and (self.agent_id is None or self.agent_id == event.agent_id)
             and (self.types is None or event.type in self.types)
+            and (self.agents is UNSET or event.agent_id in self.agents)
         )
 
     @property

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import UNSET
 
 from session_service.domain.addresses import Network, is_allowed, is_allowed_host
 from session_service.domain.budgets import RETRY_AFTER_SECONDS
@@ -81,6 +82,14 @@ class Webhook(msgspec.Struct, frozen=True):
     is_from_settings: bool
     is_enabled: bool  # false once the endpoint has answered 410 Gone
     overlap_until: int | None = None  # the end of the previous secret, epoch ms; None: it has none
+
+    def exists_for(self, agents: frozenset[str] | None) -> bool:
+        """Return whether it exists for a key that is bound to agents, or to none if that is None.
+
+        A bound key sees the webhooks of keys whose agents are among its own.
+        """
+        owners = self.target.filter.agents
+        return agents is None or (owners is not UNSET and owners <= agents)
 
     def signatures(self, event_id: str, at: int, body: bytes) -> str:
         """Sign a delivery made ``at`` epoch ms: ``v1,…``, or ``v1,… v1,…`` with two secrets."""

@@ -119,6 +119,7 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
         ),
         creations=CreateLimit(settings.create_limit, proxies=proxies),
         peers=Peers.from_environment(os.environ),
+        agents=settings.agents,
         access=_authenticator(store, jwts, session_tokens),
         limits=limits,
         proxies=proxies,

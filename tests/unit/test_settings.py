@@ -12,6 +12,9 @@ from session_service.domain.sessions import SessionLimits
 from session_service.environment import SECRETS, Reader
 from session_service.settings import Settings, SettingsError
 from session_service.store.client.urls import read_url
+from tests.support.factories import ID
+
+OTHER_ID = "9b2c7f10-5e4d-4a8b-8c3f-7d1e6a0b5c92"
 
 
 def problems(**environment: str) -> list[str]:
@@ -74,6 +77,7 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("SESSION_CORS_ORIGINS", "https://*.a.example", "* or origins such as"),
         ("ALLOWED_HOSTS", "https://a.example", "* or hosts such as sessions.example.org"),
         ("ALLOWED_HOSTS", "a.example:3000", "separated by commas"),
+        ("SESSION_AGENTS", "helper", "* or UUIDs, separated by commas"),
         ("WEB_CONCURRENCY", "0", "at least 1 and at most 64"),
         ("WRITE_ACK", "disk", "none, replica, fsync"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
@@ -183,6 +187,15 @@ def test_hosts_are_a_list() -> None:
     """Hosts are separated by commas, and may contain a wildcard for subdomains."""
     hosts = Settings.from_environment({"ALLOWED_HOSTS": "a.example, *.b.example"}).hosts
     assert hosts == ("a.example", "*.b.example")
+
+
+@pytest.mark.parametrize(
+    ("value", "agents"),
+    [("", set()), ("*", set()), (ID, {ID}), (f"{ID.upper()} , {OTHER_ID}", {ID, OTHER_ID})],
+)
+def test_agents_are_a_list(value: str, agents: set[str]) -> None:
+    """Agents are separated by commas, in either case; by default there is no list."""
+    assert Settings.from_environment({"SESSION_AGENTS": value}).agents == agents
 
 
 def test_a_store_in_memory_is_one_process_alone() -> None:

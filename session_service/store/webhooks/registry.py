@@ -77,11 +77,16 @@ class Webhooks:
             self._read(values)
         return self._known
 
-    async def get(self, webhook_id: str) -> Webhook:
-        """Return a webhook."""
+    async def get(self, webhook_id: str, agents: frozenset[str] | None = None) -> Webhook:
+        """Return a webhook that exists for a key bound to these agents, or with None any one.
+
+        Whose a damaged record is cannot be known, so none exists for a bound key.
+        """
         webhook = (await self.list_all()).get(webhook_id)
-        if webhook is None:
-            raise RecordUnreadable if webhook_id in self._unreadable else WebhookNotFound
+        if webhook is None and agents is None and webhook_id in self._unreadable:
+            raise RecordUnreadable
+        if webhook is None or not webhook.exists_for(agents):
+            raise WebhookNotFound
         return webhook
 
     def _read(self, values: dict[bytes, bytes]) -> None:

@@ -32,6 +32,7 @@ class AppState:
     credentials of requests; None means that access control is off. Then ``audit`` is None, too.
     ``limits`` are those on requests, and ``proxies`` name the addresses of clients; None is none.
     ``session_tokens`` mints tokens for pages, or is None if there are none.
+    Sessions may be created with these ``agents`` only, or with all if there are none.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class AppState:
         browsers: BrowserPolicy | None = None,
         creations: CreateLimit | None = None,
         peers: Peers | None = None,
+        agents: frozenset[str] = frozenset(),
         access: Authenticator | None = None,
         session_tokens: SessionTokens | None = None,
         limits: RequestLimits | None = None,
@@ -57,6 +59,7 @@ class AppState:
         self.browsers = browsers or BrowserPolicy()
         self.creations = creations or CreateLimit()
         self.peers = peers
+        self.agents = agents
         self.access = access
         self.audit = AuditLog(group_of) if access else None
         self.session_tokens = session_tokens

@@ -17,6 +17,7 @@ from session_service.api.sessions import (
 from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
+    AgentNotFound,
     RateLimited,
     StoreUnavailable,
     TooManyKeys,
@@ -42,7 +43,8 @@ async def end_sessions(context: RequestContext, query: EndSessions) -> JsonRespo
 
     Their conversations are deleted. One request works for two seconds at most: repeat it while
     ``more`` is true. Then all matching sessions created before the first request have ended, and
-    those created later are left alone.
+    those created later are left alone. With access control, only sessions that the caller may see
+    end, and ``all`` needs the scope ``sessions:admin``.
     """
     user_id, agent_id = lower(query.user_id), lower(query.agent_id)
     is_filtered = user_id is not None or agent_id is not None
@@ -52,6 +54,8 @@ async def end_sessions(context: RequestContext, query: EndSessions) -> JsonRespo
         )
     if query.all_ is not UNSET and is_filtered:
         raise ValidationFailed("all", "must be left out if userId or agentId is set")
+    if query.all_ is not UNSET:
+        context.credential.require(Permission.SESSIONS_ADMIN)
     by = context.credential.ends_as
     filtered = {"user": user_id, "agent": agent_id}
     with context.audited(AuditEvent.SESSIONS_ENDED, **filtered, by=by) as entry:
@@ -66,14 +70,18 @@ async def create_session(context: RequestContext, body: CreateSession) -> JsonRe
     With ``getOrCreate`` the user's newest live session with the agent is returned instead, after a
     heartbeat, with status 200. The other fields are ignored then.
     """
+    agent_id, user_id = body.agent_id.lower(), body.user_id.lower()
+    context.credential.admit(user_id=user_id, agent_id=agent_id)
     path = "timeoutConfig."
     change = timeout_change(body.timeout_config or TimeoutSettings(), context.state.policy, path)
     new = NewSession(
-        agent_id=body.agent_id.lower(),
-        user_id=body.user_id.lower(),
+        agent_id=agent_id,
+        user_id=user_id,
         timeout=context.state.policy.resolve(change, path),
         metadata=compact_metadata(body.metadata),
     )
+    if context.state.agents and agent_id not in context.state.agents:
+        raise AgentNotFound
     replaced: list[str] = []
     try:
         if body.get_or_create:
@@ -124,11 +132,12 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
 
     The sessions of a user come newest first, by creation. The order of other listings is stable,
     but otherwise unspecified. A session that lives throughout a listing is returned exactly once.
-    With ``order=activity`` the newest 1,000 sessions of a user are sorted by last activity.
+    With ``order=activity`` the newest 1,000 sessions of a user are sorted by last activity. With
+    access control, only sessions that the caller may see are listed and counted.
     """
     user_id, agent_id = lower(query.user_id), lower(query.agent_id)
     by_activity = query.order is not UNSET
-    if by_activity and user_id is None:
+    if by_activity and user_id is None and context.credential.user is None:
         raise ValidationFailed("order", "must be left out unless userId is set")
     page = await context.sessions.list_page(
         limit=query.limit,
@@ -147,7 +156,8 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
 async def get_sessions_health(context: RequestContext) -> JsonResponse:
     """Report the health of the service and its store.
 
-    The status is ``healthy``, ``degraded`` with its reasons, or ``unhealthy`` with a 503.
+    The status is ``healthy``, ``degraded`` with its reasons, or ``unhealthy`` with a 503. A caller
+    that may not see all sessions gets the number of those it may see, and no reasons.
     """
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
@@ -156,7 +166,9 @@ async def get_sessions_health(context: RequestContext) -> JsonResponse:
         return error_response(
             error, status="unhealthy", timestamp=timestamp, uptime=context.state.uptime
         )
-    reasons = [reason for source in context.state.health_reasons for reason in source()]
+    reasons = []
+    if not context.credential.is_limited:  # the reasons are about the whole system
+        reasons += [reason for source in context.state.health_reasons for reason in source()]
     if counts.sweep_lag_ms >= _SWEEP_LATE_MS:
         reasons.append(f"deadlines are processed {counts.sweep_lag_ms / 1000:,.0f} s late")
     return JsonResponse(
@@ -199,7 +211,7 @@ ROUTES = (
         response=SessionCreated,
         success="Session created; Location is its address",
         also={200: "The user's newest live session with the agent, with `getOrCreate`"},
-        errors=(TooManySessions, TooManyKeys, StoreUnavailable),
+        errors=(AgentNotFound, TooManySessions, TooManyKeys, StoreUnavailable),
         is_atomic=True,
         is_limited=True,
     ),

@@ -33,14 +33,16 @@ async def stream_session_events(
     """
     context.state.admission.check_held()
     after = _position(query.last_event_id)
-    event_filter = EventFilter(session_id=session_id)
+    credential = context.credential
+    event_filter = EventFilter(session_id=session_id).limited_to(credential)
     subscription = await context.state.feed.subscribe(event_filter, after, context.address)
     try:
         await context.sessions.get(session_id)
     except ServiceError as error:
         # A client that resumes may have missed the end of the session: it still receives that.
         has_gone = isinstance(error, SessionNotFound | SessionExpired)
-        if not (has_gone and after and await subscription.has_missed()):
+        may_resume = after is not None and credential.session in (None, session_id)
+        if not (has_gone and may_resume and await subscription.has_missed()):
             subscription.close()
             raise
     return EventStreamResponse(subscription)
@@ -52,13 +54,14 @@ async def stream_events(context: RequestContext, query: StreamEvents) -> EventSt
     The format is server-sent events. ``Last-Event-ID`` resumes the stream without a gap or a
     repeat. If the service no longer holds every event since then, an event named ``reset`` says so,
     and the stream goes on with new events. Resume in the same way if the service stops, or cuts a
-    stream whose client does not read it.
+    stream whose client does not read it. With access control, only events of sessions that the
+    caller may see are streamed.
     """
     event_filter = EventFilter(
         user_id=lower(query.user_id),
         agent_id=lower(query.agent_id),
         types=frozenset(each.removeprefix("session.") for each in query.type) or None,
-    )
+    ).limited_to(context.credential)
     context.state.admission.check_held()
     after = _position(query.last_event_id)
     subscription = await context.state.feed.subscribe(event_filter, after, context.address)

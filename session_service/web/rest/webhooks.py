@@ -1,4 +1,8 @@
-"""Handlers and routes of webhooks, under ``/api/messaging/webhooks``."""
+"""Handlers and routes of webhooks, under ``/api/messaging/webhooks``.
+
+A webhook that an API key registers which is bound to agents belongs to these agents: it receives
+only their events, and does not exist for keys that are bound to others. Users have no webhooks.
+"""
 
 import os
 
@@ -19,6 +23,7 @@ from session_service.api.webhooks import (
 from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
+    NotPermitted,
     RecordUnreadable,
     StoreUnavailable,
     TooManyWebhooks,
@@ -34,6 +39,7 @@ from session_service.domain.webhooks import (
     check_types,
     check_url,
 )
+from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http.context import RequestContext
 from session_service.web.http.fields import lower
 from session_service.web.http.response import JsonResponse, encode
@@ -48,11 +54,31 @@ _MS_PER_HOUR = 3_600_000
 _REMOVED = encode(WebhookRemoved("Webhook removed"))
 
 
+def _owners(context: RequestContext) -> frozenset[str] | None:
+    """Return the agents to which the caller's webhooks belong, or None if it may see all.
+
+    Raises NotPermitted if the caller is a user.
+    """
+    if context.credential.user is not None:
+        raise NotPermitted("Webhooks are not for users.")
+    return context.credential.agents
+
+
+async def _webhooks_with(context: RequestContext, webhook_id: str) -> Webhooks:
+    """Return the registry if the webhook exists for the caller; raises WebhookNotFound."""
+    agents = _owners(context)
+    if agents is not None:
+        await context.state.webhooks.get(webhook_id, agents)
+    return context.state.webhooks
+
+
 async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonResponse:
     """Register an endpoint that receives events from now on.
 
-    The secret is returned only in this response.
+    The secret is returned only in this response. With an API key that is bound to agents, the
+    endpoint receives only their events.
     """
+    _owners(context)
     webhooks = context.state.webhooks
     check_url(body.url, webhooks.policy.allowed_networks)
     secret = new_secret(os.urandom) if body.secret is None else body.secret
@@ -61,7 +87,7 @@ async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonRe
         user_id=lower(body.user_id),
         agent_id=lower(body.agent_id),
         types=None if body.types is None else check_types(body.types),
-    )
+    ).limited_to(context.credential)
     with context.audited(AuditEvent.WEBHOOK_CREATED) as entry:
         webhook = await webhooks.add(Target(body.url, secret, event_filter))
         entry.add(webhook=webhook.id)
@@ -70,9 +96,16 @@ async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonRe
 
 
 async def list_webhooks(context: RequestContext) -> JsonResponse:
-    """List all webhooks, also those from the settings, without their secrets."""
-    registry = context.state.webhooks
-    webhooks = sorted((await registry.list_all()).values(), key=lambda each: each.created_at)
+    """List all webhooks, also those from the settings, without their secrets.
+
+    With an API key that is bound to agents, only those of its agents.
+    """
+    registry, agents = context.state.webhooks, _owners(context)
+    every = (await registry.list_all()).values()
+    webhooks = sorted(
+        (webhook for webhook in every if webhook.exists_for(agents)),
+        key=lambda each: each.created_at,
+    )
     sizes = await registry.queues.sizes(webhook.id for webhook in webhooks)
     infos = [WebhookInfo.of(*each) for each in zip(webhooks, sizes, strict=True)]
     return JsonResponse(200, encode(WebhookList(infos)))
@@ -80,8 +113,9 @@ async def list_webhooks(context: RequestContext) -> JsonResponse:
 
 async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Read a webhook and the sizes of its queue."""
-    webhook = await context.state.webhooks.get(webhook_id)
-    (sizes,) = await context.state.webhooks.queues.sizes([webhook.id])
+    webhooks = context.state.webhooks
+    webhook = await webhooks.get(webhook_id, _owners(context))
+    (sizes,) = await webhooks.queues.sizes([webhook.id])
     if sizes is None:
         raise RecordUnreadable("the queue of a webhook cannot be read")
     return JsonResponse(200, encode(WebhookInfo.of(webhook, sizes)))
@@ -89,8 +123,9 @@ async def get_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
 
 async def delete_webhook(context: RequestContext, webhook_id: str) -> JsonResponse:
     """Remove a webhook and its undelivered events."""
+    webhooks = await _webhooks_with(context, webhook_id)
     with context.audited(AuditEvent.WEBHOOK_DELETED, webhook=webhook_id):
-        await context.state.webhooks.remove(webhook_id)
+        await webhooks.remove(webhook_id)
     return JsonResponse(200, _REMOVED)
 
 
@@ -102,12 +137,13 @@ async def rotate_webhook_secret(
     For ``overlapHours``, deliveries have two signatures, one by the new secret and one by the
     previous secret, so that receivers can change over.
     """
+    webhooks = await _webhooks_with(context, webhook_id)
     secret = new_secret(os.urandom) if body.secret is None else body.secret
     read_secret(secret)
     hours = DEFAULT_OVERLAP_HOURS if body.overlap_hours is None else body.overlap_hours
     overlap_ms = round(hours * _MS_PER_HOUR)
     with context.audited(AuditEvent.WEBHOOK_ROTATED, webhook=webhook_id, overlap_hours=hours):
-        webhook = await context.state.webhooks.rotate(webhook_id, secret, overlap_ms)
+        webhook = await webhooks.rotate(webhook_id, secret, overlap_ms)
     return JsonResponse(200, encode(SecretRotated.of(webhook)))
 
 
@@ -115,9 +151,8 @@ async def list_dead_letters(
     context: RequestContext, webhook_id: str, query: ListDeadLetters
 ) -> JsonResponse:
     """List the failed deliveries to a webhook, oldest first."""
-    letters, total = await context.state.webhooks.dead_letters(
-        webhook_id, query.offset, query.limit
-    )
+    webhooks = await _webhooks_with(context, webhook_id)
+    letters, total = await webhooks.dead_letters(webhook_id, query.offset, query.limit)
     infos = [DeadLetterInfo.of(letter) for letter in letters]
     return JsonResponse(200, encode(DeadLetterList(infos, total)))
 
@@ -129,8 +164,9 @@ async def replay_dead_letters(
 
     Also enables a webhook that was disabled because its deliveries failed.
     """
+    webhooks = await _webhooks_with(context, webhook_id)
     with context.audited(AuditEvent.WEBHOOK_REPLAYED, webhook=webhook_id) as entry:
-        replayed = await context.state.webhooks.replay(webhook_id, body.ids)
+        replayed = await webhooks.replay(webhook_id, body.ids)
         entry.add(replayed=replayed)
     return JsonResponse(200, encode(Replayed(replayed)))
 
