@@ -24,6 +24,10 @@ USER 10001:10001
 VOLUME /data
 EXPOSE 3000
 STOPSIGNAL SIGTERM
+# There is no access control by default. It takes two lines (docs/security.md):
+#   docker run -d --name sessions -e AUTH=on -v sessions:/data -p 127.0.0.1:3000:3000 session-service
+#   docker exec sessions session-service keys create backend --scopes sessions:read,sessions:write
+# A secret is read from a file if the name of its setting ends with _FILE, e.g. REDIS_URL_FILE=/run/secrets/redis-url.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["session-service", "healthcheck"]
 ENTRYPOINT ["session-service"]
 CMD ["serve"]

@@ -257,7 +257,10 @@ ERRORS: dict[type[ServiceError], ErrorSpec] = {
     # The contract has no code of its own for it. STORE_UNAVAILABLE would say that a change may have
     # happened, and OVERLOADED that there is too much work; NOT_READY says that nothing happened.
     KeySetUnavailable: ErrorSpec(
-        ErrorCode.NOT_READY, "The keys that verify tokens are not available", _SOON
+        ErrorCode.NOT_READY,
+        "The keys that verify tokens are not available",
+        _SOON,
+        of_access=True,
     ),
     HttpVersionNotSupported: ErrorSpec(
         ErrorCode.HTTP_VERSION_NOT_SUPPORTED, "Not HTTP/1.0 or HTTP/1.1"
