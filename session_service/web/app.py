@@ -232,8 +232,14 @@ class App:
         return serve_options
 
     def _serve_document(self, routes: tuple[Route, ...]) -> Endpoint:
-        has_access = self._state.access is not None
-        body = json.dumps(document(self._state.policy, routes, has_access=has_access)).encode()
+        body = json.dumps(
+            document(
+                self._state.policy,
+                routes,
+                has_access=self._state.access is not None,
+                has_limits=self._state.limits is not None,
+            )
+        ).encode()
 
         async def serve_document(*_: object) -> Response:
             return JsonResponse(200, body)

@@ -8,8 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from session_service.domain.rates import RateLimit
 from session_service.domain.sessions import SessionLimits
 from session_service.environment import SECRETS, Reader
+from session_service.rate_settings import RateSettings
 from session_service.settings import Settings, SettingsError
 from session_service.store.client.urls import read_url
 from tests.support.factories import ID
@@ -419,6 +421,42 @@ def test_the_switch_for_all_addresses_still_works() -> None:
     settings = Settings.from_environment({**networks, "SESSION_WEBHOOKS_ALLOW_PRIVATE": "true"})
     assert settings.webhooks.allows("::1")
     assert settings.warnings == ()
+
+
+def test_limits_on_requests_are_numbers_in_seconds() -> None:
+    """By default nothing is limited; a limit is written as requests and seconds."""
+    assert Settings.from_environment({}).rates == RateSettings()
+    rates = Settings.from_environment(
+        {"RATE_LIMIT_USER": "120/60s", "TRUSTED_PROXIES": "10.0.0.0/8"}
+    ).rates
+    assert (rates.user, rates.key) == (RateLimit(120, 60), None)
+    assert [str(network) for network in rates.proxies] == ["10.0.0.0/8"]
+
+
+@pytest.mark.parametrize("name", ["RATE_LIMIT_USER", "RATE_LIMIT_KEY", "RATE_LIMIT_ADDRESS"])
+def test_other_texts_are_no_limits_on_requests(name: str) -> None:
+    """A limit in another form stops the start, with an example and the bounds."""
+    (problem,) = problems(**{name: "100/minute"})
+    assert "<requests>/<seconds>s such as 100/60s" in problem
+
+
+def test_limits_of_credentials_need_access_control() -> None:
+    """The limit of users or keys has no effect while nobody has a credential."""
+    rates = Settings.from_environment({"RATE_LIMIT_USER": "1/1s", "RATE_LIMIT_KEY": "1/1s"}).rates
+    assert [warning.split()[0] for warning in rates.unused(has_access=False)] == [
+        "RATE_LIMIT_USER",
+        "RATE_LIMIT_KEY",
+    ]
+    assert rates.unused(has_access=True) == ()
+
+
+def test_the_oldest_session_can_make_room() -> None:
+    """One session too many is refused, or ends the oldest."""
+    name = "SESSION_MAX_PER_USER_POLICY"
+    assert not Settings.from_environment({name: "refuse"}).limits.ends_oldest
+    assert Settings.from_environment({name: "end-oldest"}).limits.ends_oldest
+    (problem,) = problems(**{name: "oldest"})
+    assert "refuse, end-oldest" in problem
 
 
 def times() -> list[str]:

@@ -17,7 +17,7 @@ from session_service.api.base import Request, describe
 from session_service.api.errors import Error, ErrorCode
 from session_service.api.events import EVENT_DATA
 from session_service.api.messages import Attachment
-from session_service.domain.errors import RateLimited, StoreUnavailable
+from session_service.domain.errors import RateLimited, ServiceError, StoreUnavailable
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.authentication import API_KEY, PARAMETER
 from session_service.web.http.decoding import headers_of
@@ -84,11 +84,15 @@ _ERROR_HEADERS = {
 
 
 def document(
-    policy: TimeoutPolicy, routes: Sequence[Route] = ROUTES, *, has_access: bool = False
+    policy: TimeoutPolicy,
+    routes: Sequence[Route] = ROUTES,
+    *,
+    has_access: bool = False,
+    has_limits: bool = False,
 ) -> dict[str, Any]:
     """Return the document of a service with these timeout rules.
 
-    ``has_access`` is whether access control is on.
+    ``has_access`` is whether access control is on, and ``has_limits`` whether requests are limited.
     """
     types = [Error, Attachment, *EVENT_DATA, *_body_types(routes)]
     components: dict[str, Any] = {"schemas": _schemas_of(types, policy)}
@@ -100,7 +104,10 @@ def document(
         operation = _operation(route, queries)
         if has_access:
             operation |= _needs(route)
-        operation["responses"] = _responses(route, routes, has_access=has_access)
+        extra = route.access_errors if has_access else ()
+        if has_limits and not (route.streams or isinstance(route.access, Public)):
+            extra += (RateLimited,)
+        operation["responses"] = _responses(route, routes, extra)
         paths[route.path][route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -241,13 +248,15 @@ def _query_parameters(query: type[Request], schema: dict[str, Any]) -> list[dict
     return in_query + in_header
 
 
-def _responses(route: Route, routes: Sequence[Route], *, has_access: bool) -> dict[str, Any]:
+def _responses(
+    route: Route, routes: Sequence[Route], extra: tuple[type[ServiceError], ...]
+) -> dict[str, Any]:
     successes = {route.status: route.success, **route.also}
     responses = {
         str(status): _success(route, successes[status], routes) for status in sorted(successes)
     }
     errors_by_status: dict[int, list[Any]] = defaultdict(list)
-    for error in dict.fromkeys(route.all_errors + (route.access_errors if has_access else ())):
+    for error in dict.fromkeys(route.all_errors + extra):
         errors_by_status[ERRORS[error].status].append(ERRORS[error])
     for status, errors in sorted(errors_by_status.items()):
         response: dict[str, Any] = {

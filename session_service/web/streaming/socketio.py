@@ -11,9 +11,15 @@ import msgspec
 from aiohttp import web
 
 from session_service.api.messages import SendMessage
-from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
+from session_service.domain.errors import (
+    RateLimited,
+    ServiceError,
+    StoreUnavailable,
+    ValidationFailed,
+)
 from session_service.domain.ids import new_message_id
 from session_service.domain.messages import Message
+from session_service.web.http.charging import charge_address, serve
 from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import RequestDecoder
 from session_service.web.http.errors import (
@@ -52,6 +58,7 @@ _OTHER_VERSION = "Allowed: clients of version 3 and 4 of Socket.IO (EIO=4)."
 log = logging.getLogger(__name__)
 
 _Acknowledgement = dict[str, Any]
+_Handler = Callable[[RequestContext, str, Any], Awaitable[_Acknowledgement]]
 
 
 class Sockets:
@@ -97,6 +104,8 @@ class Sockets:
         if "sid" not in query or "Upgrade" in request.headers:
             self._admission.check_held()
         if "sid" not in query:
+            if self._state.limits and self._state.access is None:
+                charge_address(self._state.limits, context, request)
             if query.get("EIO") != "4":
                 raise SocketRefused(_OTHER_VERSION)
             if request.method == "GET" and query.get("transport", "polling") == "polling":
@@ -127,21 +136,36 @@ class Sockets:
 
     async def _acknowledge(
         self,
-        handler: Callable[[RequestContext, str, Any], Awaitable[_Acknowledgement]],
+        handler: _Handler,
         socket: str,
         payload: object = None,
         *_: object,
     ) -> _Acknowledgement:
         """Handle an event that a client emits; return the acknowledgement."""
         try:
-            return await handler(self._engine.context_of(socket), socket, payload)
+            return await self._handle(handler, self._engine.context_of(socket), socket, payload)
         except ServiceError as error:
             if isinstance(error, StoreUnavailable):
                 self._admission.refused.store.log(reason=error.reason)
+            elif isinstance(error, RateLimited):
+                self._admission.refused.rates.log()
             return await self._refuse(socket, error)
         except Exception:  # a defect is acknowledged like any error, without its traceback
             log.exception("defect in a socket")
             return await self._refuse(socket, InternalError())
+
+    async def _handle(
+        self, handler: _Handler, context: RequestContext, socket: str, payload: object
+    ) -> _Acknowledgement:
+        """Charge an event to its caller's limit, like a request, and call its handler."""
+        limits = self._state.limits
+        if limits is None:
+            return await handler(context, socket, payload)
+        if self._state.access is None:
+            charge_address(limits, context)
+        return await serve(
+            limits, context, lambda charged: handler(charged, socket, payload), by_script=True
+        )
 
     async def _refuse(self, socket: str, error: ServiceError) -> _Acknowledgement:
         """Emit an error and return it as the acknowledgement, for which not every client asks.
