@@ -25,6 +25,7 @@ from session_service.web.http.browsers import ORIGIN
 from session_service.web.http.charging import standing_after
 from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.errors import (
+    ERRORS,
     CodingNotSupported,
     ExpectationFailed,
     HttpVersionNotSupported,
@@ -120,6 +121,7 @@ class App:
             request_id = self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in its own contextvars.Context
         self._admission.request_begins()
+        refusal = 0  # the status of the error, which a stream reports with 200
         try:
             if "Expect" in headers and headers["Expect"].lower() != "100-continue":
                 raise ExpectationFailed
@@ -139,6 +141,7 @@ class App:
             response = await endpoint(context, request, ids)
         except ServiceError as error:
             response = self._refusal(request, error)
+            refusal = ERRORS[type(error)].status
             close = close or isinstance(error, _CLOSING)
             self._log_refusal(error)
         except ConnectionError:
@@ -148,8 +151,8 @@ class App:
             response = self._refusal(request, InternalError())
         finally:
             self._admission.request_ends()
-        if self._audit and response.status in _REFUSALS:
-            self._audit_refusal(self._audit, request, response.status)
+        if self._audit and (status := refusal or response.status) in _REFUSALS:
+            self._audit_refusal(self._audit, request, status)
         origin = headers.get(ORIGIN)
         fields = self._fields if origin is None else self._browsers.fields(origin)
         if self._has_limits and (standing := standing_after(request)):

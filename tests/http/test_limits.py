@@ -21,9 +21,11 @@ from tests.support.access import ANN, BOB, KnownCredentials, page, user
 from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.factories import new_uuid, session_body
 from tests.support.service import app_state
+from tests.support.sockets import Connect
 
 USER, KEY, ADDRESS = RateLimit(5, 600), RateLimit(7, 600), RateLimit(4, 600)
 ORIGIN = "https://app.example.org"
+POLL = "/socket.io/?EIO=4&transport=polling"
 UNKNOWN = "3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836"
 
 
@@ -254,3 +256,37 @@ class TestWithoutAccessControl:
         for path in ("/healthz", "/readyz", "/openapi.json"):
             assert (await client.get(path)).status == 200
         assert (await client.options(SESSIONS)).status == 204
+
+    async def test_the_document_has_the_429(self, client: Client) -> None:
+        """Each operation that counts documents the 429 with its fields."""
+        document = await (await client.get("/openapi.json")).json()
+        paths = document["paths"]
+        for path, method in ((SESSIONS, "get"), (f"{SESSIONS}/{{sessionId}}", "delete")):
+            assert "Retry-After" in paths[path][method]["responses"]["429"]["headers"]
+        assert "429" not in paths["/healthz"]["get"]["responses"]
+        assert "429" not in paths[f"{SESSIONS}/{{sessionId}}/events"]["get"]["responses"]
+
+
+class TestSockets:
+    """Socket.IO while access control is off: each event is a request of the address."""
+
+    @pytest.fixture
+    def has_access(self) -> bool:
+        return False
+
+    async def test_each_event_costs_one(self, client: Client, connect: Connect) -> None:
+        """Events beyond the limit are acknowledged with the error, and have no effect."""
+        session = {"channelId": UNKNOWN}
+        socket = await connect("websocket")  # costs one
+        codes = [(await socket.emit("join", session))["error"]["code"] for _ in range(4)]
+        assert codes == ["SESSION_NOT_FOUND"] * 3 + ["RATE_LIMITED"]
+        acknowledgement = await socket.emit("leave", session)
+        assert acknowledgement["error"]["code"] == "RATE_LIMITED"
+        assert "RATE_LIMIT_ADDRESS" in acknowledgement["error"]["details"]
+        await assert_error(await client.get(SESSIONS), 429, "RATE_LIMITED")
+
+    async def test_an_address_beyond_its_limit_opens_no_socket(self, client: Client) -> None:
+        """A handshake is a request; polls of a socket that is open are not."""
+        for _ in range(ADDRESS.requests):
+            assert (await client.get(POLL)).status == 200
+        await assert_error(await client.get(POLL), 429, "RATE_LIMITED")
