@@ -206,3 +206,14 @@ async def test_a_key_ends_only_sessions_of_its_agents(
     assert len(await ends(redis)) == 2
     with pytest.raises(TooManySessions):
         await of_agents(repository, ANN).create(NewSession(ANN, ANN, LASTING, b"{}"))
+
+
+async def test_nothing_is_ended_if_there_is_no_room_without_it(store: Store, redis: Redis) -> None:
+    """If too few sessions can be ended, the creation is refused and all of them stay."""
+    await fill(store.repository)
+    await store.repository.create(NewSession(AGENT, ANN, LASTING, b"{}"))
+    lower = another_node(store, limits=SessionLimits(per_user=2, ends_oldest=True)).repository
+    before = await ends(redis)
+    with pytest.raises(TooManySessions):
+        await of_agents(lower, AGENT).create(NewSession(AGENT, ANN, LASTING, b"{}"))
+    assert await ends(redis) == before

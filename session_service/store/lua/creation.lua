@@ -10,9 +10,7 @@ local function create()
   }
   set_deadline(session)
   local by_user, by_agent = listing_members(SESSION_ID, session)
-  if MAX_SESSIONS > 0 and not make_room(string.sub(by_user, 1, ID_LENGTH + 1)) then
-    return replaced and {'full', unpack(replaced)} or 'full'
-  end
+  if MAX_SESSIONS > 0 and not make_room(string.sub(by_user, 1, ID_LENGTH + 1)) then return 'full' end
   schedule(SESSION_ID, session)
   call('ZADD', LISTING, 0, by_user, 0, by_agent)
   outlive_session(LISTING, session)

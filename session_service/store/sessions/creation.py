@@ -48,7 +48,7 @@ class Creation:
     async def create(self, scope: Scope, new: NewSession, replaced: list[str]) -> Session:
         """Create a session; raises TooManySessions.
 
-        Adds the ids of sessions that were ended for it to ``replaced``, also if that was in vain.
+        Adds the ids of sessions that were ended for it to ``replaced``.
         """
         session_id = new_id(shard_of_user(new.user_id), scope.random)
         if self._ends_oldest:

@@ -121,7 +121,7 @@ class SessionRepository:
     async def create(self, new: NewSession, replaced: list[str] | None = None) -> Session:
         """Create a session; raises TooManySessions.
 
-        Adds the ids of sessions that were ended for it to ``replaced``, also if that was in vain.
+        Adds the ids of sessions that were ended for it to ``replaced``.
         """
         return await self._creation.create(self.scope, new, [] if replaced is None else replaced)
 
