@@ -2,16 +2,26 @@
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import jwt
 import pytest
 
+from chaos.stores.cluster import cluster_group
+from session_service.composition import open_store
+from session_service.domain.errors import RateLimited, SessionNotFound
+from session_service.domain.ids import SHARDS, new_id
 from session_service.domain.rates import RateLimit
+from session_service.domain.sessions import Session
+from session_service.rate_settings import RateSettings
+from session_service.store.sessions.scope import Scope
+from tests.support.access import user
 from tests.support.api import SESSIONS
-from tests.support.factories import ID
+from tests.support.factories import ID, create_session, store_settings
 from tests.support.processes import ServiceProcess, Start
 
 SIGNED_WITH = "one of the tests, long enough for HS256"
@@ -130,3 +140,31 @@ async def test_three_nodes_have_one_limit_for_a_minute(start: Start, store_url: 
         )
         assert load.refused
         assert load.admitted <= allowed * 1.02
+
+
+async def test_a_cluster_has_one_limit(tmp_path: Path) -> None:
+    """In a cluster a user's limit counts requests for sessions of any shard, and a key has its."""
+    limit = RateLimit(20, 3600)
+    async with cluster_group(tmp_path) as group:
+        settings = store_settings(group.url, rates=RateSettings(user=limit, key=limit))
+        async with open_store(settings) as store:
+            assert store.user_limit
+            assert store.key_limit
+            own = await create_session(store.repository, user_id=USER)
+            statuses: list[type] = []
+            for n in range(limit.requests + 5):
+                charge = store.user_limit.charging(store.executor, USER)
+                scope = Scope(charge, credential=user(USER))
+                session_id = new_id(SHARDS[10 * n], os.urandom) if n % 2 else own.id
+                try:
+                    await store.repository.scoped(scope).get(session_id)
+                except (SessionNotFound, RateLimited) as error:
+                    statuses.append(type(error))
+                else:
+                    statuses.append(Session)
+            assert statuses[: limit.requests] == [Session, SessionNotFound] * 10
+            assert statuses[limit.requests :] == [RateLimited] * 5
+            for n in range(limit.requests + 5):
+                standing = await store.key_limit.charge("7Hq2")
+                assert standing
+                assert standing.is_granted == (n < limit.requests)

@@ -67,7 +67,8 @@ class ChargingExecutor(ScriptExecutor):
         """Take the request from the bucket if no script has done so; raises RateLimited."""
         if self._charged is None:
             self._charged = asyncio.get_running_loop().create_task(self._take())
-        await asyncio.wait((self._charged,))
+        if not self._charged.done():
+            await asyncio.wait((self._charged,))
         self._check()
 
     async def run_on_masters(self, *commands: tuple[Argument, ...]) -> dict[str, list[RawReply]]:
