@@ -22,6 +22,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.authentication import API_KEY, PARAMETER
 from session_service.web.http.decoding import headers_of
 from session_service.web.http.errors import ERRORS
+from session_service.web.http.limits import LIMIT_FIELDS
 from session_service.web.http.response import REQUEST_ID_HEADER
 from session_service.web.rest.route import IDEMPOTENCY_KEY, Public, Route, Tag
 from session_service.web.rest.table import ROUTES
@@ -77,6 +78,16 @@ _SECURITY_SCHEMES = {
         "description": "A session token, for an EventSource, which cannot send headers",
     },
 }
+_LIMIT_HEADERS = dict(
+    zip(
+        LIMIT_FIELDS,
+        (
+            'What is left of the limit, e.g. `"user";r=41;t=1`; absent if no limit applied',
+            'The limit that the request counts towards, e.g. `"user";q=100;w=60`',
+        ),
+        strict=True,
+    )
+)
 _ERROR_HEADERS = {
     "Retry-After": "Seconds to wait before trying again",
     "WWW-Authenticate": "The scheme of the credential that is missing or not valid",
@@ -105,9 +116,13 @@ def document(
         if has_access:
             operation |= _needs(route)
         extra = route.access_errors if has_access else ()
-        if has_limits and not (route.streams or isinstance(route.access, Public)):
+        is_limited = has_limits and not isinstance(route.access, Public)
+        if is_limited and not route.streams:
             extra += (RateLimited,)
-        operation["responses"] = _responses(route, routes, extra)
+        responses = operation["responses"] = _responses(route, routes, extra)
+        for response in responses.values() if is_limited else ():
+            headers = response.get("headers", {})
+            response["headers"] = headers | {n: _header(text) for n, text in _LIMIT_HEADERS.items()}
         paths[route.path][route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
