@@ -31,4 +31,5 @@ TAKE = Script(
     arguments=TakeArguments,
     parts=("limits/bucket",),
     reply=Taking._make,
+    writes=False,  # without an acknowledgement: a limit must not make a request fail
 )
