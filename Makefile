@@ -11,7 +11,7 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 # Empty if .venv is complete: venv writes `activate` last, and a system upgrade may have removed the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against profile chaos lock clean venv
+.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -51,6 +51,9 @@ chaos: .venv/installed-test ## break the store and the nodes under load; two hou
 
 bench-against: .venv/installed-run ## compare CPU time per request with another commit; make bench-against REF=v0.1.0
 	.venv/bin/python -m benchmarks.against $(REF) $(BENCH_ARGS)
+
+bench-access: .venv/installed-test ## measure the CPU time that access control adds to a request
+	.venv/bin/python -m benchmarks.access $(BENCH_ARGS)
 
 profile: .venv/installed-run ## profile a request
 	.venv/bin/python -m benchmarks.profile $(BENCH_ARGS)

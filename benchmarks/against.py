@@ -78,20 +78,19 @@ class Difference(NamedTuple):
     new: float
     mean: float
     half: float  # half of the interval
+    budget: float  # the allowed growth
 
     @classmethod
-    def of(cls, operation: str, pairs: list[tuple[float, float]]) -> "Difference":
-        """Compare the pairs (old, new) of all rounds."""
+    def of(
+        cls, operation: str, pairs: list[tuple[float, float]], budget: float | None = None
+    ) -> "Difference":
+        """Compare the pairs (old, new) of all rounds; the budget is by default that of a change."""
         differences = [new - old for old, new in pairs]
         error = statistics.stdev(differences) / math.sqrt(len(differences))
         old, new = (statistics.median(each) for each in zip(*pairs, strict=True))
         half = _t_quantile(len(differences) - 1) * error
-        return cls(operation, old, new, statistics.mean(differences), half)
-
-    @property
-    def budget(self) -> float:
-        """The allowed growth."""
-        return max(BUDGET_SHARE * self.old, BUDGET_US)
+        budget = max(BUDGET_SHARE * old, BUDGET_US) if budget is None else budget
+        return cls(operation, old, new, statistics.mean(differences), half, budget)
 
     @property
     def is_within(self) -> bool:

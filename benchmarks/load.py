@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, cast
 
@@ -38,11 +38,15 @@ _content_length = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Requests, one per line: a line replaces "{}" in the path, or else is the body."""
+    """Requests, one per line: a line replaces "{}" in the path, or else is the body.
+
+    ``fields`` are more header lines of each request, by name.
+    """
 
     method: str
     path: str
     lines: Sequence[str]
+    fields: Mapping[str, str] = {}
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ def measure(port: int, load: Load, *, seconds: int, connections: int = 64) -> Me
         file.write("\n".join(load.lines))
         file.flush()
         command = [WRK, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
+        command += [f"-H{name}: {value}" for name, value in load.fields.items()]
         command += [f"http://127.0.0.1:{port}", "--", load.method, load.path, file.name]
         with on(LOAD_CORE):
             run = subprocess.run(
@@ -80,20 +85,29 @@ def measure(port: int, load: Load, *, seconds: int, connections: int = 64) -> Me
 def new_session() -> str:
     """Return the body of a create: a new user, one of 300 agents, 100 bytes of metadata."""
     user = uuid.UUID(bytes=os.urandom(16), version=4)
-    agent = AGENTS[user.int % len(AGENTS)]
-    return json.dumps(
-        {"agentId": agent, "userId": str(user), "metadata": METADATA}, separators=(",", ":")
-    )
+    return session_of(str(user), AGENTS[user.int % len(AGENTS)])
 
 
-def create_sessions(port: int, count: int, *, cores: set[int] = LOAD_CORE) -> list[str]:
-    """Create sessions through the service; return their ids."""
+def session_of(user_id: str, agent_id: str) -> str:
+    """Return the body of a create with 100 bytes of metadata."""
+    body = {"agentId": agent_id, "userId": user_id, "metadata": METADATA}
+    return json.dumps(body, separators=(",", ":"))
+
+
+def create_sessions(
+    port: int,
+    count: int,
+    *,
+    body: Callable[[], str] = new_session,
+    cores: set[int] = LOAD_CORE,
+) -> list[str]:
+    """Create sessions through the service; return their ids. ``body`` makes that of a create."""
     ids: list[str] = []
 
     def keep(answer: bytes) -> None:
         ids.append(answer.partition(b"\r\nLocation: ")[2].partition(b"\r\n")[0][-36:].decode())
 
-    creates = (("POST", SESSIONS, new_session()) for _ in range(count))
+    creates = (("POST", SESSIONS, body()) for _ in range(count))
     send_all(port, creates, cores=cores, answered=keep)
     return ids
 
@@ -228,9 +242,9 @@ def _measure_in_python(port: int, load: Load, seconds: int, connections: int) ->
                 return
             sent += 1
             if in_path:
-                yield _request(load.method, load.path.replace("{}", line))
+                yield _request(load.method, load.path.replace("{}", line), fields=load.fields)
             else:
-                yield _request(load.method, load.path, line)
+                yield _request(load.method, load.path, line, load.fields)
 
     def answered(answer: bytes, took: float) -> None:
         nonlocal refused
@@ -251,8 +265,11 @@ def _measure_in_python(port: int, load: Load, seconds: int, connections: int) ->
     )
 
 
-def _request(method: str, path: str, body: str = "") -> bytes:
-    about = "Content-Type: application/json\r\n" if body else ""
+def _request(
+    method: str, path: str, body: str = "", fields: Mapping[str, str] | None = None
+) -> bytes:
+    about = "".join(f"{name}: {value}\r\n" for name, value in (fields or {}).items())
+    about += "Content-Type: application/json\r\n" if body else ""
     if body or method == "POST":
         about += f"Content-Length: {len(body)}\r\n"
     return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{about}\r\n{body}".encode()

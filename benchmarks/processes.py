@@ -78,7 +78,7 @@ class Server:
             self._process = subprocess.Popen(
                 command,
                 cwd=code,
-                env=_environment(environment),
+                env=variables(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
@@ -184,5 +184,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a process: these settings, and nothing else of this one's shell."""
     return {**{n: os.environ[n] for n in _PASSED_ON if n in os.environ}, **settings}

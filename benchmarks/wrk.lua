@@ -1,20 +1,22 @@
--- Sends one request for each line of a file.
+-- Sends one request for each line of a file, with the header lines of wrk's option -H.
 -- Arguments: method, path, file. A "{}" in the path stands for the line, up to a tab if it has one; the
 -- rest after the tab is the body. Without a "{}" the whole line is the body.
 -- Ends with a line of JSON; "sent" is the number of lines used.
 
 local lines, before, after, method, path = {}, nil, nil, nil, nil
+local head = ' HTTP/1.1\r\n'
 sent = 0
 
 function init(args)
   method, path = args[1], args[2]
   before, after = path:match('^(.*){}(.*)$')
+  for name, value in pairs(wrk.headers) do head = head .. name .. ': ' .. value .. '\r\n' end
   for line in io.lines(args[3]) do lines[#lines + 1] = line end
 end
 
 local function with_body(target, body)
-  return method .. ' ' .. target .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: '
-    .. #body .. '\r\n\r\n' .. body
+  return method .. ' ' .. target .. head .. 'Content-Type: application/json\r\nContent-Length: ' .. #body
+    .. '\r\n\r\n' .. body
 end
 
 function request()
@@ -24,7 +26,7 @@ function request()
   if id then return with_body(before .. id .. after, body) end
   if before then
     local length = method == 'POST' and 'Content-Length: 0\r\n' or ''
-    return method .. ' ' .. before .. line .. after .. ' HTTP/1.1\r\nHost: 127.0.0.1\r\n' .. length .. '\r\n'
+    return method .. ' ' .. before .. line .. after .. head .. length .. '\r\n'
   end
   return with_body(path, line)
 end

@@ -63,24 +63,38 @@ class Authenticator:
             permissions=ALL_PERMISSIONS,
         )
 
-    async def identify(self, text: str | None) -> Credential:
-        """Return the credential of a request's text; raises NotAuthenticated.
+    def find(self, text: str | None) -> Credential | None:
+        """Return the credential of a request's text if nothing has to be waited for, or None.
 
-        Raises StoreUnavailable or KeySetUnavailable if the credential cannot be verified now.
+        After None, ``identify`` knows whether the text is valid. Raises StoreUnavailable.
         """
         if not text or len(text) > _LONGEST:
-            raise NotAuthenticated
+            return None
         now = time.time_ns() // 1_000_000
         found: Credential | None = None
         if text.startswith("ssk_"):
             found = self._keys.find(text, now) if self._keys else None
         elif text.startswith("sst_"):
             found = self._sessions.find(text, now) if self._sessions else None
-        elif text.count(".") == 2 and self._jwts:
-            found = self._jwts.cached(text, now) or await self._jwts.verify(text, now)
+        elif self._jwts and _may_be_jwt(text):
+            found = self._jwts.cached(text, now)
         if found is None and self._token is not None:
             given = text.encode("utf-8", "surrogateescape")
-            found = self._server if hmac.compare_digest(given, self._token) else None
+            return self._server if hmac.compare_digest(given, self._token) else None
+        return found
+
+    async def identify(self, text: str | None) -> Credential:
+        """Return the credential of a request's text; raises NotAuthenticated.
+
+        Raises StoreUnavailable or KeySetUnavailable if the credential cannot be verified now.
+        """
+        found = self.find(text)
+        if found is None and self._jwts and text and len(text) <= _LONGEST and _may_be_jwt(text):
+            found = await self._jwts.verify(text, time.time_ns() // 1_000_000)
         if found is None:
             raise NotAuthenticated
         return found
+
+
+def _may_be_jwt(text: str) -> bool:
+    return text.count(".") == 2

@@ -1,7 +1,5 @@
 """The credential in a request: in X-API-KEY, in Authorization, or in the query of a stream."""
 
-import re
-
 from aiohttp import web
 from multidict import istr
 
@@ -14,8 +12,6 @@ AUTHORIZATION = istr("Authorization")
 PARAMETER = "token"  # of streams: an EventSource cannot send headers
 
 CREDENTIAL = web.RequestKey("credential", Credential)  # of a request, once it is found
-
-_bearer = re.compile(r"[Bb]earer +([^\s]+)").fullmatch
 
 
 def credential_in(request: web.BaseRequest, *, in_query: bool = False) -> str | None:
@@ -59,7 +55,7 @@ def _several(name: str) -> ValidationFailed:
 
 
 def _token_of(authorization: str) -> str:
-    found = _bearer(authorization)
-    if not found:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer":
         raise NotAuthenticated
-    return found[1]
+    return token.lstrip(" ")

@@ -8,9 +8,11 @@ from session_service.access.authenticator import Authenticator
 from session_service.access.session_tokens import SessionTokens
 from session_service.audit import AuditLog
 from session_service.domain.budgets import IN_FLIGHT
+from session_service.domain.credentials import Credential
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.store.events.feed import Feed
 from session_service.store.sessions.repository import SessionRepository
+from session_service.store.sessions.scope import Scope
 from session_service.store.webhooks.registry import Webhooks
 from session_service.web.http.admission import Admission
 from session_service.web.http.browsers import BrowserPolicy
@@ -21,6 +23,7 @@ from session_service.web.http.limits import RequestLimits
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _POLL_SECONDS = 0.02
+_SCOPED = 5_000  # repositories for credentials, of 0.7 KB each
 
 
 class AppState:
@@ -72,6 +75,20 @@ class AppState:
         # request for health calls all of them, so they report the last observation and do not wait.
         self.health_reasons: list[Callable[[], Iterable[str]]] = []
         self._started = time.monotonic()
+        self._scoped: dict[Credential, SessionRepository] = {}
+
+    def sessions_for(self, credential: Credential) -> SessionRepository:
+        """Return the repository that is limited to the sessions which exist for a credential.
+
+        It is kept for the next request, as making it takes 0.6 us.
+        """
+        scoped = self._scoped.get(credential)
+        if scoped is None:
+            if len(self._scoped) >= _SCOPED:
+                self._scoped.clear()
+            scope = Scope(self.repository.scope.executor, credential=credential)
+            scoped = self._scoped[credential] = self.repository.scoped(scope)
+        return scoped
 
     async def drain(self, seconds: float, has_connections: Callable[[], bool]) -> None:
         """Fail readiness, close streams and sockets, and wait up to ``seconds`` for requests.

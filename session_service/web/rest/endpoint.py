@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from session_service.access.authenticator import Authenticator
 from session_service.domain.credentials import Credential
 from session_service.domain.errors import NotAuthenticated, NotPermitted, ValidationFailed
-from session_service.store.sessions.scope import Scope
 from session_service.web.http.authentication import CREDENTIAL, credential_in
 from session_service.web.http.bodies import read_body
 from session_service.web.http.charging import charge_address, serve
@@ -25,7 +24,7 @@ def make_endpoint(route: Route, state: AppState) -> Endpoint:
     """Return the endpoint of a route, which honours Idempotency-Key, for permitted requests."""
     endpoint = _honour_key(route, _call_handler(route, state), state)
     if state.access:
-        return _guard(route, endpoint, state.access, state.limits)
+        return _guard(route, endpoint, state, state.access)
     if state.limits and state.limits.addresses:
         return _limit_address(route, endpoint, state.limits)
     return endpoint
@@ -45,9 +44,7 @@ def _limit_address(route: Route, endpoint: Endpoint, limits: RequestLimits) -> E
     return limited
 
 
-def _guard(
-    route: Route, endpoint: Endpoint, access: Authenticator, limits: RequestLimits | None
-) -> Endpoint:
+def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authenticator) -> Endpoint:
     """Return an endpoint that first finds the credential, and checks it against the route.
 
     The handler gets a repository that is limited to the sessions which exist for the credential.
@@ -57,7 +54,7 @@ def _guard(
     if isinstance(needed, Public):
         return endpoint
     in_query, is_of_session = route.streams, bool(route.ids)
-    by_script = route.is_charged_by_script
+    limits, by_script = state.limits, route.is_charged_by_script
 
     def check(credential: Credential) -> None:
         credential.require(needed)
@@ -68,7 +65,8 @@ def _guard(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Response:
         try:
-            credential = await access.identify(credential_in(request, in_query=in_query))
+            text = credential_in(request, in_query=in_query)
+            credential = access.find(text) or await access.identify(text)
         except (NotAuthenticated, ValidationFailed):
             if limits:
                 charge_address(limits, context, request)
@@ -76,12 +74,11 @@ def _guard(
         request[CREDENTIAL] = credential
         if not limits:
             check(credential)
-        scope = Scope(context.sessions.scope.executor, credential=credential)
         context = RequestContext(
             context.state,
             context.request_id,
             context.address,
-            context.sessions.scoped(scope),
+            state.sessions_for(credential),
             credential,
         )
         if not limits:
