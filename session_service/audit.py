@@ -46,7 +46,7 @@ class AuditEvent(StrEnum):
 
 
 # Of these there may be any number; the others have an effect, and each has an entry.
-_COUNTED = {AuditEvent.SESSIONS_LISTED, AuditEvent.EVENTS_STREAMED, AuditEvent.REFUSED}
+_COUNTED = (AuditEvent.SESSIONS_LISTED, AuditEvent.EVENTS_STREAMED, AuditEvent.REFUSED)
 
 
 class Outcome(StrEnum):
@@ -138,7 +138,7 @@ class AuditLog:
         they are not among the fields.
         """
         entry = {"outcome": outcome, **_who(credential, address)}
-        entry.update((name, value) for name, value in fields.items() if value is not None)
+        entry.update({name: value for name, value in fields.items() if value is not None})
         if event in _COUNTED or outcome is Outcome.UNKNOWN:
             name = credential.owner or self._group_of(address)
             source = _Source(name, event, outcome, fields.get("status"))
@@ -161,7 +161,7 @@ class AuditLog:
             )
         if source not in self._counts and len(self._counts) >= _SOURCES:
             source = source._replace(name=_OTHERS)
-            entry = {"outcome": entry["outcome"], "status": entry.get("status")}
+            entry = {name: entry[name] for name in ("outcome", "status") if name in entry}
         count = self._counts[source] = self._counts.get(source, 0) + 1
         if count > _PER_SECOND:
             self._fields[source] = entry
@@ -177,16 +177,18 @@ class AuditLog:
 
 def _who(credential: Credential, address: str) -> dict[str, Any]:
     """Return the fields that identify the caller."""
-    if credential.kind is Kind.OPEN:  # the request was refused before a credential was found
-        return {"address": address or None}
-    return {
-        "credential_kind": credential.kind,
-        "credential_id": credential.id,
-        "credential_name": credential.name,
-        "address": address or None,
-        "session": credential.session,
-        "user": credential.user,
-    }
+    who: dict[str, Any] = {}
+    if credential.kind is not Kind.OPEN:  # else it was refused before a credential was found
+        who["credential_kind"] = credential.kind
+        who["credential_id"] = credential.id
+        who["credential_name"] = credential.name
+    if address:
+        who["address"] = address
+    if credential.session is not None:
+        who["session"] = credential.session
+    if credential.user is not None:
+        who["user"] = credential.user
+    return who
 
 
 def record_by_operator(event: AuditEvent, **fields: Any) -> None:

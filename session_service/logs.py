@@ -11,6 +11,7 @@ import sys
 import time
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -113,13 +114,15 @@ class EventLog:
 
     def write(self, event: str, fields: dict[str, Any]) -> None:
         """Write a line, with the id of the request and without the fields that are None."""
-        known = {name: value for name, value in fields.items() if value is not None}
-        handlers = logging.getLogger().handlers
+        if None in fields.values():
+            fields = {name: value for name, value in fields.items() if value is not None}
+        handlers = logging.root.handlers
         if len(handlers) != 1 or not isinstance(handlers[0], _JsonHandler):
-            self._logger.info(event, extra=known)
+            self._logger.info(event, extra=fields)
             return
-        line = {"event": event, "level": "info", "logger": self._name, **known}
-        line["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+        line = {"event": event, "level": "info", "logger": self._name, **fields}
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        line["timestamp"] = f"{_second(seconds)}.{nanoseconds // 1000:06}Z"
         if request_id := REQUEST_ID.get(None):
             line["request_id"] = request_id
         handlers[0].add(_encode(line) + b"\n")
@@ -128,6 +131,12 @@ class EventLog:
         """Write the lines of this turn now."""
         for handler in logging.getLogger().handlers:
             handler.flush()
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    """Return a second since the epoch, e.g. ``2026-01-15T10:30:45``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class Throttled:
