@@ -38,8 +38,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Json:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """The document of a service with access control."""
-    settings = {"REDIS_URL": "memory://", "AUTH": "on"}
+    """The document of a service with access control and session tokens."""
+    settings = {"REDIS_URL": "memory://", "AUTH": "on", "SESSION_TOKEN_SECRET": "s" * 32}
     with ServiceProcess(tmp_path_factory.mktemp("secured"), **settings) as service:
         return read_document(service)
 
@@ -61,6 +61,7 @@ def resolved(node: Any, document: Json) -> Any:
 
 def test_it_is_valid(document: Json, secured: Json) -> None:
     """Both documents are OpenAPI 3.1, by the specification's own schema."""
+    assert secured["paths"].keys() - document["paths"].keys() == {f"{SESSION}/tokens"}
     OpenAPIV31SpecValidator(document).validate()
     OpenAPIV31SpecValidator(secured).validate()
 
@@ -68,6 +69,7 @@ def test_it_is_valid(document: Json, secured: Json) -> None:
 def test_it_has_no_trace_of_access_control_that_is_off(document: Json) -> None:
     """No operation needs a credential, or can be refused for the lack of one."""
     assert "securitySchemes" not in document["components"]
+    assert "SessionToken" not in document["components"]["schemas"]
     assert "UNAUTHORIZED" not in document["info"]["description"]
     for path in document["paths"].values():
         for operation in path.values():
