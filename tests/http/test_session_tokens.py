@@ -321,6 +321,24 @@ async def test_the_document_has_the_route(client: Client) -> None:
     assert {"201", "400", "404", "410"} <= operation["responses"].keys()
 
 
+class TestRetained:
+    """Conversations that are retained after their sessions are over."""
+
+    @pytest.fixture
+    def history_ms(self) -> int:
+        return 60_000
+
+    async def test_a_token_does_not_read_what_is_left_of_its_session(self, client: Client) -> None:
+        """Once its session has ended, the session and its conversation do not exist for it."""
+        url = await create(client)
+        token = (await mint(client, url, ["sessions:read", "messages:read"]))["token"]
+        retained = f"/api/messaging/channels/{url.rpartition('/')[2]}/messages"
+        assert await status(client, "all", url, "DELETE") == 200
+        assert await status(client, "ann", retained) == 200
+        for path in (url, f"{url}/messages", retained):
+            assert await status(client, token, path) == 404
+
+
 class TestWithout:
     """A service without SESSION_TOKEN_SECRET, with and without access control."""
 
