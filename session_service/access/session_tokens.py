@@ -29,9 +29,8 @@ from session_service.store.records import pack_id, unpack_id
 PREFIX = "sst_"
 
 _MAC_LENGTH = 43  # characters
-_PAYLOAD = struct.Struct(
-    ">16s16sBBQ"
-)  # session, user, scopes, kind of the minter, end; then its id
+# The session, its user, the scopes, the kind of the minter, and the end; then the minter's id.
+_PAYLOAD = struct.Struct(">16s16sBBQ")
 _MINTERS = (Kind.KEY, Kind.USER)  # tokens contain the positions: append, never reorder
 _SETS = [  # of scopes, by the sum of their bits
     frozenset(scope for n, scope in enumerate(SESSION_TOKEN_PERMISSIONS) if bits >> n & 1)
