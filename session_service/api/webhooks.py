@@ -163,7 +163,7 @@ class SecretRotated(ResponseBody):
 
 
 class WebhookList(ResponseBody):
-    """All webhooks; for an API key that is bound to agents, those of its agents."""
+    """All webhooks."""
 
     webhooks: list[WebhookInfo]
 

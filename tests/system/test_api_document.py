@@ -94,6 +94,8 @@ def test_it_tells_the_scope_that_each_operation_needs(
         name: [route.access] for name in schemes
     }
     assert f"`{route.access}`" in operation["description"]
+    assert operation["description"].endswith(route.access_note)
+    assert not route.access_note or route.access_note not in plain["description"]
     assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
     assert "The credential does not permit this" in operation["responses"]["403"]["description"]
     assert ("429" in operation["responses"]) is not route.streams

@@ -43,8 +43,7 @@ async def end_sessions(context: RequestContext, query: EndSessions) -> JsonRespo
 
     Their conversations are deleted. One request works for two seconds at most: repeat it while
     ``more`` is true. Then all matching sessions created before the first request have ended, and
-    those created later are left alone. With access control, only sessions that the caller may see
-    end, and ``all`` needs the scope ``sessions:admin``.
+    those created later are left alone.
     """
     user_id, agent_id = lower(query.user_id), lower(query.agent_id)
     is_filtered = user_id is not None or agent_id is not None
@@ -132,8 +131,7 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
 
     The sessions of a user come newest first, by creation. The order of other listings is stable,
     but otherwise unspecified. A session that lives throughout a listing is returned exactly once.
-    With ``order=activity`` the newest 1,000 sessions of a user are sorted by last activity. With
-    access control, only sessions that the caller may see are listed and counted.
+    With ``order=activity`` the newest 1,000 sessions of a user are sorted by last activity.
     """
     user_id, agent_id = lower(query.user_id), lower(query.agent_id)
     by_activity = query.order is not UNSET
@@ -156,8 +154,7 @@ async def list_sessions(context: RequestContext, query: ListSessions) -> JsonRes
 async def get_sessions_health(context: RequestContext) -> JsonResponse:
     """Report the health of the service and its store.
 
-    The status is ``healthy``, ``degraded`` with its reasons, or ``unhealthy`` with a 503. A caller
-    that may not see all sessions gets the number of those it may see, and no reasons.
+    The status is ``healthy``, ``degraded`` with its reasons, or ``unhealthy`` with a 503.
     """
     timestamp = iso(time.time_ns() // 1_000_000)
     try:
@@ -194,6 +191,8 @@ ROUTES = (
         handler=end_sessions,
         tag=Tag.MESSAGING,
         access=Permission.SESSIONS_WRITE,
+        access_note="Ends only sessions that the caller may see. With `all`, it also needs"
+        " `sessions:admin`.",
         query=EndSessions,
         response=SessionsEnded,
         success="Sessions ended",
@@ -221,6 +220,8 @@ ROUTES = (
         handler=list_sessions,
         tag=Tag.MESSAGING,
         access=Permission.SESSIONS_READ,
+        access_note="Lists and counts only sessions that the caller may see. If these are not all,"
+        " none is counted as expired.",
         query=ListSessions,
         response=SessionList,
         success="A page of sessions",
@@ -233,6 +234,8 @@ ROUTES = (
         unhealthy_body=Unhealthy,
         tag=Tag.MESSAGING,
         access=Permission.SESSIONS_READ,
+        access_note="A caller that may not see all sessions gets the number of active ones that it"
+        " may see, and no reasons.",
         response=SessionsHealth,
         success="The service works",
         errors=(StoreUnavailable,),

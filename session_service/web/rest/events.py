@@ -54,8 +54,7 @@ async def stream_events(context: RequestContext, query: StreamEvents) -> EventSt
     The format is server-sent events. ``Last-Event-ID`` resumes the stream without a gap or a
     repeat. If the service no longer holds every event since then, an event named ``reset`` says so,
     and the stream goes on with new events. Resume in the same way if the service stops, or cuts a
-    stream whose client does not read it. With access control, only events of sessions that the
-    caller may see are streamed.
+    stream whose client does not read it.
     """
     event_filter = EventFilter(
         user_id=lower(query.user_id),
@@ -96,6 +95,7 @@ ROUTES = (
         handler=stream_events,
         tag=Tag.EVENTS,
         access=Permission.EVENTS_READ,
+        access_note="Streams only events of sessions that the caller may see.",
         query=StreamEvents,
         response=CloudEvent,
         success="A stream without end",

@@ -220,8 +220,9 @@ def _needs(route: Route) -> dict[str, Any]:
     if isinstance(route.access, Public):
         return {}
     schemes = ("apiKey", "bearer", "streamToken") if route.streams else ("apiKey", "bearer")
+    needs = " ".join(filter(None, (f"Needs the scope `{route.access}`.", route.access_note)))
     return {
-        "description": f"{route.description}\n\nNeeds the scope `{route.access}`.",
+        "description": f"{route.description}\n\n{needs}",
         "security": [{scheme: [str(route.access)]} for scheme in schemes],
     }
 

@@ -100,6 +100,7 @@ class Route:
     handler: Handler
     tag: Tag
     access: Permission | Public  # of the caller, if access control is on
+    access_note: str = ""  # a sentence for the description, if access control is on
     response: type[ResponseBody]  # for a stream: the data of each event
     success: str  # the description of the response
     status: int = 200

@@ -75,8 +75,7 @@ async def _webhooks_with(context: RequestContext, webhook_id: str) -> Webhooks:
 async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonResponse:
     """Register an endpoint that receives events from now on.
 
-    The secret is returned only in this response. With an API key that is bound to agents, the
-    endpoint receives only their events.
+    The secret is returned only in this response.
     """
     _owners(context)
     webhooks = context.state.webhooks
@@ -96,10 +95,7 @@ async def create_webhook(context: RequestContext, body: CreateWebhook) -> JsonRe
 
 
 async def list_webhooks(context: RequestContext) -> JsonResponse:
-    """List all webhooks, also those from the settings, without their secrets.
-
-    With an API key that is bound to agents, only those of its agents.
-    """
+    """List all webhooks, also those from the settings, without their secrets."""
     registry, agents = context.state.webhooks, _owners(context)
     every = (await registry.list_all()).values()
     webhooks = sorted(
@@ -179,6 +175,7 @@ ROUTES = (
         created=("webhookId",),
         tag=Tag.WEBHOOKS,
         access=Permission.WEBHOOKS_ADMIN,
+        access_note="If the API key is bound to agents, the endpoint receives only their events.",
         body=CreateWebhook,
         status=201,
         response=WebhookCreated,
@@ -191,6 +188,7 @@ ROUTES = (
         handler=list_webhooks,
         tag=Tag.WEBHOOKS,
         access=Permission.WEBHOOKS_ADMIN,
+        access_note="If the API key is bound to agents, lists only their webhooks.",
         response=WebhookList,
         success="The webhooks",
         errors=(StoreUnavailable,),
