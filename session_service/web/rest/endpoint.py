@@ -72,8 +72,6 @@ def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authentica
                 charge_address(limits, context, request)
             raise
         request[CREDENTIAL] = credential
-        if not limits:
-            check(credential)
         context = RequestContext(
             context.state,
             context.request_id,
@@ -81,7 +79,8 @@ def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authentica
             state.sessions_for(credential),
             credential,
         )
-        if not limits:
+        if limits is None:
+            check(credential)
             return await endpoint(context, request, ids)
 
         async def work(context: RequestContext) -> Response:
