@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 from tests.support.access import AGENT, ANN, BOB
 from tests.support.api import SESSIONS
 from tests.support.processes import ServiceProcess, Start
-from tests.support.waiting import wait_until
+from tests.support.waiting import a_moment_later, wait_until
 from tests.support.webhooks import SECRET, Receiver
 
 KEY = "a key that servers of this family send"
@@ -31,6 +31,8 @@ def audited(service: ServiceProcess) -> list[dict[str, Any]]:
 
 
 async def create(client: ClientSession, user_id: str) -> str:
+    """Create a session that is newer than those before; return its id."""
+    await a_moment_later(2)
     body = {"userId": user_id, "agentId": AGENT}
     async with client.post(SESSIONS, json=body, headers=SERVER) as response:
         assert response.status == 201
