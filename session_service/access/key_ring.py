@@ -109,7 +109,7 @@ class ApiKeys:
         return any(now < entry.until for entry in self._entries.values())
 
     async def refresh(self) -> None:
-        """Read the keys, which renews their TTL; log if all of them are gone.
+        """Read the keys, which renews their TTL; log their changes, and if all of them are gone.
 
         Raises StoreUnavailable, and RecordUnreadable if another program wrote the registry.
         """
@@ -123,6 +123,8 @@ class ApiKeys:
             log.warning(
                 "the store lost all API keys: create them anew with `session-service keys create`"
             )
+        if self._known is not None and (changes := _changes(self._known, known)):
+            log.info("API keys have changed", extra=changes)
         self._known = known
         self._entries = {key_id: _entry_of(key) for key_id, key in known.items()}
 
@@ -132,6 +134,20 @@ class ApiKeys:
             with suppress(StoreUnavailable), quarantine.isolating("API key registry", "read"):
                 await self.refresh()
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _changes(before: dict[str, ApiKey], after: dict[str, ApiKey]) -> dict[str, list[str]]:
+    """Return the ids of keys that are new, have another secret, or are revoked now."""
+    changes: dict[str, list[str]] = {"new": [], "rotated": [], "revoked": []}
+    for key_id, key in after.items():
+        known = before.get(key_id)
+        if known is None:
+            changes["new"].append(key_id)
+        elif known.hash != key.hash:
+            changes["rotated"].append(key_id)
+        if key.revoked_at is not None and (known is None or known.revoked_at is None):
+            changes["revoked"].append(key_id)
+    return {change: ids for change, ids in changes.items() if ids}
 
 
 def _entry_of(key: ApiKey) -> _Entry:

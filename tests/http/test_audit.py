@@ -19,6 +19,7 @@ from session_service.web.http.state import AppState
 from tests.support.access import AGENT, ANN, BOB, OTHER_AGENT, KnownCredentials, page, user
 from tests.support.api import SESSIONS, Client
 from tests.support.factories import store_settings
+from tests.support.raw import Raw
 from tests.support.service import ServiceUnderTest, app_state
 from tests.support.sse import EVENTS
 from tests.support.waiting import wait_until
@@ -126,6 +127,24 @@ async def test_a_repeated_end_is_no_second_end(client: Client, lines: Lines) -> 
         headers = {"Idempotency-Key": "once"} | key("all")
         assert (await client.delete(url, headers=headers)).status == 200
     assert [each["event"] for each in lines()] == ["session.ended"]
+
+
+async def test_an_end_whose_client_has_gone_has_a_line(client: Client, lines: Lines) -> None:
+    """A client that does not wait for the response to its DELETE has ended the session, too."""
+    session_id = await create(client)
+    async with await Raw.to(client.port or 0) as raw:
+        request = (
+            f"DELETE {SESSIONS}/{session_id} HTTP/1.1\r\nHost: localhost\r\nX-API-KEY: all\r\n\r\n"
+        )
+        raw.send(request.encode())
+    found: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
+        found.extend(lines())
+        return bool(found)
+
+    await wait_until(has_ended)
+    assert [(each["event"], each["session"]) for each in found] == [("session.ended", session_id)]
 
 
 async def test_sessions_ended_together_have_one_line(client: Client, lines: Lines) -> None:

@@ -74,7 +74,12 @@ async def test_a_key_works_on_every_node_until_it_is_revoked(
             for text in (key, new_key):
                 await wait_for(client, text, 401)
             assert await status(client, other) == 200
+    key_id = id_of(key)
     for node in nodes:
+        changes = [line for line in node.log if line["event"] == "API keys have changed"]
+        for change, ids in (("new", {key_id, id_of(other)}), ("rotated", {key_id})):
+            assert {each for line in changes for each in line.get(change, ())} == ids
+        assert {each for line in changes for each in line.get("revoked", ())} == {key_id}
         assert not [each for each in (key, new_key, other) if each in node.stderr]
 
 
