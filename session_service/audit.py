@@ -42,8 +42,10 @@ class AuditEvent(StrEnum):
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
-    REFUSED = "request.refused"  # with 401, 403 or 429
+    REFUSED = "request.refused"  # with one of REFUSALS
 
+
+REFUSALS = (401, 403, 429)  # statuses
 
 # Of these there may be any number; the others have an effect, and each has an entry.
 _COUNTED = (AuditEvent.SESSIONS_LISTED, AuditEvent.EVENTS_STREAMED, AuditEvent.REFUSED)

@@ -17,6 +17,7 @@ from session_service.domain.credentials import (
     Kind,
 )
 from session_service.domain.errors import NotAuthenticated
+from session_service.domain.ids import is_uuid
 
 _LONGEST = 16_384  # characters: more than any header that the server takes
 
@@ -26,6 +27,13 @@ class Verifier(Protocol):
 
     def find(self, text: str, now: int) -> Credential | None:
         """Return the credential of a text that is valid now, or None. Raises StoreUnavailable."""
+
+
+class KeyVerifier(Verifier, Protocol):
+    """Verifies API keys."""
+
+    def is_revoked(self, key_id: str, now: int) -> bool:
+        """Return whether a key is revoked, expired or unknown. Raises StoreUnavailable."""
 
 
 class TokenVerifier(Protocol):
@@ -47,7 +55,7 @@ class Authenticator:
     def __init__(
         self,
         *,
-        keys: Verifier | None = None,
+        keys: KeyVerifier | None = None,
         sessions: Verifier | None = None,
         jwts: TokenVerifier | None = None,
         token: Secret | None = None,
@@ -94,6 +102,20 @@ class Authenticator:
         if found is None:
             raise NotAuthenticated
         return found
+
+    def is_valid(self, credential: Credential, now: int) -> bool:
+        """Return whether a credential that was found before is still valid at ``now`` (epoch ms).
+
+        It is not once it has expired, or its API key is revoked; that of a session token is the key
+        that minted it. Raises StoreUnavailable if that is not known.
+        """
+        if credential.expires is not None and credential.expires <= now:
+            return False
+        if self._keys is None or credential.kind is Kind.USER or credential.id == self._server.id:
+            return True
+        if credential.kind is Kind.SESSION and is_uuid(credential.id):  # a JWT minted it
+            return True
+        return not self._keys.is_revoked(credential.id, now)
 
 
 def _may_be_jwt(text: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from session_service.audit import AuditEvent, AuditLog, Outcome
+from session_service.audit import REFUSALS, AuditEvent, AuditLog, Outcome
 from session_service.domain.credentials import Credential
 from session_service.domain.errors import RateLimited, ServiceError, StoreUnavailable
 from session_service.domain.ids import is_uuid
@@ -61,8 +61,7 @@ _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
 # After these errors the next bytes of the client are not worth reading, or not understood.
 _CLOSING = (PayloadTooLarge, CodingNotSupported, HttpVersionNotSupported)
-# In the audit log: the statuses of refusals, and the fields for the ids of a path.
-_REFUSALS = (401, 403, 429)
+# In the audit log: the fields for the ids of a path.
 _IDS = {"sessionId": "session", "channelId": "session", "webhookId": "webhook"}
 
 log = logging.getLogger("session_service.requests")
@@ -151,7 +150,7 @@ class App:
             response = self._refusal(request, InternalError())
         finally:
             self._admission.request_ends()
-        if self._audit and (status := refusal or response.status) in _REFUSALS:
+        if self._audit and (status := refusal or response.status) in REFUSALS:
             self._audit_refusal(self._audit, request, status)
         origin = headers.get(ORIGIN)
         fields = self._fields if origin is None else self._browsers.fields(origin)

@@ -1,6 +1,7 @@
 """Fixtures of the suites that speak HTTP."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ async def connect(client: Client) -> AsyncIterator[Connect]:
     """Open Socket.IO connections, which are closed after the test."""
     opened = []
 
-    async def connect(transport: str = "websocket") -> Socket:
+    async def connect(transport: str = "websocket", **options: Any) -> Socket:
         socket = Socket()
-        await socket.client.connect(f"http://127.0.0.1:{client.port}", transports=[transport])
+        url = f"http://127.0.0.1:{client.port}"
+        await socket.client.connect(url, transports=[transport], **options)
         opened.append(socket)
         return socket
 

@@ -19,7 +19,7 @@ from session_service.web.streaming.messages import names_of
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.factories import ID
 from tests.support.service import ServiceUnderTest
-from tests.support.sockets import Connect, Socket
+from tests.support.sockets import Connect, Socket, frame
 from tests.support.waiting import wait_until
 
 POLL = "/socket.io/?EIO=4&transport=polling"
@@ -211,11 +211,6 @@ async def test_a_client_that_does_not_read_is_cut(
 
 def has_messages(socket: Socket, count: int) -> bool:
     return socket.names().count("messageBroadcast") == count
-
-
-def frame(text: str) -> bytes:
-    """Return a client's text frame, masked with zeros."""
-    return bytes((0x81, 0x80 + len(text), 0, 0, 0, 0)) + text.encode()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ With it, ``X-API-KEY: all`` is a key with all scopes, and ``Authorization: Beare
 the user ANN.
 """
 
+import time
 from typing import Any
+
+from msgspec.structs import replace
 
 from session_service.access.authenticator import Authenticator
 from session_service.domain.credentials import (
@@ -14,6 +17,7 @@ from session_service.domain.credentials import (
     Kind,
     Permission,
 )
+from session_service.domain.errors import StoreUnavailable
 
 ANN = "a1111111-1111-4111-8111-111111111111"
 BOB = "b2222222-2222-4222-8222-222222222222"
@@ -27,6 +31,11 @@ def key(name: str, agents: frozenset[str] | None = None, *without: Permission) -
     return Credential(kind=Kind.KEY, id=name, name=name, agents=agents, permissions=permissions)
 
 
+def expiring(credential: Credential, seconds: float) -> Credential:
+    """Return a credential that expires after a number of seconds."""
+    return replace(credential, expires=time.time_ns() // 1_000_000 + int(1000 * seconds))
+
+
 def user(user_id: str) -> Credential:
     """Return the credential of a user's JWT."""
     return Credential(
@@ -34,12 +43,12 @@ def user(user_id: str) -> Credential:
     )
 
 
-def page(session_id: str, user_id: str) -> Credential:
-    """Return the credential of a session token."""
+def page(session_id: str, user_id: str, minter: str = "all") -> Credential:
+    """Return the credential of a session token; ``minter`` is the id of a key or a user."""
     return Credential(
         kind=Kind.SESSION,
-        id="all",
-        name="all",
+        id=minter,
+        name=minter,
         user=user_id,
         session=session_id,
         permissions=USER_PERMISSIONS,
@@ -51,6 +60,8 @@ class KnownCredentials(Authenticator):
 
     def __init__(self, **verifiers: Any) -> None:
         super().__init__(**verifiers)
+        self.revoked: set[str] = set()  # ids
+        self.is_outage = False
         self.known: dict[str, Credential] = {
             "all": key("all"),
             "reader": key("reader", None, Permission.SESSIONS_WRITE, Permission.MESSAGES_WRITE),
@@ -62,5 +73,16 @@ class KnownCredentials(Authenticator):
         }
 
     async def identify(self, text: str | None) -> Credential:
-        """Return the credential of that name; raises NotAuthenticated."""
+        """Return the credential of that name; raises NotAuthenticated, StoreUnavailable."""
+        if self.is_outage:
+            raise StoreUnavailable("an outage")
         return self.known[text] if text in self.known else await super().identify(text)
+
+    def is_valid(self, credential: Credential, now: int) -> bool:
+        """Return whether it has neither expired nor been revoked; raises StoreUnavailable."""
+        if self.is_outage:
+            raise StoreUnavailable("an outage")
+        if credential not in self.known.values():
+            return super().is_valid(credential, now)
+        is_expired = credential.expires is not None and credential.expires <= now
+        return not is_expired and credential.id not in self.revoked

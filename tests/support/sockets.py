@@ -34,3 +34,8 @@ class Socket:
 
 
 Connect = Callable[..., Awaitable[Socket]]
+
+
+def frame(text: str) -> bytes:
+    """Return a client's text frame, masked with zeros."""
+    return bytes((0x81, 0x80 + len(text), 0, 0, 0, 0)) + text.encode()

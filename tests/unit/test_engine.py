@@ -20,8 +20,10 @@ ENGINE = SERVER.eio
     ("owner", "name"),
     [
         (SERVER, "eio"),
+        (SERVER, "environ"),
         (SERVER, "packet_class"),
         (SERVER.manager, "eio_sid_from_sid"),
+        (SERVER.manager, "is_connected"),
         (SERVER.manager, "sid_from_eio_sid"),
         (ENGINE, "create_queue"),
         (ENGINE, "generate_id"),

@@ -1,7 +1,7 @@
 """The credential in a request: in X-API-KEY, in Authorization, or in the query of a stream."""
 
 from aiohttp import web
-from multidict import istr
+from multidict import MultiMapping, istr
 
 from session_service.access.session_tokens import PREFIX
 from session_service.domain.credentials import Credential
@@ -9,6 +9,7 @@ from session_service.domain.errors import NotAuthenticated, ValidationFailed
 
 API_KEY = istr("X-API-KEY")
 AUTHORIZATION = istr("Authorization")
+SOCKET_MEMBERS = ("token", "apiKey")  # of Socket.IO's CONNECT
 PARAMETER = "token"  # of streams: an EventSource cannot send headers
 
 CREDENTIAL = web.RequestKey("credential", Credential)  # of a request, once it is found
@@ -48,6 +49,24 @@ def _only_one(request: web.BaseRequest, *, in_query: bool) -> str | None:
     if name == PARAMETER and not text.startswith(PREFIX):
         raise NotAuthenticated  # proxies log URLs: a key or a JWT must not be in one
     return _token_of(text) if name == AUTHORIZATION else text
+
+
+def credential_of_socket(headers: MultiMapping[str], auth: object) -> str | None:
+    """Return the text of the credential with which a client of Socket.IO connects, or None.
+
+    ``auth`` is the data of its packet CONNECT: ``{"token": …}`` or ``{"apiKey": …}``. Without these
+    members, a header of the request counts, as in REST. Raises as ``credential_in``.
+    """
+    members = auth if isinstance(auth, dict) else {}
+    found = [(name, members[name]) for name in SOCKET_MEMBERS if members.get(name) is not None]
+    for header in (API_KEY, AUTHORIZATION):
+        found += [(header, text) for text in headers.getall(header, ())]
+    if len(found) > 1:
+        raise _several(found[-1][0])
+    name, text = found[0] if found else ("", None)
+    if not isinstance(text, str | None):
+        raise NotAuthenticated
+    return _token_of(text) if text is not None and name == AUTHORIZATION else text
 
 
 def _several(name: str) -> ValidationFailed:

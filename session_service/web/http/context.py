@@ -1,11 +1,13 @@
 """The context of a request, the first argument of handlers of REST, streams and Socket.IO."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
 
+from session_service.access.watch import End
 from session_service.audit import AuditedBlock, AuditEvent, Outcome, UnauditedBlock
 from session_service.domain.credentials import Credential
 from session_service.store.sessions.repository import SessionRepository
@@ -20,7 +22,8 @@ class RequestContext(Struct, frozen=True, gc=False):
     ``sessions`` is scoped to the caller, and to the Idempotency-Key if the request has one.
     ``request_id`` is the one in the log, e.g. ``5f0c3a9be1d2-1a``, and ``address`` the client's,
     e.g. ``192.0.2.7``. A Socket.IO connection has one context, that of the request which connected
-    it. The garbage collector may skip contexts, since nothing in them refers back to them.
+    it, with the credential of its CONNECT. The garbage collector may skip contexts, since nothing
+    in them refers back to them.
     """
 
     state: AppState
@@ -47,6 +50,11 @@ class RequestContext(Struct, frozen=True, gc=False):
                 entry.add(ended=await end_sessions_of(user_id))
         """
         return AuditedBlock(self.audit, event, fields) if self.state.audit else _UNAUDITED
+
+    def ending(self, end: End) -> AbstractContextManager[None]:
+        """Return a block in which ``end`` is called if the credential ends."""
+        watch = self.state.watch
+        return watch.ending(self.credential, end) if watch else nullcontext()
 
 
 _UNAUDITED = UnauditedBlock()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from session_service.access.authenticator import Authenticator
 from session_service.access.session_tokens import SessionTokens
+from session_service.access.watch import Watch
 from session_service.audit import AuditLog
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.credentials import Credential
@@ -32,8 +33,9 @@ class AppState:
     ``admission`` allows ``max_in_flight`` requests at a time. ``browsers`` decides which pages may
     use the service, by default its own, and ``creations`` limits how many sessions they create.
     ``peers`` are the other workers of the node, or None if there are none. ``access`` finds the
-    credentials of requests; None means that access control is off. Then ``audit`` is None, too.
-    ``limits`` are those on requests, and ``proxies`` name the addresses of clients; None is none.
+    credentials of requests; None means that access control is off, and so are ``audit`` and
+    ``watch``. ``limits`` are those on requests, and ``proxies`` name the addresses of clients; None
+    is none.
     ``session_tokens`` mints tokens for pages, or is None if there are none.
     Sessions may be created with these ``agents`` only, or with all if there are none.
     """
@@ -65,6 +67,7 @@ class AppState:
         self.agents = agents
         self.access = access
         self.audit = AuditLog(group_of) if access else None
+        self.watch = Watch(access) if access else None
         self.session_tokens = session_tokens
         self.limits = limits
         self.proxies = proxies

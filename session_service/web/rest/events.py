@@ -45,7 +45,7 @@ async def stream_session_events(
         if not (has_gone and may_resume and await subscription.has_missed()):
             subscription.close()
             raise
-    return EventStreamResponse(subscription)
+    return EventStreamResponse(subscription, context)
 
 
 async def stream_events(context: RequestContext, query: StreamEvents) -> EventStreamResponse:
@@ -68,7 +68,7 @@ async def stream_events(context: RequestContext, query: StreamEvents) -> EventSt
         context.audit(
             AuditEvent.EVENTS_STREAMED, user=event_filter.user_id, agent=event_filter.agent_id
         )
-    return EventStreamResponse(subscription)
+    return EventStreamResponse(subscription, context)
 
 
 def _position(last_event_id: str | UnsetType) -> EventId | None:

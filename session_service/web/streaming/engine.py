@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
+import engineio
 import msgspec
 import socketio
 
 from session_service.domain.budgets import HANDSHAKE_SECONDS, SOCKET_PACKET_BYTES, UNREAD_BYTES
+from session_service.domain.errors import NotAuthenticated
+from session_service.web.http.connections import FAREWELL_SECONDS
 from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import Overloaded, SocketRefused
 from session_service.web.streaming.engineio import Event, Receive, Send
 from session_service.web.streaming.handshakes import Handshakes
+from session_service.web.streaming.unread import PacketQueue, Unread
 
 UNREADABLE = "unreadable"  # the event in place of a packet that is not strict JSON
 UNKNOWN_SOCKET = (
@@ -49,60 +53,6 @@ class _StrictJson:
         return msgspec.json.encode(value).decode()
 
 
-class _Unread:
-    """The size of all packets that clients have not read; a packet to many counts once."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._readers: dict[Any, int] = {}
-
-    def add(self, packet: Any) -> int:
-        """Add a reader of a packet; return the packet's size."""
-        readers = self._readers.get(packet, 0)
-        self._readers[packet] = readers + 1
-        if not readers:
-            self.bytes += len(packet.data)
-        return len(packet.data)
-
-    def remove(self, packet: Any) -> int:
-        """Remove a reader of a packet; return the packet's size."""
-        readers = self._readers.pop(packet)
-        if readers > 1:
-            self._readers[packet] = readers - 1
-        else:
-            self.bytes -= len(packet.data)
-        return len(packet.data)
-
-
-class _Queue(asyncio.Queue[Any]):
-    """The packets that a client has not read yet, and their size."""
-
-    def __init__(self, unread: _Unread) -> None:
-        super().__init__()
-        self.bytes = 0
-        self._unread = unread
-
-    def forget(self) -> None:
-        """Drop all packets: the client has gone."""
-        while not self.empty():
-            self.get_nowait()
-
-    def _put(self, item: Any) -> None:
-        super()._put(item)
-        if _has_text(item):
-            self.bytes += self._unread.add(item)
-
-    def _get(self) -> Any:
-        item = super()._get()
-        if _has_text(item):
-            self.bytes -= self._unread.remove(item)
-        return item
-
-
-def _has_text(packet: Any) -> bool:
-    return packet is not None and isinstance(packet.data, str)
-
-
 class Engine:
     """The library's server, with at most ``max_sockets`` sockets.
 
@@ -124,8 +74,8 @@ class Engine:
             http_compression=False,
         )
         self._engine = self.server.eio
-        self._unread = _Unread()
-        self._engine.create_queue = lambda: _Queue(self._unread)
+        self._unread = Unread()
+        self._engine.create_queue = lambda: PacketQueue(self._unread)
         self._make_id = self._engine.generate_id
         self._engine.generate_id = self._next_id
         self._library_on_connect = self._engine.handlers["connect"]
@@ -150,6 +100,8 @@ class Engine:
             receive = _replaying(event, receive)
         if socket_id and not self.has(socket_id):
             raise SocketRefused(UNKNOWN_SOCKET)  # for some ids the library would raise KeyError
+        if "abort" in scope and socket_id in self.server.environ:  # an upgrade
+            self.server.environ[socket_id]["asgi.scope"]["abort"] = scope["abort"]
         await self.server.handle_request(scope, receive, send)
 
     def shake_hands(self) -> bytes:
@@ -178,13 +130,65 @@ class Engine:
             raise Overloaded
 
     def context_of(self, socket: str) -> RequestContext:
-        """Return the context of the request that connected a socket.
+        """Return the context of the request that connected a socket; the library keeps it.
 
-        The library keeps it. The handler of ``connect`` cannot, because a client may also emit an
-        event of that name, with any argument.
+        With access control it has the credential of the client; raises NotAuthenticated if that has
+        ended.
         """
-        context: RequestContext = self.server.get_environ(socket)["asgi.scope"]["context"]
+        context: RequestContext | None = self._scope(socket)["context"]
+        if context is None:
+            raise NotAuthenticated
         return context
+
+    def headers_of(self, socket: str) -> list[tuple[bytes, bytes]]:
+        """Return the header fields of the request that connected a socket."""
+        headers: list[tuple[bytes, bytes]] = self._scope(socket)["headers"]
+        return headers
+
+    def is_connected(self, socket: str) -> bool:
+        """Return whether a client was accepted, and has not disconnected.
+
+        Without that, an event that a client calls ``connect`` looks like a new client.
+        """
+        return bool(self.server.manager.is_connected(socket, "/"))
+
+    def admit(self, socket: str, context: RequestContext) -> bool:
+        """Set the context of a client that connects; return false if it has gone meanwhile."""
+        connection = self._connection(socket)
+        if connection is None or connection.closed:
+            return False
+        self._scope(socket)["context"] = context
+        return True
+
+    def close_unless_admitted(self, socket: str) -> None:
+        """Close a socket whose client was refused, unless it connects within a second."""
+        engine_id = self.server.manager.eio_sid_from_sid(socket, "/")
+        asyncio.get_running_loop().call_later(
+            FAREWELL_SECONDS, self._close_unless_connected, engine_id
+        )
+
+    def dismiss(self, socket: str, event: str) -> None:
+        """Disconnect a socket after a last event; nothing else reaches its client, or has effect.
+
+        The client has a second to read the event; then its connection is cut.
+        """
+        connection = self._connection(socket)
+        if connection is None:
+            return
+        scope = self._scope(socket)
+        scope["context"] = None
+        packet_class = self.server.packet_class
+        packets = [
+            packet_class(socketio.packet.EVENT, data=[event, {}]),
+            packet_class(socketio.packet.DISCONNECT),
+        ]
+        connection.queue.finish(
+            engineio.packet.Packet(engineio.packet.MESSAGE, packet.encode()) for packet in packets
+        )
+        loop = asyncio.get_running_loop()
+        loop.call_later(FAREWELL_SECONDS, self._close_soon, connection)
+        if "abort" in scope:
+            loop.call_later(FAREWELL_SECONDS, scope["abort"])
 
     def unread(self, socket: str) -> tuple[int, int]:
         """Return the number of packets that a socket's client has not read, and their bytes."""
@@ -209,6 +213,12 @@ class Engine:
             connection = self._connection(socket)
             if connection is not None:
                 await _close(connection)
+
+    def drop_soon(self, socket: str) -> None:
+        """Close a socket in such a way that its client reconnects, after this turn."""
+        connection = self._connection(socket)
+        if connection is not None:
+            self._close_soon(connection)
 
     async def close(self) -> None:
         """Close all sockets."""
@@ -245,9 +255,16 @@ class Engine:
         connection = self._engine.sockets.get(engine_id)
         if connection is not None and not self.server.manager.sid_from_eio_sid(engine_id, "/"):
             del self._engine.sockets[engine_id]
-            closing = asyncio.create_task(_close(connection), name="socket closing")
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._close_soon(connection)
+
+    def _close_soon(self, connection: Any) -> None:
+        closing = asyncio.create_task(_close(connection), name="socket closing")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _scope(self, socket: str) -> Event:
+        scope: Event = self.server.get_environ(socket)["asgi.scope"]
+        return scope
 
 
 def _replaying(first: Event, then: Receive | None = None) -> Receive:

@@ -109,8 +109,9 @@ class EngineIoResponse(BaseResponse):
             incoming = Incoming(connection, self._context.state.admission.bodies)
             connection.when_received = incoming.arrived
             try:
+                scope = _scope(self._context, request, "websocket")
                 await self._application(
-                    _scope(self._context, request, "websocket"),
+                    {**scope, "abort": connection.abort},
                     _receiver(websocket, incoming),
                     _sender(websocket, request),
                 )
@@ -171,7 +172,10 @@ async def read_packets(request: web.BaseRequest, admission: Admission) -> bytes:
 
 
 def _scope(context: RequestContext, request: web.BaseRequest, kind: str, length: int = 0) -> Event:
-    """Return the ASGI scope of a request, with two members of ours: ``context`` and ``sid``."""
+    """Return the ASGI scope of a request, with two members of ours: ``context`` and ``sid``.
+
+    That of a WebSocket has a third, ``abort``, which closes its connection at once.
+    """
     headers = [pair for pair in request.raw_headers if pair[0].lower() != b"content-length"]
     return {
         "type": kind,

@@ -128,6 +128,10 @@ class Rooms:
             raise ValidationFailed(
                 "channelId", f"is one too many: a socket may be in {ROOMS} rooms, leave one first"
             )
+        if context.credential.is_limited:
+            # A room passes events on before the session is read below: not to a stranger. That one
+            # waits as long as for an unknown session, also if the room is open.
+            await context.sessions.get(session_id)
         # The subscription starts before the session is read, so no event falls between the two.
         if session_id not in self._rooms:
             subscription = await self._state.feed.subscribe(EventFilter(session_id=session_id))

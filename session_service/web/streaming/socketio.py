@@ -9,9 +9,15 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 
+from session_service.access.authenticator import Authenticator
+from session_service.access.watch import End
 from session_service.api.messages import SendMessage
+from session_service.audit import REFUSALS, AuditEvent, Outcome
+from session_service.domain.credentials import Credential, Permission
 from session_service.domain.errors import (
+    NotAuthenticated,
     RateLimited,
     ServiceError,
     StoreUnavailable,
@@ -23,6 +29,7 @@ from session_service.web.http.charging import charge_address, serve
 from session_service.web.http.context import RequestContext
 from session_service.web.http.decoding import RequestDecoder
 from session_service.web.http.errors import (
+    ERRORS,
     InternalError,
     InvalidJson,
     NotReady,
@@ -34,6 +41,7 @@ from session_service.web.http.fields import message_of
 from session_service.web.http.handover import HandedOverResponse
 from session_service.web.http.response import Response, TextResponse
 from session_service.web.http.state import AppState
+from session_service.web.streaming.admittance import admit
 from session_service.web.streaming.engine import UNREADABLE, Engine
 from session_service.web.streaming.engineio import EngineIoResponse, read_packets
 from session_service.web.streaming.messages import (
@@ -47,12 +55,15 @@ from session_service.web.streaming.messages import (
     with_socket_names,
 )
 from session_service.web.streaming.rooms import Rooms
+from session_service.web.streaming.sse import is_final
 
 PATH = "/socket.io/"
 
 # The types of messages of published clients, which also use them as names of events.
 _JOIN, _SEND = 1, 2
 
+_EXPIRED = "credential-expired"  # the last event of a socket whose credential has ended
+_OPERATION = "socket"  # in the audit log
 _OTHER_VERSION = "Allowed: clients of version 3 and 4 of Socket.IO (EIO=4)."
 
 log = logging.getLogger(__name__)
@@ -74,6 +85,7 @@ class Sockets:
         self._engine = Engine(max_sockets, self._peers.mark if self._peers else str)
         self._rooms = Rooms(state, self._engine)
         self._decoder = RequestDecoder(SendMessage, state.policy)
+        self._ends: dict[str, tuple[Credential, End]] = {}  # as they are watched, by socket
         self._greetings: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
         server = self._engine.server
@@ -119,12 +131,61 @@ class Sockets:
             return HandedOverResponse(self._peers, owner, body)
         return EngineIoResponse(context, self._engine.serve, body)
 
-    async def _on_connect(self, socket: str, *_: object) -> None:
+    async def _on_connect(
+        self, socket: str, _: object = None, auth: object = None, *__: object
+    ) -> None:
+        if self._state.access and not self._engine.is_connected(socket):
+            await self._admit(self._state.access, socket, auth)
         self._rooms.enter(socket)
         # The library accepts the connection when this returns; only then the client can be greeted.
         greeting = asyncio.create_task(self._send_greeting(socket), name="socket greeting")
         self._greetings.add(greeting)
         greeting.add_done_callback(self._greetings.discard)
+
+    async def _admit(self, access: Authenticator, socket: str, auth: object) -> None:
+        """Find the credential of a client that connects; raises ConnectionRefused.
+
+        The client learns of an error that is final. After any other it is disconnected, so that it
+        connects again by itself.
+        """
+        context = self._engine.context_of(socket)
+        try:
+            context = await admit(access, context, self._engine.headers_of(socket), auth)
+        except ServiceError as error:
+            self._log_refusal(context, error)
+            if not is_final(type(error)):
+                await self._engine.drop([socket])
+                raise ConnectionRefused from None
+            self._engine.close_unless_admitted(socket)
+            raise ConnectionRefused(str(error), _body_of(error)) from None
+        except Exception:  # a defect; the library would keep the client, neither in nor out
+            log.exception("defect in a socket")
+            await self._engine.drop([socket])
+            raise ConnectionRefused from None
+        if not self._engine.admit(socket, context):
+            raise ConnectionRefused
+        if self._state.watch:
+            end = partial(self._end, socket)
+            self._state.watch.add(context.credential, end)
+            self._ends[socket] = context.credential, end
+
+    def _end(self, socket: str, has_expired: bool) -> None:
+        """Close a socket whose credential has ended, or cannot be verified any more."""
+        self._rooms.exit(socket)
+        if has_expired:
+            self._engine.dismiss(socket, _EXPIRED)
+        else:
+            self._engine.drop_soon(socket)
+
+    def _log_refusal(self, context: RequestContext, error: ServiceError) -> None:
+        """Log a refusal as that of a request is: for the operator, and in the audit log."""
+        if isinstance(error, StoreUnavailable):
+            self._admission.refused.store.log(reason=error.reason)
+        elif isinstance(error, RateLimited):
+            self._admission.refused.rates.log()
+        status = ERRORS[type(error)].status
+        if status in REFUSALS:
+            context.audit(AuditEvent.REFUSED, Outcome.REFUSED, status=status, operation=_OPERATION)
 
     async def _send_greeting(self, socket: str) -> None:
         greeting = {"message": "Connected", "socketId": socket}
@@ -133,6 +194,8 @@ class Sockets:
     async def _on_disconnect(self, socket: str, *_: object) -> None:
         self._rooms.exit(socket)
         self._engine.release(socket)
+        if self._state.watch and socket in self._ends and not self._engine.is_connected(socket):
+            self._state.watch.discard(*self._ends.pop(socket))
 
     async def _acknowledge(
         self,
@@ -143,12 +206,13 @@ class Sockets:
     ) -> _Acknowledgement:
         """Handle an event that a client emits; return the acknowledgement."""
         try:
-            return await self._handle(handler, self._engine.context_of(socket), socket, payload)
+            context = self._engine.context_of(socket)
+        except NotAuthenticated as error:  # its credential has just ended
+            return await self._refuse(socket, error)
+        try:
+            return await self._handle(handler, context, socket, payload)
         except ServiceError as error:
-            if isinstance(error, StoreUnavailable):
-                self._admission.refused.store.log(reason=error.reason)
-            elif isinstance(error, RateLimited):
-                self._admission.refused.rates.log()
+            self._log_refusal(context, error)
             return await self._refuse(socket, error)
         except Exception:  # a defect is acknowledged like any error, without its traceback
             log.exception("defect in a socket")
@@ -172,7 +236,7 @@ class Sockets:
 
         Published clients listen for ``messageError``.
         """
-        body: dict[str, Any] = msgspec.to_builtins(error_body(error))
+        body = _body_of(error)
         emit = self._engine.server.emit
         await emit("error", body, to=socket)
         await emit("messageError", {"error": str(error)}, to=socket)
@@ -181,6 +245,8 @@ class Sockets:
     async def _join(
         self, context: RequestContext, socket: str, payload: object
     ) -> _Acknowledgement:
+        for permission in (Permission.EVENTS_READ, Permission.MESSAGES_READ):
+            context.credential.require(permission)
         session = await self._rooms.join(context, socket, session_id_of(payload))
         for name in ("channel_joined", "room_joined"):
             await self._engine.server.emit(name, joined(session), to=socket)
@@ -207,6 +273,7 @@ class Sockets:
     async def _send(
         self, context: RequestContext, socket: str, payload: object
     ) -> _Acknowledgement:
+        context.credential.require(Permission.MESSAGES_WRITE)
         try:
             sent = read_message(payload, self._decoder)
             if self._admission.is_full:
@@ -253,3 +320,8 @@ class Sockets:
 
     def _stop(self) -> None:
         self._stopping = asyncio.create_task(self._engine.close(), name="sockets stop")
+
+
+def _body_of(error: ServiceError) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.to_builtins(error_body(error))
+    return body

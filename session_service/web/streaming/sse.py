@@ -13,8 +13,9 @@ An EventSource gives up for good at any status but 200. So only a request that c
 refused; any other gets a stream that ends at once, with the time after which to come back.
 """
 
+import asyncio
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from aiohttp import web
 
@@ -28,7 +29,13 @@ from session_service.domain.event_types import LAST_TYPES
 from session_service.domain.events import Event
 from session_service.domain.times import jitter
 from session_service.store.events.feed import FellBehindError, Reset, Subscription
-from session_service.web.http.connections import connection_of, held_open
+from session_service.web.http.connections import (
+    FAREWELL_SECONDS,
+    Connection,
+    connection_of,
+    held_open,
+)
+from session_service.web.http.context import RequestContext
 from session_service.web.http.errors import ERRORS, Overloaded
 from session_service.web.http.response import (
     REQUEST_ID_HEADER,
@@ -50,6 +57,10 @@ _RESET = encode(
 _POSITION = b"event: position\ndata: {}\n"
 _SLOW = _POSITION + b": not read in time; reconnect with Last-Event-ID\n\n"
 _STOPPING = _POSITION + b": the service stops; reconnect with Last-Event-ID\n\n"
+_UNVERIFIED = (
+    _POSITION + b": the credential cannot be verified now; reconnect with Last-Event-ID\n\n"
+)
+_EXPIRED = b"event: credential-expired\ndata: {}\n\n"  # without an id: that of the last event stays
 # Statuses of requests that can never succeed; no EventSource makes requests for those from 413 on.
 _FINAL = frozenset((400, 401, 403, 404, 405, 410, 413, 414, 415, 417, 431, 501, 505))
 
@@ -59,16 +70,19 @@ class EventStreamResponse(BaseResponse):
 
     The stream of a session ends after the session's last event. A client that does not read gets a
     last block that says so, and is cut off. For it the service holds no more than the last write,
-    and references to 1,000 events that all subscribers share.
+    and references to 1,000 events that all subscribers share. When the credential of ``context``
+    ends, the stream ends with an event that says so.
     """
 
-    __slots__ = ("_subscription",)
+    __slots__ = ("_context", "_last", "_subscription")
 
     status = 200
     content_type = CONTENT_TYPE
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, context: RequestContext) -> None:
         self._subscription = subscription
+        self._context = context
+        self._last = b""  # the last block, once the credential has ended; nothing else follows
 
     async def write(self) -> None:
         """Write until the stream ends, the client goes, or it is cut off."""
@@ -77,7 +91,10 @@ class EventStreamResponse(BaseResponse):
         try:
             if request.method == "HEAD":
                 return await send(request, _head(self))
-            with held_open(request, STREAM_KERNEL_BYTES) as connection:
+            with (
+                held_open(request, STREAM_KERNEL_BYTES) as connection,
+                self._context.ending(partial(self._end, connection)),
+            ):
                 connection.when_lost, connection.farewell = subscription.close, _SLOW
                 await send(request, _head(self) + _opening(subscription))
                 await self._write_events(request)
@@ -92,7 +109,11 @@ class EventStreamResponse(BaseResponse):
         while True:
             items = await subscription.get_batch(HEARTBEAT_SECONDS)
             for n in range(0, len(items), _EVENTS_A_WRITE):
+                if self._last:
+                    break
                 await send(request, b"".join(map(_frame, items[n : n + _EVENTS_A_WRITE])))
+            if self._last:
+                return await send(request, self._last)
             if not items and subscription.is_closed:
                 return await send(request, _STOPPING)
             if not items:
@@ -100,6 +121,12 @@ class EventStreamResponse(BaseResponse):
             elif subscription.filter.session_id is not None and _is_last(items[-1], has_begun):
                 return None
             has_begun = True
+
+    def _end(self, connection: Connection, has_expired: bool) -> None:
+        """End the stream; a client that does not read the last block in time is cut off."""
+        self._last = _EXPIRED if has_expired else _UNVERIFIED
+        self._subscription.close()
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, connection.abort)
 
 
 class EndedStreamResponse(BaseResponse):
