@@ -14,8 +14,9 @@ import pytest
 from session_service.web.streaming.messages import names_of
 from tests.support.api import SESSIONS, create
 from tests.support.npm import JS, installed
-from tests.support.processes import ServiceProcess, Start
+from tests.support.processes import ServiceProcess, Start, run
 
+ENDS_SECONDS = 5  # within which a socket ends after the revocation of its key
 SHORT = {"SESSION_MIN_TIMEOUT_MINUTES": "0.01", "SESSION_WARNING_THRESHOLD_MINUTES": "0.005"}
 
 
@@ -30,6 +31,7 @@ class Listener:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.first: list[Any] = []  # the data of the event until which it was opened
 
     async def emit(self, *arguments: Any) -> Any:
         """Emit an event; return its acknowledgement."""
@@ -58,22 +60,28 @@ Listen = Callable[..., Any]
 
 @pytest.fixture
 async def listen(client_folder: Path) -> AsyncIterator[Listen]:
-    """Open a socket at a node, by these transports."""
+    """Open a socket at a node, by these transports, and wait for an event of the client."""
     async with AsyncExitStack() as stack:
 
-        async def listen(node: ServiceProcess, transports: str = "websocket") -> Listener:
+        async def listen(
+            node: ServiceProcess,
+            transports: str = "websocket",
+            auth: dict[str, str] | None = None,
+            until: str = "connect",
+        ) -> Listener:
             process = await asyncio.create_subprocess_exec(
                 "node",
                 str(JS / "listen.mjs"),
                 str(client_folder),
                 f"http://127.0.0.1:{node.port}",
                 transports,
+                json.dumps(auth or {}),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
             listener = Listener(process)
             stack.push_async_callback(listener.stop)
-            await listener.next("connect")
+            listener.first = await listener.next(until)
             return listener
 
         yield listen
@@ -242,3 +250,42 @@ async def test_a_worker_that_dies_takes_its_sockets_along(
     for socket in sockets:
         await socket.next("connect")
         assert (await socket.emit("join", {"channelId": session["sessionId"]}))["success"]
+
+
+@pytest.mark.parametrize("transports", ["websocket", "polling", "polling,websocket"])
+async def test_the_published_client_connects_with_a_credential(
+    start: Start, store_url: str, listen: Listen, tmp_path: Path, transports: str
+) -> None:
+    """A key and a session token are accepted by each worker, until the key is revoked."""
+    settings = {"REDIS_URL": store_url, "AUTH": "on", "SESSION_TOKEN_SECRET": "s" * 32}
+    scopes = "sessions:write,events:read,messages:read,messages:write"
+    key = run(tmp_path, "keys", "create", "pages", "--scopes", scopes, **settings).stdout.strip()
+    node = start(**settings, WEB_CONCURRENCY="2")
+    async with node.client() as client:
+        client.headers["X-API-KEY"] = key
+        session_id = (await create(client))["sessionId"]
+        body = {"scopes": ["events:read", "messages:read"], "expiresInMinutes": 5}
+        async with client.post(f"{SESSIONS}/{session_id}/tokens", json=body) as response:
+            token = (await response.json())["token"]
+        auths = [{"apiKey": key}, {"token": token}] * 2
+        sockets = await asyncio.gather(*(listen(node, transports, auth) for auth in auths))
+        for socket in sockets:
+            assert (await socket.emit("join", {"channelId": session_id}))["success"]
+        message = {"channelId": session_id, "message": "Hello"}
+        assert (await sockets[0].emit("2", message))["success"]
+        refused = await sockets[1].emit("2", message)
+        assert refused["error"]["code"] == "FORBIDDEN"
+        for socket in sockets:
+            assert (await socket.next("messageBroadcast"))[0]["text"] == "Hello"
+        assert run(tmp_path, "keys", "revoke", key.split("_")[1], **settings).returncode == 0
+        async with asyncio.timeout(ENDS_SECONDS):
+            for socket in sockets:
+                assert await socket.next("credential-expired") == [{}]
+                assert await socket.next("disconnect") == ["io server disconnect"]
+        for auth in (None, *auths[:2]):
+            late = await listen(node, transports, auth, "connect_error")
+            text, error = late.first
+            assert error["error"]["code"] == "UNAUTHORIZED"
+            assert error["error"]["message"] == text
+    for secret in (key, token):
+        assert secret not in node.stderr
