@@ -219,11 +219,12 @@ class TestSessionTokens:
                 "events:read",
             ]
             token = (await post(client, f"{path}/tokens", {"scopes": scopes}))["token"]
+            url = f"http://127.0.0.1:{service.port}"
             before = await state(client, other["sessionId"])
             found = await browser.at(
                 "app.example",
                 "withToken",
-                f"http://127.0.0.1:{service.port}",
+                url,
                 token,
                 session["sessionId"],
                 [other["sessionId"], UNKNOWN],
@@ -239,6 +240,11 @@ class TestSessionTokens:
         assert answers[-1] == 2  # the EventSource has given up
         for name in ("session", "messages"):
             assert after[name] == before[name]
+        for transports in (None, ["polling"], ["websocket"]):
+            outcome = await browser.at(
+                "app.example", "sockets", url, session["sessionId"], transports, {"token": token}
+            )
+            assert outcome == {"text": "Hi", "clientMessageId": "mine"}
         assert any(line.get("path", "").endswith("/events") for line in service.log)
         assert files_with(tmp_path, token[-43:]) == []
 

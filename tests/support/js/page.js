@@ -60,9 +60,9 @@ function events(service, sessionId) {
 }
 
 /** Join a session by Socket.IO, send it a message, and see that come back. */
-function sockets(service, sessionId, transports) {
+function sockets(service, sessionId, transports, auth) {
   return within(10_000, new Promise((done) => {
-    const socket = io(service, { ...(transports && { transports }), reconnection: false });
+    const socket = io(service, { ...(transports && { transports }), ...(auth && { auth }), reconnection: false });
     socket.on("connect_error", (error) => done({ refused: error.message }));
     socket.on("messageBroadcast", ({ text, clientMessageId }) => {
       done({ text, clientMessageId });
