@@ -23,6 +23,7 @@ from session_service.web.http.limits import RequestLimits
 from session_service.web.http.state import AppState
 from tests.support.access import KnownCredentials
 from tests.support.service import ServiceUnderTest, app_state
+from tests.support.sockets import Socket
 
 _SECONDS = 20.0  # for a response, and for the events of a stream
 _VARYING = {"date", "x-request-id", "content-length"}
@@ -54,6 +55,7 @@ class World:
         self.port = port
         self._numbers: dict[str, str] = {}
         self._writers: list[asyncio.StreamWriter] = []
+        self._sockets: list[Socket] = []
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection, which ends with the world."""
@@ -61,8 +63,18 @@ class World:
         self._writers.append(writer)
         return reader, writer
 
+    async def open_socket(self, name: str) -> Socket:
+        """Open a Socket.IO connection of a caller, which ends with the world."""
+        socket = Socket()
+        url, transports = f"http://127.0.0.1:{self.port}", ["websocket"]
+        await socket.client.connect(url, transports=transports, auth={"apiKey": name})
+        self._sockets.append(socket)
+        return socket
+
     async def close(self) -> None:
         """Close all connections."""
+        for socket in self._sockets:
+            await socket.client.disconnect()
         for writer in self._writers:
             writer.close()
             with suppress(ConnectionError):
@@ -141,7 +153,7 @@ class Caller:
         reader, writer = await self.world.connect()
         writer.write(self._request("GET", path, None, {}))
         answer = await _read_head(reader)
-        return Follower(self.world, answer, reader)
+        return Follower(self.world, path, answer, reader)
 
     def compared(self, answer: Answer) -> tuple[int, dict[str, str], str]:
         """Return the parts of a response that are the same in both worlds."""
@@ -169,6 +181,7 @@ class Follower:
     """A stream that a caller reads. Its events are compared for each session, in their order."""
 
     world: World
+    path: str
     answer: Answer
     reader: asyncio.StreamReader
     text: str = ""

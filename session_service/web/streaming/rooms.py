@@ -104,10 +104,11 @@ class Rooms:
         """Remember the sender of a message, so that its broadcast to that socket has ``client_id``.
 
         The client then replaces the message that it shows already. Other sockets do not receive
-        the client's id: for them the message is new.
+        the client's id: for them the message is new. Nothing is remembered of a socket outside of
+        the room, which may be a stranger's.
         """
         room = self._rooms.get(session_id)
-        if room is None:
+        if room is None or socket not in room.members:
             return
         if len(room.senders) >= EXPECTED_BROADCASTS:
             del room.senders[next(iter(room.senders))]
