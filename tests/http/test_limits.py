@@ -21,7 +21,7 @@ from tests.support.access import ANN, BOB, KnownCredentials, page, user
 from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.factories import new_uuid, session_body
 from tests.support.service import app_state
-from tests.support.sockets import Connect
+from tests.support.sockets import Connect, Socket
 
 USER, KEY, ADDRESS = RateLimit(5, 600), RateLimit(7, 600), RateLimit(4, 600)
 ORIGIN = "https://app.example.org"
@@ -290,3 +290,27 @@ class TestSockets:
         for _ in range(ADDRESS.requests):
             assert (await client.get(POLL)).status == 200
         await assert_error(await client.get(POLL), 429, "RATE_LIMITED")
+
+
+class TestUserOnSocket:
+    """Socket.IO with access control: CONNECT and each event count for the credential."""
+
+    async def test_events_cost_the_user(self, client: Client) -> None:
+        """A user has one limit for requests and events; each event is charged by its script."""
+        session_id = await create(client, BOB)
+        socket = Socket()
+        url = f"http://127.0.0.1:{client.port}"
+        await socket.client.connect(url, auth={"token": "bob"}, transports=["websocket"])
+        try:
+            assert (await socket.emit("join", {"channelId": session_id}))["success"]
+            response = await client.get(f"{SESSIONS}/{session_id}", headers=key("bob"))
+            assert left_of(response, "user") == 2
+            message = {"type": 2, "payload": {"channelId": session_id, "message": "Hello"}}
+            errors = [(await socket.emit("message", message)).get("error") for _ in range(3)]
+            assert errors[:2] == [None, None]
+            assert errors[2]["code"] == "RATE_LIMITED"
+            assert "RATE_LIMIT_USER" in errors[2]["details"]
+        finally:
+            await socket.client.disconnect()
+        response = await client.get(f"{SESSIONS}/{session_id}/messages", headers=key("all"))
+        assert len((await response.json())["messages"]) == 2
