@@ -106,8 +106,11 @@ async def compare(clock: Clock, steps: list[Any], credential: Credential, query:
         for page in found:
             assert page.total == len(expected)
             assert page.counts.active == (len(visible) if credential.is_limited else len(made))
-        ended = await limited.end_all(user_id=query.user, agent_id=query.agent)
-        assert (ended.ended, ended.more) == (len(expected), False)
+        ended, more = 0, True
+        while more:  # a call that takes two seconds leaves the rest to the next
+            number, more = await limited.end_all(user_id=query.user, agent_id=query.agent)
+            ended += number
+        assert ended == len(expected)
         left = {each.id for each in made} - {each.id for each in expected}
         everything = Query(None, None, 100, by_activity=False)
         (rest,) = await pages(store.repository, everything)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import OKPAlgorithm
 
@@ -163,6 +163,7 @@ async def test_a_key_that_cannot_verify_is_skipped(
     assert await issuer.accepts(token("rsa2", "RS256", {"kid": "good"}))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy
 @given(
     st.dictionaries(
         st.sampled_from(["kty", "crv", "n", "e", "x", "y", "alg", "use", "key_ops", "kid", "d"]),
