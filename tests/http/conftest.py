@@ -17,7 +17,7 @@ async def connect(client: Client) -> AsyncIterator[Connect]:
     async def connect(transport: str = "websocket", **options: Any) -> Socket:
         socket = Socket()
         url = f"http://127.0.0.1:{client.port}"
-        await socket.client.connect(url, transports=[transport], **options)
+        await socket.client.connect(url, transports=[transport], wait_timeout=10, **options)
         opened.append(socket)
         return socket
 

@@ -316,6 +316,7 @@ async def test_every_credential_gets_what_the_policy_says(
     report(state, counts)
 
 
+SOCKET_SECONDS = 10
 # The events of sockets, with the scopes that each needs.
 EVENTS = {"join": {"events:read", "messages:read"}, "2": {"messages:write"}}
 
@@ -347,10 +348,10 @@ async def test_every_credential_of_a_socket_gets_what_the_policy_says(
         socket = socketio.AsyncClient(reconnection=False)
         if is_refused:
             with pytest.raises(socketio.exceptions.ConnectionError):
-                await socket.connect(url, auth=auth_of(caller), transports=[transport])
+                await connect(socket, url, caller, transport)
             counts[name, 401] += 1
             continue
-        await socket.connect(url, auth=auth_of(caller), transports=[transport])
+        await connect(socket, url, caller, transport)
         for event in EVENTS:
             answers = []
             for session_id in (session.id, NEVER.id):
@@ -363,6 +364,13 @@ async def test_every_credential_of_a_socket_gets_what_the_policy_says(
             counts[name, found] += 1
         await socket.disconnect()
     report(f"{state}, {transport}", counts)
+
+
+async def connect(socket: socketio.AsyncClient, url: str, caller: Caller, transport: str) -> None:
+    """Connect as a caller; by default the client waits a second, too short if much runs."""
+    await socket.connect(
+        url, auth=auth_of(caller), transports=[transport], wait_timeout=SOCKET_SECONDS
+    )
 
 
 def auth_of(caller: Caller) -> dict[str, str]:

@@ -300,7 +300,9 @@ class TestUserOnSocket:
         session_id = await create(client, BOB)
         socket = Socket()
         url = f"http://127.0.0.1:{client.port}"
-        await socket.client.connect(url, auth={"token": "bob"}, transports=["websocket"])
+        await socket.client.connect(
+            url, auth={"token": "bob"}, transports=["websocket"], wait_timeout=10
+        )
         try:
             assert (await socket.emit("join", {"channelId": session_id}))["success"]
             response = await client.get(f"{SESSIONS}/{session_id}", headers=key("bob"))

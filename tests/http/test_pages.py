@@ -149,7 +149,9 @@ async def test_sockets_are_told_every_message_if_a_page_ends_early(
     broadcast: list[str] = []
     socket = socketio.AsyncClient(reconnection=False)
     socket.on("messageBroadcast", lambda message: broadcast.append(message["text"]))
-    await socket.connect(f"http://127.0.0.1:{client.port}", transports=["websocket"])
+    await socket.connect(
+        f"http://127.0.0.1:{client.port}", transports=["websocket"], wait_timeout=10
+    )
     session_id = (await create(client))["sessionId"]
     await socket.call("join", {"roomId": session_id})
     sent = [f"{n} {'x' * 700}" for n in range(12)]
