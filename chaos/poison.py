@@ -262,7 +262,8 @@ class _Trial:
             """Return for each node how often it logged each subject."""
             return [
                 Counter(
-                    str(line.get("subject") or line.get("session"))
+                    # A stream that begins in the millisecond of an event logs its position.
+                    str(line.get("subject") or line.get("session") or line.get("position"))
                     for line in node.log[before:]
                     if "cannot be" in line["event"]
                 )
