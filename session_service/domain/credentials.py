@@ -90,7 +90,7 @@ class Credential(Struct, frozen=True, eq=False, kw_only=True):
     @property
     def ends_as(self) -> str | None:
         """Return the ``by`` of a session that it ends: user, server, or None if it is open."""
-        if self.kind is Kind.OPEN:
+        if self is Credential.OPEN:
             return None
         return "server" if self.kind is Kind.KEY else "user"
 

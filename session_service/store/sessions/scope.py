@@ -24,4 +24,5 @@ class Scope(NamedTuple):
     @property
     def viewer(self) -> bytes | None:
         """The limits of the credential, for scripts."""
-        return pack_viewer(self.credential)
+        credential = self.credential
+        return None if credential is Credential.OPEN else pack_viewer(credential)

@@ -30,6 +30,9 @@ _ENDED = encode(SessionEnded("Session ended successfully"))
 
 async def end_session(context: RequestContext, session_id: str) -> JsonResponse:
     """Explicitly end and delete a conversation session."""
+    if context.state.audit is None:  # a block that is not audited would cost 0.3 us
+        await context.sessions.end(session_id)
+        return JsonResponse(200, _ENDED)
     by = context.credential.ends_as
     with context.audited(AuditEvent.SESSION_ENDED, session=session_id, by=by):
         await context.sessions.end(session_id)
