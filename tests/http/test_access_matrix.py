@@ -4,7 +4,6 @@ A second model of the policy, ``expected``, computes the status of each response
 with the service but the table of routes. The summary of a run prints the counts.
 """
 
-import asyncio
 import sys
 import time
 import uuid
@@ -150,6 +149,10 @@ class Matrix:
                 await self._registry.revoke(added[0].id)
         self._callers = dict(self._lasting_callers())
 
+    def text_of(self, name: str) -> str:
+        """Return an API key."""
+        return self._keys[name]
+
     async def session(self, state: str) -> Session | None:
         """Return a new session of Ann in a state; None if it never existed."""
         if state == "never existed":
@@ -256,8 +259,9 @@ async def matrix(store: Store, keys: ApiKeys, tokens: SessionTokens) -> Matrix:
     registry = ApiKeyRegistry(store.executor, store.keys, store.quarantine)
     matrix = Matrix(store, registry, tokens)
     await matrix.make_keys()
-    await asyncio.sleep(0.002)
     await keys.refresh()
+    expired = matrix.text_of("expired")
+    await wait_until(lambda: keys.find(expired, time.time_ns() // 1_000_000) is None)
     return matrix
 
 

@@ -15,11 +15,11 @@ from session_service.store.scripts.api_keys import (
     PUT,
     REVOKE,
     ROTATE,
-    ListArguments,
     PutArguments,
     RevokeArguments,
     RotateArguments,
 )
+from session_service.store.scripts.registry import ListArguments
 
 _KEPT_MS = 365 * 24 * 3_600_000
 _ID_CHARACTERS = 36  # of an id from the store, in the log

@@ -1,23 +1,10 @@
 """API keys: their registry, one key in the store."""
 
-from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, Script
 from session_service.store.scripts.library import LIBRARY
+from session_service.store.scripts.registry import ListArguments, fields_of
 
 _KEYS = ("api_keys",)
-
-
-class ListArguments(Arguments):
-    """The version of the registry that the caller knows, or b"" for none."""
-
-    known_version: bytes
-    kept_ms: int
-
-
-def _registry(reply: RawReply) -> dict[bytes, bytes] | None:
-    if reply == b"same":
-        return None
-    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 LIST = Script(
@@ -25,7 +12,7 @@ LIST = Script(
     "api_keys/list",
     keys=_KEYS,
     arguments=ListArguments,
-    reply=_registry,  # ids and records, and the version, or None if the version is the known one
+    reply=fields_of,  # ids and records, and the version, or None if the version is the known one
     writes=False,  # what is done again if it is lost need not be acknowledged
 )
 

@@ -3,30 +3,16 @@
 from typing import Any, NamedTuple
 
 from session_service.domain.webhooks import QueueSizes
-from session_service.store.client.protocol import RawReply
 from session_service.store.client.script import Arguments, Digits, NoArguments, Script
 from session_service.store.scripts.library import LIBRARY
-
-
-class ListArguments(Arguments):
-    """The version of the registry that the caller knows, or b"" for none."""
-
-    known_version: bytes
-    kept_ms: int
-
-
-def _registry(reply: RawReply) -> dict[bytes, bytes] | None:
-    if reply == b"same":
-        return None
-    return dict(zip(reply[::2], reply[1::2], strict=True))
-
+from session_service.store.scripts.registry import ListArguments, fields_of
 
 LIST = Script(
     LIBRARY,
     "webhooks/list",
     keys=("webhooks",),
     arguments=ListArguments,
-    reply=_registry,  # names and values, or None if the version is the known one
+    reply=fields_of,  # names and values, or None if the version is the known one
     writes=False,  # what is done again if it is lost need not be acknowledged
 )
 

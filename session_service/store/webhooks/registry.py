@@ -23,6 +23,7 @@ from session_service.domain.webhooks import (
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.registry import ListArguments
 from session_service.store.scripts.webhooks import (
     LIST,
     PUT,
@@ -30,7 +31,6 @@ from session_service.store.scripts.webhooks import (
     ROTATE,
     SET_ENABLED,
     SETTINGS_REGISTERED,
-    ListArguments,
     PutArguments,
     RemoveArguments,
     RotateArguments,
