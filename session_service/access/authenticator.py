@@ -84,7 +84,7 @@ class Authenticator:
             found = self._keys.find(text, now) if self._keys else None
         elif text.startswith("sst_"):
             found = self._sessions.find(text, now) if self._sessions else None
-        elif self._jwts and _may_be_jwt(text):
+        elif self._jwts:
             found = self._jwts.cached(text, now)
         if found is None and self._token is not None:
             given = text.encode("utf-8", "surrogateescape")

@@ -26,7 +26,7 @@ class _Secret(NamedTuple):
 
     hash: bytes
     credential: Credential
-    until: float  # epoch ms, when it is no longer accepted
+    until: float  # epoch ms, when it is no longer accepted; 0 if its key is revoked
 
 
 class _Entry(NamedTuple):
@@ -54,6 +54,9 @@ class ApiKeys:
         self._clock = clock
         self._known: dict[str, ApiKey] | None = None  # as the registry has them
         self._entries: dict[str, _Entry] = {}
+        # Texts that passed the check, one for each secret at most, until any key changes. Python's
+        # hash of a text has a random seed, so the time of a look-up tells nothing about them.
+        self._found: dict[str, _Secret] = {}
         self._unreadable: frozenset[str] = frozenset()
         self._serves_until = float("-inf")
 
@@ -63,6 +66,13 @@ class ApiKeys:
         Raises StoreUnavailable if the keys were last read more than a minute ago, or never, and if
         the record of this key cannot be read.
         """
+        secret = self._found.get(text)
+        if secret is None or self._clock() > self._serves_until:
+            secret = self._verify(text)
+        return secret.credential if secret is not None and now < secret.until else None
+
+    def _verify(self, text: str) -> _Secret | None:
+        """Return the secret that a text is, valid or not, or None. Raises as ``find``."""
         if not has_form(text):
             return None
         entry = self._entries.get(text[ID])  # of a known id the hash decides, not the check digits
@@ -71,15 +81,12 @@ class ApiKeys:
             if key_id is not None:
                 self._must_know(key_id)
             return None
-        if now >= entry.until:
-            return None
         hashed = hash_of(text)
-        if hmac.compare_digest(hashed, entry.current.hash):
-            return entry.current.credential
-        previous = entry.previous
-        if previous is None or now >= previous.until:
-            return None
-        return previous.credential if hmac.compare_digest(hashed, previous.hash) else None
+        for secret in (entry.current, entry.previous):
+            if secret is not None and hmac.compare_digest(hashed, secret.hash):
+                self._found[text] = secret
+                return secret
+        return None
 
     def is_revoked(self, key_id: str, now: int) -> bool:
         """Return whether a key is revoked, expired at ``now`` (epoch ms), or unknown.
@@ -127,6 +134,7 @@ class ApiKeys:
             log.info("API keys have changed", extra=changes)
         self._known = known
         self._entries = {key_id: _entry_of(key) for key_id, key in known.items()}
+        self._found = {}
 
     async def refresh_forever(self, quarantine: Quarantine) -> None:
         """Read the keys every second. Ends by cancellation."""
@@ -151,13 +159,11 @@ def _changes(before: dict[str, ApiKey], after: dict[str, ApiKey]) -> dict[str, l
 
 
 def _entry_of(key: ApiKey) -> _Entry:
-    ends = math.inf if key.expires_at is None else key.expires_at
+    until = math.inf if key.expires_at is None else key.expires_at
+    if key.revoked_at is not None:
+        until = 0
     previous = None
     if key.previous_hash is not None and key.overlap_until is not None:
-        until = min(ends, key.overlap_until)
-        previous = _Secret(key.previous_hash, key.credential(int(until)), until)
-    return _Entry(
-        0 if key.revoked_at is not None else ends,
-        _Secret(key.hash, key.credential(key.expires_at), ends),
-        previous,
-    )
+        ends = min(until, key.overlap_until)
+        previous = _Secret(key.previous_hash, key.credential(int(ends)), ends)
+    return _Entry(until, _Secret(key.hash, key.credential(key.expires_at), until), previous)

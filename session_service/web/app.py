@@ -15,11 +15,9 @@ from contextlib import suppress
 from aiohttp import web
 
 from session_service.audit import REFUSALS, AuditEvent, AuditLog, Outcome
-from session_service.domain.credentials import Credential
 from session_service.domain.errors import RateLimited, ServiceError, StoreUnavailable
 from session_service.domain.ids import is_uuid
 from session_service.logs import REQUEST_ID
-from session_service.web.http.authentication import CREDENTIAL
 from session_service.web.http.bodies import CONTENT_ENCODING, TRANSFER_ENCODING, check_codings
 from session_service.web.http.browsers import ORIGIN
 from session_service.web.http.charging import standing_after
@@ -119,6 +117,9 @@ class App:
         if not request_id or not _is_sane_id(request_id):
             request_id = self._new_request_id()
         REQUEST_ID.set(request_id)  # aiohttp runs each request in its own contextvars.Context
+        proxies = self._proxies
+        address = proxies.client_address(request) if proxies else request.remote or ""
+        context = RequestContext(self._state, request_id, address, self._sessions)
         self._admission.request_begins()
         refusal = 0  # the status of the error, which a stream reports with 200
         try:
@@ -134,9 +135,6 @@ class App:
             if self._admission.is_full and is_api_path(path) and method != "OPTIONS":
                 raise Overloaded
             endpoint, ids = self._find(method, path)
-            proxies = self._proxies
-            address = proxies.client_address(request) if proxies else request.remote or ""
-            context = RequestContext(self._state, request_id, address, self._sessions)
             response = await endpoint(context, request, ids)
         except ServiceError as error:
             response = self._refusal(request, error)
@@ -151,7 +149,7 @@ class App:
         finally:
             self._admission.request_ends()
         if self._audit and (status := refusal or response.status) in REFUSALS:
-            self._audit_refusal(self._audit, request, status)
+            self._audit_refusal(self._audit, context, request, status)
         origin = headers.get(ORIGIN)
         fields = self._fields if origin is None else self._browsers.fields(origin)
         if self._has_limits and (standing := standing_after(request)):
@@ -198,7 +196,9 @@ class App:
         elif isinstance(error, Overloaded):
             refused.overload.log()
 
-    def _audit_refusal(self, audit: AuditLog, request: web.BaseRequest, status: int) -> None:
+    def _audit_refusal(
+        self, audit: AuditLog, context: RequestContext, request: web.BaseRequest, status: int
+    ) -> None:
         """Write an entry of the audit log about a request that is refused."""
         fields: dict[str, str] = {}
         with suppress(ServiceError):
@@ -210,8 +210,8 @@ class App:
                 fields |= {_IDS.get(name, name): each for name, each in named if is_uuid(each)}
         audit.record(
             AuditEvent.REFUSED,
-            request.get(CREDENTIAL, Credential.OPEN),
-            self._proxies.client_address(request) if self._proxies else request.remote or "",
+            context.credential,
+            context.address,
             Outcome.REFUSED,
             status=status,
             **fields,

@@ -4,15 +4,12 @@ from aiohttp import web
 from multidict import MultiMapping, istr
 
 from session_service.access.session_tokens import PREFIX
-from session_service.domain.credentials import Credential
 from session_service.domain.errors import NotAuthenticated, ValidationFailed
 
 API_KEY = istr("X-API-KEY")
 AUTHORIZATION = istr("Authorization")
 SOCKET_MEMBERS = ("token", "apiKey")  # of Socket.IO's CONNECT
 PARAMETER = "token"  # of streams: an EventSource cannot send headers
-
-CREDENTIAL = web.RequestKey("credential", Credential)  # of a request, once it is found
 
 
 def credential_in(request: web.BaseRequest, *, in_query: bool = False) -> str | None:

@@ -16,10 +16,11 @@ from session_service.web.http.response import Response
 from session_service.web.http.state import AppState
 
 
-class RequestContext(Struct, frozen=True, gc=False):
+class RequestContext(Struct, gc=False):
     """Everything a handler needs besides the ids, query and body of the request.
 
-    ``sessions`` is scoped to the caller, and to the Idempotency-Key if the request has one.
+    ``sessions`` is scoped to the caller, and to the Idempotency-Key if the request has one. Until
+    the guard of the route sets them, it is unlimited and ``credential`` is open.
     ``request_id`` is the one in the log, e.g. ``5f0c3a9be1d2-1a``, and ``address`` the client's,
     e.g. ``192.0.2.7``. A Socket.IO connection has one context, that of the request which connected
     it, with the credential of its CONNECT. The garbage collector may skip contexts, since nothing

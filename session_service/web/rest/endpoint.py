@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from session_service.access.authenticator import Authenticator
 from session_service.domain.credentials import Credential
 from session_service.domain.errors import NotAuthenticated, NotPermitted, ValidationFailed
-from session_service.web.http.authentication import CREDENTIAL, credential_in
+from session_service.web.http.authentication import credential_in
 from session_service.web.http.bodies import read_body
 from session_service.web.http.charging import charge_address, serve
 from session_service.web.http.context import Endpoint, RequestContext
@@ -61,33 +61,47 @@ def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authentica
         if credential.session is not None and not is_of_session:
             raise NotPermitted("A session token is for requests that name its session.")
 
-    async def guard(
-        context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
-    ) -> Response:
-        try:
-            text = credential_in(request, in_query=in_query)
-            credential = access.find(text) or await access.identify(text)
-        except (NotAuthenticated, ValidationFailed):
-            if limits:
-                charge_address(limits, context, request)
-            raise
-        request[CREDENTIAL] = credential
-        context = RequestContext(
-            context.state,
-            context.request_id,
-            context.address,
-            state.sessions_for(credential),
-            credential,
-        )
+    def serve_caller(
+        credential: Credential,
+        context: RequestContext,
+        request: web.BaseRequest,
+        ids: tuple[str, ...],
+    ) -> Awaitable[Response]:
+        context.credential = credential
+        context.sessions = state.sessions_for(credential)
         if limits is None:
             check(credential)
-            return await endpoint(context, request, ids)
+            return endpoint(context, request, ids)
 
         async def work(context: RequestContext) -> Response:
             check(credential)
             return await endpoint(context, request, ids)
 
-        return await serve(limits, context, work, request, by_script=by_script)
+        return serve(limits, context, work, request, by_script=by_script)
+
+    async def identify_first(
+        text: str | None, context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Response:
+        try:
+            credential = await access.identify(text)
+        except NotAuthenticated:
+            if limits:
+                charge_address(limits, context, request)
+            raise
+        return await serve_caller(credential, context, request, ids)
+
+    def guard(
+        context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
+    ) -> Awaitable[Response]:
+        try:
+            text = credential_in(request, in_query=in_query)
+        except (NotAuthenticated, ValidationFailed):
+            if limits:
+                charge_address(limits, context, request)
+            raise
+        if credential := access.find(text):  # no coroutine of its own: that would cost 0.2 us
+            return serve_caller(credential, context, request, ids)
+        return identify_first(text, context, request, ids)
 
     return guard
 
