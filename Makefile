@@ -8,10 +8,12 @@ LOCK := build/lock/bin/python -m uv pip compile --quiet --upgrade --universal --
 	--generate-hashes --only-binary :all: --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
 
+DEPLOY_TESTS := deploy/tests tests/system/test_nginx.py tests/system/test_proxies.py
+
 # Empty if .venv is complete: venv writes `activate` last, and a system upgrade may have removed the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos lock clean venv
+.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos deploy-test lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -24,6 +26,9 @@ test: lint ## lint, check types, run the tests; PYTEST_ARGS is passed to pytest
 
 proof: .venv/installed-test ## run the long tests, such as 100,000 interleavings of all scripts
 	.venv/bin/python -m pytest -m proof --timeout 1200 $(PYTEST_ARGS)
+
+deploy-test: build/deploy/installed ## check the chart, units, YAML and proxies; name each missing tool
+	build/deploy/bin/python -m pytest $(DEPLOY_TESTS) $(PYTEST_ARGS)
 
 lint: .venv/installed-test ## run ruff and mypy
 	.venv/bin/python -m ruff check
@@ -64,6 +69,7 @@ lock: $(venv) ## lock requirements/*.txt again from pyproject.toml
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group test -c requirements/run.txt -o requirements/test.txt
 	$(LOCK) pyproject.toml --extra jwt -c requirements/test.txt -o requirements/image.txt
+	$(LOCK) pyproject.toml --group deploy -c requirements/test.txt -o requirements/deploy.txt
 	.venv/bin/python -c 'import tomllib as t; print(*t.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - -o requirements/build.txt
 
@@ -74,6 +80,13 @@ clean: ## remove everything that was built, except data/
 .venv/installed-%: requirements/%.txt $(venv)
 	@echo "Installing $< into .venv"
 	@$(PIP) install --quiet --require-hashes -r $<
+	@touch $@
+
+# An environment of its own, because the Helm library and the Kubernetes schemas take 350 MB.
+build/deploy/installed: requirements/deploy.txt $(venv)
+	@echo "Installing $< into build/deploy"
+	@.venv/bin/python -m venv --clear build/deploy
+	@build/deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 venv:

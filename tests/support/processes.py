@@ -68,15 +68,17 @@ class ServiceProcess:
         folder: Path,
         *,
         program: Sequence[str] = ("session_service", "serve"),
+        within: Sequence[str] = (),
         **settings: str,
     ) -> None:
+        """Start it; ``within`` is a command that runs the program, such as ``["nice"]``."""
         folder.mkdir(parents=True, exist_ok=True)
         variables = environment(folder, **settings)
         self._data_dir = Path(variables["SESSION_DATA_DIR"])
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *program],
+                [*within, sys.executable, "-m", *program],
                 env=variables,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
