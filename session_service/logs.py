@@ -1,14 +1,17 @@
 """Logging as JSON lines, or with colours on a terminal; the lines of a request have its id.
 
-E.g. ``{"event": "request", "level": "debug", "logger": "session_service.web.app", "method": "GET",
-"path": "/readyz", "status": 200, "ms": 0.41, "timestamp": "2026-01-15T10:30:45.123456Z",
-"request_id": "9f86d081884c7d65"}``.
+E.g. ``{"event": "worker started", "worker": 4712, "level": "info", "logger":
+"session_service.process.workers", "timestamp": "2026-01-15T10:30:45.123456Z", "pid": 4711}``, and
+``"request_id": "5f0c3a9be1d2-1a"`` in those of a request.
 """
 
 import asyncio
 import logging
+import os
 import sys
 import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,11 +23,14 @@ from structlog.typing import EventDict, Processor
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _THROTTLE_SECONDS = 1.0
+_PLACES = 200  # of defects, which are known at a time
 
 _encode = msgspec.json.Encoder().encode
 
 
-def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
+def _add_origin(_: object, __: str, event: EventDict) -> EventDict:
+    """Add the process and, to the lines of a request, its id."""
+    event["pid"] = os.getpid()
     if request_id := REQUEST_ID.get(None):
         event["request_id"] = request_id
     return event
@@ -48,7 +54,7 @@ def set_up(level: str, form: str) -> None:
         structlog.stdlib.ExtraAdder(),
         _keep_text,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_request_id,
+        _add_origin,
     ]
     last: list[Processor] = (
         # The default is rich's, which shows local variables: messages and secrets.
@@ -63,6 +69,7 @@ def set_up(level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(_Defects(handler))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -123,6 +130,7 @@ class EventLog:
         line = {"event": event, "level": "info", "logger": self._name, **fields}
         seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         line["timestamp"] = f"{_second(seconds)}.{nanoseconds // 1000:06}Z"
+        line["pid"] = os.getpid()
         if request_id := REQUEST_ID.get(None):
             line["request_id"] = request_id
         handlers[0].add(_encode(line) + b"\n")
@@ -139,7 +147,48 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-class Throttled:
+class _Throttle(ABC):
+    """Something to be written at most once a second, with the number of times it was due."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next = 0.0  # the monotonic time before which nothing is written
+
+    def add(self) -> None:
+        """Write at once, or count and write at the end of the second."""
+        self._count += 1
+        wait = self._next - time.monotonic()
+        if wait <= 0:
+            self.write()
+        elif self._count == 1:
+            _counting.add(self)
+            with suppress(RuntimeError):  # without an event loop, ``write_counts`` writes it
+                # In an empty context: the line is about several requests, so it has the id of none.
+                asyncio.get_running_loop().call_later(wait, self.write, context=Context())
+
+    def write(self) -> None:
+        """Write the present count now, unless that is 0."""
+        _counting.discard(self)
+        count, self._count = self._count, 0
+        if count:
+            self._next = time.monotonic() + _THROTTLE_SECONDS
+            self._write(count)
+
+    @abstractmethod
+    def _write(self, count: int) -> None:
+        """Write the line."""
+
+
+_counting: set[_Throttle] = set()  # those that wait for the end of their second
+
+
+def write_counts() -> None:
+    """Write the lines that wait for the end of their second; the process ends before it."""
+    for each in tuple(_counting):
+        each.write()
+
+
+class Throttled(_Throttle):
     """A log line that is written at most once a second, with the number of times it was due.
 
     ``Throttled(log, "store unavailable").log(reason="no reply in 2 s")`` writes at once the first
@@ -147,26 +196,60 @@ class Throttled:
     """
 
     def __init__(self, logger: logging.Logger, message: str, level: int = logging.WARNING) -> None:
+        super().__init__()
         self._logger = logger
         self._message = message
         self._level = level
-        self._count = 0
         self._extra: dict[str, Any] = {}
-        self._next = 0.0  # the monotonic time before which no line is written
 
     def log(self, **extra: Any) -> None:
         """Write or count a line; a line that counts several has the ``extra`` of the last one."""
-        self._count += 1
         self._extra = extra
-        wait = self._next - time.monotonic()
-        if wait <= 0:
-            self._write()
-        elif self._count == 1:
-            # In an empty context: the line is about several requests, so it has the id of none.
-            asyncio.get_running_loop().call_later(wait, self._write, context=Context())
+        self.add()
 
-    def _write(self) -> None:
-        count, self._count = self._count, 0
-        if count:
-            self._next = time.monotonic() + _THROTTLE_SECONDS
-            self._logger.log(self._level, self._message, extra={"count": count, **self._extra})
+    def _write(self, count: int) -> None:
+        self._logger.log(self._level, self._message, extra={"count": count, **self._extra})
+
+
+class _Defect(_Throttle):
+    """A record with a traceback, for a handler that writes it."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Write or count the record; a line that counts several is about the last one."""
+        self._record = record
+        self.add()
+
+    def _write(self, count: int) -> None:
+        self._record.__dict__["count"] = count
+        self._handler.handle(self._record)
+
+
+class _Defects(logging.Filter):
+    """Writes lines with a traceback once a second for each place and text, with a count.
+
+    A defect that every request meets would write megabytes a second otherwise. Errors are of one
+    place if the same line of code raised the same type.
+    """
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+        self._defects: dict[object, _Defect] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write a record now: if it has no traceback, or has its count."""
+        if not record.exc_info or "count" in record.__dict__:
+            return True
+        kind, _, trace = record.exc_info
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (trace.tb_frame.f_code, trace.tb_lineno) if trace is not None else None
+        key = record.getMessage(), kind, place
+        if len(self._defects) >= _PLACES:
+            self._defects.clear()
+        self._defects.setdefault(key, _Defect(self._handler)).log(record)
+        return False

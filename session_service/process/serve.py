@@ -51,6 +51,8 @@ def run(settings: Settings, listen_fds: Sequence[int] = ()) -> int:
     except Exception:  # a defect; logged here, so that the trace is one line of the log
         log.exception("defect; the service ends")
         return 1
+    finally:
+        logs.write_counts()
     return 0
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from session_service.composition import open_store
 from session_service.web import server
+from session_service.web.http import protocol
 from session_service.web.http.state import AppState
-from tests.support.api import SESSIONS, Client, assert_error
+from tests.support.api import SESSIONS, Client, assert_error, send_raw
 from tests.support.factories import store_settings
 from tests.support.raw import GET, Raw
 from tests.support.service import ServiceUnderTest, app_state
@@ -75,6 +76,30 @@ async def test_the_limit_of_connections(
                 raw.send(GET % EVENTS.encode())
                 await raw.reader.readuntil(b"position\ndata: {}\n\n")
         await assert_logged(caplog, "connections closed", 20, since)
+
+
+async def test_bytes_that_are_not_http(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests that cannot be read are logged together, without their text."""
+    caplog.set_level("INFO")
+    since = asyncio.get_running_loop().time()
+    for _ in range(20):
+        assert (await send_raw(client, "GET secret\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    await assert_logged(caplog, "requests refused: they are not valid HTTP", 20, since)
+    assert "secret" not in caplog.text
+
+
+async def test_heads_that_do_not_arrive(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections whose request does not arrive in time are logged together."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    since = asyncio.get_running_loop().time()
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            raw = await stack.enter_async_context(await Raw.to(client.port or 0))
+            raw.send(b"GET / HTTP/1.1\r\nHost: ")
+        await assert_logged(caplog, "requests refused: their head came too late", 3, since)
 
 
 async def test_a_store_that_is_away(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 
@@ -36,6 +37,7 @@ def test_a_line_is_json_and_has_the_request_id(capsys: pytest.CaptureFixture[str
         "event": "it happened",
         "level": "warning",
         "logger": "session_service.x",
+        "pid": os.getpid(),
         "request_id": "abc",
         "calls": 3,
     }
@@ -53,10 +55,12 @@ def test_a_trace_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_on_a_terminal_a_line_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """On a terminal a line is plain text."""
+    """On a terminal a line is plain text, with the process."""
     logs.set_up("info", "console")
     logging.getLogger("session_service.x").info("happened")
-    assert "happened" in capsys.readouterr().err
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().err)
+    assert "happened" in shown
+    assert f"pid={os.getpid()}" in shown
 
 
 def test_a_trace_on_a_terminal_has_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,13 +94,14 @@ async def test_events_are_written_at_any_level(capsys: pytest.CaptureFixture[str
     logging.getLogger("session_service.x").error("after it")
     first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
     assert (third["event"], second["number"]) == ("after it", 1)
-    form = {name: re.sub(r"\d", "0", value) for name, value in third.items()}
+    form = {name: re.sub(r"\d", "0", str(value)) for name, value in third.items()}
     assert re.sub(r"\d", "0", first.pop("timestamp")) == form["timestamp"]
     assert first == {
         "event": "happened",
         "level": "info",
         "logger": "session_service.events",
         "number": 0,
+        "pid": os.getpid(),
         "request_id": "abc",
     }
 
@@ -160,3 +165,43 @@ async def test_a_line_about_many_requests_has_no_request_id(
     first, second = map(json.loads, lines())
     assert (first["request_id"], first["count"]) == ("abc", 1)
     assert ("request_id" in second, second["count"]) == (False, 2)
+
+
+async def test_no_count_is_lost_when_the_process_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """At the end of the process, lines that wait for the end of their second are written."""
+    line = logs.Throttled(logging.getLogger("session_service.x"), "refused")
+    for _ in range(100):
+        line.log()
+    for _ in range(2):
+        logs.write_counts()
+        records = [each for each in caplog.records if each.name == "session_service.x"]
+        assert [vars(each)["count"] for each in records] == [1, 99]
+
+
+async def test_a_defect_is_logged_once_a_second_for_each_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A defect that occurs again and again is counted; one elsewhere has a line of its own."""
+    logs.set_up("info", "json")
+    log = logging.getLogger("session_service.x")
+
+    def fail(divisor: int) -> None:
+        try:
+            1 // divisor
+        except ZeroDivisionError:
+            log.exception("defect", extra={"number": -divisor})
+
+    for _ in range(50):
+        fail(0)
+    try:
+        int("x")
+    except ValueError:
+        log.exception("defect")
+    log.info("others")
+    logs.write_counts()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    lines = [line for line in lines if line["logger"] == "session_service.x"]
+    assert [line["event"] for line in lines] == ["defect", "defect", "others", "defect"]
+    assert [line.get("count") for line in lines] == [1, 1, None, 49]
+    assert ["ZeroDivisionError" in line.get("exception", "") for line in lines] == [1, 0, 0, 1]
+    assert lines[3]["number"] == 0

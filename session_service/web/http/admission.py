@@ -35,6 +35,8 @@ class Refusals:
         self.creations = Throttled(_log, "sessions not created: SESSION_CREATE_LIMIT_ADDRESS")
         self.rates = Throttled(_log, "requests refused: a limit on requests is reached")
         self.unlimited = Throttled(_log, "requests served without their limit")
+        self.malformed = Throttled(_log, "requests refused: they are not valid HTTP", logging.INFO)
+        self.late = Throttled(_log, "requests refused: their head came too late", logging.INFO)
 
 
 class Admission:

@@ -146,6 +146,7 @@ class HttpProtocol(BoundedHeads):
             self._check_again_in(left)
             return
         if self._head_since and self._to_client is not None:
+            self._host.admission.refused.late.log()
             self._to_client.write(_packed(RequestTimeout("head", _HEAD_ALLOWED)))
         self.force_close()
 
@@ -213,6 +214,7 @@ class HttpProtocol(BoundedHeads):
         """Return the response to bytes that are not HTTP, or to a defect of aiohttp or of ours."""
         del message  # in aiohttp's signature, and not needed here
         if status == ERRORS[BadRequest].status:
+            self._host.admission.refused.malformed.log()
             response = error_response(error_of(exc))
         else:
             if not isinstance(exc, ConnectionError):  # else the client has gone
