@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,10 +20,22 @@ def test_the_image_listens_on_all_addresses() -> None:
 
 
 def test_compose_publishes_on_loopback() -> None:
-    """The port is published on both loopback addresses and no other."""
-    text = (ROOT / "docker-compose.yml").read_text()
-    (ports,) = re.findall(r"^    ports: (.*)$", text, re.MULTILINE)
-    assert ports == '["127.0.0.1:3000:3000", "[::1]:3000:3000"]'
+    """Ports are published on loopback only; without a profile there is one, 3000."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert {name for name in ports if "profiles" not in services[name]} == {"sessions"}
+    assert ports["sessions"] == ["127.0.0.1:3000:3000", "[::1]:3000:3000"]
+    published = [port.rpartition(":")[0] for each in ports.values() for port in each]
+    assert all(re.fullmatch(r"(127\.0\.0\.1|\[::1\]):\d+", each) for each in published)
+    assert len(set(published)) == len(published)
+
+
+def test_compose_without_a_profile_is_the_service_and_its_store() -> None:
+    """Every other service of the compose file needs a profile."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert {n for n, each in services.items() if "profiles" not in each} == {"sessions", "redis"}
+    profiles = {profile for each in services.values() for profile in each.get("profiles", ())}
+    assert profiles == {"observability", "sentinel", "cluster"}
 
 
 def test_the_image_is_built_of_files_that_docker_sees() -> None:
