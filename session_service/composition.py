@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from session_service.access.key_ring import ApiKeys
+from session_service.metrics.measures import Measures
+from session_service.metrics.memory import SharedMemory
 from session_service.settings import Settings
 from session_service.store.api_keys.registry import ApiKeyRegistry
 from session_service.store.client.executor import ScriptExecutor
@@ -29,6 +31,7 @@ from session_service.store.limits.failures import Failures
 from session_service.store.limits.leases import KeyLimit
 from session_service.store.limits.users import UserLimit
 from session_service.store.quarantine import Quarantine
+from session_service.store.scripts.library import LIBRARY
 from session_service.store.sessions.counts import KnownSizes
 from session_service.store.sessions.deadlines import Deadlines
 from session_service.store.sessions.repairs import Repairs, Verification
@@ -42,6 +45,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     url: StoreUrl
     executor: ScriptExecutor
+    measures: Measures
     keys: Keys
     quarantine: Quarantine
     repository: SessionRepository
@@ -65,15 +69,19 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, client: Any = None) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, client: Any = None, memory: SharedMemory | None = None
+) -> AsyncIterator[Store]:
     """Open the store at ``settings.redis_url``; close its feed and its connections at the end.
 
     Nothing is sent before the first call. ``client`` is redis-py's for the same URL, by default a
-    new one; it is closed, too. Raises ValueError if the settings name no store.
+    new one; it is closed, too. ``memory`` is for the numbers of metrics. Raises ValueError if the
+    settings name no store.
     """
     url, timeout = _url_of(settings), settings.store_timeout
     client = connect(url, timeout) if client is None else client
-    executor = open_executor(url, client, timeout, settings.write_ack)
+    measures = Measures(memory, LIBRARY.operations)
+    executor = open_executor(url, client, timeout, settings.write_ack, measures)
     try:
         store = compose(executor, settings)
         try:
@@ -108,6 +116,7 @@ def compose(
         settings=settings,
         url=url,
         executor=executor,
+        measures=executor.signals.measures,
         keys=keys,
         quarantine=quarantine,
         repository=SessionRepository(

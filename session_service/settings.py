@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     listen_on: tuple[str, ...] = LOOPBACK  # names or addresses; IPv6 addresses without brackets
     port: int = 3000
+    metrics_port: int = 0  # 0: none
     workers: int = 1  # processes
     max_in_flight: int = IN_FLIGHT  # requests of a process
     max_connections: int = CONNECTIONS  # of a process
@@ -94,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         settings = cls(
             listen_on=reader.addresses("HOST"),
             port=whole("PORT", default.port, 0, 65535),
+            metrics_port=whole("METRICS_PORT", default.metrics_port, 0, 65535),
             workers=whole("WEB_CONCURRENCY", default.workers, 1, 64),
             max_in_flight=whole("SESSION_MAX_IN_FLIGHT", default.max_in_flight, 1, 100_000),
             max_connections=whole("SESSION_MAX_CONNECTIONS", default.max_connections, 1, 500_000),
@@ -141,6 +143,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
         if settings.redis_url is not None and read_url(settings.redis_url).kind == "memory":
             _check_memory_store(reader, settings)
+        is_free = settings.metrics_port == 0 or settings.metrics_port != settings.port
+        reader.require("METRICS_PORT", is_free, "another port than PORT")
         if reader.problems:
             raise SettingsError(reader.problems)
         return settings

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +40,7 @@ class DeliveryWorker:
         self._webhooks = webhooks
         self._queues = webhooks.queues
         self._client = client
+        self._measures = webhooks.measures
         self._store = store
         self._quarantine: Quarantine = webhooks.quarantine
         self._subject = subject_of(webhook.id)
@@ -102,6 +104,9 @@ class DeliveryWorker:
             with self._quarantine.isolating(self._subject, _DELIVER):
                 outcome = await self._client.post(self.webhook, delivery)
                 self._adapt_to(outcome)
+                if not outcome.failure:
+                    seconds = time.time() - delivery.event.at / 1000
+                    self._measures.event_delivery["webhook"].observe(seconds)
             with self._quarantine.isolating(self._subject, _RECORD):
                 await self._record(delivery, outcome)
         finally:
@@ -137,6 +142,9 @@ class DeliveryWorker:
             except StoreUnavailable as error:
                 await self._store.wait_after(error, webhook_id)
                 continue
+            kind = "delivered" if result == "done" else result
+            if kind in self._measures.webhook_deliveries:
+                self._measures.webhook_deliveries[kind].add()
             if result == "dead":
                 self._log(logging.WARNING, "webhook: delivery given up", event_id=delivery.event.id)
             return

@@ -95,6 +95,7 @@ TIMEOUT_MINUTES = 5_256_000  # ten years: no conversation is idle for longer. A 
 
 # Connections
 CONNECTIONS = 10_000  # of a process; the default of SESSION_MAX_CONNECTIONS
+METRICS_CONNECTIONS = 64  # of METRICS_PORT, of a process
 RESERVED_CONNECTIONS = 16  # above that, for probes: a few orchestrators, each with a few probes
 # Of the connections, for streams and sockets together; the other connections are for requests.
 HELD_SHARE = 0.8

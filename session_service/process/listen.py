@@ -8,7 +8,9 @@ import resource
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
+
+from session_service.process.listen_fds import ListenFds
 
 # Connections that the kernel keeps until they are accepted; with aiohttp's 128, it refuses bursts.
 BACKLOG = 1024
@@ -25,6 +27,22 @@ _NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 _Address = tuple[Any, ...]  # ("127.0.0.1", 3000), or ("::1", 3000, flow information, scope)
 
 log = logging.getLogger(__name__)
+
+
+class Sockets(NamedTuple):
+    """The listening sockets of the service."""
+
+    api: Sequence[socket.socket]
+    metrics: Sequence[socket.socket]  # of METRICS_PORT
+
+    @classmethod
+    def of(cls, fds: ListenFds) -> "Sockets":
+        """Return the sockets that a worker inherits."""
+        return cls(*([socket.socket(fileno=fd) for fd in each] for each in fds))
+
+    def fds(self) -> ListenFds:
+        """Return the file descriptors of the sockets."""
+        return ListenFds(*([each.fileno() for each in sockets] for sockets in self))
 
 
 class ListenError(Exception):

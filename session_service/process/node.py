@@ -18,8 +18,10 @@ from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.background.verifier import verify_forever
 from session_service.composition import Store
+from session_service.domain.budgets import METRICS_CONNECTIONS
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
-from session_service.process.listen import BACKLOG, allow_files
+from session_service.process.gauges import StoreGauges
+from session_service.process.listen import BACKLOG, Sockets, allow_files
 from session_service.process.notice import Notice
 from session_service.process.tasks import Tasks
 from session_service.web.http.address_limit import AddressLimit
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 async def serve_requests(
     store: Store,
-    sockets: Sequence[socket.socket],
+    sockets: Sockets,
     stack: AsyncExitStack,
     tasks: Tasks,
     *,
@@ -56,12 +58,8 @@ async def serve_requests(
     _start_tasks(store, tasks)
     state = _state(store, jwts, notice)
     server = Server(state, allow_files(store.settings.max_connections))
-    runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    sites = [web.SockSite(runner, each, backlog=BACKLOG) for each in sockets]
-    for site in sites:
-        await site.start()
+    await _listen(Server(state, METRICS_CONNECTIONS, metrics_of=server), sockets.metrics, stack)
+    sites = await _listen(server, sockets.api, stack)
     if state.peers is not None:
         state.peers.receive(server)
     when_ready()
@@ -76,6 +74,19 @@ async def serve_requests(
     if state.peers is not None:
         state.peers.close()
     await state.drain(drain_seconds, server.has_connections)
+
+
+async def _listen(
+    server: Server, sockets: Sequence[socket.socket], stack: AsyncExitStack
+) -> list[web.SockSite]:
+    """Serve on the sockets until the stack is left."""
+    runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    sites = [web.SockSite(runner, each, backlog=BACKLOG) for each in sockets]
+    for site in sites:
+        await site.start()
+    return sites
 
 
 def _start_tasks(store: Store, tasks: Tasks) -> None:
@@ -124,7 +135,9 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
         limits=limits,
         proxies=proxies,
         session_tokens=session_tokens,
+        measures=store.measures,
     )
+    store.measures.gauges.append(StoreGauges(store).read)
     store.limit_failures.report = lambda why: state.admission.refused.unlimited.log(reason=why)
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
     if jwts is not None and jwts.key_set is not None:

@@ -13,7 +13,15 @@ from msgspec.structs import replace
 
 from session_service import __version__, logs
 from session_service.composition import open_store
-from session_service.process.listen import ListenError, addresses_of, beyond_loopback, listen
+from session_service.metrics.memory import SharedMemory
+from session_service.process.listen import (
+    ListenError,
+    Sockets,
+    addresses_of,
+    beyond_loopback,
+    listen,
+)
+from session_service.process.listen_fds import ListenFds
 from session_service.process.node import serve_requests
 from session_service.process.notice import Notice
 from session_service.process.reaper import reap_forever
@@ -36,7 +44,7 @@ _STOP_SECONDS = 5.0  # after the drain, until a worker has to have stopped
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, listen_fds: Sequence[int] = ()) -> int:
+def run(settings: Settings, listen_fds: ListenFds | None = None) -> int:
     """Serve; return the exit code: 0 after a signal, 1 if the service cannot start or go on."""
     logs.set_up(settings.log_level, settings.log_format)
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
@@ -56,7 +64,7 @@ def run(settings: Settings, listen_fds: Sequence[int] = ()) -> int:
     return 0
 
 
-async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
+async def serve(settings: Settings, listen_fds: ListenFds | None = None) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then finish the requests in flight and stop the store.
 
     ``listen_fds`` are the listening sockets that a worker inherits from its supervisor. Raises
@@ -83,7 +91,10 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
             await _supervise(settings, found, sockets, stack, tasks, notice=notice)
         else:
             store = await stack.enter_async_context(
-                open_store(replace(settings, redis_url=found.url))
+                open_store(
+                    replace(settings, redis_url=found.url),
+                    memory=SharedMemory.from_environment(os.environ, __version__),
+                )
             )
             await inspect_store(store, is_worker=bool(listen_fds))
             if not listen_fds:
@@ -94,20 +105,27 @@ async def serve(settings: Settings, listen_fds: Sequence[int] = ()) -> None:
                 stack,
                 tasks,
                 notice=notice,
-                when_ready=lambda: _announce(sockets, found),
+                when_ready=lambda: _announce(sockets.api, found),
             )
 
 
 async def _sockets(
-    settings: Settings, listen_fds: Sequence[int], stack: AsyncExitStack
-) -> list[socket.socket]:
+    settings: Settings, listen_fds: ListenFds | None, stack: AsyncExitStack
+) -> Sockets:
     """Return the listening sockets: a worker's inherited ones, else new ones."""
     if listen_fds:
-        sockets = [socket.socket(fileno=fd) for fd in listen_fds]
+        sockets = Sockets.of(listen_fds)
     else:
-        sockets = await listen(settings.listen_on, settings.port)
-        _warn(settings, sockets)
-    for each in sockets:
+        api = await listen(settings.listen_on, settings.port)
+        for each in api:
+            stack.callback(each.close)
+        metrics = []
+        if settings.metrics_port:
+            metrics = await listen(settings.listen_on, settings.metrics_port)
+            log.info("metrics are served", extra={"listens_on": addresses_of(metrics)})
+        sockets = Sockets(api, metrics)
+        _warn(settings, api)
+    for each in (*sockets.api, *sockets.metrics):
         stack.callback(each.close)
     return sockets
 
@@ -115,7 +133,7 @@ async def _sockets(
 async def _supervise(
     settings: Settings,
     found: FoundStore,
-    sockets: list[socket.socket],
+    sockets: Sockets,
     stack: AsyncExitStack,
     tasks: Tasks,
     *,
@@ -132,7 +150,7 @@ async def _supervise(
         workers.send_notice(notice.problem)
         notice.when_changed = workers.send_notice
         tasks.start(workers.keep_running())
-        _announce(sockets, found)
+        _announce(sockets.api, found)
         await tasks.until_one_ends()
     except* WorkerError as errors:
         raise WorkerError(str(errors.exceptions[0])) from None

@@ -8,15 +8,18 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import cast
 
+from session_service import __version__
+from session_service.metrics import memory
+from session_service.metrics.memory import SharedMemory
 from session_service.process import listen_fds
-from session_service.web.http.handover import VARIABLE, pairs, variable_for
+from session_service.process.listen import Sockets
+from session_service.web.http import handover
 
 _START_SECONDS = 30.0  # until a worker prints its addresses
 _STABLE_SECONDS = 10.0  # a worker that ran for this long is started again without delay
@@ -36,14 +39,15 @@ class Workers:
     standard input of a worker is a pipe from this process, so it ends when this process does.
     """
 
-    def __init__(
-        self, count: int, sockets: list[socket.socket], settings: Mapping[str, str]
-    ) -> None:
+    def __init__(self, count: int, sockets: Sockets, settings: Mapping[str, str]) -> None:
         self._count = count
-        self._fds = [listener.fileno() for listener in sockets]
-        self._pairs = pairs(count)
+        self._fds = sockets.fds()
+        self._memory = SharedMemory.create(count)
+        self._pairs = handover.pairs(count)
         self._inherited = [
-            *self._fds,
+            *self._fds.api,
+            *self._fds.metrics,
+            self._memory.fd,
             *(each.fileno() for pair in self._pairs for each in pair),
         ]
         self._environment = {**os.environ, **settings}
@@ -106,7 +110,11 @@ class Workers:
         process = self._processes[number] = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "session_service", "serve",
             listen_fds.OPTION, listen_fds.write(self._fds),
-            env={**self._environment, VARIABLE: variable_for(number, self._pairs)},
+            env={
+                **self._environment,
+                handover.VARIABLE: handover.variable_for(number, self._pairs),
+                memory.VARIABLE: self._memory.variable_for(number, __version__),
+            },
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=self._inherited,

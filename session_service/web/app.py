@@ -15,17 +15,24 @@ from contextlib import suppress
 from aiohttp import web
 
 from session_service.audit import REFUSALS, AuditEvent, AuditLog, Outcome
-from session_service.domain.errors import RateLimited, ServiceError, StoreUnavailable
+from session_service.domain.errors import (
+    RateLimited,
+    ServiceError,
+    StoreUnavailable,
+    TooManySessions,
+)
 from session_service.domain.ids import is_uuid
 from session_service.logs import REQUEST_ID
 from session_service.web.http.bodies import CONTENT_ENCODING, TRANSFER_ENCODING, check_codings
 from session_service.web.http.browsers import ORIGIN
 from session_service.web.http.charging import standing_after
 from session_service.web.http.context import Endpoint, RequestContext
+from session_service.web.http.durations import RequestDurations
 from session_service.web.http.errors import (
     ERRORS,
     CodingNotSupported,
     ExpectationFailed,
+    Forbidden,
     HttpVersionNotSupported,
     InternalError,
     Overloaded,
@@ -35,6 +42,7 @@ from session_service.web.http.errors import (
 from session_service.web.http.limits import limit_fields
 from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, Response
 from session_service.web.http.state import AppState
+from session_service.web.rest import metrics, probes
 from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
 from session_service.web.rest.route import Route, Tag, is_api_path
@@ -84,33 +92,59 @@ class App:
         self._streams: set[Endpoint] = set()
         self._routes: dict[Endpoint, Route] = {}
         routes = routes_of(with_session_tokens=state.session_tokens is not None)
+        self._paths: dict[Endpoint, str] = {}  # as templates
         for route in routes:
             endpoint = make_endpoint(route, state)
-            self._router.add(route.method, route.path, endpoint)
+            self._add(route.method, route.path, endpoint)
             self._routes[endpoint] = route
             if route.streams:
                 self._streams.add(endpoint)
-        self._router.add("GET", "/openapi.json", self._serve_document(routes))
-        for methods in self._router.every_path():
+        self._add("GET", "/openapi.json", self._serve_document(routes))
+        self._add("GET", metrics.PATH, metrics.guarded_metrics(state))
+        self._metrics_router = self._make_metrics_router()
+        for methods in (*self._router.every_path(), *self._metrics_router.every_path()):
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
         sockets = Sockets(state, max_sockets)
         for path in (PATH, PATH.removesuffix("/")):
             for method in ("GET", "POST"):
-                self._router.add(method, path, sockets.handle)
+                self._add(method, path, sockets.handle)
         all_methods = {"OPTIONS"}.union(*self._router.every_path())
         for methods in self._router.every_path():
-            methods["OPTIONS"] = self._options({"OPTIONS", *methods})
+            path = self._paths[next(iter(methods.values()))]
+            methods["OPTIONS"] = options = self._options({"OPTIONS", *methods})
+            self._paths[options] = path
         for path in WHOLE_SERVER:
-            self._router.add("OPTIONS", path, self._options(all_methods))
+            self._add("OPTIONS", path, self._options(all_methods))
+        self._durations = RequestDurations(state.measures.numbers, self._paths)
 
-    async def handle(self, request: web.BaseRequest, *, close: bool = False) -> Response:
+    def _add(self, method: str, path: str, endpoint: Endpoint) -> None:
+        self._router.add(method, path, endpoint)
+        self._paths[endpoint] = path
+
+    def _make_metrics_router(self) -> Router[Endpoint]:
+        """Return the router of METRICS_PORT, which has the metrics and the probes."""
+        router = Router[Endpoint]()
+        for route in probes.ROUTES:
+            router.add(route.method, route.path, self._find(route.method, route.path)[0])
+        router.add("GET", metrics.PATH, metrics.serve_metrics)
+        self._paths[metrics.serve_metrics] = metrics.PATH
+        return router
+
+    async def handle(
+        self,
+        request: web.BaseRequest,
+        *,
+        close: bool = False,
+        router: Router[Endpoint] | None = None,
+    ) -> Response:
         """Return the response to a request, started; with ``close`` it closes the connection.
 
         Every error becomes a response. Raises ConnectionError if the client has gone.
         """
         response: Response
-        started = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else 0.0
+        endpoint: Endpoint | None = None
+        started = time.perf_counter()
         headers = request.headers
         method = request.method
         request_id = headers.get(REQUEST_ID_HEADER)
@@ -134,7 +168,7 @@ class App:
             # Probes and preflights are always served: they cost next to nothing.
             if self._admission.is_full and is_api_path(path) and method != "OPTIONS":
                 raise Overloaded
-            endpoint, ids = self._find(method, path)
+            endpoint, ids = router.find(method, path) if router else self._find(method, path)
             response = await endpoint(context, request, ids)
         except ServiceError as error:
             response = self._refusal(request, error)
@@ -155,17 +189,28 @@ class App:
         if self._has_limits and (standing := standing_after(request)):
             fields += limit_fields(standing)
         response.start(request, request_id, fields, close=close or self._state.draining)
-        if started:
+        self._observe(endpoint, request, response.status, time.perf_counter() - started)
+        return response
+
+    def _observe(
+        self, endpoint: Endpoint | None, request: web.BaseRequest, status: int, seconds: float
+    ) -> None:
+        """Count a request whose response starts, and log it."""
+        self._durations.observe(endpoint, request.method, status, seconds)
+        if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "request",
                 extra={
-                    "method": method,
+                    "method": request.method,
                     "path": _shown(request.path),
-                    "status": response.status,
-                    "ms": round((time.perf_counter() - started) * 1000, 2),
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
                 },
             )
-        return response
+
+    async def handle_metrics(self, request: web.BaseRequest) -> Response:
+        """Return the response to a request at METRICS_PORT."""
+        return await self.handle(request, router=self._metrics_router)
 
     async def handle_probe(self, request: web.BaseRequest) -> Response:
         """Return the response to a probe, and refuse other requests.
@@ -193,6 +238,12 @@ class App:
             refused.store.log(reason=error.reason)
         elif isinstance(error, RateLimited):
             (refused.rates if error.setting else refused.creations).log()
+            by = error.setting.removeprefix("RATE_LIMIT_").lower() or "creations"
+            self._state.measures.limited[by].add()
+        elif isinstance(error, TooManySessions):
+            self._state.measures.limited["sessions"].add()
+        elif isinstance(error, Forbidden):
+            self._state.measures.refused[error.refused].add()
         elif isinstance(error, Overloaded):
             refused.overload.log()
 

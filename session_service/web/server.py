@@ -1,7 +1,7 @@
 """aiohttp's server with the limits of this service."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -32,16 +32,29 @@ class Server(web.Server):
 
     It has at most ``max_connections`` connections, and at most as many Socket.IO sockets. A new
     connection beyond that replaces the one that is idle longest. If all are busy, the new one
-    serves probes only; if RESERVED_CONNECTIONS do so already, it gets a 503 and is closed.
+    serves probes only; if RESERVED_CONNECTIONS do so already, it gets a 503 and is closed. With
+    ``metrics_of`` it is the server of METRICS_PORT, for the application of that other server.
     """
 
-    def __init__(self, state: AppState, max_connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        state: AppState,
+        max_connections: int = CONNECTIONS,
+        *,
+        metrics_of: "Server | None" = None,
+    ) -> None:
         self.admission = state.admission
         self._max_connections = max_connections
         self._connected = ConnectionTable(max_connections, GRACE_SECONDS)
         self._reserved = ConnectionTable(RESERVED_CONNECTIONS)
-        state.admission.max_held = int(max_connections * HELD_SHARE) or 1
-        self._app = App(state, max_connections)
+        handle: Any  # aiohttp wants its own Response
+        if metrics_of is None:
+            state.admission.max_held = int(max_connections * HELD_SHARE) or 1
+            self.app = App(state, max_connections)
+            handle = self.app.handle
+        else:
+            self.app = metrics_of.app
+            handle = self.app.handle_metrics
         self._options: dict[str, Any] = {
             "keepalive_timeout": IDLE_SECONDS,
             "lingering_time": _LINGERING_SECONDS,
@@ -51,7 +64,7 @@ class Server(web.Server):
             "max_headers": HEADER_FIELDS,
             "auto_decompress": False,  # a compressed body is refused, see check_codings
         }
-        super().__init__(cast("Any", self._app.handle), request_factory=self._make_request)
+        super().__init__(handle, request_factory=self._make_request)
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol for a new connection."""
@@ -63,7 +76,7 @@ class Server(web.Server):
             self.admission.refused.connections.log(limit=self._max_connections)
         if self._connected.add(connection):
             return True
-        connection.serve_only_probes(self._app.handle_probe)
+        connection.serve_only_probes(self.app.handle_probe)
         return self._reserved.add(connection)
 
     def has_lost(self, connection: HttpProtocol) -> None:

@@ -26,5 +26,9 @@ class ServiceUnderTest(BaseTestServer):
 def app_state(store: Store, **options: Any) -> AppState:
     """Return the state of an application on a store, with options such as ``max_in_flight=2``."""
     return AppState(
-        store.repository, store.settings.timeouts, store.feed, store.webhooks, **options
+        store.repository,
+        store.settings.timeouts,
+        store.feed,
+        store.webhooks,
+        **{"measures": store.measures, **options},
     )

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 from yarl import URL
 
+from session_service.process.listen import Sockets
 from session_service.process.workers import WorkerError, Workers
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
@@ -86,7 +87,7 @@ async def test_workers_end_with_their_supervisor(start: Start) -> None:
 async def test_a_worker_that_cannot_start_stops_the_whole() -> None:
     """A worker that cannot start stops the service."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        workers = Workers(2, [listener], {"PORT": "none"})
+        workers = Workers(2, Sockets([listener], []), {"PORT": "none"})
         with pytest.raises(WorkerError, match="exit status is 2"):
             await workers.start()
         await workers.stop(5)

@@ -68,8 +68,8 @@ def test_bad_settings_exit_with_2(
 @pytest.mark.parametrize(
     ("arguments", "name", "options"),
     [
-        (["serve"], "serve", {"listen_fds": []}),
-        (["serve", "--listen-fds", "5,6"], "serve", {"listen_fds": [5, 6]}),
+        (["serve"], "serve", {"listen_fds": None}),
+        (["serve", "--listen-fds", "5,6/7"], "serve", {"listen_fds": ([5, 6], [7])}),
         (["repair", "--check"], "repair", {"check_only": True}),
         (["repair"], "repair", {"check_only": False}),
         (["healthcheck"], "healthcheck", {}),

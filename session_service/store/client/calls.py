@@ -1,6 +1,7 @@
 """Commands on their way to a server, each with the future of its reply, and write concerns."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class Call:
         self.packed = packed
         self.script = script
         self.shard = shard
-        self.sent_at = loop.time()
+        self.sent_at = time.monotonic()  # the loop's time has milliseconds only, with uvloop
         self.reply: asyncio.Future[RawReply] = loop.create_future()
         self.barrier: WriteBarrier | None = None  # which the reply has to wait for
         self.load: FireAndForget | None = None  # of its script, if the server did not know it

@@ -11,6 +11,7 @@ from redis.crc import key_slot
 
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.ids import SHARDS
+from session_service.metrics.measures import Measures
 from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import Connection, connect_to
 from session_service.store.client.executor import ScriptExecutor, Signals
@@ -28,7 +29,11 @@ class ClusterExecutor(ScriptExecutor):
     spans_shards = False
 
     def __init__(
-        self, client: RedisCluster, timeout: float, write_concern: WriteConcern | None = None
+        self,
+        client: RedisCluster,
+        timeout: float,
+        write_concern: WriteConcern | None = None,
+        measures: Measures | None = None,
     ) -> None:
         self._nodes = client.nodes_manager
         self._startup_nodes = dict(self._nodes.startup_nodes)
@@ -36,7 +41,7 @@ class ClusterExecutor(ScriptExecutor):
         self._write_concern = write_concern
         self._loop = asyncio.get_running_loop()
         self._problem = ""  # why the nodes could not be discovered
-        self.signals = Signals()
+        self.signals = Signals(measures)
         self._connections: dict[str, Connection] = {}  # by the name of the node
         self._of_shard: dict[str, Connection] = {}  # empty until the nodes were discovered
         self._unsent: list[Call] = []  # submitted before that

@@ -122,7 +122,14 @@ class Connection:
             log.info("store is back", extra={"was": self.problem})
         self.problem = ""
         self._connecting = None
-        self._link = Link(writer, attempted_at, self._lost, self._take_refusal, self._write_concern)
+        self._link = Link(
+            writer,
+            attempted_at,
+            self._lost,
+            self._take_refusal,
+            self._write_concern,
+            measures=self._signals.measures,
+        )
         self._link.max_silence = self._max_silence
         for call in self._unsent:
             if not call.reply.done():  # the caller may have been cancelled
@@ -203,7 +210,8 @@ class DurableConnection(Connection):
         signals: Signals | None = None,
     ) -> None:
         signals = signals or Signals()
-        super().__init__(make, timeout, write_concern, redirect, Signals(signals.refused))
+        own = Signals(signals.measures, signals.refused)
+        super().__init__(make, timeout, write_concern, redirect, own)
         self._reads = Connection(make, timeout, None, redirect, signals)
 
     @property

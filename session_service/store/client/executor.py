@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from redis import exceptions as redis_errors
 
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
+from session_service.metrics.measures import Measures
 from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 
@@ -70,9 +71,12 @@ def failure(text: str) -> Exception:
 
 
 class Signals:
-    """Events and counts of the connections of an executor."""
+    """Events, counts and measures of the connections of an executor."""
 
-    def __init__(self, refused: Counter[str] | None = None) -> None:
+    def __init__(
+        self, measures: Measures | None = None, refused: Counter[str] | None = None
+    ) -> None:
+        self.measures = measures or Measures()
         self.connected = asyncio.Event()  # set when a connection is made; the waiter clears it
         # Calls, by the code of the error reply.
         self.refused: Counter[str] = Counter() if refused is None else refused

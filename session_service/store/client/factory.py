@@ -8,6 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from session_service.metrics.measures import Measures
 from session_service.store.client.calls import WriteConcern, command
 from session_service.store.client.cluster import ClusterExecutor
 from session_service.store.client.executor import ScriptExecutor
@@ -65,23 +66,27 @@ def connect(url: str, timeout: float) -> Any:
 
 
 def open_executor(
-    url: str, client: Redis | RedisCluster, timeout: float, write_ack: str = "none"
+    url: str,
+    client: Redis | RedisCluster,
+    timeout: float,
+    write_ack: str = "none",
+    measures: Measures | None = None,
 ) -> ScriptExecutor:
     """Make the executor for the topology that the URL names.
 
     ``write_ack`` is ``replica`` if a write waits until a replica has it, ``fsync`` if it waits
-    until it is on disk, otherwise ``none``.
+    until it is on disk, otherwise ``none``. ``measures`` count the calls.
     """
     write_concern = _write_concern(write_ack, timeout)
     if isinstance(client, RedisCluster):
-        return ClusterExecutor(client, timeout, write_concern)
+        return ClusterExecutor(client, timeout, write_concern, measures)
     match read_url(url).kind:
         case "memory":
-            return FakeRedisExecutor(client, timeout)
+            return FakeRedisExecutor(client, timeout, measures)
         case "sentinel":
-            return SentinelExecutor(client, timeout, write_concern)
+            return SentinelExecutor(client, timeout, write_concern, measures)
         case _:
-            return StandaloneExecutor(client, timeout, write_concern)
+            return StandaloneExecutor(client, timeout, write_concern, measures)
 
 
 def _write_concern(write_ack: str, timeout: float) -> WriteConcern | None:

@@ -1,6 +1,7 @@
 """The executor for fakeredis, over redis-py's client."""
 
 import asyncio
+import time
 from collections import deque
 from typing import NamedTuple
 
@@ -8,12 +9,16 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from session_service.domain.errors import StoreUnavailable
+from session_service.metrics.catalogue import OTHER
+from session_service.metrics.measures import Measures
 from session_service.store.client.executor import ScriptExecutor, Signals, failure
 from session_service.store.client.protocol import Argument, KeySet, RawReply
 from session_service.store.client.script import A, R, Script
 
 
 class _Call(NamedTuple):
+    operation: str
+    began_at: float
     source: bytes
     words: list[bytes]
     reply: asyncio.Future[RawReply]
@@ -24,17 +29,18 @@ class FakeRedisExecutor(ScriptExecutor):
 
     MAX_BATCH = 512  # commands; it keeps Redis busy for about 5 ms
 
-    def __init__(self, client: Redis, timeout: float) -> None:
+    def __init__(self, client: Redis, timeout: float, measures: Measures | None = None) -> None:
         self._client = client
         self._timeout = timeout
-        self.signals = Signals()
+        self.signals = Signals(measures)
         self._waiting: deque[_Call] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     def submit(self, script: Script[A, R], keys: KeySet, arguments: A) -> asyncio.Future[RawReply]:
         """Add a call to the next batch."""
         loop = asyncio.get_running_loop()
-        call = _Call(script.source, script.words(keys, arguments), loop.create_future())
+        words = script.words(keys, arguments)
+        call = _Call(script.name, time.monotonic(), script.source, words, loop.create_future())
         self._waiting.append(call)
         if self._sender is None:
             self._sender = loop.create_task(self._send_waiting(), name="store-executor")
@@ -78,7 +84,14 @@ class FakeRedisExecutor(ScriptExecutor):
             await self._load_missing(batch, replies)
         except Exception as error:  # noqa: BLE001 - each caller gets it and raises it
             replies = [error] * len(batch)
+        measures = self.signals.measures
+        measures.store_batches.observe(len(batch))
+        now = time.monotonic()
         for call, reply in zip(batch, replies, strict=True):
+            if not isinstance(reply, Exception):
+                durations = measures.store_calls
+                duration = durations.get(call.operation) or durations[OTHER]
+                duration.observe(now - call.began_at)
             if call.reply.done():
                 continue
             if isinstance(reply, Exception):

@@ -1,6 +1,7 @@
 """One connection to one server that is up: commands out, and replies in their order."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import hiredis
 
 from session_service.domain.errors import StoreUnavailable
+from session_service.metrics.catalogue import OTHER
+from session_service.metrics.measures import Measures
 from session_service.store.client.calls import (
     Call,
     FireAndForget,
@@ -35,6 +38,8 @@ class Link(asyncio.Protocol):
         lost: Callable[..., None],
         redirect: Callable[[Call, str], bool],
         write_concern: WriteConcern | None,
+        *,
+        measures: Measures,
     ) -> None:
         self.in_flight: deque[Call] = deque()
         self.max_silence: float | None = None  # seconds after which the server is not trusted
@@ -44,6 +49,8 @@ class Link(asyncio.Protocol):
         self._lost = lost
         self._redirect = redirect
         self._write_concern = write_concern
+        self._batches = measures.store_batches
+        self._durations = measures.store_calls
         self._barrier: WriteBarrier | None = None  # that is in flight; the next batch fills
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
@@ -67,6 +74,7 @@ class Link(asyncio.Protocol):
         if not self._unwritten or self._barrier is not None:
             return
         packed = [call.packed for call in self._unwritten]
+        self._batches.observe(len(packed))
         if self._write_concern is not None:
             writes = [call for call in self._unwritten if call.script and call.script.writes]
             if writes:
@@ -95,6 +103,7 @@ class Link(asyncio.Protocol):
     def _pass_replies(self, data: bytes) -> None:
         reader, in_flight = self._reader, self.in_flight
         reader.feed(data)
+        now = time.monotonic()
         while (reply := reader.gets()) is not False:
             if not in_flight:  # an earlier reply in this data has ended the link
                 self.stop("a reply came that nothing had asked for")
@@ -104,9 +113,18 @@ class Link(asyncio.Protocol):
                 self._refused(call, str(reply))
             else:
                 call.answer(reply)
+                if call.script is not None and call.barrier is None:
+                    self._measure(call, call.script, now)
             if call is self._barrier:
+                for waiting, _ in self._barrier.waiting:
+                    if waiting.script is not None:
+                        self._measure(waiting, waiting.script, now)
                 self._barrier = None
                 self._write()
+
+    def _measure(self, call: Call, script: Script[Any, Any], now: float) -> None:
+        durations = self._durations
+        (durations.get(script.name) or durations[OTHER]).observe(now - call.sent_at)
 
     def _refused(self, call: Call, error: str) -> None:
         code = error_code(error)

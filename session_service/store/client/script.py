@@ -70,6 +70,7 @@ class Library:
 
     def __init__(self, directory: Traversable, constants: Mapping[str, int | str]) -> None:
         self.constants = constants
+        self.operations: set[str] = set()  # the names of the scripts, for metrics
         self._directory = directory
         self._parts: dict[str, str] = {}
         names = "|".join(constants)
@@ -121,6 +122,10 @@ class Script(Generic[A, R_co]):
     labels: tuple[str, ...] = ()
     fixed: Mapping[str, Argument] = field(default_factory=dict)
     enclosing: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Add the name to those of the library."""
+        self.library.operations.add(self.name)
 
     def variant(
         self,

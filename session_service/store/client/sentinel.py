@@ -21,6 +21,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
+from session_service.metrics.measures import Measures
 from session_service.store.client.calls import WriteConcern
 from session_service.store.client.standalone import StandaloneExecutor
 
@@ -87,9 +88,13 @@ class SentinelExecutor(StandaloneExecutor):
     """Sends all calls to the master."""
 
     def __init__(
-        self, client: Redis, timeout: float, write_concern: WriteConcern | None = None
+        self,
+        client: Redis,
+        timeout: float,
+        write_concern: WriteConcern | None = None,
+        measures: Measures | None = None,
     ) -> None:
-        super().__init__(client, timeout, write_concern)
+        super().__init__(client, timeout, write_concern, measures)
         self._pool = cast("SentinelPool", client.connection_pool)
         self._watching = [
             self._loop.create_task(each, name="store-sentinel")

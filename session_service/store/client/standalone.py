@@ -4,6 +4,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
+from session_service.metrics.measures import Measures
 from session_service.store.client.calls import Call, WriteConcern
 from session_service.store.client.connection import connect_to
 from session_service.store.client.executor import ScriptExecutor, Signals
@@ -15,11 +16,15 @@ class StandaloneExecutor(ScriptExecutor):
     """Sends all calls over one connection."""
 
     def __init__(
-        self, client: Redis, timeout: float, write_concern: WriteConcern | None = None
+        self,
+        client: Redis,
+        timeout: float,
+        write_concern: WriteConcern | None = None,
+        measures: Measures | None = None,
     ) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self.signals = Signals()
+        self.signals = Signals(measures)
         self._connection = connect_to(
             client.connection_pool.make_connection, timeout, write_concern, signals=self.signals
         )

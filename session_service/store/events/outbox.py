@@ -97,6 +97,16 @@ class Outbox:
                 await self.write_doubts()
             busy = [shard for shard, events in counts.items() if events >= _MAX_TRIMMED // 2]
 
+    @property
+    def length(self) -> int:
+        """How many events there are, as of the last trimming."""
+        return sum(self._lengths.values())
+
+    @property
+    def gone_until(self) -> int:
+        """The time (epoch ms) after which no event was trimmed in any shard; 0 if none was."""
+        return max((past.gone for past in self.pasts.values()), default=0)
+
     def read_calls(self, shards: Sequence[str]) -> ShardGroups[ReadArguments, ReadReply]:
         """Return the calls by which these shards are read."""
         return ShardGroups(

@@ -1,15 +1,16 @@
 -- Acts on a shard's deadlines that are due: warnings, expiries, ends of retention.
 -- LIMIT is how many of each kind at max_skipped.
--- Reply  {warned, expired, forgotten, more, lost, unreadable, sizes}; more is 1 if more may be due now; lost
+-- Reply  {warned, expired, forgotten, more, lost, unreadable, sizes, late}; more is 1 if more may be due now; lost
 --        are the ids of sessions whose record is gone (repair.lua), which stay due; unreadable are the
---        ids of sessions that were set aside just now; sizes are those of warn, expire, forget, unreadable
+--        ids of sessions that were set aside just now; sizes are those of warn, expire, forget, unreadable;
+--        late is how late each of warned and expired was, in ms, e.g. '120 480'
 --
 -- A session that cannot be read stays due for GRACE_MS, so that a node that knows its format can act on
 -- it. Then it is set aside, so that it holds up those behind it no longer.
 
 local GRACE_MS = 10000
 local max_skipped = 10 * LIMIT  -- unreadable or lost sessions to skip
-local warned, expired, more, lost, unreadable = 0, 0, 0, {}, {}
+local warned, expired, more, lost, unreadable, late = 0, 0, 0, {}, {}, {}
 
 -- If a key is of the wrong type, the script is to fail before it has written anything.
 call('ZCARD', EXPIRE)
@@ -32,6 +33,7 @@ local function expire(session_id, session)
   call('ZREM', EXPIRE, session_id)
   call('ZREM', LISTING, listing_members(session_id, session))
   announce('expired', session_id, session, session.expires)
+  late[#late + 1] = now - session.expires
   expired = expired + 1
 end
 
@@ -45,6 +47,7 @@ local function warn(session_id, session)
   call('ZADD', EXPIRE, session.expires .. '', session_id)
   outlive_session(EXPIRE, session)
   announce('expiring', session_id, session, session.expires)
+  late[#late + 1] = now - session.expires + session.warning
   warned = warned + 1
 end
 
@@ -99,4 +102,4 @@ if forgotten == 10 * LIMIT then more = 1 end
 if forgotten > 0 then call('ZREMRANGEBYRANK', FORGET, 0, forgotten - 1) end
 local sizes = {}
 for n, key in ipairs({WARN, EXPIRE, FORGET, UNREADABLE}) do sizes[n] = call('ZCARD', key) end
-return {warned, expired, forgotten, more, lost, unreadable, sizes}
+return {warned, expired, forgotten, more, lost, unreadable, sizes, table.concat(late, ' ')}

@@ -73,6 +73,7 @@ class Swept(NamedTuple):
     lost: list[bytes]  # ids of sessions without a record
     unreadable: list[bytes]  # ids of sessions that were set aside
     sizes: list[int]  # of warn, expire, forget and unreadable afterwards
+    late: bytes  # how late each of warned and expired was, in ms, e.g. b"120 480"
 
 
 SWEEP = Script(

@@ -64,6 +64,7 @@ class Deadlines:
         quarantine: Quarantine,
         known_sizes: KnownSizes,
     ) -> None:
+        self._measures = executor.signals.measures
         self._quarantine = quarantine
         self._unreadable = UnreadableSessions(executor, keys)
         self._retention_ms = retention_ms
@@ -111,6 +112,8 @@ class Deadlines:
             for shard, swept in replies:
                 for session_id in swept.unreadable:
                     self._unreadable.log(unpack_id(session_id))
+                for ms in swept.late.split():
+                    self._measures.sweep_lateness.observe(int(ms) / 1000)
                 warned += swept.warned
                 expired += swept.expired
                 forgotten += swept.forgotten
@@ -123,6 +126,8 @@ class Deadlines:
                         lost_ids = tuple(swept.lost)
                         removed, _ = await self._repairs.remove_lost(shard, lost_ids=lost_ids)
                         repaired += removed
+        self._measures.transitions["expiring"].add(warned)
+        self._measures.transitions["expired"].add(expired)
         return SweepResult(warned, expired, forgotten, repaired, tuple(shards_with_more))
 
     async def sweep(self) -> SweepResult:

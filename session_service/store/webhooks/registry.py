@@ -59,6 +59,7 @@ class Webhooks:
         self.quarantine = quarantine
         self.queues = DeliveryQueues(executor, keys, policy, self.quarantine)
         self._executor = executor
+        self.measures = executor.signals.measures
         self._registry = keys.of_shard(LIST.keys, SHARDS[0])
         self._version = b""
         self._known: dict[str, Webhook] = {}

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from aiohttp.streams import StreamReader
 
@@ -18,20 +19,38 @@ from session_service.domain.budgets import (
     UNREAD_BYTES,
 )
 from session_service.logs import Throttled
+from session_service.metrics.measures import Measures
+from session_service.metrics.numbers import Number
 from session_service.web.http.errors import Overloaded
 from session_service.web.http.transfers import Transfers
 
 _log = logging.getLogger("session_service.refusals")
 
 
-class Refusals:
-    """Logs refusals and cut connections: at most one line a second of each kind, with a count."""
+class Refusal(Throttled):
+    """A log line about requests or connections that are refused, which also counts them."""
 
-    def __init__(self) -> None:
-        self.overload = Throttled(_log, "requests refused: too many are in flight")
-        self.connections = Throttled(_log, "connections closed or refused: the limit is reached")
-        self.unread = Throttled(_log, "connections cut: their clients do not read")
-        self.store = Throttled(_log, "store unavailable")
+    def __init__(self, number: Number, message: str) -> None:
+        super().__init__(_log, message)
+        self._number = number
+
+    def log(self, **extra: Any) -> None:
+        """Count a refusal, and write or count a line."""
+        self._number.add()
+        super().log(**extra)
+
+
+class Refusals:
+    """Counts and logs refusals and cut connections: at most one line a second of each kind."""
+
+    def __init__(self, measures: Measures) -> None:
+        numbers = measures.refused
+        self.overload = Refusal(numbers["overload"], "requests refused: too many are in flight")
+        self.connections = Refusal(
+            numbers["connections"], "connections closed or refused: the limit is reached"
+        )
+        self.unread = Refusal(numbers["unread"], "connections cut: their clients do not read")
+        self.store = Refusal(numbers["store"], "store unavailable")
         self.creations = Throttled(_log, "sessions not created: SESSION_CREATE_LIMIT_ADDRESS")
         self.rates = Throttled(_log, "requests refused: a limit on requests is reached")
         self.unlimited = Throttled(_log, "requests served without their limit")
@@ -45,10 +64,12 @@ class Admission:
     A request is in flight from its head to its response, except while its body arrives.
     """
 
-    def __init__(self, max_in_flight: int = IN_FLIGHT) -> None:
+    def __init__(self, max_in_flight: int = IN_FLIGHT, measures: Measures | None = None) -> None:
+        measures = measures or Measures()
+        self._active = measures.active_requests
         self.in_flight = 0
         self.answered = 0  # requests, since the start
-        self.refused = Refusals()
+        self.refused = Refusals(measures)
         self.unread = Transfers(UNREAD_BYTES)
         self.max_held = CONNECTIONS
         self._held = 0
@@ -58,10 +79,12 @@ class Admission:
     def request_begins(self) -> None:
         """Count a request as in flight."""
         self.in_flight += 1
+        self._active.add()
 
     def request_ends(self) -> None:
         """Count a request as answered."""
         self.in_flight -= 1
+        self._active.add(-1)
         self.answered += 1
 
     @property

@@ -74,6 +74,7 @@ class BrowserPolicy:
                 "The service does not answer for this host",
                 f"The Host header is {_shown(host)}. Allowed: localhost, an IP address, a name"
                 " without a dot, and the hosts in the setting ALLOWED_HOSTS.",
+                "host",
             )
         if method not in _SAFE_METHODS and (ORIGIN in headers or SEC_FETCH_SITE in headers):
             self.check_page(headers)
@@ -97,6 +98,7 @@ class BrowserPolicy:
             "Pages of this origin may not change anything here",
             f"The origin is {named}. List it in the setting SESSION_CORS_ORIGINS; if it is the"
             " service's own, let the proxy in front forward the Host header as it came.",
+            "origin",
         )
 
     def preflight(self, headers: Mapping[str, str], methods: str) -> tuple[tuple[str, str], ...]:

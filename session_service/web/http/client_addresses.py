@@ -18,6 +18,10 @@ from session_service.domain.addresses import Network
 
 FORWARDED_FOR = istr("X-Forwarded-For")
 
+_FORWARDING = (
+    FORWARDED_FOR,
+    *map(istr, ("Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")),
+)
 _MAX_PROXIES = 32  # read at most: a field may have 32 KiB
 _REMEMBERED = 4096  # addresses, with the result of parsing them
 
@@ -55,6 +59,23 @@ class TrustedProxies:
         return ip is not None and any(
             ip.version == network.version and ip in network for network in self._networks
         )
+
+
+def is_on_this_machine(request: web.BaseRequest) -> bool:
+    """Return whether a client on this machine sent a request itself, not a proxy for another one.
+
+    Nor may it be a page, whose own name may have been pointed at this machine: Host must be
+    ``localhost`` or an address.
+    """
+    headers = request.headers
+    ip = _parse(request.remote or "")
+    host = headers.get("Host", "localhost").lower()
+    return (
+        ip is not None
+        and ip.is_loopback
+        and not any(name in headers for name in _FORWARDING)
+        and (host.partition(":")[0] == "localhost" or _parse(host) is not None)
+    )
 
 
 def group_of(address: str) -> str:

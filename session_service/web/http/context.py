@@ -42,6 +42,14 @@ class RequestContext(Struct, gc=False):
         if self.state.audit and not self.sessions.scope.executor.has_replayed:
             self.state.audit.record(event, self.credential, self.address, outcome, **fields)
 
+    def count(self, transition: str, number: int = 1) -> None:
+        """Count sessions that were ``created``, ``renewed`` or ``ended``, for metrics.
+
+        A request that replays the reply to an earlier one counts none.
+        """
+        if not self.sessions.scope.executor.has_replayed:
+            self.state.measures.transitions[transition].add(number)
+
     def audited(self, event: AuditEvent, **fields: Any) -> UnauditedBlock:
         """Return a block for an operation, with an entry once it has, or may have, had an effect.
 

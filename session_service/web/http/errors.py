@@ -102,10 +102,14 @@ class ContentCodingNotSupported(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The request names a host, or comes from a web page, that the settings do not allow."""
+    """The request names a host, or comes from a web page, that the settings do not allow.
 
-    def __init__(self, message: str, details: str) -> None:
+    ``refused`` is ``host`` or ``origin``.
+    """
+
+    def __init__(self, message: str, details: str, refused: str) -> None:
         super().__init__(details, message=message)
+        self.refused = refused
 
 
 class UriTooLong(ServiceError):

@@ -11,6 +11,7 @@ from session_service.audit import AuditLog
 from session_service.domain.budgets import IN_FLIGHT
 from session_service.domain.credentials import Credential
 from session_service.domain.timeouts import TimeoutPolicy
+from session_service.metrics.measures import Measures
 from session_service.store.events.feed import Feed
 from session_service.store.sessions.repository import SessionRepository
 from session_service.store.sessions.scope import Scope
@@ -37,7 +38,8 @@ class AppState:
     ``watch``. ``limits`` are those on requests, and ``proxies`` name the addresses of clients; None
     is none.
     ``session_tokens`` mints tokens for pages, or is None if there are none.
-    Sessions may be created with these ``agents`` only, or with all if there are none.
+    Sessions may be created with these ``agents`` only, or with all if there are none. ``measures``
+    are the numbers of the process, for metrics.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class AppState:
         session_tokens: SessionTokens | None = None,
         limits: RequestLimits | None = None,
         proxies: TrustedProxies | None = None,
+        measures: Measures | None = None,
     ) -> None:
+        self.measures = measures or Measures()
         self.repository = repository
         self.webhooks = webhooks
         self.policy = policy
@@ -73,7 +77,7 @@ class AppState:
         self.proxies = proxies
         self.draining = False
         self.when_draining: list[Callable[[], None]] = []  # called once, as ``drain`` begins
-        self.admission = Admission(max_in_flight)
+        self.admission = Admission(max_in_flight, self.measures)
         # Each returns reasons for degraded health, e.g. "the store's last snapshot failed". Every
         # request for health calls all of them, so they report the last observation and do not wait.
         self.health_reasons: list[Callable[[], Iterable[str]]] = []

@@ -60,6 +60,7 @@ async def end_sessions(context: RequestContext, query: EndSessions) -> JsonRespo
     with context.audited(AuditEvent.SESSIONS_ENDED, **filtered, by=by) as entry:
         ended, more = await context.sessions.end_all(user_id=user_id, agent_id=agent_id)
         entry.add(ended=ended, more=more)
+    context.count("ended", ended)
     return JsonResponse(200, encode(SessionsEnded(ended, more)))
 
 
@@ -90,6 +91,7 @@ async def create_session(context: RequestContext, body: CreateSession) -> JsonRe
                 context.state.creations.count(context.page)
             session, is_new = await context.sessions.create(new, replaced), True
     finally:
+        context.count("ended", len(replaced))
         for each in replaced:
             context.audit(
                 AuditEvent.SESSION_ENDED,
@@ -98,6 +100,8 @@ async def create_session(context: RequestContext, body: CreateSession) -> JsonRe
                 by="limit",
                 reason="replaced",
             )
+    if is_new:
+        context.count("created")
     location = ("Location", f"sessions/{session.id}")  # relative: a proxy may add a prefix
     return JsonResponse(201 if is_new else 200, encode(SessionCreated.of(session)), (location,))
 

@@ -6,7 +6,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from session_service.access.authenticator import Authenticator
-from session_service.domain.credentials import Credential
+from session_service.domain.credentials import Credential, Permission
 from session_service.domain.errors import NotAuthenticated, NotPermitted, ValidationFailed
 from session_service.web.http.authentication import credential_in
 from session_service.web.http.bodies import read_body
@@ -23,8 +23,16 @@ from session_service.web.rest.route import IDEMPOTENCY_KEY, Public, Route
 def make_endpoint(route: Route, state: AppState) -> Endpoint:
     """Return the endpoint of a route, which honours Idempotency-Key, for permitted requests."""
     endpoint = _honour_key(route, _call_handler(route, state), state)
-    if state.access:
-        return _guard(route, endpoint, state, state.access)
+    if state.access and not isinstance(route.access, Public):
+        return guard(
+            endpoint,
+            route.access,
+            state,
+            state.access,
+            in_query=route.streams,
+            is_of_session=bool(route.ids),
+            by_script=route.is_charged_by_script,
+        )
     if state.limits and state.limits.addresses:
         return _limit_address(route, endpoint, state.limits)
     return endpoint
@@ -44,17 +52,24 @@ def _limit_address(route: Route, endpoint: Endpoint, limits: RequestLimits) -> E
     return limited
 
 
-def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authenticator) -> Endpoint:
-    """Return an endpoint that first finds the credential, and checks it against the route.
+def guard(
+    endpoint: Endpoint,
+    needed: Permission,
+    state: AppState,
+    access: Authenticator,
+    *,
+    in_query: bool = False,
+    is_of_session: bool = False,
+    by_script: bool = False,
+) -> Endpoint:
+    """Return an endpoint that first finds the credential, and checks its permission.
 
     The handler gets a repository that is limited to the sessions which exist for the credential.
-    The request is charged to the limit of the credential, or of its address if it has none.
+    The request is charged to the limit of the credential, or of its address if it has none. The
+    credential may be ``in_query``; a session token is for requests of a session only, and
+    ``by_script`` is ``Route.is_charged_by_script``.
     """
-    needed = route.access
-    if isinstance(needed, Public):
-        return endpoint
-    in_query, is_of_session = route.streams, bool(route.ids)
-    limits, by_script = state.limits, route.is_charged_by_script
+    limits = state.limits
 
     def check(credential: Credential) -> None:
         credential.require(needed)
@@ -90,7 +105,7 @@ def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authentica
             raise
         return await serve_caller(credential, context, request, ids)
 
-    def guard(
+    def guarded(
         context: RequestContext, request: web.BaseRequest, ids: tuple[str, ...]
     ) -> Awaitable[Response]:
         try:
@@ -103,7 +118,7 @@ def _guard(route: Route, endpoint: Endpoint, state: AppState, access: Authentica
             return serve_caller(credential, context, request, ids)
         return identify_first(text, context, request, ids)
 
-    return guard
+    return guarded
 
 
 def _honour_key(route: Route, endpoint: Endpoint, state: AppState) -> Endpoint:

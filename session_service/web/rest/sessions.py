@@ -32,10 +32,12 @@ async def end_session(context: RequestContext, session_id: str) -> JsonResponse:
     """Explicitly end and delete a conversation session."""
     if context.state.audit is None:  # a block that is not audited would cost 0.3 us
         await context.sessions.end(session_id)
+        context.count("ended")
         return JsonResponse(200, _ENDED)
     by = context.credential.ends_as
     with context.audited(AuditEvent.SESSION_ENDED, session=session_id, by=by):
         await context.sessions.end(session_id)
+    context.count("ended")
     return JsonResponse(200, _ENDED)
 
 
@@ -49,7 +51,9 @@ async def renew_session(context: RequestContext, session_id: str) -> JsonRespons
 
     Counts as activity.
     """
-    return _info(await context.sessions.renew(session_id))
+    session = await context.sessions.renew(session_id)
+    context.count("renewed")
+    return _info(session)
 
 
 async def session_heartbeat(context: RequestContext, session_id: str) -> JsonResponse:

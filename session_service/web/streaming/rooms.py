@@ -6,6 +6,7 @@ joined, so nodes do not communicate with each other.
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from session_service.domain.budgets import (
@@ -77,6 +78,7 @@ class Rooms:
         self._state = state
         self._engine = engine
         self._store = Availability("sockets")
+        self._delivery = state.measures.event_delivery["socketio"]
         self._rooms: dict[str, _Room] = {}
         self._joined: dict[str, set[str]] = {}  # sessions by socket
 
@@ -209,6 +211,7 @@ class Rooms:
                 name, members = _NAMES[event.type]
                 data = {member: value for member, value in event.data.items() if member in members}
                 await self._send(room, name, {**names_of(room.session_id), **data})
+            self._delivery.observe(time.time() - event.at / 1000)
 
     async def _page(self, room: _Room, since: int, count: int) -> dict[str, Message] | None:
         """Read a page of messages from a time on, in epoch milliseconds; return them by id.

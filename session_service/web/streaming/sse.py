@@ -105,13 +105,19 @@ class EventStreamResponse(BaseResponse):
 
     async def _write_events(self, request: web.BaseRequest) -> None:
         subscription = self._subscription
+        delivery = self._context.state.measures.event_delivery["sse"]
         has_begun = False
         while True:
             items = await subscription.get_batch(HEARTBEAT_SECONDS)
             for n in range(0, len(items), _EVENTS_A_WRITE):
                 if self._last:
                     break
-                await send(request, b"".join(map(_frame, items[n : n + _EVENTS_A_WRITE])))
+                batch = items[n : n + _EVENTS_A_WRITE]
+                await send(request, b"".join(map(_frame, batch)))
+                now = time.time()
+                for item in batch:
+                    if isinstance(item, Event):
+                        delivery.observe(now - item.at / 1000)
             if self._last:
                 return await send(request, self._last)
             if not items and subscription.is_closed:
