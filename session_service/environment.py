@@ -183,6 +183,10 @@ class Reader:
         """Read ``true`` or ``false``; false if it is not set."""
         return self.choice(name, "false", ("true", "false")) == "true"
 
+    def switch(self, name: str) -> bool:
+        """Read ``1`` or ``0``, or ``true`` or ``false``; false if it is not set."""
+        return self.choice(name, "0", ("1", "0", "true", "false")) in ("1", "true")
+
     def webhooks(self, default: WebhookPolicy) -> WebhookPolicy:
         """Read all settings of webhooks."""
         name = "SESSION_WEBHOOKS"

@@ -226,6 +226,7 @@ class _Defect(_Throttle):
     def _write(self, count: int) -> None:
         self._record.__dict__["count"] = count
         self._handler.handle(self._record)
+        del self._record  # its traceback refers to the request
 
 
 class _Defects(logging.Filter):

@@ -18,6 +18,7 @@ from session_service.domain.budgets import (
     CONNECTIONS,
     CREATE_LIMIT,
     IN_FLIGHT,
+    SLOW_REQUEST_MS,
     TIMEOUT_MINUTES,
 )
 from session_service.domain.events import EventPolicy
@@ -75,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: TimeoutPolicy = TimeoutPolicy()
     log_level: str = "info"
     log_format: str = "auto"
+    access_log: bool = False  # a line for every request
+    slow_request_ms: int = SLOW_REQUEST_MS  # from which a request has a line; 0: none is slow
     warnings: tuple[str, ...] = ()  # a sentence for each variable that is set without effect
 
     @property
@@ -138,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "LOG_LEVEL", default.log_level, ("debug", "info", "warning", "error")
             ),
             log_format=reader.choice("LOG_FORMAT", default.log_format, ("auto", "json", "console")),
+            access_log=reader.switch("ACCESS_LOG"),
+            slow_request_ms=whole("SLOW_REQUEST_MS", default.slow_request_ms, 0, 3_600_000),
             rates=read_rates(reader),
             warnings=reader.unknown(),
         )

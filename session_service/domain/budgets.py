@@ -54,6 +54,9 @@ QUARANTINE_LOG_LINES = 40  # per minute: there are 256 shards and 100 webhooks
 RETRY_AFTER_SECONDS = 3600.0  # the longest pause that an endpoint can ask for
 PARKED_MS = 30 * 24 * 3_600_000  # queued and parked deliveries are kept for so long after a use
 
+# Logs
+SLOW_REQUEST_MS = 500  # the default of the setting; with an idle store, a request takes 1 to 5
+
 # Monitoring of the store
 STORE_READING_SECONDS = 2.0  # between readings: health is degraded within 5 s of an eviction
 STORE_EVICTED_SECONDS = 600.0  # for which an eviction counts: longer than an alert takes to fire

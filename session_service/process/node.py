@@ -136,6 +136,8 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
         proxies=proxies,
         session_tokens=session_tokens,
         measures=store.measures,
+        slow_seconds=settings.slow_request_ms / 1000,
+        access_log=settings.access_log,
     )
     store.measures.gauges.append(StoreGauges(store).read)
     store.limit_failures.report = lambda why: state.admission.refused.unlimited.log(reason=why)

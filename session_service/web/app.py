@@ -6,7 +6,6 @@ It runs on aiohttp's low-level server, with a router of its own instead of aioht
 
 import itertools
 import json
-import logging
 import re
 import secrets
 import time
@@ -15,12 +14,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from session_service.audit import REFUSALS, AuditEvent, AuditLog, Outcome
-from session_service.domain.errors import (
-    RateLimited,
-    ServiceError,
-    StoreUnavailable,
-    TooManySessions,
-)
+from session_service.domain.errors import ServiceError
 from session_service.domain.ids import is_uuid
 from session_service.logs import REQUEST_ID
 from session_service.web.http.bodies import CONTENT_ENCODING, TRANSFER_ENCODING, check_codings
@@ -29,10 +23,8 @@ from session_service.web.http.charging import standing_after
 from session_service.web.http.context import Endpoint, RequestContext
 from session_service.web.http.durations import RequestDurations
 from session_service.web.http.errors import (
-    ERRORS,
     CodingNotSupported,
     ExpectationFailed,
-    Forbidden,
     HttpVersionNotSupported,
     InternalError,
     Overloaded,
@@ -42,25 +34,17 @@ from session_service.web.http.errors import (
 from session_service.web.http.limits import limit_fields
 from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, Response
 from session_service.web.http.state import AppState
+from session_service.web.request_log import LEAST_FAILURE, RequestLog, status_of
 from session_service.web.rest import metrics, probes
 from session_service.web.rest.endpoint import make_endpoint
 from session_service.web.rest.openapi import document
 from session_service.web.rest.route import Route, Tag, is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
-from session_service.web.rest.table import PUBLIC_PATHS, ROUTES, routes_of
+from session_service.web.rest.table import ROUTES, routes_of
 from session_service.web.streaming.socketio import PATH, Sockets
 from session_service.web.streaming.sse import stream_refusal
+from session_service.web.targets import Targets
 
-# The segments of all paths, except for ids.
-_WORDS = {
-    segment
-    for path in (
-        *(route.path for route in routes_of(with_session_tokens=True)),
-        *PUBLIC_PATHS,
-        PATH,
-    )
-    for segment in path.split("/")
-}
 _PROBES = {route.path for route in ROUTES if route.tag is Tag.PROBES}
 
 _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
@@ -69,8 +53,6 @@ _is_sane_id = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 _CLOSING = (PayloadTooLarge, CodingNotSupported, HttpVersionNotSupported)
 # In the audit log: the fields for the ids of a path.
 _IDS = {"sessionId": "session", "channelId": "session", "webhookId": "webhook"}
-
-log = logging.getLogger("session_service.requests")
 
 
 class App:
@@ -117,6 +99,9 @@ class App:
         for path in WHOLE_SERVER:
             self._add("OPTIONS", path, self._options(all_methods))
         self._durations = RequestDurations(state.measures.numbers, self._paths)
+        self._log = RequestLog(state)
+        self._least_seconds = self._log.least_seconds
+        self.target_of = Targets(self._router, self._paths).of
 
     def _add(self, method: str, path: str, endpoint: Endpoint) -> None:
         self._router.add(method, path, endpoint)
@@ -155,15 +140,9 @@ class App:
         address = proxies.client_address(request) if proxies else request.remote or ""
         context = RequestContext(self._state, request_id, address, self._sessions)
         self._admission.request_begins()
-        refusal = 0  # the status of the error, which a stream reports with 200
+        failure: Exception | None = None
         try:
-            if "Expect" in headers and headers["Expect"].lower() != "100-continue":
-                raise ExpectationFailed
-            self._browsers.admit(method, headers)
-            if request.version.major != 1:
-                raise HttpVersionNotSupported
-            if CONTENT_ENCODING in headers or TRANSFER_ENCODING in headers:
-                check_codings(headers)
+            self._check_head(request)
             path = request.rel_url.raw_path
             # Probes and preflights are always served: they cost next to nothing.
             if self._admission.is_full and is_api_path(path) and method != "OPTIONS":
@@ -172,41 +151,39 @@ class App:
             response = await endpoint(context, request, ids)
         except ServiceError as error:
             response = self._refusal(request, error)
-            refusal = ERRORS[type(error)].status
             close = close or isinstance(error, _CLOSING)
-            self._log_refusal(error)
+            failure = error.with_traceback(None)  # which would refer back to this frame
         except ConnectionError:
             raise  # the client has gone; nobody waits for a response
-        except Exception:  # a defect has a response like any error, without its traceback
-            log.exception("defect", extra={"method": method, "path": _shown(request.path)})
+        except Exception as error:  # noqa: BLE001 - a defect has a response and a line, too
             response = self._refusal(request, InternalError())
+            failure = error
         finally:
             self._admission.request_ends()
-        if self._audit and (status := refusal or response.status) in REFUSALS:
+        status = status_of(failure) if failure else response.status  # a stream's is 200
+        if self._audit and status in REFUSALS:
             self._audit_refusal(self._audit, context, request, status)
         origin = headers.get(ORIGIN)
         fields = self._fields if origin is None else self._browsers.fields(origin)
         if self._has_limits and (standing := standing_after(request)):
             fields += limit_fields(standing)
         response.start(request, request_id, fields, close=close or self._state.draining)
-        self._observe(endpoint, request, response.status, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._durations.observe(endpoint, method, response.status, seconds)
+        if status >= LEAST_FAILURE or seconds >= self._least_seconds:
+            return self._log.write(self.target_of(request), context, response, seconds, failure)
         return response
 
-    def _observe(
-        self, endpoint: Endpoint | None, request: web.BaseRequest, status: int, seconds: float
-    ) -> None:
-        """Count a request whose response starts, and log it."""
-        self._durations.observe(endpoint, request.method, status, seconds)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug(
-                "request",
-                extra={
-                    "method": request.method,
-                    "path": _shown(request.path),
-                    "status": status,
-                    "ms": round(seconds * 1000, 2),
-                },
-            )
+    def _check_head(self, request: web.BaseRequest) -> None:
+        """Raise a ServiceError if the head of a request rules it out, whatever its path is."""
+        headers = request.headers
+        if "Expect" in headers and headers["Expect"].lower() != "100-continue":
+            raise ExpectationFailed
+        self._browsers.admit(request.method, headers)
+        if request.version.major != 1:
+            raise HttpVersionNotSupported
+        if CONTENT_ENCODING in headers or TRANSFER_ENCODING in headers:
+            check_codings(headers)
 
     async def handle_metrics(self, request: web.BaseRequest) -> Response:
         """Return the response to a request at METRICS_PORT."""
@@ -230,22 +207,6 @@ class App:
             if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
                 return stream_refusal(error) or error_response(error)
         return error_response(error)
-
-    def _log_refusal(self, error: ServiceError) -> None:
-        """Log the errors that an operator should know of, e.g. that the store is unavailable."""
-        refused = self._admission.refused
-        if isinstance(error, StoreUnavailable):
-            refused.store.log(reason=error.reason)
-        elif isinstance(error, RateLimited):
-            (refused.rates if error.setting else refused.creations).log()
-            by = error.setting.removeprefix("RATE_LIMIT_").lower() or "creations"
-            self._state.measures.limited[by].add()
-        elif isinstance(error, TooManySessions):
-            self._state.measures.limited["sessions"].add()
-        elif isinstance(error, Forbidden):
-            self._state.measures.refused[error.refused].add()
-        elif isinstance(error, Overloaded):
-            refused.overload.log()
 
     def _audit_refusal(
         self, audit: AuditLog, context: RequestContext, request: web.BaseRequest, status: int
@@ -298,11 +259,3 @@ class App:
             return JsonResponse(200, body)
 
         return serve_document
-
-
-def _shown(path: str) -> str:
-    """Return a path for the log: any text of a client may be a token, which is never logged.
-
-    So only the segments of known paths are shown, and UUIDs, e.g. ``/api/messaging/sessions/…``.
-    """
-    return "/".join(each if each in _WORDS or is_uuid(each) else "…" for each in path.split("/"))

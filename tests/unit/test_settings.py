@@ -84,6 +84,8 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("WRITE_ACK", "disk", "none, replica, fsync"),
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "auto, json, console"),
+        ("ACCESS_LOG", "yes", "1, 0, true, false"),
+        ("SLOW_REQUEST_MS", "-1", "at least 0 and at most 3600000"),
     ],
 )
 def test_a_bad_value_is_told(name: str, value: str, allowed: str) -> None:

@@ -8,7 +8,7 @@ from session_service.access.authenticator import Authenticator
 from session_service.access.session_tokens import SessionTokens
 from session_service.access.watch import Watch
 from session_service.audit import AuditLog
-from session_service.domain.budgets import IN_FLIGHT
+from session_service.domain.budgets import IN_FLIGHT, SLOW_REQUEST_MS
 from session_service.domain.credentials import Credential
 from session_service.domain.timeouts import TimeoutPolicy
 from session_service.metrics.measures import Measures
@@ -39,7 +39,8 @@ class AppState:
     is none.
     ``session_tokens`` mints tokens for pages, or is None if there are none.
     Sessions may be created with these ``agents`` only, or with all if there are none. ``measures``
-    are the numbers of the process, for metrics.
+    are the numbers of the process, for metrics. A request that takes ``slow_seconds`` is logged,
+    unless that is 0; with ``access_log`` every request is.
     """
 
     def __init__(
@@ -59,8 +60,12 @@ class AppState:
         limits: RequestLimits | None = None,
         proxies: TrustedProxies | None = None,
         measures: Measures | None = None,
+        slow_seconds: float = SLOW_REQUEST_MS / 1000,
+        access_log: bool = False,
     ) -> None:
         self.measures = measures or Measures()
+        self.slow_seconds = slow_seconds
+        self.access_log = access_log
         self.repository = repository
         self.webhooks = webhooks
         self.policy = policy
