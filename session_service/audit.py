@@ -15,6 +15,8 @@ from contextvars import Context
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from msgspec import Struct
+
 from session_service.domain.credentials import Credential
 from session_service.domain.errors import ServiceError, StoreUnavailable
 from session_service.logs import EventLog
@@ -48,7 +50,7 @@ class AuditEvent(StrEnum):
 REFUSALS = (401, 403, 429)  # statuses
 
 # Of these there may be any number; the others have an effect, and each has an entry.
-_COUNTED = (AuditEvent.SESSIONS_LISTED, AuditEvent.EVENTS_STREAMED, AuditEvent.REFUSED)
+_COUNTED = {AuditEvent.SESSIONS_LISTED, AuditEvent.EVENTS_STREAMED, AuditEvent.REFUSED}
 
 
 class Outcome(StrEnum):
@@ -59,10 +61,8 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-class UnauditedBlock:
+class UnauditedBlock(Struct):
     """The block of an operation that has no entry in the audit log."""
-
-    __slots__ = ()
 
     def add(self, **fields: Any) -> None:
         """Do nothing."""
@@ -80,24 +80,20 @@ class AuditedBlock(UnauditedBlock):
     That is not called if a refusal shows that the operation had no effect.
     """
 
-    __slots__ = ("_event", "_fields", "_write")
-
-    def __init__(
-        self, write: Callable[..., None], event: AuditEvent, fields: dict[str, Any]
-    ) -> None:
-        self._write = write
-        self._event = event
-        self._fields = fields
+    write: Callable[[AuditEvent, Outcome, dict[str, Any]], None]
+    event: AuditEvent
+    fields: dict[str, Any]
 
     def add(self, **fields: Any) -> None:
         """Add fields to the entry."""
-        self._fields.update(fields)
+        self.fields.update(fields)
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Write the entry."""
-        if isinstance(error, ServiceError) and not isinstance(error, StoreUnavailable):
-            return
-        self._write(self._event, _UNKNOWN if error else _DONE, **self._fields)
+        if error is None:
+            self.write(self.event, _DONE, self.fields)
+        elif isinstance(error, StoreUnavailable) or not isinstance(error, ServiceError):
+            self.write(self.event, _UNKNOWN, self.fields)
 
 
 # As the names of this module, which are found in a tenth of the time.
@@ -136,10 +132,10 @@ class AuditLog:
         event: AuditEvent,
         credential: Credential,
         address: str,
-        outcome: Outcome = _DONE,
-        **fields: Any,
+        outcome: Outcome,
+        fields: dict[str, Any],
     ) -> None:
-        """Write an entry, e.g. ``record(SESSION_ENDED, credential, address, session=session_id)``.
+        """Write an entry, e.g. with the fields ``{"session": session_id, "by": "user"}``.
 
         A field that is None is left out. ``user`` and ``session`` are those of the credential if
         they are not among the fields.

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -212,7 +213,7 @@ class App:
         self, audit: AuditLog, context: RequestContext, request: web.BaseRequest, status: int
     ) -> None:
         """Write an entry of the audit log about a request that is refused."""
-        fields: dict[str, str] = {}
+        fields: dict[str, Any] = {"status": status}
         with suppress(ServiceError):
             endpoint, ids = self._find(request.method, request.rel_url.raw_path)
             if route := self._routes.get(endpoint):
@@ -225,8 +226,7 @@ class App:
             context.credential,
             context.address,
             Outcome.REFUSED,
-            status=status,
-            **fields,
+            fields,
         )
 
     def _new_request_id(self) -> str:

@@ -55,7 +55,7 @@ def new_log() -> AuditLog:
 
 
 def refuse(entries: AuditLog, address: str, credential: Credential = Credential.OPEN) -> None:
-    entries.record(AuditEvent.REFUSED, credential, address, Outcome.REFUSED, status=401)
+    entries.record(AuditEvent.REFUSED, credential, address, Outcome.REFUSED, {"status": 401})
 
 
 async def test_a_source_has_ten_entries_and_a_count(written: Written) -> None:
@@ -122,7 +122,8 @@ async def test_an_effect_is_never_only_counted(written: Written) -> None:
     """Any number of ends have an entry each, with what is known of them."""
     entries = new_log()
     for n in range(500):
-        entries.record(AuditEvent.SESSION_ENDED, user(ANN), "", session=str(n), user=None)
+        fields = {"session": str(n), "user": None}
+        entries.record(AuditEvent.SESSION_ENDED, user(ANN), "", Outcome.DONE, fields)
     await wait_until(lambda: len(written()) == 500)
     assert {line["session"] for line in written()} == {str(n) for n in range(500)}
     assert {line["user"] for line in written()} == {ANN}

@@ -39,8 +39,7 @@ class RequestContext(Struct, gc=False):
 
         A request that replays the reply to an earlier one has no entry, because that one has.
         """
-        if self.state.audit and not self.sessions.scope.executor.has_replayed:
-            self.state.audit.record(event, self.credential, self.address, outcome, **fields)
+        self._record(event, outcome, fields)
 
     def count(self, transition: str, number: int = 1) -> None:
         """Count sessions that were ``created``, ``renewed`` or ``ended``, for metrics.
@@ -58,7 +57,12 @@ class RequestContext(Struct, gc=False):
             with context.audited(AuditEvent.SESSIONS_ENDED, user=user_id) as entry:
                 entry.add(ended=await end_sessions_of(user_id))
         """
-        return AuditedBlock(self.audit, event, fields) if self.state.audit else _UNAUDITED
+        return AuditedBlock(self._record, event, fields) if self.state.audit else _UNAUDITED
+
+    def _record(self, event: AuditEvent, outcome: Outcome, fields: dict[str, Any]) -> None:
+        audit = self.state.audit
+        if audit and not self.sessions.scope.executor.has_replayed:
+            audit.record(event, self.credential, self.address, outcome, fields)
 
     def ending(self, end: End) -> AbstractContextManager[None]:
         """Return a block in which ``end`` is called if the credential ends."""
