@@ -104,7 +104,7 @@ class DeliveryWorker:
             with self._quarantine.isolating(self._subject, _DELIVER):
                 outcome = await self._client.post(self.webhook, delivery)
                 self._adapt_to(outcome)
-                if not outcome.failure:
+                if not (outcome.failure or delivery.failures):
                     seconds = time.time() - delivery.event.at / 1000
                     self._measures.event_delivery["webhook"].observe(seconds)
             with self._quarantine.isolating(self._subject, _RECORD):

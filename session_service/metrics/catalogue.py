@@ -51,7 +51,7 @@ def _histogram(
 
 REQUESTS = _histogram(
     "http_server_request_duration_seconds",
-    "Duration of requests, until the response starts.",
+    "Duration of requests, with the arrival of their bodies, until the response starts.",
     _REQUEST_BUCKETS,
     ("http_request_method", "http_route", "http_response_status_code"),
 )
@@ -83,8 +83,8 @@ SWEEP_LATENESS = _histogram(
 )
 EVENT_DELIVERY = _histogram(
     "session_service_event_delivery_seconds",
-    "Time from an event until it was written to a subscriber, or accepted by a webhook. Replayed"
-    " events count, too.",
+    "Time from an event until it was written to a stream or a socket, or accepted by a webhook at"
+    " the first attempt. Without events from before the stream began.",
     _DELIVERY_BUCKETS,
     ("channel",),
     ("sse", "socketio", "webhook"),
@@ -124,6 +124,10 @@ SESSIONS = _gauge(
     ("state",),
     ("active", "expiring_soon", "expired", "invalid"),
 )
+SWEEP_OVERDUE = _gauge(
+    "session_service_sweep_overdue_seconds",
+    "How long the earliest deadline that is due has waited for the sweep; 0 if none is due.",
+)
 OUTBOX_EVENTS = _gauge("session_service_outbox_events", "Events in the outbox.")
 OUTBOX_RETAINED = _gauge(
     "session_service_outbox_retained_seconds",
@@ -154,6 +158,7 @@ CATALOGUE: tuple[Family, ...] = (
     STORE_EVICTS,
     STORE_DURABLE,
     SESSIONS,
+    SWEEP_OVERDUE,
     OUTBOX_EVENTS,
     OUTBOX_RETAINED,
     OUTBOX_RETENTION,

@@ -44,7 +44,10 @@ class StoreGauges:
             "expired": counts.expired,
             "invalid": counts.unreadable,
         }
-        return [Measurement(catalogue.SESSIONS, each, (name,)) for name, each in states.items()]
+        return [
+            Measurement(catalogue.SWEEP_OVERDUE, counts.sweep_lag_ms / 1000),
+            *(Measurement(catalogue.SESSIONS, each, (name,)) for name, each in states.items()),
+        ]
 
     async def _webhooks(self) -> list[Measurement]:
         webhooks = self._store.webhooks

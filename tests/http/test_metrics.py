@@ -11,6 +11,7 @@ from tests.support import access
 from tests.support.access import KnownCredentials
 from tests.support.api import SESSIONS, Client, assert_error, create
 from tests.support.service import app_state
+from tests.support.sse import follow
 
 METRICS = "/metrics"
 DURATIONS = "http_server_request_duration_seconds_count"
@@ -156,3 +157,17 @@ async def test_no_label_has_an_id(client: Client) -> None:
     text = await (await client.get(METRICS)).text()
     assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", text)
     assert "a-token" not in text
+
+
+async def test_live_events_of_a_stream_count_and_replays_do_not(client: Client) -> None:
+    """An event that happened before the stream began has no delay."""
+    url = f"{SESSIONS}/{(await create(client))['sessionId']}"
+    source = await follow(client, f"{url}/events")
+    await client.post(f"{url}/renew")
+    (renewed,) = await source.take(1)
+    await client.delete(url)
+    await source.rest()
+    again = await follow(client, f"{url}/events", renewed.id)
+    assert [each.name for each in await again.rest()] == ["session.ended"]
+    counts = await numbers(client)
+    assert counts['session_service_event_delivery_seconds_count{channel="sse"}'] == 2
