@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from session_service import __version__
-from session_service.process.command import run_command
+from session_service.process.command import run_command, run_module
 from session_service.process.listen_fds import OPTION, read
 
 _app = typer.Typer(
-    help="The Sessions API on Redis. Settings come from the environment.",
+    help="The Sessions API on Redis. Settings come from the environment.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted by Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,  # a defect's trace is for the log, without local variables
 )
@@ -56,6 +57,7 @@ def _program(
 _keys = typer.Typer(help="Manage the API keys, in the store of the settings.")
 _app.add_typer(_keys, name="keys")
 
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _KeyId = Annotated[str, typer.Argument(help="As `keys list` shows it.", metavar="ID")]
 
 
@@ -66,17 +68,40 @@ def serve(listen_fds: Annotated[str, typer.Option(OPTION, hidden=True)] = "") ->
 
 
 @_app.command()
-def healthcheck() -> None:
+def healthcheck(json: _Json = False) -> None:
     """Exit with 0 if the service on HOST and PORT is ready, else with 1."""
-    raise typer.Exit(run_command("healthcheck"))
+    raise typer.Exit(run_command("healthcheck", as_json=json))
+
+
+@_app.command()
+def settings(json: _Json = False) -> None:
+    """Print each setting with its value and source, without secrets.
+
+    Exits with 1 if a value is not allowed: the service would not start.
+
+    \b
+    Examples:
+      session-service settings | grep -v default
+      session-service settings --json | jq -r '.problems[]'
+    """
+    raise typer.Exit(run_module("settings", as_json=json))
 
 
 @_app.command()
 def repair(
     check: Annotated[bool, typer.Option("--check", help="Inspect only; change nothing.")] = False,
+    json: _Json = False,
 ) -> None:
-    """Save the readable data of an embedded store whose files are damaged."""
-    raise typer.Exit(run_command("repair", check_only=check))
+    """Save the readable data of an embedded store whose files are damaged.
+
+    Exits with 0 if the data can be loaded, with 1 if not, and with 2 if there are none.
+
+    \b
+    Examples:
+      session-service repair --check
+      SESSION_DATA_DIR=backups/monday session-service repair --check --json
+    """
+    raise typer.Exit(run_command("repair", check_only=check, as_json=json))
 
 
 @_app.command()
@@ -85,9 +110,16 @@ def show(
     limit: Annotated[
         int, typer.Option("--limit", help="Entries to print, at most.", min=1, max=10_000)
     ] = 20,
+    json: _Json = False,
 ) -> None:
-    """Print a key of the store decoded, and change nothing."""
-    raise typer.Exit(run_command("show", key=key, limit=limit))
+    """Print a key of the store decoded, and change nothing.
+
+    \b
+    Examples:
+      session-service show c573bfcf-4d3e-4a16-a194-30faf9ec1102
+      session-service show 'session-service:{00}:meta' --json
+    """
+    raise typer.Exit(run_command("show", key=key, limit=limit, as_json=json))
 
 
 @_keys.command("create")
@@ -102,16 +134,27 @@ def create_key(
     expires_in_days: Annotated[
         int | None, typer.Option(help="By default it does not expire.", min=1, max=3650)
     ] = None,
+    json: _Json = False,
 ) -> None:
-    """Create a key, and print it: it cannot be shown again."""
+    """Create a key, and print it: it cannot be shown again.
+
+    \b
+    Example:
+      session-service keys create billing --scopes sessions:read --expires-in-days 90 > key
+    """
     options = {"key_name": name, "scopes": scopes, "agents": agents, "days": expires_in_days}
-    raise typer.Exit(run_command("keys", action="create", **options))
+    raise typer.Exit(run_command("keys", action="create", **options, as_json=json))
 
 
 @_keys.command("list")
-def list_keys() -> None:
-    """List all keys, without their secrets."""
-    raise typer.Exit(run_command("keys", action="list"))
+def list_keys(json: _Json = False) -> None:
+    """List all keys, without their secrets.
+
+    \b
+    Example:
+      session-service keys list --json | jq -r '.keys[] | select(.state == "valid").name'
+    """
+    raise typer.Exit(run_command("keys", action="list", as_json=json))
 
 
 @_keys.command("rotate")
@@ -120,13 +163,24 @@ def rotate_key(
     overlap_hours: Annotated[
         int, typer.Option(help="For which the key before is accepted, too.", min=0, max=168)
     ] = 24,
+    json: _Json = False,
 ) -> None:
-    """Replace the secret of a key, and print the new key."""
+    """Replace the secret of a key, and print the new key.
+
+    \b
+    Example:
+      session-service keys rotate 7k2m9x4q --overlap-hours 1 > key
+    """
     options = {"key_id": key_id, "overlap_hours": overlap_hours}
-    raise typer.Exit(run_command("keys", action="rotate", **options))
+    raise typer.Exit(run_command("keys", action="rotate", **options, as_json=json))
 
 
 @_keys.command("revoke")
-def revoke_key(key_id: _KeyId) -> None:
-    """Revoke a key for good, on every node within 2 s."""
-    raise typer.Exit(run_command("keys", action="revoke", key_id=key_id))
+def revoke_key(key_id: _KeyId, json: _Json = False) -> None:
+    """Revoke a key for good, on every node within 2 s.
+
+    \b
+    Example:
+      session-service keys revoke 7k2m9x4q
+    """
+    raise typer.Exit(run_command("keys", action="revoke", key_id=key_id, as_json=json))

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from session_service.domain.addresses import EVERYWHERE, Network, read_networks
 from session_service.domain.timeouts import to_minutes, to_ms
@@ -51,6 +51,15 @@ class SecretText(str):
         return "'***'"
 
 
+class Setting(NamedTuple):
+    """A setting as it was read, without secrets, e.g. ``Setting("PORT", "3000", "default")``."""
+
+    name: str
+    value: str  # "" if it is not set and has no default; of a secret, *** or the hosts of the store
+    source: str  # default, environment, or file
+    file: str = ""  # its path, if it can be shown
+
+
 class Reader:
     """Reads variables by name. ``problems`` has a line for each value that is not allowed.
 
@@ -64,7 +73,23 @@ class Reader:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._names: set[str] = set()  # of all settings that were read
+        self._settings: dict[str, Setting] = {}
         self.problems: list[str] = []
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Return the settings that were read, in this order; that of a problem has no value."""
+        refused = tuple(self.problems)
+        return tuple(
+            each._replace(value="") if _is_refused(each.name, refused) else each
+            for each in self._settings.values()
+        )
+
+    def _record(self, name: str, value: object) -> None:
+        path = self._get(f"{name}_FILE") if name in SECRETS else ""
+        source = "file" if path else "environment" if self._get(name) else "default"
+        text = "" if value is None else _without_secrets(str(value))
+        self._settings[name] = Setting(name, text, source, path if _is_path(path) else "")
 
     def _get(self, name: str) -> str:
         self._names.add(name)
@@ -81,6 +106,11 @@ class Reader:
         """
         if name not in SECRETS:
             raise ValueError(f"{name} must be one of SECRETS")
+        value = self._secret(name)
+        self._record(name, "***" if value else "")
+        return value
+
+    def _secret(self, name: str) -> SecretText:
         value, path = self._get(name), self._get(f"{name}_FILE")
         if not path:
             return SecretText(value)
@@ -122,21 +152,24 @@ class Reader:
     ) -> Any:
         """Read a text; ``allowed`` describes the valid ones for the message of a problem."""
         value = self._get(name)
-        if not value:
-            return default
-        if not is_valid(value):
+        if value and not is_valid(value):
             self._problem(name, value, allowed)
-            return default
-        return value
+        elif value:
+            self._record(name, value)
+            return value
+        self._record(name, default)
+        return default
 
     def store_url(self, name: str) -> str | None:
         """Read the URL of a store, in which there may be a password; None if it is not set."""
         value = self.secret(name)
         try:
-            return value if value and read_url(value) else None
+            address = read_url(value).address if value else ""
         except StoreUrlError as error:
             self._problem(name, masked(value), str(error))
             return None
+        self._record(name, address)
+        return value or None
 
     def names(self, name: str, pattern: str, allowed: str) -> tuple[str, ...]:
         """Read names separated by commas, e.g. ``a.example, *.b.example``, or ``*`` for all."""
@@ -152,6 +185,8 @@ class Reader:
             lambda text: all(_is_host(host) for host in _hosts(text)),
             "addresses such as 127.0.0.1 or ::, or names, separated by commas; PORT has the port",
         )
+        if not value:
+            self._record(name, ",".join(LOOPBACK))
         return _hosts(value) or LOOPBACK
 
     def size(self, name: str) -> int | None:
@@ -212,6 +247,7 @@ class Reader:
     def networks(self, name: str, name_for_all: str = "") -> tuple[Network, ...]:
         """Read networks, e.g. ``10.0.0.0/8, fd00::/8``; return all if ``name_for_all`` is true."""
         value = self._get(name)
+        self._record(name, value)
         if name_for_all and self.flag(name_for_all):
             return EVERYWHERE
         try:
@@ -236,6 +272,7 @@ class Reader:
     ) -> float:
         """Read a number from ``low`` to ``high``, or one that is greater than ``above``."""
         value = self._get(name)
+        self._record(name, value or f"{default:.10g}")
         if not value:
             return default
         try:
@@ -253,6 +290,16 @@ class Reader:
     def _problem(self, name: str, value: str, allowed: str) -> None:
         value = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)  # a URL's password
         self.problems.append(f"{name}={value[:80]!r} is not allowed: it must be {allowed}")
+
+
+def _is_refused(name: str, problems: tuple[str, ...]) -> bool:
+    """Return whether a problem is about a setting, e.g. ``PORT='x' is …`` about PORT."""
+    return any(re.match(rf"{name}(_FILE)?[^\w]", problem) for problem in problems)
+
+
+def _without_secrets(text: str) -> str:
+    """Return a text without the login and the query of a URL in it."""
+    return re.sub(r"(?<=://)[^/\s,]*@|(?<=\?)\S+", "***", text) if "://" in text else text
 
 
 def _hosts(text: str) -> tuple[str, ...]:

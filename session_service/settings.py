@@ -93,7 +93,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Parse the environment; an empty variable counts as unset. Raises SettingsError."""
-        reader, default = Reader(environment), cls()
+        reader = Reader(environment)
+        settings = cls.read(reader)
+        if reader.problems:
+            raise SettingsError(reader.problems)
+        return settings
+
+    @classmethod
+    def read(cls, reader: Reader) -> "Settings":
+        """Read all settings; problems go to the reader, and the value of each is the default."""
+        default = cls()
         number, whole = reader.number, reader.whole
         settings = cls(
             listen_on=reader.addresses("HOST"),
@@ -150,8 +159,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _check_memory_store(reader, settings)
         is_free = settings.metrics_port == 0 or settings.metrics_port != settings.port
         reader.require("METRICS_PORT", is_free, "another port than PORT")
-        if reader.problems:
-            raise SettingsError(reader.problems)
         return settings
 
 

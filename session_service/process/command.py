@@ -10,7 +10,7 @@ from session_service.settings import Settings, SettingsError
 class _Command(Protocol):
     """The module of a command, e.g. ``process/repair.py``."""
 
-    def run(self, settings: Settings, **options: Any) -> int:
+    def run(self, *arguments: Any, **options: Any) -> int:
         """Run the command; return the exit code."""
 
 
@@ -25,5 +25,10 @@ def run_command(name: str, **options: Any) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    return run_module(name, settings, **options)
+
+
+def run_module(name: str, *arguments: Any, **options: Any) -> int:
+    """Run ``process/<name>.py``, which reads the settings itself; return the exit code."""
     module = importlib.import_module(f"session_service.process.{name}")
-    return cast("_Command", module).run(settings, **options)
+    return cast("_Command", module).run(*arguments, **options)

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 
+from session_service.process.output import print_json
 from session_service.settings import Settings
 
 _SECONDS = 4.0  # for connecting and for the reply, each; the image's HEALTHCHECK has 5
@@ -16,12 +17,14 @@ _LOCAL = {_ALL_IPV4: ("127.0.0.1",), "::": ("::1", "127.0.0.1")}
 _REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, as_json: bool = False) -> int:
     """Return 0 if the service is ready; else print the reason, and return 1."""
-    if problem := _problem(settings.listen_on, settings.port):
+    problem = _problem(settings.listen_on, settings.port)
+    if as_json:
+        print_json({"ready": not problem, "problem": problem or None})
+    elif problem:
         sys.stderr.write(f"not ready: {problem}\n")
-        return 1
-    return 0
+    return 1 if problem else 0
 
 
 def _problem(hosts: Sequence[str], port: int) -> str:

@@ -2,13 +2,13 @@
 
 A new key is printed on standard output, alone on its line; everything else about it is on standard
 error, so that a script can store the key by ``session-service keys create … > key``. If access
-control is on, that includes the entry of the audit log.
+control is on, that includes the entry of the audit log. With ``--json``, standard output is JSON.
 """
 
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 
 from session_service import logs
 from session_service.audit import AuditEvent, record_by_operator
@@ -22,6 +22,7 @@ from session_service.domain.api_keys import (
 )
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable, ValidationFailed
 from session_service.domain.times import iso
+from session_service.process.output import print_json, print_table
 from session_service.process.reach import UnreachableStoreError, store_url
 from session_service.settings import Settings
 from session_service.store.api_keys.registry import ApiKeyRegistry
@@ -71,7 +72,7 @@ async def _on_store(settings: Settings, url: str, work: _Work) -> int:
         await executor.close()
 
 
-def _create(*, key_name: str, scopes: str, agents: str, days: int | None) -> _Work:
+def _create(*, key_name: str, scopes: str, agents: str, days: int | None, as_json: bool) -> _Work:
     name, permissions, bound_to = read_name(key_name), read_scopes(scopes), read_agents(agents)
 
     async def work(keys: ApiKeyRegistry, record: _Record) -> int:
@@ -80,18 +81,20 @@ def _create(*, key_name: str, scopes: str, agents: str, days: int | None) -> _Wo
             return _fail(f"there are {MAX_KEYS:,} valid keys, the most there can be: revoke one")
         key, text = added
         record(AuditEvent.KEY_CREATED, **_described(key))
-        _print_key(text, f"API key {key.id} is valid {_until(key)}")
+        _print_key(key, text, f"API key {key.id} is valid {_until(key)}", as_json=as_json)
         return 0
 
     return work
 
 
-def _list() -> _Work:
+def _list(*, as_json: bool) -> _Work:
     async def work(keys: ApiKeyRegistry, _: _Record) -> int:
-        known = (await keys.list_all()).values()
-        if known or keys.unreadable:
-            for line in _table(known, keys.unreadable, round(time.time() * 1000)):
-                sys.stdout.write(f"{line}\n")
+        known, now = (await keys.list_all()).values(), round(time.time() * 1000)
+        if as_json:
+            listed = [{**_described_in_json(key), "state": _state(key, now)} for key in known]
+            print_json({"keys": listed, "unreadable": sorted(keys.unreadable)})
+        elif known or keys.unreadable:
+            _print_keys(known, keys.unreadable, now)
         else:
             _say("there is no API key; `session-service keys create NAME --scopes …` creates one")
         return 0
@@ -99,7 +102,7 @@ def _list() -> _Work:
     return work
 
 
-def _rotate(*, key_id: str, overlap_hours: int) -> _Work:
+def _rotate(*, key_id: str, overlap_hours: int, as_json: bool) -> _Work:
     _check(key_id)
 
     async def work(keys: ApiKeyRegistry, record: _Record) -> int:
@@ -113,13 +116,14 @@ def _rotate(*, key_id: str, overlap_hours: int) -> _Work:
         end = (
             f"at {iso(key.overlap_until)}" if key.overlap_until and overlap_hours else "within 2 s"
         )
-        _print_key(text, f"API key {key.id} has a new secret; the one before ends {end}")
+        about = f"API key {key.id} has a new secret; the one before ends {end}"
+        _print_key(key, text, about, as_json=as_json)
         return 0
 
     return work
 
 
-def _revoke(*, key_id: str) -> _Work:
+def _revoke(*, key_id: str, as_json: bool) -> _Work:
     _check(key_id)
 
     async def work(keys: ApiKeyRegistry, record: _Record) -> int:
@@ -127,6 +131,8 @@ def _revoke(*, key_id: str) -> _Work:
             return _fail(f"there is no API key {key_id}; `session-service keys list` shows all")
         record(AuditEvent.KEY_REVOKED, key=key_id)
         _say(f"API key {key_id} is revoked; every node refuses it within 2 s")
+        if as_json:
+            print_json({"id": key_id, "state": "revoked"})
         return 0
 
     return work
@@ -151,17 +157,29 @@ def _check(key_id: str) -> None:
         raise ValidationFailed("ID", "must be the 8 letters and digits that `keys list` shows")
 
 
-def _print_key(text: str, about: str) -> None:
+def _described_in_json(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.permissions),
+        "agents": sorted(key.agents) if key.agents else None,
+        "createdAt": iso(key.created_at),
+        "expiresAt": None if key.expires_at is None else iso(key.expires_at),
+    }
+
+
+def _print_key(key: ApiKey, text: str, about: str, *, as_json: bool) -> None:
     """Print a key; raises OSError if it cannot be written, after the line with its id."""
     _say(f"{about}. It is shown only once:")
-    sys.stdout.write(f"{text}\n")
+    if as_json:
+        print_json({**_described_in_json(key), "key": text})
+    else:
+        sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _table(keys: Iterable[ApiKey], unreadable: Iterable[str], now: int) -> Iterator[str]:
-    """Yield a line with the names of the columns, and one for each key."""
-    rows = [("ID", "STATE", "CREATED", "EXPIRES", "SCOPES", "AGENTS", "NAME")]
-    rows += [
+def _print_keys(keys: Iterable[ApiKey], unreadable: Iterable[str], now: int) -> None:
+    rows = [
         (
             key.id,
             _state(key, now),
@@ -173,12 +191,8 @@ def _table(keys: Iterable[ApiKey], unreadable: Iterable[str], now: int) -> Itera
         )
         for key in keys
     ]
-    # Escaped, because an id of another program's could control a terminal.
-    rows += [(ascii(each)[1:-1], "unreadable", *"-----") for each in sorted(unreadable)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+    rows += [(each, "unreadable", *"-----") for each in sorted(unreadable)]
+    print_table(("ID", "STATE", "CREATED", "EXPIRES", "SCOPES", "AGENTS", "NAME"), rows)
 
 
 def _state(key: ApiKey, now: int) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from redis.exceptions import RedisClusterException, RedisError
 
 from session_service.domain.ids import is_uuid
+from session_service.process.output import print_json, printable
 from session_service.process.reach import UnreachableStoreError, store_url
 from session_service.settings import Settings
 from session_service.store.client.factory import connect, open_executor
@@ -16,7 +17,7 @@ from session_service.store.inspection.stored import StoredKey, read_key
 from session_service.store.keys import KINDS, KeyName, Keys
 
 
-def run(settings: Settings, *, key: str, limit: int) -> int:
+def run(settings: Settings, *, key: str, limit: int, as_json: bool) -> int:
     """Print a key; return the exit code: 1 if it does not exist, or the store cannot be read.
 
     ``key`` is a name as redis-cli shows it, or the id of a session.
@@ -33,8 +34,11 @@ def run(settings: Settings, *, key: str, limit: int) -> int:
         return _fail(f"the store cannot be read: {error}")
     if stored is None:
         return _fail(f"{name} does not exist")
+    if as_json:
+        print_json(_described(name, keys.parse(name), stored))
+        return 0
     for line in describe(name, keys.parse(name), stored):
-        sys.stdout.write(f"{_printable(line)}\n")
+        sys.stdout.write(f"{printable(line)}\n")
     return 0
 
 
@@ -66,9 +70,18 @@ async def _read(settings: Settings, url: str, name: str, limit: int) -> StoredKe
         await executor.close()
 
 
-def _printable(line: str) -> str:
-    """Escape characters with which stored text could control a terminal, e.g. ``\\x1b``."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+def _described(name: str, key: KeyName | None, stored: StoredKey) -> dict[str, object]:
+    """Return the facts of ``describe`` for JSON; ``lines`` are the decoded value or entries."""
+    kind = KINDS[key.kind] if key else None
+    return {
+        "key": name,
+        "kind": kind.description if kind else None,
+        "isDamaged": kind is not None and kind.type not in ("any", stored.type),
+        "type": stored.type,
+        "size": stored.size,
+        "ttlMs": stored.ttl_ms,
+        "lines": list(decode(key, stored)),
+    }
 
 
 def _fail(text: str) -> int:

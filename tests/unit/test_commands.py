@@ -20,7 +20,15 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """Help lists each command with a sentence."""
     assert commands.run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for text in ("serve", "Serve the Sessions API.", "healthcheck", "repair", "show", "keys"):
+    for text in (
+        "serve",
+        "Serve the Sessions API.",
+        "healthcheck",
+        "repair",
+        "show",
+        "keys",
+        "settings",
+    ):
         assert text in shown
 
 
@@ -70,11 +78,12 @@ def test_bad_settings_exit_with_2(
     [
         (["serve"], "serve", {"listen_fds": None}),
         (["serve", "--listen-fds", "5,6/7"], "serve", {"listen_fds": ([5, 6], [7])}),
-        (["repair", "--check"], "repair", {"check_only": True}),
-        (["repair"], "repair", {"check_only": False}),
-        (["healthcheck"], "healthcheck", {}),
-        (["show", "key"], "show", {"key": "key", "limit": 20}),
-        (["show", "key", "--limit", "5"], "show", {"key": "key", "limit": 5}),
+        (["repair", "--check"], "repair", {"check_only": True, "as_json": False}),
+        (["repair"], "repair", {"check_only": False, "as_json": False}),
+        (["repair", "--json"], "repair", {"check_only": False, "as_json": True}),
+        (["healthcheck"], "healthcheck", {"as_json": False}),
+        (["show", "key"], "show", {"key": "key", "limit": 20, "as_json": False}),
+        (["show", "key", "--limit", "5"], "show", {"key": "key", "limit": 5, "as_json": False}),
         (
             ["keys", "create", "billing", "--scopes", "sessions:read"],
             "keys",
@@ -84,15 +93,20 @@ def test_bad_settings_exit_with_2(
                 "scopes": "sessions:read",
                 "agents": "",
                 "days": None,
+                "as_json": False,
             },
         ),
-        (["keys", "list"], "keys", {"action": "list"}),
+        (["keys", "list"], "keys", {"action": "list", "as_json": False}),
         (
             ["keys", "rotate", "7k2m9x4q"],
             "keys",
-            {"action": "rotate", "key_id": "7k2m9x4q", "overlap_hours": 24},
+            {"action": "rotate", "key_id": "7k2m9x4q", "overlap_hours": 24, "as_json": False},
         ),
-        (["keys", "revoke", "7k2m9x4q"], "keys", {"action": "revoke", "key_id": "7k2m9x4q"}),
+        (
+            ["keys", "revoke", "7k2m9x4q", "--json"],
+            "keys",
+            {"action": "revoke", "key_id": "7k2m9x4q", "as_json": True},
+        ),
     ],
 )
 def test_a_command_has_its_options_and_exit_code(

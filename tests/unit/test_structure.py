@@ -55,7 +55,8 @@ LAYERS = {
     "web": "domain api metrics store logs audit access",
     "background": "domain metrics store",
     "process": (
-        "domain metrics store settings composition access access_settings web background logs audit"
+        "domain metrics store environment settings composition access access_settings web"
+        " background logs audit"
     ),
     "commands": "process",
     "cli": "process commands",
