@@ -1,7 +1,6 @@
-"""The compose file: valid, and its profiles with real servers; containers do not run here."""
+"""The profiles of the compose file with real servers; containers do not run here."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from chaos.stores.server import free_port
 from tests.support.api import create
 from tests.support.processes import ROOT, ServiceProcess
-from tests.support.tools import need, needs
+from tests.support.tools import need
 from tests.support.waiting import wait_until
 
-PROFILES = ("observability", "sentinel", "cluster")
 # The network of the cluster, and one on loopback in its place.
 NETWORK, LOOPBACK = "172.30.64.", "127.30.64."
 
@@ -24,12 +23,6 @@ NETWORK, LOOPBACK = "172.30.64.", "127.30.64."
 def services() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -45,14 +38,6 @@ def run(tmp_path: Path) -> Iterator[Any]:
             stack.callback(process.kill)
 
         yield run
-
-
-@needs("docker-compose")
-@pytest.mark.parametrize("profile", ["", *PROFILES])
-def test_compose_accepts_the_file(profile: str) -> None:
-    """The file is valid with each profile."""
-    chosen = ["--profile", profile] if profile else []
-    subprocess.run(["docker-compose", *chosen, "config", "--quiet"], cwd=ROOT, check=True)
 
 
 async def test_the_sentinels_lead_to_the_master(run: Any, tmp_path: Path) -> None:

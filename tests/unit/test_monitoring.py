@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from session_service.metrics.catalogue import CATALOGUE
+
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -15,6 +17,9 @@ GRAFANA = ROOT / "deploy/grafana"
 DASHBOARD = GRAFANA / "dashboards/session-service.json"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 COLUMNS = 24  # of a dashboard
+
+# A metric of the service, and not a recorded series, such as job:session_service_…:ratio_rate1h.
+METRIC = r"(?<![:\w])(?:http_server|db_client|session_service)_\w+"
 
 
 def load(path: Path) -> Any:
@@ -72,6 +77,44 @@ def test_alerts_use_recorded_series() -> None:
     named = set(re.findall(r"\bjob:\w+:\w+", " ".join(texts)))
     assert named
     assert named <= recorded
+
+
+def test_every_metric_that_is_named_exists() -> None:
+    """Rules, their tests, panels, runbooks and docs name series of the catalogue only."""
+    series = set()
+    for family in CATALOGUE:
+        suffixes = ("_bucket", "_count", "_sum") if family.kind == "histogram" else ("",)
+        series |= {family.name + suffix for suffix in suffixes}
+    files = [DASHBOARD, *PROMETHEUS.glob("**/*.yml"), *RUNBOOKS.glob("*.md")]
+    for file in files:
+        named = set(re.findall(METRIC, file.read_text("utf-8")))
+        assert named <= series, file
+        assert named or file not in (DASHBOARD, PROMETHEUS / "rules.yml", PROMETHEUS / "alerts.yml")
+
+
+def test_the_docs_have_every_metric() -> None:
+    """docs/monitoring.md has a row for each metric, with its type and its labels and values."""
+    text = (ROOT / "docs/monitoring.md").read_text("utf-8")
+    cells = re.findall(rf"^\| `({METRIC})` \| ([^|]+) \| ([^|]*)\|", text, re.MULTILINE)
+    rows = {name: (kind.strip().partition(",")[0], labels) for name, kind, labels in cells}
+    assert set(rows) == {family.name for family in CATALOGUE}
+    for family in CATALOGUE:
+        kind, labels = rows[family.name]
+        assert kind == family.kind
+        assert re.findall(r"`(\w+)`", labels) == [*family.labels, *family.values]
+
+
+def test_the_docs_have_every_alert() -> None:
+    """docs/monitoring.md lists the alerts with their severity, and links their pages."""
+    severities = defaultdict(set)
+    for rule in rules("alerts.yml"):
+        severities[rule["alert"]].add(rule["labels"]["severity"])
+    expected = {
+        f"| [{alert}](runbooks/{alert}.md) | {found.pop() if len(found) == 1 else 'both'} |"
+        for alert, found in severities.items()
+    }
+    text = (ROOT / "docs/monitoring.md").read_text("utf-8")
+    assert set(re.findall(r"^\| \[\w+\]\(\S+\) \| \w+ \|", text, re.MULTILINE)) == expected
 
 
 def test_the_dashboard_is_well_formed() -> None:
