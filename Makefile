@@ -13,7 +13,7 @@ DEPLOY_TESTS := deploy/tests tests/system/test_nginx.py tests/system/test_proxie
 # Empty if .venv is complete: venv writes `activate` last, and a system upgrade may have removed the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos deploy-test lock clean venv
+.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos deploy-test openapi lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -62,6 +62,9 @@ bench-access: .venv/installed-test ## measure the CPU time that access control a
 
 profile: .venv/installed-run ## profile a request
 	.venv/bin/python -m benchmarks.profile $(BENCH_ARGS)
+
+openapi: .venv/installed-test ## write docs/openapi.yaml, the committed copy of the API document
+	.venv/bin/python -m tests.support.api_document
 
 lock: $(venv) ## lock requirements/*.txt again from pyproject.toml
 	.venv/bin/python -m venv --clear build/lock

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -144,6 +145,8 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
     state.health_reasons += [store.monitor.reasons, notice.reasons, store.quarantine.reasons]
     if jwts is not None and jwts.key_set is not None:
         state.health_reasons.append(jwts.key_set.reasons)
+    # With access control the first screen, which is public, does not have the store's version.
+    state.describe_store = partial(store.monitor.describe, with_version=not settings.access.is_on)
     return state
 
 

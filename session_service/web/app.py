@@ -5,7 +5,6 @@ It runs on aiohttp's low-level server, with a router of its own instead of aioht
 """
 
 import itertools
-import json
 import re
 import secrets
 import time
@@ -35,10 +34,10 @@ from session_service.web.http.errors import (
 from session_service.web.http.limits import limit_fields
 from session_service.web.http.response import REQUEST_ID_HEADER, JsonResponse, Response
 from session_service.web.http.state import AppState
+from session_service.web.pages.table import page_endpoints
 from session_service.web.request_log import LEAST_FAILURE, RequestLog, status_of
 from session_service.web.rest import metrics, probes
 from session_service.web.rest.endpoint import make_endpoint
-from session_service.web.rest.openapi import document
 from session_service.web.rest.route import Route, Tag, is_api_path
 from session_service.web.rest.router import WHOLE_SERVER, Router
 from session_service.web.rest.table import ROUTES, routes_of
@@ -82,7 +81,8 @@ class App:
             self._routes[endpoint] = route
             if route.streams:
                 self._streams.add(endpoint)
-        self._add("GET", "/openapi.json", self._serve_document(routes))
+        for path, page in page_endpoints(state, routes).items():
+            self._add("GET", path, page)
         self._add("GET", metrics.PATH, metrics.guarded_metrics(state))
         self._metrics_router = self._make_metrics_router()
         for methods in (*self._router.every_path(), *self._metrics_router.every_path()):
@@ -93,12 +93,13 @@ class App:
             for method in ("GET", "POST"):
                 self._add(method, path, sockets.handle)
         all_methods = {"OPTIONS"}.union(*self._router.every_path())
-        for methods in self._router.every_path():
-            path = self._paths[next(iter(methods.values()))]
-            methods["OPTIONS"] = options = self._options({"OPTIONS", *methods})
-            self._paths[options] = path
         for path in WHOLE_SERVER:
             self._add("OPTIONS", path, self._options(all_methods))
+        for methods in self._router.every_path():
+            if "OPTIONS" not in methods:
+                path = self._paths[next(iter(methods.values()))]
+                methods["OPTIONS"] = options = self._options({"OPTIONS", *methods})
+                self._paths[options] = path
         self._durations = RequestDurations(state.measures.numbers, self._paths)
         self._log = RequestLog(state)
         self._least_seconds = self._log.least_seconds
@@ -244,18 +245,3 @@ class App:
             return JsonResponse(204, b"", (("Allow", allowed), *fields))
 
         return serve_options
-
-    def _serve_document(self, routes: tuple[Route, ...]) -> Endpoint:
-        body = json.dumps(
-            document(
-                self._state.policy,
-                routes,
-                has_access=self._state.access is not None,
-                has_limits=self._state.limits is not None,
-            )
-        ).encode()
-
-        async def serve_document(*_: object) -> Response:
-            return JsonResponse(200, body)
-
-        return serve_document

@@ -19,7 +19,15 @@ from tests.support.waiting import wait_until
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/x", "/api/messaging", f"{SESSIONS}/", f"{SESSIONS}/{ID}/x", f"{SESSIONS}/{ID}//"],
+    [
+        "/x",
+        "/assets/",
+        "/docs/",
+        "/api/messaging",
+        f"{SESSIONS}/",
+        f"{SESSIONS}/{ID}/x",
+        f"{SESSIONS}/{ID}//",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "QUERY"])
 async def test_an_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
@@ -36,6 +44,7 @@ async def test_an_unknown_path_is_not_found(client: Client, method: str, path: s
         ("GET", f"{SESSIONS}/{ID}/renew", "OPTIONS, POST"),
         ("POST", f"{SESSIONS}/{ID}/timeout", "OPTIONS, PATCH"),
         ("DELETE", f"{SESSIONS}/health", "GET, HEAD, OPTIONS"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_an_unknown_method_tells_the_known(

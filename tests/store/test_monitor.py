@@ -73,6 +73,10 @@ async def test_a_store_in_order_has_no_reason(binary: str) -> None:
             assert (found.topology, found.policy) == ("one server", "noeviction")
             assert (found.persistence, found.missing) == ("append-only file", ())
             assert (found.warnings, list(monitor.reasons())) == ((), [])
+            facts = ", one server; persistence: append-only file"
+            assert monitor.describe(with_version=True) == f"{found.server}{facts}"
+            name = found.server.partition(" ")[0]
+            assert monitor.describe(with_version=False) == f"{name}{facts}"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +154,7 @@ async def test_a_store_that_comes_late_is_inspected(caplog: pytest.LogCaptureFix
     port = free_port()
     async with watched(f"redis://127.0.0.1:{port}") as (monitor, _):
         assert monitor.latest is None
+        assert monitor.describe(with_version=True) == "not reached yet"
         running = asyncio.create_task(monitor.run())
         assert len(lines(caplog, "store cannot be reached yet")) == 1
         for policy in ("noeviction", "volatile-ttl"):

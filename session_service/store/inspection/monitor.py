@@ -131,6 +131,15 @@ class StoreMonitor:
             if self._is_recent(code) and not (code == "OOM" and any("full" in f for f in failing)):
                 yield sentence
 
+    def describe(self, *, with_version: bool) -> str:
+        """Return the kind of store, e.g. ``Valkey 9.1.0, one server; persistence: snapshots``."""
+        if self._store.kind == "memory":
+            return "memory, for tests only"
+        if self.latest is None:
+            return "not reached yet"
+        server = self.latest.server if with_version else self.latest.server.partition(" ")[0]
+        return f"{server}, {self.latest.topology}; persistence: {self.latest.persistence}"
+
     def may_evict(self) -> bool:
         """Return whether the store can evict keys, or has since it started; True if unknown."""
         if self.latest is None:

@@ -17,7 +17,7 @@ from aiohttp import web
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
-_NO_CONTENT = 204
+_WITHOUT_BODY = (204, 304)
 
 encode = msgspec.json.Encoder().encode
 
@@ -84,10 +84,12 @@ class BaseResponse(Response):
 class BytesResponse(BaseResponse):
     """A response with a body in memory, and with header fields such as ``("Location", "…")``.
 
-    A subclass has the content type.
+    A subclass has the content type. No cache may keep the response, unless its subclass says so.
     """
 
     __slots__ = ("body", "headers", "status")
+
+    caching = "no-store"
 
     def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.status = status
@@ -118,7 +120,7 @@ class BytesResponse(BaseResponse):
     ) -> bytes:
         """Return the response as bytes; for HEAD without the body, but with its length."""
         body = self.body
-        length = f"Content-Length: {len(body)}\r\n" if self.status != _NO_CONTENT else ""
+        length = f"Content-Length: {len(body)}\r\n" if self.status not in _WITHOUT_BODY else ""
         head = f"{length}{REQUEST_ID_HEADER}: {request_id}\r\n{request_fields}"
         for name, value in self.headers:
             head += f"{name}: {value}\r\n"
@@ -126,7 +128,7 @@ class BytesResponse(BaseResponse):
             head += "Connection: close\r\n"
         elif is_http_1_0:
             head += "Connection: keep-alive\r\n"
-        shared = shared_head(self.status, int(time.time()), self.content_type)
+        shared = shared_head(self.status, int(time.time()), self.content_type, self.caching)
         return b"".join((shared, head.encode("latin-1"), b"\r\n", b"" if is_head else body))
 
 
@@ -153,7 +155,7 @@ class TextResponse(BytesResponse):
 def shared_head(status: int, second: int, content_type: str, caching: str = "no-store") -> bytes:
     """Return the status line and the fields that responses of the same second share.
 
-    No cache may keep a response: a session that has ended would live on in it. Such as::
+    By default no cache may keep a response: a session that has ended would live on in it. E.g.::
 
         HTTP/1.1 200 OK
         Content-Type: application/json
@@ -162,7 +164,7 @@ def shared_head(status: int, second: int, content_type: str, caching: str = "no-
         Date: Thu, 15 Jan 2026 10:30:45 GMT
     """
     phrase = HTTPStatus(status).phrase
-    kind = f"Content-Type: {content_type}\r\n" if status != _NO_CONTENT else ""
+    kind = f"Content-Type: {content_type}\r\n" if status not in _WITHOUT_BODY else ""
     return (
         f"HTTP/1.1 {status} {phrase}\r\n{kind}"
         f"Cache-Control: {caching}\r\n"

@@ -86,6 +86,9 @@ class AppState:
         # Each returns reasons for degraded health, e.g. "the store's last snapshot failed". Every
         # request for health calls all of them, so they report the last observation and do not wait.
         self.health_reasons: list[Callable[[], Iterable[str]]] = []
+        # Returns e.g. "Valkey 9.1.0, one server; persistence: append-only file", for the first
+        # screen, which everyone may see.
+        self.describe_store: Callable[[], str] = lambda: "unknown"
         self._started = time.monotonic()
         self._scoped: dict[Credential, SessionRepository] = {}
 

@@ -132,7 +132,7 @@ def document(
             "description": f"{_INTRODUCTION}\n## Error codes\n\n{_error_codes(has_access)}",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "http://localhost:3000", "description": "Local development server"}],
+        "servers": [{"url": "/", "description": "The server that has this document"}],
         "tags": [{"name": tag} for tag in Tag],
         "paths": dict(paths),
         "components": components,

@@ -81,7 +81,7 @@ class Router(Generic[E]):
         if methods is None:
             raise RouteNotFound
         if method not in methods:
-            if path in WHOLE_SERVER:
+            if path == "*":  # the target of OPTIONS, and no path
                 raise RouteNotFound
             raise MethodNotAllowed(", ".join(sorted(methods)))
         return methods[method], ids

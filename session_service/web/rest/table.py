@@ -23,9 +23,26 @@ ROUTES = (
     *probes.ROUTES,
 )
 
-# Served without a credential, also if access control is on: they show no data. A public route must
-# be listed here. The pages come later; `/admin` is a shell, whose data need a credential.
-PUBLIC_PATHS = frozenset(("/", "/docs", "/admin", "/openapi.json", "/healthz", "/readyz"))
+# Served without a credential, also if access control is on: they show no data. A public route or
+# page must be listed here. `/admin` comes later; it is a shell, whose data need a credential.
+PUBLIC_PATHS = frozenset(
+    (
+        "/",
+        "/admin",
+        "/assets/docs.css",
+        "/assets/docs.js",
+        "/assets/pages.css",
+        "/assets/swagger-ui-bundle.js",
+        "/assets/swagger-ui.css",
+        "/docs",
+        "/favicon.ico",
+        "/favicon.svg",
+        "/healthz",
+        "/openapi.json",
+        "/openapi.yaml",
+        "/readyz",
+    )
+)
 
 
 def routes_of(*, with_session_tokens: bool) -> tuple[Route, ...]:
