@@ -27,6 +27,11 @@ _LINKS = {
         "Health",
         "counts, and the reasons why the service is degraded",
     ),
+    "metrics": (
+        "./metrics",
+        "Metrics",
+        "for Prometheus; from this machine without a proxy, or with a credential",
+    ),
     "live": ("./healthz", "healthz", "whether the process is alive"),
     "ready": ("./readyz", "readyz", "whether the service can handle requests"),
 }

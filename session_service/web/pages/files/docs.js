@@ -8,16 +8,17 @@ const followScheme = () => document.documentElement.classList.toggle("dark-mode"
 darkness.addEventListener("change", followScheme);
 followScheme();
 
-// Swagger UI shows a response once it has ended, and an event stream does not end. So it gets the
-// first seconds of a stream, or as much as has come when the server closes it.
+// Swagger UI shows a response once it has ended, and an event stream does not end. So it gets what
+// comes within some seconds of the first event, or until the server closes the stream.
 async function fetchStart(url, options) {
   const response = await fetch(url, options);
   if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return response;
   const reader = response.body.getReader();
-  const timer = setTimeout(() => reader.cancel(), STREAM_SECONDS * 1000);
   const decoder = new TextDecoder();
   let text = "";
+  let timer;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    timer ??= setTimeout(() => reader.cancel(), STREAM_SECONDS * 1000);
     text += decoder.decode(part.value, { stream: true });
   }
   clearTimeout(timer);
