@@ -105,7 +105,8 @@ class EventStreamResponse(BaseResponse):
 
     async def _write_events(self, request: web.BaseRequest) -> None:
         subscription = self._subscription
-        delivery, began = self._context.state.measures.event_delivery["sse"], time.time()
+        delivery = self._context.state.measures.event_delivery["sse"]
+        began = int(time.time() * 1000)  # in whole milliseconds, as the times of events
         has_begun = False
         while True:
             items = await subscription.get_batch(HEARTBEAT_SECONDS)
@@ -116,7 +117,7 @@ class EventStreamResponse(BaseResponse):
                 await send(request, b"".join(map(_frame, batch)))
                 now = time.time()
                 for item in batch:
-                    if isinstance(item, Event) and item.at / 1000 >= began:  # it is no replay
+                    if isinstance(item, Event) and item.at >= began:  # it is no replay
                         delivery.observe(now - item.at / 1000)
             if self._last:
                 return await send(request, self._last)
