@@ -13,6 +13,7 @@ _JWT_KEYS = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS_URL")
 _JWT_NAMES = (*_JWT_KEYS, "JWT_ISSUER", "JWT_AUDIENCE", "JWT_USER_CLAIM", "JWT_SCOPE_CLAIM")
 _SECRET_BYTES = 32  # as many as the hash of the signature has
 _MAX_SECRETS = 2
+TOKEN_CHARACTERS = 32  # from which ELIZA_SERVER_AUTH_TOKEN is not warned of
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,11 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
     token: "Secret | None" = None  # ELIZA_SERVER_AUTH_TOKEN, a key with all scopes
     jwt: "JwtSettings | None" = None  # None: no JWT is valid
     session_token_secrets: tuple["Secret", ...] = ()  # the first signs; none: no session tokens
+
+    @property
+    def has_weak_token(self) -> bool:
+        """Whether ELIZA_SERVER_AUTH_TOKEN is so short that it may be guessed."""
+        return self.token is not None and len(self.token.value) < TOKEN_CHARACTERS
 
 
 class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):

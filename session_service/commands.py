@@ -88,6 +88,23 @@ def settings(json: _Json = False) -> None:
 
 
 @_app.command()
+def doctor(
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+    json: _Json = False,
+) -> None:
+    """Look for problems of the settings, this machine and the store, and say what to do.
+
+    Run it with the settings of the service. Exits with 1 if it finds an error, else with 0.
+
+    \b
+    Examples:
+      session-service doctor
+      session-service doctor --strict --json | jq '.findings[] | select(.level != "ok")'
+    """
+    raise typer.Exit(run_module("doctor", strict=strict, as_json=json))
+
+
+@_app.command()
 def repair(
     check: Annotated[bool, typer.Option("--check", help="Inspect only; change nothing.")] = False,
     json: _Json = False,

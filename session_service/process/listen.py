@@ -128,11 +128,12 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[str]:
 def beyond_loopback(sockets: Sequence[socket.socket]) -> list[str]:
     """Return the addresses that other machines may reach, e.g. ``0.0.0.0:3000``."""
     names: list[Any] = [each.getsockname() for each in sockets]
-    return [
-        _with_port(*name[:2])
-        for name in names
-        if not ipaddress.ip_address(name[0].partition("%")[0]).is_loopback
-    ]
+    return [_with_port(*name[:2]) for name in names if not is_loopback(name[0])]
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches an address, e.g. ``::1`` or ``fe80::1%eth0``."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def allow_files(connections: int) -> int:
@@ -140,19 +141,17 @@ def allow_files(connections: int) -> int:
 
     Raises ListenError if the system's limit is below 64 files.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    soft, needed = _reachable_limit(connections), connections + _OTHER_FILES
+    if soft is None:
         return connections
-    needed = connections + _OTHER_FILES
-    if soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft < _MIN_FILES:
         raise ListenError(
             f"the limit of open files is {soft}: it must be at least {_MIN_FILES}, and"
             f" {needed} for {connections} connections (ulimit -n)"
         )
-    allowed = min(connections, soft - min(_OTHER_FILES, soft // 2))
+    allowed = _allowed(connections, soft)
     if allowed < connections:
         log.warning(
             "the limit of open files (ulimit -n) allows fewer connections than"
@@ -160,3 +159,22 @@ def allow_files(connections: int) -> int:
             extra={"limit": soft, "needed": needed, "connections": allowed},
         )
     return allowed
+
+
+def allowed_connections(connections: int) -> int:
+    """Return how many connections the limit of open files of this process allows."""
+    limit = _reachable_limit(connections)
+    return connections if limit is None else _allowed(connections, limit)
+
+
+def _reachable_limit(connections: int) -> int | None:
+    """Return the limit of open files, raised as far as needed and allowed; None for no limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    needed = connections + _OTHER_FILES
+    return max(soft, needed if hard == resource.RLIM_INFINITY else min(needed, hard))
+
+
+def _allowed(connections: int, limit: int) -> int:
+    return min(connections, limit - min(_OTHER_FILES, limit // 2))

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from msgspec.structs import replace
 
 from session_service import __version__, logs
+from session_service.access_settings import TOKEN_CHARACTERS
 from session_service.composition import open_store
 from session_service.metrics.memory import SharedMemory
 from session_service.process.listen import (
@@ -38,7 +39,6 @@ from session_service.process.workers import WorkerError, Workers
 from session_service.settings import Settings
 from session_service.store.embedded.program import EmbeddedServerError
 
-_TOKEN_CHARACTERS = 32  # from which ELIZA_SERVER_AUTH_TOKEN is not warned of
 _STOP_SECONDS = 5.0  # after the drain, until a worker has to have stopped
 
 log = logging.getLogger(__name__)
@@ -174,10 +174,10 @@ def _warn(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     access = settings.access
     for warning in (*settings.warnings, *settings.rates.unused(has_access=access.is_on)):
         log.warning(warning)
-    if access.token is not None and len(access.token.value) < _TOKEN_CHARACTERS:
+    if access.has_weak_token:
         log.warning(
             "ELIZA_SERVER_AUTH_TOKEN is so short that it may be guessed; a longer one has at least"
-            f" {_TOKEN_CHARACTERS} characters"
+            f" {TOKEN_CHARACTERS} characters"
         )
     if access.session_token_secrets and not access.is_on:
         log.warning(

@@ -13,16 +13,18 @@ from redis.exceptions import ResponseError
 
 from session_service.domain.budgets import STORE_FULL_SHARE
 from session_service.domain.errors import StoreUnavailable
+from session_service.domain.findings import Finding, error, warning
 from session_service.store.client.executor import ScriptExecutor, error_code
 from session_service.store.client.protocol import Argument
 from session_service.store.client.script import NO_ARGUMENTS
 from session_service.store.keys import Keys
-from session_service.store.scripts.dataset import PROBE
+from session_service.store.scripts.dataset import PROBE, Trial
 
 _OLDEST = (6, 2)
 _WITH_WAITAOF = (7, 2)
-_CHANGING = ("memory", "stats", "persistence")  # sections of INFO; Redis 6.2 takes one at a time
-_FIXED = ("server", "replication")
+# Sections of INFO; Redis 6.2 takes one at a time.
+_CHANGING = ("memory", "stats", "persistence", "replication")
+_FIXED = ("server",)
 _SHARD = "00"  # for trying commands: the nodes of a cluster have the same users
 # The commands that are run outside of scripts, in a form that changes nothing.
 _DIRECT: tuple[tuple[Argument, ...], ...] = (("PING",), ("SCRIPT", "LOAD", PROBE.source))
@@ -31,6 +33,9 @@ _ACKNOWLEDGING: dict[str, tuple[tuple[Argument, ...], ...]] = {
     "replica": (("WAIT", 0, 1),),
     "fsync": (("WAITAOF", 0, 0, 1),),
 }
+
+MORE_MEMORY = "give the store more memory (maxmemory, or SESSION_DATA_MAX_MEMORY)"
+MAKE_ROOM = "make room on the store's disk; its log has the cause"
 
 # "this user has no permissions to run the 'client|setname' command"
 _NAMED = re.compile(r"permissions? to run the '([a-z|]+)' command")
@@ -59,15 +64,16 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str  # e.g. Valkey 9.0.1
     topology: str  # e.g. one server, 2 replicas
+    has_replicas: bool  # each master has at least one
     policy: str  # maxmemory-policy; empty if it is unknown
     persistence: str  # append-only file, snapshots, none, or unknown
     used_memory: int  # bytes of the fullest master that count towards its limit
     max_memory: int  # bytes of the same master; 0: no limit
     epoch: str  # of the data set; a store that lost its data has a new one; or empty
     missing: tuple[str, ...]  # commands that the user may not run, e.g. XGROUP CREATE
-    warnings: tuple[str, ...]  # risks for sessions, a sentence each
-    failing: tuple[str, ...]  # operations that fail at the moment, a sentence each
-    problem: str  # the reason why it cannot be used at all, e.g. its age; or empty
+    warnings: tuple[Finding, ...]  # risks for sessions
+    failing: tuple[Finding, ...]  # operations that fail at the moment
+    problem: Finding | None  # the reason why it cannot be used at all, e.g. its age
     acknowledges_fsync: bool  # WAITAOF works on every server: there is an append-only file
 
 
@@ -103,14 +109,15 @@ def _reading(commands: list[tuple[Argument, ...]], replies: list[Any], asked_at:
     return Reading(facts, clock, tuple(dict.fromkeys(missing)))
 
 
-async def missing_commands(executor: ScriptExecutor, keys: Keys, write_ack: str) -> tuple[str, ...]:
-    """Try the commands of the service; return those that the user may not run.
+async def try_commands(executor: ScriptExecutor, keys: Keys, write_ack: str) -> Trial:
+    """Try the commands of the service, among them a write; return the result.
 
-    E.g. ``("XGROUP CREATE",)``. ``write_ack`` is the setting. Raises StoreUnavailable if a command
-    fails for another reason.
+    ``write_ack`` is the setting. Raises StoreUnavailable if a command fails for another reason than
+    a missing permission or, in case of the write, the state of the server.
     """
     direct = _DIRECT + _ACKNOWLEDGING[write_ack]
     missing: list[str] = []
+    refusal = ""
     for replies in (await executor.run_on_masters(*direct)).values():
         for reply in replies:
             if isinstance(reply, Exception) and (named := command_named(_error_text(reply))):
@@ -119,19 +126,21 @@ async def missing_commands(executor: ScriptExecutor, keys: Keys, write_ack: str)
                 raise reply
     try:
         probe_keys = keys.of_shard(PROBE.keys, _SHARD)
-        missing += await executor.run(PROBE, probe_keys, NO_ARGUMENTS)
-    except ResponseError as error:  # the server is no store, e.g. a Sentinel
-        raise StoreUnavailable(str(error)) from error
-    except StoreUnavailable as error:
-        if error_code(error.reason) != "NOPERM":
+        trial = await executor.run(PROBE, probe_keys, NO_ARGUMENTS)
+        missing += trial.missing
+        refusal = error_code(trial.refusal)
+    except ResponseError as failed:  # the server is no store, e.g. a Sentinel
+        raise StoreUnavailable(str(failed)) from failed
+    except StoreUnavailable as failed:
+        if error_code(failed.reason) != "NOPERM":
             raise
         # If it is not about a command, it is about the keys, which have a prefix.
-        missing.append(command_named(error.reason) or "keys that start with SESSION_KEY_PREFIX")
-    return tuple(dict.fromkeys(missing))
+        missing.append(command_named(failed.reason) or "keys that start with SESSION_KEY_PREFIX")
+    return Trial(refusal, tuple(dict.fromkeys(missing)))
 
 
-def _error_text(error: Exception) -> str:
-    return error.reason if isinstance(error, StoreUnavailable) else str(error)
+def _error_text(failed: Exception) -> str:
+    return failed.reason if isinstance(failed, StoreUnavailable) else str(failed)
 
 
 def command_named(text: str) -> str:
@@ -155,6 +164,7 @@ def inspect(
     return Inspection(
         server=_name(masters[0]),
         topology=_topology(masters, kind),
+        has_replicas=all(master.number("connected_slaves") for master in masters),
         policy=next((each for each in policies if each != "noeviction"), "noeviction"),
         persistence=_persistence(masters[0]),
         used_memory=_counted_memory(fullest),
@@ -163,7 +173,7 @@ def inspect(
         missing=missing,
         warnings=tuple(dict.fromkeys(risk for master in masters for risk in _risks(master))),
         failing=tuple(dict.fromkeys(each for master in masters for each in _failing(master))),
-        problem=next(filter(None, map(_problem, masters)), ""),
+        problem=next(filter(None, map(_problem, masters)), None),
         acknowledges_fsync=all(
             master.facts.get("aof_enabled") == "1" and master.version >= _WITH_WAITAOF
             for master in masters
@@ -198,42 +208,64 @@ def _persistence(master: Reading) -> str:
     return "unknown" if save is None else "snapshots" if save else "none"
 
 
-def _risks(master: Reading) -> Iterator[str]:
+def _risks(master: Reading) -> Iterator[Finding]:
     policy = master.facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         evicted = master.number("evicted_keys")
-        yield (
+        yield error(
+            "eviction",
             f"the store's maxmemory-policy is {policy}: when it is full it throws sessions away,"
             " all of whose keys have a TTL; noeviction refuses new ones instead"
-            + (f". It has evicted {evicted:,} keys since it started" if evicted else "")
+            + (f". It has evicted {evicted:,} keys since it started" if evicted else ""),
+            "set maxmemory-policy noeviction in the store's configuration",
         )
     if _persistence(master) == "none":
-        yield "the store does not write to disk: its restart loses all sessions"
+        yield error(
+            "persistence",
+            "the store does not write to disk: its restart loses all sessions",
+            "set appendonly yes in the store's configuration",
+        )
     limit = master.number("maxmemory")
     if limit and _counted_memory(master) >= STORE_FULL_SHARE * limit:
-        yield (
+        yield warning(
+            "store-memory",
             f"the store uses {_counted_memory(master) / limit:.0%} of its maxmemory of"
-            f" {limit / 2**20:,.0f} MiB"
+            f" {limit / 2**20:,.0f} MiB",
+            MORE_MEMORY,
         )
 
 
-def _failing(master: Reading) -> Iterator[str]:
+def _failing(master: Reading) -> Iterator[Finding]:
+    if master.facts.get("role") == "slave":
+        yield error(
+            "replica",
+            "the store is a replica: it refuses all changes",
+            "set REDIS_URL to its master, or use redis+sentinel://, which finds it",
+        )
     limit = master.number("maxmemory")
     if (
         limit
         and _counted_memory(master) >= limit
         and master.facts.get("maxmemory_policy") == "noeviction"
     ):
-        yield f"the store is full (maxmemory is {limit / 2**20:,.0f} MiB): it refuses new data"
+        yield error(
+            "store-full",
+            f"the store is full (maxmemory is {limit / 2**20:,.0f} MiB): it refuses new data",
+            MORE_MEMORY,
+        )
     if master.facts.get("aof_last_write_status", "ok") != "ok":
-        yield "the store cannot write its append-only file"
+        yield error("store-disk", "the store cannot write its append-only file", MAKE_ROOM)
     snapshots = master.facts.get("save") != ""
     if snapshots and master.facts.get("rdb_last_bgsave_status", "ok") != "ok":
-        yield "the store's last snapshot failed"
+        yield error("store-disk", "the store's last snapshot failed", MAKE_ROOM)
 
 
-def _problem(master: Reading) -> str:
+def _problem(master: Reading) -> Finding | None:
     if master.version and master.version < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
-        return f"the store is {_name(master)}; it must be Redis {oldest} or later, or Valkey"
-    return ""
+        return error(
+            "store-version",
+            f"the store is {_name(master)}; it must be Redis {oldest} or later, or Valkey",
+            "upgrade the store",
+        )
+    return None

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,16 +16,19 @@ from session_service.domain.budgets import (
     STORE_REFUSED_SECONDS,
 )
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
+from session_service.domain.findings import Finding, error
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.client.urls import StoreUrl
 from session_service.store.inspection.dataset import DataSetReader
 from session_service.store.inspection.inspect import (
+    MAKE_ROOM,
+    MORE_MEMORY,
     Inspection,
     Reading,
     command_named,
     inspect,
-    missing_commands,
     read,
+    try_commands,
 )
 from session_service.store.inspection.kinds import wrong_kind
 from session_service.store.keys import Keys
@@ -32,14 +36,27 @@ from session_service.store.keys import Keys
 _LEAST_SECONDS = 0.25  # between readings, if connections are made and lost all the time
 
 _REFUSALS = {
-    "OOM": "the store is full: it refuses new data",
-    "MISCONF": "the store cannot write to disk: it refuses all changes",
-    "NOREPLICAS": "the store has too few replicas: it refuses all changes",
+    "OOM": error("store-full", "the store is full: it refuses new data", MORE_MEMORY),
+    "MISCONF": error(
+        "store-disk", "the store cannot write to disk: it refuses all changes", MAKE_ROOM
+    ),
+    "NOREPLICAS": error(
+        "replicas",
+        "the store has too few replicas: it refuses all changes",
+        "bring the replicas back, or lower min-replicas-to-write",
+    ),
 }
 
-_NO_FSYNC = (
+_NO_FSYNC = error(
+    "write-ack",
     "WRITE_ACK=fsync needs a store of Redis 7.2 or later, or Valkey, with an append-only file"
-    " (appendonly yes)"
+    " (appendonly yes)",
+    "set appendonly yes in the store's configuration, or another WRITE_ACK",
+)
+_NO_DATABASE = error(
+    "store-kind",
+    "REDIS_URL names a database that the store does not have",
+    "name a lower number, or raise databases in the store's configuration",
 )
 
 log = logging.getLogger(__name__)
@@ -48,10 +65,10 @@ log = logging.getLogger(__name__)
 class StoreMonitor:
     """The state of the store, for health, the log and the start of the service.
 
-    ``latest`` is the last inspection, or None if the store was never reached. ``problem`` is the
-    reason why the service cannot use the store at all, or "". ``evicted_keys`` counts the keys that
-    the store evicted while it was watched. ``clock_step`` is the last step of its clock in seconds,
-    e.g. -25.0 if it was set back; a replica that becomes the master continues the same clock.
+    ``latest`` is the last inspection, or None if the store was never reached. ``evicted_keys``
+    counts the keys that the store evicted while it was watched. ``clock_step`` is the last step of
+    its clock in seconds, e.g. -25.0 if it was set back; a replica that becomes the master continues
+    the same clock.
     """
 
     def __init__(
@@ -59,19 +76,34 @@ class StoreMonitor:
     ) -> None:
         self.latest: Inspection | None = None
         self.data_set: DataSetReader | None = None  # is read at each connection, once it is set
-        self.problem = ""
         self.evicted_keys = 0
         self.clock_step = 0.0
         self._executor = executor
         self._keys = keys
         self._store = store
         self._write_ack = write_ack
+        self._problem: Finding | None = None
         self._missing: tuple[str, ...] = ()
         self._is_absence_logged = False
         self._readings: dict[str, Reading] = {}
         self._refusals = Counter[str]()  # by error code, as of the last reading
         self._last_times: dict[str, float] = {}  # of each kind of trouble, by the loop's clock
         self._log_times: dict[str, float] = {}
+
+    @property
+    def problem(self) -> str:
+        """The reason why the service cannot use the store at all, or ""."""
+        return self._problem.problem if self._problem else ""
+
+    @property
+    def clock_difference(self) -> float | None:
+        """How many seconds the store's clock is ahead of ours; None if it is unknown.
+
+        With several masters, that of the clock which differs most.
+        """
+        loops = time.time() - self._now()
+        clocks = [each.clock for each in self._readings.values() if each.clock is not None]
+        return max((clock - loops for clock in clocks), key=abs, default=None)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -116,20 +148,33 @@ class StoreMonitor:
 
         E.g. ``the store is full: it refuses new data``.
         """
-        if self.problem:
-            yield self.problem
+        return (each.problem for each in self._failing())
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the reasons why health is degraded, and then the risks."""
+        yield from self._failing()
+        yield from self.latest.warnings if self.latest else ()
+
+    def _failing(self) -> Iterator[Finding]:
+        if self._problem:
+            yield self._problem
         if self._missing:
             yield _not_permitted(self._missing)
         failing = self.latest.failing if self.latest else ()
         yield from failing
         if self._is_recent("evicted"):
-            yield (
+            policy = self.latest.policy if self.latest else "unknown"
+            yield error(
+                "eviction",
                 f"the store has evicted {self.evicted_keys:,} keys: sessions are lost"
-                f" (maxmemory-policy {self.latest.policy if self.latest else 'unknown'})"
+                f" (maxmemory-policy {policy})",
+                "set maxmemory-policy noeviction, and give the store more memory",
             )
-        for code, sentence in _REFUSALS.items():
-            if self._is_recent(code) and not (code == "OOM" and any("full" in f for f in failing)):
-                yield sentence
+        for code, finding in _REFUSALS.items():
+            if self._is_recent(code) and not (
+                code == "OOM" and any("full" in each.problem for each in failing)
+            ):
+                yield finding
 
     def describe(self, *, with_version: bool) -> str:
         """Return the kind of store, e.g. ``Valkey 9.1.0, one server; persistence: snapshots``."""
@@ -153,10 +198,12 @@ class StoreMonitor:
         # Connects, if need be, before the signal of a new connection is cleared.
         await self._executor.run_on_masters(("PING",))
         signals.connected.clear()
-        missing = await missing_commands(self._executor, self._keys, self._write_ack)
+        trial = await try_commands(self._executor, self._keys, self._write_ack)
         readings = await read(self._executor, all_facts=True)
-        missing += tuple(command for each in readings.values() for command in each.missing)
-        self._set_missing(tuple(dict.fromkeys(missing)))
+        missing = [command for each in readings.values() for command in each.missing]
+        self._set_missing(tuple(dict.fromkeys([*trial.missing, *missing])))
+        if trial.refusal in _REFUSALS:
+            self._note(trial.refusal, _REFUSALS[trial.refusal].problem)
         if self.data_set is not None:
             with suppress(RecordUnreadable):  # its own task logs that
                 await self.data_set.read()
@@ -165,7 +212,7 @@ class StoreMonitor:
     def _set_missing(self, missing: tuple[str, ...]) -> None:
         """Store the commands that are not permitted; log them if they have changed."""
         if missing and missing != self._missing:
-            log.error(_not_permitted(missing))
+            log.error(_not_permitted(missing).problem)
         elif self._missing and not missing:
             log.info("the store's user is permitted all commands now")
         self._missing = missing
@@ -182,12 +229,12 @@ class StoreMonitor:
             },
         )
         for warning in found.warnings:
-            log.warning(warning)
-            self._log_times[_without_numbers(warning)] = self._now()
+            log.warning(warning.problem)
+            self._log_times[_without_numbers(warning.problem)] = self._now()
         problem = found.problem
         if self._write_ack == "fsync" and not found.acknowledges_fsync:
             problem = problem or _NO_FSYNC
-        self.problem = problem
+        self._problem = problem
 
     def _set_readings(self, readings: dict[str, Reading]) -> None:
         """Store new readings, and log the troubles since the last ones."""
@@ -199,14 +246,14 @@ class StoreMonitor:
             if name in before:
                 self._compare(before[name], reading, found.policy)
         refused = self._executor.signals.refused
-        for code, sentence in _REFUSALS.items():
+        for code, finding in _REFUSALS.items():
             if refused[code] > self._refusals[code]:
-                self._note(code, sentence)
+                self._note(code, finding.problem)
         self._refusals = refused.copy()
         if self.latest is not None:
-            for sentence in (*found.failing, *found.warnings):
-                if sentence not in self.latest.failing + self.latest.warnings:
-                    self._note(_without_numbers(sentence), sentence)
+            for each in (*found.failing, *found.warnings):
+                if each not in self.latest.failing + self.latest.warnings:
+                    self._note(_without_numbers(each.problem), each.problem)
         self.latest = found
 
     def _compare(self, before: Reading, after: Reading, policy: str) -> None:
@@ -237,12 +284,13 @@ class StoreMonitor:
         if command := command_named(reason):  # of those that make a connection
             self._set_missing((command,))
         elif "DB index is out of range" in reason:
-            self.problem = "REDIS_URL names a database that the store does not have"
+            self._problem = _NO_DATABASE
         elif self.latest is None:  # else the connections log it
             if not self._is_absence_logged:
                 log.warning("store cannot be reached yet", extra={"reason": reason})
             self._is_absence_logged = True
-            self.problem = await wrong_kind(self._store)
+            problem = await wrong_kind(self._store)
+            self._problem = error("store-kind", problem, "correct REDIS_URL") if problem else None
 
     def _is_recent(self, trouble: str) -> bool:
         seconds = STORE_EVICTED_SECONDS if trouble == "evicted" else STORE_REFUSED_SECONDS
@@ -262,5 +310,10 @@ def _without_numbers(sentence: str) -> str:
     return re.sub(r"\d", "", sentence)
 
 
-def _not_permitted(missing: tuple[str, ...]) -> str:
-    return f"the store's user is not permitted {', '.join(missing)} (docs/operating.md)"
+def _not_permitted(missing: tuple[str, ...]) -> Finding:
+    commands = ", ".join(missing)
+    return error(
+        "permissions",
+        f"the store's user is not permitted {commands} (docs/operating.md)",
+        f"permit {commands} to the user (ACL SETUSER)",
+    )

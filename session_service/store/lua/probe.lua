@@ -1,7 +1,13 @@
 -- Tries each command that the scripts use, in a way that leaves nothing behind: Redis 6.2 and 7.0 do not
 -- say which command of a script was refused. Permission is checked first; then nearly all commands find
 -- no key, or are refused for their arguments.
--- Reply  the commands that the user may not run, e.g. {'TIME', 'XGROUP CREATE'}
+-- Before that, tries a write: within a script, a server checks only the first one for its own state.
+-- Reply  {the error of the write or '', and the commands that the user may not run}, for example
+--        {'OOM command not allowed …', 'TIME', 'XGROUP CREATE'}
+
+local written = redis.pcall('SET', PROBE, 'x', 'NX', 'PX', 1000)
+redis.pcall('UNLINK', PROBE)
+local refusal = type(written) == 'table' and written.err or ''
 
 local tried = {
   {'DEL', PROBE},
@@ -65,4 +71,4 @@ for _, words in ipairs(tried) do
     end
   end
 end
-return missing
+return {refusal, unpack(missing)}

@@ -48,8 +48,19 @@ LAYOUT = Script(
 )
 
 
-def _names(reply: list[bytes]) -> list[str]:
-    return [name.decode() for name in reply]
+class Trial(NamedTuple):
+    """The error of a write, or "", and the commands that the user may not run.
+
+    E.g. ``Trial("", ("TIME", "XGROUP CREATE"))``.
+    """
+
+    refusal: str
+    missing: tuple[str, ...]
+
+
+def _trial(reply: list[bytes]) -> Trial:
+    refusal, *missing = (each.decode(errors="replace") for each in reply)
+    return Trial(refusal, tuple(missing))
 
 
 PROBE = Script(
@@ -57,6 +68,6 @@ PROBE = Script(
     "probe",
     keys=("probe",),
     arguments=NoArguments,
-    reply=_names,  # the commands that the user may not run, e.g. ["TIME", "XGROUP CREATE"]
+    reply=_trial,
     writes=False,  # it deletes its writes
 )
