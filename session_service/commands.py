@@ -105,6 +105,67 @@ def doctor(
 
 
 @_app.command()
+def backup(
+    directory: Annotated[str, typer.Argument(help="A new directory.", metavar="DIRECTORY")],
+    json: _Json = False,
+) -> None:
+    """Copy the data of the embedded store, while it runs or not, and verify the copy.
+
+    Exits with 0 if the copy is complete, with 1 if not, and with 2 if there is nothing to copy.
+
+    \b
+    Example:
+      session-service backup backups/$(date +%F)
+    """
+    raise typer.Exit(run_command("backup", directory=directory, as_json=json))
+
+
+@_app.command()
+def capacity(
+    *,
+    sessions: Annotated[str, typer.Option(help="Live at a time, e.g. 100e6.", metavar="N")],
+    heartbeat: Annotated[
+        str, typer.Option(help="Time between two of a session, e.g. 5m; 0: none.", metavar="TIME")
+    ] = "0",
+    messages: Annotated[
+        str, typer.Option(help="Of a session, and their bytes, e.g. 20x300.", metavar="NxBYTES")
+    ] = "0x0",
+    metadata: Annotated[int, typer.Option(help="Bytes of a session's metadata.", min=0)] = 100,
+    lifetime: Annotated[
+        str, typer.Option(help="Of a session, from creation to end.", metavar="TIME")
+    ] = "12h",
+    ended: Annotated[
+        int, typer.Option(help="Percent that end by a request; others expire.", min=0, max=100)
+    ] = 0,
+    master_memory: Annotated[
+        str, typer.Option(help="Of the machine of a master.", metavar="SIZE")
+    ] = "64gb",
+    nodes: Annotated[int, typer.Option(help="Nodes of the service.", min=1)] = 2,
+    json: _Json = False,
+) -> None:
+    """Estimate the memory, masters and cores for a number of sessions.
+
+    Retentions are those of the settings.
+
+    \b
+    Examples:
+      session-service capacity --sessions 200000 --messages 20x200
+      session-service capacity --sessions 100e6 --heartbeat 5m --messages 20x300 --json
+    """
+    options = {
+        "sessions": sessions,
+        "heartbeat": heartbeat,
+        "messages": messages,
+        "metadata": metadata,
+        "lifetime": lifetime,
+        "ended": ended,
+        "master_memory": master_memory,
+        "nodes": nodes,
+    }
+    raise typer.Exit(run_command("capacity", **options, as_json=json))
+
+
+@_app.command()
 def repair(
     check: Annotated[bool, typer.Option("--check", help="Inspect only; change nothing.")] = False,
     json: _Json = False,

@@ -81,6 +81,7 @@ def test_bad_settings_exit_with_2(
         (["repair", "--check"], "repair", {"check_only": True, "as_json": False}),
         (["repair"], "repair", {"check_only": False, "as_json": False}),
         (["repair", "--json"], "repair", {"check_only": False, "as_json": True}),
+        (["backup", "b"], "backup", {"directory": "b", "as_json": False}),
         (["healthcheck"], "healthcheck", {"as_json": False}),
         (["show", "key"], "show", {"key": "key", "limit": 20, "as_json": False}),
         (["show", "key", "--limit", "5"], "show", {"key": "key", "limit": 5, "as_json": False}),
