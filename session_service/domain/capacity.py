@@ -30,7 +30,7 @@ _RENEWALS = 10  # announced at most, in an idle timeout
 _MILLION = 1_000_000
 
 
-class Mix(msgspec.Struct, frozen=True, kw_only=True):
+class Mix(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Sessions and their use. Times in seconds, sizes in bytes of UTF-8."""
 
     sessions: int  # live at a time
@@ -49,7 +49,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 2
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Memory(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Bytes in the store by their purpose."""
 
     sessions: int
@@ -64,7 +64,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         return self.sessions + self.messages + self.expired + self.history + self.events
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class Rates(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Operations a second."""
 
     heartbeats: float
@@ -73,7 +73,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     events: float
 
 
-class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+class Capacity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The estimate for a mix."""
 
     memory: Memory

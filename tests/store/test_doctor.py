@@ -1,5 +1,6 @@
 """``session-service doctor``: finds planted misconfigurations, and nothing in a healthy set-up."""
 
+import asyncio
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from session_service import commands
 from session_service.domain.findings import Finding
 from session_service.environment import Reader
 from session_service.process.doctor import diagnose
+from session_service.store.embedded.server import EmbeddedServer
 from tests.store.test_permissions import documented_rules
 from tests.support.clocks import SettableClock, library
 from tests.support.servers import store_server, valkey_binary
@@ -222,6 +224,19 @@ def test_the_data_directory_is_checked(tmp_path: Path) -> None:
     data.chmod(0o700)
     del environment["SESSION_DATA_MAX_MEMORY"]
     assert_found(environment, "store", "warning", f"no service runs on {data}")
+
+
+async def test_the_store_of_a_running_service_is_checked(tmp_path: Path) -> None:
+    """Without REDIS_URL, the embedded store of the data directory is checked, and is in order."""
+    server = EmbeddedServer(tmp_path / "data")
+    await server.start()
+    try:
+        environment = {"SESSION_DATA_DIR": str(tmp_path / "data")}
+        findings = await asyncio.to_thread(diagnose, Reader(environment))
+        assert {each.level for each in findings} == {"ok"}, findings
+        assert "append-only file" in next(f.problem for f in findings if f.id == "persistence")
+    finally:
+        await server.stop()
 
 
 def test_the_exit_code_is_that_of_the_worst_finding(

@@ -125,6 +125,16 @@ def test_a_command_has_its_options_and_exit_code(
     assert called == [(name, options)]
 
 
+def test_commands_import_little() -> None:
+    """The declarations of the commands load neither a store, a server nor rich's tables."""
+    code = "import sys, session_service.commands; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"redis", "aiohttp", "rich", "structlog", "prometheus_client"}
+
+
 def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C exits with 130, as in shells."""
 
