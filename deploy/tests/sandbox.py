@@ -27,7 +27,7 @@ def read_only(*writable: Path) -> list[str]:
     """
     need("unshare", "setpriv")
     for folder in writable:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         if os.geteuid() == 0:
             os.chown(folder, USER, USER)
     command = ["unshare", "--mount", "sh", "-c", _SCRIPT, "sh", *map(str, writable), "--"]

@@ -162,7 +162,7 @@ def test_a_pod_has_time_to_stop(values: Document) -> None:
     env = {each["name"]: each.get("value") for each in container["env"]}
     _, pause = container["lifecycle"]["preStop"]["exec"]["command"]
     drain = float(env.get("SESSION_DRAIN_SECONDS", 8))
-    assert spec["terminationGracePeriodSeconds"] > int(pause) + drain + 5
+    assert spec["terminationGracePeriodSeconds"] >= int(pause) + drain + 10
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_pod_has_time_to_stop(values: Document) -> None:
         ({"env": {"PORT": "80"}}, "env.PORT is set by the chart"),
         ({"secret": {"keys": {"REDIS_PASSWORD": "password"}}}, "REDIS_PASSWORD"),
         ({"secret": {"keys": {"REDIS_URL": None}}}, "there is no store"),
-        ({"env": {"SESSION_DRAIN_SECONDS": "60"}}, "must be at least 71"),
+        ({"env": {"SESSION_DRAIN_SECONDS": "60"}}, "must be at least 75"),
         (EVERY["embedded"] | {"autoscaling": {"enabled": True}}, "one pod only"),
         ({"ingress": {"enabled": True}}, "/ingress/hosts"),
         ({"replicas": 3}, "replicas"),

@@ -1,5 +1,6 @@
 """The container of the rendered pods, as a process with its variables, files, user and probes."""
 
+import os
 import re
 import signal
 import subprocess
@@ -44,6 +45,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
     secrets.mkdir()
     within = read_only(*writable)
     assert [folder for folder in (tmp_path, *writable) if can_write(within, folder)] == writable
+    os.chown(writable[1], 0, USER)  # a volume with fsGroup belongs to root, and is the group's
+    writable[1].chmod(0o2775)
     with ExitStack() as stack:
         store = store_server(valkey_binary(), "--unixsocketperm", "777")
         store_url = stack.enter_context(store)
@@ -56,10 +59,11 @@ def run(tmp_path: Path) -> Iterator[Run]:
                 file = secrets / Path(path).name
                 file.write_text(store_url if name == "REDIS_URL_FILE" else "s" * 32 + "\n")
                 env[name] = str(file)
-            here = {"PORT": "0", "TMPDIR": str(writable[0]), "SESSION_DATA_DIR": str(writable[1])}
+            here = {"PORT": "0", "TMPDIR": str(writable[0])}
             if "METRICS_PORT" in env:
                 here["METRICS_PORT"] = "0"
             settings = image_variables() | env | here
+            settings["SESSION_DATA_DIR"] = str(tmp_path) + settings["SESSION_DATA_DIR"]
             return stack.enter_context(
                 ServiceProcess(tmp_path / "service", within=within, **settings)
             )
@@ -86,7 +90,8 @@ async def test_a_pod_serves(run: Run, values: str) -> None:
     service.signal(signal.SIGTERM)
     assert service.wait() == 0
     assert [line["event"] for line in service.log if line["level"] in {"error", "critical"}] == []
-    assert "no such setting" not in service.stderr
+    for warning in ("no such setting", "others on this machine can read"):
+        assert warning not in service.stderr
 
 
 async def test_a_key_is_created_in_a_pod(run: Run) -> None:

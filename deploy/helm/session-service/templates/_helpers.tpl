@@ -87,8 +87,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 {{- $drain := .Values.env.SESSION_DRAIN_SECONDS | default "8" | float64 }}
-{{- $least := addf $drain .Values.preStopSeconds 6 | ceil }}
+{{- $least := addf $drain .Values.preStopSeconds 10 | ceil }}
 {{- if lt (float64 .Values.terminationGracePeriodSeconds) $least }}
-{{- fail (printf "terminationGracePeriodSeconds must be at least %.0f: preStopSeconds, SESSION_DRAIN_SECONDS, and 6 to close the store" $least) }}
+{{- fail (printf "terminationGracePeriodSeconds must be at least %.0f: preStopSeconds, SESSION_DRAIN_SECONDS, and 10 to close the store" $least) }}
 {{- end }}
 {{- end }}
