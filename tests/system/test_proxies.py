@@ -1,120 +1,96 @@
-"""nginx in front of the service, with TLS, by the recipe of docs/proxies.md."""
+"""nginx and haproxy in front of the service, with TLS, by the configurations of docs/proxies.md."""
 
-import re
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, TCPConnector
+import socketio
+from aiohttp import ClientSession
 
-from chaos.stores.server import free_port
 from tests.support.api import SESSIONS, assert_error, create
-from tests.support.processes import ROOT, ServiceProcess, Start
-from tests.support.tls import make_certificate
-from tests.support.tools import need
+from tests.support.processes import Start
+from tests.support.proxies import PROXIES, proxy
+from tests.support.sse import follow
+from tests.support.tls import NAME, Certificate
+from tests.support.waiting import wait_until
 
-NAME = "chat.example.org"
 POLL = "/socket.io/?EIO=4&transport=polling"
 
-Proxy = Callable[[ServiceProcess, str], str]
+
+async def exchange(client: ClientSession, url: str, transport: str) -> list[Any]:
+    """Join a session by Socket.IO, send a message, and return the messages that the room got."""
+    received: list[Any] = []
+    socket = socketio.AsyncClient(http_session=client, reconnection=False)
+    socket.on("messageBroadcast", received.append)
+    session_id = (await create(client))["sessionId"]
+    await socket.connect(url, headers={"Origin": url}, transports=[transport])
+    try:
+        await socket.call("join", {"channelId": session_id})
+        path = f"{SESSIONS}/{session_id}/messages"
+        async with client.post(path, json={"content": "Hello"}) as response:
+            assert response.status == 201
+        await wait_until(lambda: received, description="the message arrives by the socket")
+        assert socket.transport() == transport
+    finally:
+        await socket.disconnect()
+    return received
 
 
-@pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[Proxy]:
-    """Start nginx in front of a service, with the recipe less the lines to leave out."""
-    need("nginx")
-    with ExitStack() as stack:
-
-        def start(service: ServiceProcess, without: str) -> str:
-            certificate = make_certificate(tmp_path)
-            port = free_port()
-            text = (ROOT / "docs/proxies.md").read_text()
-            recipe = text.partition("```nginx\n")[2].partition("```")[0]
-            for documented, here in {
-                "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-                "127.0.0.1:3000": f"127.0.0.1:{service.port}",
-                "/etc/ssl/chat.pem": str(certificate.certificate),
-                "/etc/ssl/chat.key": str(certificate.key),
-            }.items():
-                assert documented in recipe
-                recipe = recipe.replace(documented, here)
-            assert without in recipe
-            recipe = recipe.replace(without, "")
-            folders = "".join(
-                f"{name}_temp_path {tmp_path}/{name};\n"
-                for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
-            file = tmp_path / "nginx.conf"
-            file.write_text(
-                f"daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/nginx.log;\n"
-                f"events {{}}\nhttp {{\naccess_log off;\n{folders}{recipe}}}\n"
-            )
-            process = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(file)])
-            stack.callback(process.wait, 10)
-            stack.callback(process.terminate)
-            wait_for(tmp_path / "nginx.pid", process)
-            return f"https://127.0.0.1:{port}"
-
-        yield start
-
-
-def wait_for(file: Path, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until nginx listens, which is when it writes its process id."""
-    give_up = time.monotonic() + 10
-    while not (file.exists() and file.read_text()):
-        assert process.poll() is None, file.with_name("nginx.log").read_text()
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-
-
-def page_of(url: str, host: str = NAME) -> ClientSession:
-    """Return a client that sends the headers of a page of the host's origin."""
-    headers = {"Host": host, "Origin": f"https://{host}"}
-    return ClientSession(url, headers=headers, connector=TCPConnector(ssl=False))
-
-
-async def connected(client: ClientSession) -> str:
-    """Open a WebSocket and connect; return the packet that confirms it."""
-    async with client.ws_connect("/socket.io/?EIO=4&transport=websocket", ssl=False) as socket:
-        await socket.receive_str()
-        await socket.send_str("40")
-        return await socket.receive_str()
-
-
-async def test_the_recipe_works(start: Start, proxy: Proxy) -> None:
-    """The service's own pages use REST, polls and WebSockets without X-Forwarded-Proto."""
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_the_configuration_works(
+    start: Start, certificate: Certificate, tmp_path: Path, kind: str
+) -> None:
+    """The service's own pages use REST, streams, polls and WebSockets over TLS."""
     service = start(ALLOWED_HOSTS=NAME)
-    async with page_of(proxy(service, "")) as client:
-        session = await create(client)
-        async with client.get(POLL) as response:
-            opened = re.search('"sid":"([^"]+)"', await response.text())
-            assert opened
-        async with client.post(f"{POLL}&sid={opened[1]}", data="40") as response:
-            assert response.status == 200
-        assert (await connected(client)).startswith('40{"sid":')
-        url = f"{SESSIONS}/{session['sessionId']}"
-        async with client.get(f"{url}/events") as stream:  # arrives at once, unbuffered
-            assert (await stream.content.readline()).startswith(b"retry:")
+    with proxy(kind, tmp_path / kind, certificate, service.port) as public:
+        async with public.client() as client:
+            url = f"{SESSIONS}/{(await create(client))['sessionId']}"
+            stream = await follow(client, f"{url}/events")  # arrives at once, unbuffered
             async with client.delete(url) as response:
                 assert response.status == 200
-            assert b"session.ended" in await stream.content.read()
+            assert [event.name for event in await stream.rest()] == ["session.ended"]
+            for transport in ("polling", "websocket"):
+                (message,) = await exchange(client, public.url, transport)
+                assert message["text"] == "Hello"
 
 
-async def test_a_proxy_that_changes_host_is_told(start: Start, proxy: Proxy) -> None:
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_clients_have_their_own_addresses(
+    start: Start, certificate: Certificate, tmp_path: Path, kind: str
+) -> None:
+    """A limit counts each address behind the proxy apart, whatever a client writes in the field."""
+    settings = {"TRUSTED_PROXIES": "127.0.0.1,::1", "RATE_LIMIT_ADDRESS": "2/3600s"}
+    service = start(ALLOWED_HOSTS=NAME, **settings)
+    statuses = []
+    with proxy(kind, tmp_path / kind, certificate, service.port) as public:
+        for address, forged in (
+            ("127.0.0.2", "192.0.2.1"),
+            ("127.0.0.2", "192.0.2.2"),
+            ("127.0.0.2", "192.0.2.3"),
+            ("127.0.0.3", "127.0.0.2"),
+        ):
+            async with (
+                public.client(address, **{"X-Forwarded-For": forged}) as client,
+                client.get(SESSIONS) as response,
+            ):
+                statuses.append(response.status)
+    assert statuses == [200, 200, 429, 200]
+
+
+async def test_a_proxy_that_changes_host_is_told(
+    start: Start, certificate: Certificate, tmp_path: Path
+) -> None:
     """The response and one log line name the origin, the setting and the header."""
     service = start()
-    forwarding = "proxy_set_header Host $http_host;"
-    async with page_of(proxy(service, forwarding)) as client:
-        for _ in range(2):
-            async with client.get(POLL) as response:
-                error: dict[str, Any] = await assert_error(response, 403, "FORBIDDEN")
-            for named in (f"https://{NAME}", "SESSION_CORS_ORIGINS", "Host"):
-                assert named in error["details"]
+    without = "proxy_set_header Host $http_host;"
+    with proxy("nginx", tmp_path / "nginx", certificate, service.port, without=without) as public:
+        async with public.client() as client:
+            for _ in range(2):
+                async with client.get(POLL) as response:
+                    error: dict[str, Any] = await assert_error(response, 403, "FORBIDDEN")
+                for named in (public.url, "SESSION_CORS_ORIGINS", "Host"):
+                    assert named in error["details"]
     (line,) = [line for line in service.log if line["event"].startswith("origin refused")]
-    assert line["value"] == f"'https://{NAME}'"
+    assert line["value"] == f"'{public.url}'"
     assert "SESSION_CORS_ORIGINS" in line["event"]
     assert "Host" in line["event"]
