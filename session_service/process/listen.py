@@ -7,7 +7,7 @@ import logging
 import resource
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from session_service.process.listen_fds import ListenFds
@@ -118,6 +118,18 @@ def _error(hosts: Sequence[str], port: int, error: OSError) -> ListenError:
 
 def _with_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def accept_pending(listener: socket.socket) -> list[socket.socket]:
+    """Accept the connections that a socket has: the system resets them when it is closed."""
+    accepted: list[socket.socket] = []
+    listener.setblocking(False)
+    with suppress(OSError):  # BlockingIOError: there are no more
+        while True:
+            accepted.append(listener.accept()[0])
+    for connection in accepted:
+        connection.setblocking(False)
+    return accepted
 
 
 def addresses_of(sockets: Sequence[socket.socket]) -> list[str]:

@@ -22,7 +22,7 @@ from session_service.composition import Store
 from session_service.domain.budgets import METRICS_CONNECTIONS
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.process.gauges import StoreGauges
-from session_service.process.listen import BACKLOG, Sockets, allow_files
+from session_service.process.listen import BACKLOG, Sockets, accept_pending, allow_files
 from session_service.process.notice import Notice
 from session_service.process.tasks import Tasks
 from session_service.web.http.address_limit import AddressLimit
@@ -70,8 +70,7 @@ async def serve_requests(
     log.info("stopping", extra={"drain_seconds": drain_seconds})
     state.draining = True
     await asyncio.sleep(_ACCEPT_SECONDS)
-    for site in sites:
-        await site.stop()
+    await _stop_listening(server, sites, sockets.api)
     if state.peers is not None:
         state.peers.close()
     await state.drain(drain_seconds, server.has_connections)
@@ -88,6 +87,20 @@ async def _listen(
     for site in sites:
         await site.start()
     return sites
+
+
+async def _stop_listening(
+    server: Server, sites: Sequence[web.SockSite], sockets: Sequence[socket.socket]
+) -> None:
+    """Accept the connections that are made, and no others; the sites are those of the sockets."""
+    for site, listener in zip(sites, sockets, strict=True):
+        accepted = accept_pending(listener)
+        await site.stop()
+        for connection in accepted:
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(server, connection)
+            except OSError:  # its client has gone
+                connection.close()
 
 
 def _start_tasks(store: Store, tasks: Tasks) -> None:

@@ -145,6 +145,8 @@ async def _supervise(
         environment["REDIS_URL"] = found.url
     workers = Workers(settings.workers, sockets, environment)
     stack.push_async_callback(workers.stop, settings.drain_seconds + _STOP_SECONDS)
+    for each in sockets.api:  # before that: the workers alone decide when connections are refused
+        stack.callback(each.close)
     try:
         await workers.start()
         workers.send_notice(notice.problem)

@@ -184,6 +184,37 @@ async def test_a_stop_under_load_loses_no_request(start: Start, store_url: str) 
     assert service.wait() == 0
 
 
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.proof), "2"])
+async def test_a_connection_is_served_or_refused(
+    start: Start, store_url: str, workers: str
+) -> None:
+    """While it stops, a new connection gets its response or is refused; none is reset, or waits."""
+    service = start(REDIS_URL=store_url, WEB_CONCURRENCY=workers)
+    port = service.port
+    answered = 0
+
+    async def ask() -> None:
+        """Open a connection for each request, as proxies do after ``Connection: close``."""
+        nonlocal answered
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            async with asyncio.timeout(5):
+                assert (await reader.read()).endswith(b'{"status":"ok"}')
+            answered += 1
+            writer.close()
+            await writer.wait_closed()
+
+    clients = [asyncio.ensure_future(ask()) for _ in range(64)]
+    await wait_until(lambda: answered > 500)
+    service.signal(SIGTERM)
+    await asyncio.gather(*clients)
+    assert service.wait() == 0
+
+
 async def test_past_its_bound_a_service_refuses_at_once(start: Start, store_url: str) -> None:
     """Requests beyond the limit get a 503 with Retry-After; probes are answered."""
     service = start(REDIS_URL=store_url, SESSION_MAX_IN_FLIGHT="1")
