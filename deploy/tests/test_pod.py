@@ -5,12 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from chaos.stores.server import free_port
 from deploy.chart import Document, documents, render, value_sets
 from deploy.tests.sandbox import USER, can_write, read_only
 from tests.support.api import SESSIONS
@@ -38,13 +40,20 @@ def image_variables() -> dict[str, str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def folder() -> Iterator[Path]:
+    """A folder whose path leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="ss-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def run(folder: Path) -> Iterator[Run]:
     """Run the container of a set of values; paths of the pod are folders of the test."""
-    writable = [tmp_path / "tmp", tmp_path / "data"]
-    secrets = tmp_path / "secrets"
+    writable = [folder / "tmp", folder / "data"]
+    secrets = folder / "secrets"
     secrets.mkdir()
     within = read_only(*writable)
-    assert [folder for folder in (tmp_path, *writable) if can_write(within, folder)] == writable
+    assert [each for each in (folder, *writable) if can_write(within, each)] == writable
     os.chown(writable[1], 0, USER)  # a volume with fsGroup belongs to root, and is the group's
     writable[1].chmod(0o2775)
     with ExitStack() as stack:
@@ -61,11 +70,11 @@ def run(tmp_path: Path) -> Iterator[Run]:
                 env[name] = str(file)
             here = {"PORT": "0", "TMPDIR": str(writable[0])}
             if "METRICS_PORT" in env:
-                here["METRICS_PORT"] = "0"
+                here["METRICS_PORT"] = str(free_port())
             settings = image_variables() | env | here
-            settings["SESSION_DATA_DIR"] = str(tmp_path) + settings["SESSION_DATA_DIR"]
+            settings["SESSION_DATA_DIR"] = str(folder) + settings["SESSION_DATA_DIR"]
             return stack.enter_context(
-                ServiceProcess(tmp_path / "service", within=within, **settings)
+                ServiceProcess(folder / "service", within=within, **settings)
             )
 
         yield run
@@ -86,6 +95,9 @@ async def test_a_pod_serves(run: Run, values: str) -> None:
         body = {"agentId": ID, "userId": ID}
         async with client.post(SESSIONS, json=body) as response:
             assert response.status == (201 if values == "minimal" else 401)
+        if port := variables_of(service.pid).get("METRICS_PORT"):
+            async with client.get(f"http://127.0.0.1:{port}/metrics") as response:
+                assert "session_service_build_info" in await response.text()
     assert user_of(service.pid) == USER
     service.signal(signal.SIGTERM)
     assert service.wait() == 0
@@ -112,17 +124,32 @@ def user_of(pid: int) -> int:
     return Path(f"/proc/{pid}").stat().st_uid
 
 
+def variables_of(pid: int) -> dict[str, str]:
+    """Return the environment of a process."""
+    variables = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
+    return dict(variable.split("=", 1) for variable in variables)
+
+
 def create_key(pid: int) -> str:
     """Create a key by the command in the notes, with the variables of a process."""
     notes = render(SETS["default"])["NOTES.txt"]
     (command,) = re.findall(r"-- session-service (keys create .*)", notes)
-    variables = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
     done = subprocess.run(
         [*read_only(), sys.executable, "-m", "session_service", *command.split()],
-        env=dict(variable.split("=", 1) for variable in variables),
+        env=variables_of(pid),
         capture_output=True,
         text=True,
         check=True,
         timeout=30,
     )
     return done.stdout.strip()
+
+
+def test_a_pod_without_a_folder_for_the_socket_says_so(folder: Path) -> None:
+    """Without the volume at /tmp, the start ends with a line that names TMPDIR."""
+    data = folder / "data"
+    settings = {"TMPDIR": str(folder), "SESSION_DATA_DIR": str(data)}
+    with ServiceProcess(folder / "log", within=read_only(data), **settings) as service:
+        assert service.wait() == 1
+        (line,) = [line["event"] for line in service.log if line["level"] == "critical"]
+    assert "TMPDIR" in line

@@ -102,7 +102,9 @@ def _nginx(
 ) -> list[str]:
     here = {
         "listen 443": f"listen 127.0.0.1:{port}",
-        "server 127.0.0.1:3000;": " ".join(f"server 127.0.0.1:{each};" for each in services),
+        "server 127.0.0.1:3000 fail_timeout=2s;": " ".join(
+            f"server 127.0.0.1:{each} fail_timeout=2s;" for each in services
+        ),
         "/etc/ssl/chat.pem": str(certificate.certificate),
         "/etc/ssl/chat.key": str(certificate.key),
     }

@@ -209,8 +209,17 @@ class EmbeddedServer:
 
 
 def _private_folder() -> str:
-    """Make the folder of the socket, whose path macOS limits to 103 bytes."""
-    parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) > 64:
-        parent = "/tmp"  # noqa: S108 - mkdtemp takes a free name in it
-    return tempfile.mkdtemp(prefix="session-service-", dir=parent)
+    """Make the folder of the socket, whose path macOS limits to 103 bytes.
+
+    Raises EmbeddedServerError if that is not possible, e.g. with a read-only file system.
+    """
+    try:
+        parent = tempfile.gettempdir()
+        if len(os.fsencode(parent)) > 64:
+            parent = "/tmp"  # noqa: S108 - mkdtemp takes a free name in it
+        return tempfile.mkdtemp(prefix="session-service-", dir=parent)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"there is no folder for the socket of the embedded store: {error.strerror};"
+            " set TMPDIR to one that the service can write to"
+        ) from error
