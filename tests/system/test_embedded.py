@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from session_service.store.embedded import directory
-from session_service.store.embedded.program import EmbeddedServerError
+from session_service.store.embedded.program import EmbeddedServerError, huge_pages
 from session_service.store.embedded.server import EmbeddedServer
 from tests.support.processes import ROOT
 from tests.support.servers import valkey_binary
@@ -127,6 +127,14 @@ async def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
     assert are_gone(processes)
     assert not folder_of(server.url).exists()
     await server.stop()
+
+
+async def test_its_memory_may_be_huge_pages(tmp_path: Path) -> None:
+    """The server does not switch huge pages off, as it would by default."""
+    if not huge_pages():
+        pytest.skip("Linux is older than 5.8, or this is another system")
+    async with running(tmp_path) as server, Redis.from_url(server.url) as redis:
+        assert (await redis.config_get("disable-thp"))["disable-thp"] == "no"
 
 
 async def test_a_killed_server_comes_back(tmp_path: Path) -> None:

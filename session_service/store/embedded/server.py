@@ -21,6 +21,7 @@ from session_service.store.embedded.program import (
     GUARD,
     EmbeddedServerError,
     find_binary,
+    huge_pages,
     is_modern,
 )
 
@@ -173,6 +174,7 @@ class EmbeddedServer:
         ]  # fmt: skip
         if self.is_modern:  # the service cuts files itself, with a copy; and sets dir (watch.py)
             options += ["--aof-load-truncated", "no", "--enable-protected-configs", "local"]
+            options += huge_pages()
         return options
 
     async def shut_down(self) -> None:
