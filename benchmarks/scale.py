@@ -1,10 +1,12 @@
 """Scaling: the store's memory and time per session at 1,000,000, and how both grow from 1,000.
 
     python -m benchmarks.scale [--sessions 1000000] [--redis-sessions 1000000] [--samples 2000]
+                               [--also 10000 100000]
 
 Valkey of the wheel, and Redis if ``redis-server`` is on the PATH. Everything that is compared is
-measured in turn, in one run. Prints the tables and writes them to build/bench-scale.json, which
-``benchmarks.bench`` includes in its own report.
+measured in turn, in one run. ``--also`` names further sizes at which times in the store are
+measured. Prints the tables and writes them to build/bench-scale.json, which ``benchmarks.bench``
+includes in its own report.
 """
 
 import argparse
@@ -51,23 +53,28 @@ def main() -> None:
             many[name] = Population(stack, counts[name], program)
         names = {name: each.server for name, each in many.items()}
         few = Population(stack, FEW, programs["Valkey"])
+        sizes = {
+            f"{name}, {count:,} sessions": Population(stack, count, program)
+            for count in options.also
+            for name, program in programs.items()
+        }
         say("measuring the memory")
         memory = {name: population.memory() for name, population in many.items()}
         for name in programs:
             _print_memory(names[name], memory[name], conversations[name])
         say("measuring the times of requests")
-        for name, each in many.items():
+        for name, each in {**many, **sizes}.items():
             if name != "Valkey":
                 each.service.rest()
         times = _time_requests(few, many["Valkey"], options.samples)
         few.service.rest()
         say("measuring the times in the store")
-        in_store = _time_store(many, options.samples)
+        in_store = _time_store({**many, **sizes}, options.samples)
         few.service.wake()
         versions = report.versions(few.redis)
 
     rows = [*_growth_rows(times, options.sessions), *_memory_rows(many, conversations)]
-    rows += _store_rows(in_store, many)
+    rows += _store_rows(in_store, {**many, **sizes})
     print(f"\n{report.machine()}\n\n{versions}; {', '.join(names.values())}")
     if "Redis" not in programs:
         print("\nredis-server is not on the PATH: there are no figures of Redis")
@@ -213,6 +220,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--redis-sessions", type=int, help="on Redis; default: as on Valkey")
+    parser.add_argument(
+        "--also", type=int, nargs="+", default=[], help="further sizes, for the times in the store"
+    )
     parser.add_argument("--samples", type=int, default=2000, help="of an operation on each side")
     return parser.parse_args()
 
