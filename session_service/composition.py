@@ -7,7 +7,7 @@ be built with other keys, retentions or limits than the rest::
         session = await store.repository.get(session_id)
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -70,18 +70,23 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, client: Any = None, memory: SharedMemory | None = None
+    settings: Settings,
+    client: Any = None,
+    memory: SharedMemory | None = None,
+    traced: Callable[[ScriptExecutor, StoreUrl], ScriptExecutor] | None = None,
 ) -> AsyncIterator[Store]:
     """Open the store at ``settings.redis_url``; close its feed and its connections at the end.
 
     Nothing is sent before the first call. ``client`` is redis-py's for the same URL, by default a
-    new one; it is closed, too. ``memory`` is for the numbers of metrics. Raises ValueError if the
-    settings name no store.
+    new one; it is closed, too. ``memory`` is for the numbers of metrics, and ``traced`` makes the
+    executor that traces its calls. Raises ValueError if the settings name no store.
     """
     url, timeout = _url_of(settings), settings.store_timeout
     client = connect(url, timeout) if client is None else client
     measures = Measures(memory, LIBRARY.operations)
     executor = open_executor(url, client, timeout, settings.write_ack, measures)
+    if traced is not None:
+        executor = traced(executor, read_url(url))
     try:
         store = compose(executor, settings)
         try:

@@ -33,9 +33,12 @@ _is_path = re.compile(r"(/[\w.-]+){2,}").fullmatch
 
 LOOPBACK = ("127.0.0.1", "::1")  # a machine without IPv6 does not have the second
 
-# Variables of other programs with names like ours: that of a desktop's session manager, and those
+# Variables of other programs with names like ours: that of a desktop's session manager, those of
+# OpenTelemetry, of which a part is read here, and those
 # that Kubernetes sets for a service, e.g. SESSION_SERVICE_HOST or SESSION_STORE_PORT_6379_TCP_ADDR.
-_FOREIGN = re.compile(r"SESSION_MANAGER|.*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+_FOREIGN = re.compile(
+    r"SESSION_MANAGER|OTEL_\w+|.*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)"
+)
 _MIN_SIMILARITY = (
     0.85  # the similarity, of 1, from which a name without SESSION_ counts as misspelt
 )

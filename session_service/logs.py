@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -22,6 +23,7 @@ from structlog.typing import EventDict, Processor
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _PID = os.getpid()  # asking for it takes 0.3 us
+TRACE_ID: ContextVar[str] = ContextVar("trace_id")  # if the request is traced
 _THROTTLE_SECONDS = 1.0
 _PLACES = 200  # of defects, which are known at a time
 
@@ -29,10 +31,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _add_origin(_: object, __: str, event: EventDict) -> EventDict:
-    """Add the process and, to the lines of a request, its id."""
+    """Add the process and, to the lines of a request, its ids."""
     event["pid"] = _PID
     if request_id := REQUEST_ID.get(None):
         event["request_id"] = request_id
+    if trace_id := TRACE_ID.get(None):
+        event["trace_id"] = trace_id
     return event
 
 
@@ -81,11 +85,14 @@ class _JsonHandler(logging.StreamHandler[Any]):
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self._waiting: list[bytes] = []
+        self._lock = threading.Lock()  # the thread that sends traces logs, too
 
     def add(self, line: bytes) -> None:
         """Write a line at the end of the turn, or at once if there is no event loop."""
-        self._waiting.append(line)
-        if len(self._waiting) == 1:
+        with self._lock:
+            self._waiting.append(line)
+            is_first = len(self._waiting) == 1
+        if is_first:
             try:
                 asyncio.get_running_loop().call_soon(self.flush)
             except RuntimeError:
@@ -98,7 +105,8 @@ class _JsonHandler(logging.StreamHandler[Any]):
 
     def flush(self) -> None:
         """Write the lines that wait for the end of the turn."""
-        lines, self._waiting = self._waiting, []
+        with self._lock:
+            lines, self._waiting = self._waiting, []
         try:
             if lines:
                 self.stream.write(b"".join(lines).decode())
@@ -137,6 +145,8 @@ class EventLog:
         }
         if request_id := REQUEST_ID.get(None):
             line["request_id"] = request_id
+        if trace_id := TRACE_ID.get(None):
+            line["trace_id"] = trace_id
         handlers[0].add(_encode(line) + b"\n")
 
     def flush(self) -> None:

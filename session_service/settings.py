@@ -29,6 +29,7 @@ from session_service.domain.webhooks import WebhookPolicy
 from session_service.environment import LOOPBACK, Reader
 from session_service.rate_settings import RateSettings, read_rates
 from session_service.store.client.urls import read_url
+from session_service.tracing_settings import TracingSettings, read_tracing
 
 _UUID = UUID_PATTERN.removeprefix(r"\A").removesuffix(r"\Z")
 
@@ -77,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "auto"
     access_log: bool = False  # a line for every request
+    tracing: TracingSettings = TracingSettings()
     slow_request_ms: int = SLOW_REQUEST_MS  # from which a request has a line; 0: none is slow
     warnings: tuple[str, ...] = ()  # a sentence for each variable that is set without effect
 
@@ -153,6 +155,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             access_log=reader.switch("ACCESS_LOG"),
             slow_request_ms=whole("SLOW_REQUEST_MS", default.slow_request_ms, 0, 3_600_000),
             rates=read_rates(reader),
+            tracing=read_tracing(reader),
             warnings=reader.unknown(),
         )
         if settings.redis_url is not None and read_url(settings.redis_url).kind == "memory":

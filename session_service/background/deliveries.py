@@ -8,13 +8,13 @@ webhook is damaged, the others continue.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from session_service.background.consume import ConsumedEvent, consume_forever
 from session_service.background.delivery_worker import DeliveryWorker, log_fields
 from session_service.background.webhook_client import WebhookClient
 from session_service.domain.errors import TooManyWebhooks
-from session_service.domain.webhooks import Webhook
+from session_service.domain.webhooks import Webhook, WebhookPolicy
 from session_service.store.availability import Availability
 from session_service.store.events.consumer import Consumer
 from session_service.store.webhooks.queue import subject_of
@@ -26,7 +26,11 @@ _LIST, _ENQUEUE = "list", "enqueue"
 log = logging.getLogger(__name__)
 
 
-async def deliver_forever(webhooks: Webhooks, consumer: Consumer) -> None:
+async def deliver_forever(
+    webhooks: Webhooks,
+    consumer: Consumer,
+    make_client: Callable[[WebhookPolicy], WebhookClient] = WebhookClient,
+) -> None:
     """Deliver events to the registered webhooks, until this is cancelled.
 
     While there are none it costs one read of the registry every two seconds. If the store is away,
@@ -35,7 +39,7 @@ async def deliver_forever(webhooks: Webhooks, consumer: Consumer) -> None:
     """
     if webhooks.policy.is_paused:
         log.warning("webhooks are paused by SESSION_WEBHOOKS_PAUSED: events wait in their queues")
-    async with WebhookClient(webhooks.policy) as client, asyncio.TaskGroup() as group:
+    async with make_client(webhooks.policy) as client, asyncio.TaskGroup() as group:
         await consume_forever(consumer, _Deliveries(webhooks, client, group))
 
 

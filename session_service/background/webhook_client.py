@@ -20,6 +20,7 @@ class Outcome(NamedTuple):
 
     failure: str = ""  # e.g. "HTTP_503" or "TIMEOUT"; "" if it was made
     retry_after: float = 0.0  # seconds until the endpoint wants another one; 0: it named none
+    status: int = 0  # of the response; 0: there was none
 
 
 class WebhookClient:
@@ -53,6 +54,7 @@ class WebhookClient:
             "webhook-id": event.id,
             "webhook-timestamp": str(delivery.claimed_at // 1000),
             "webhook-signature": webhook.signatures(event.id, delivery.claimed_at, body),
+            **self.more_headers(),
         }
         client = self._trusted if webhook.is_from_settings else self._checked
         try:
@@ -70,6 +72,10 @@ class WebhookClient:
         except (aiohttp.ClientError, OSError, ValueError):
             return Outcome("CONNECTION")
 
+    def more_headers(self) -> dict[str, str]:
+        """Return headers of a delivery besides its own; a client that traces has some."""
+        return {}
+
     def _open_checked_socket(self, address: Any) -> socket.socket:
         family, kind, protocol, _, (host, *_) = address
         if not self._policy.allows(host):
@@ -83,9 +89,10 @@ class _AddressNotAllowedError(OSError):
 
 def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     if 200 <= response.status < 300:
-        return Outcome()
+        return Outcome(status=response.status)
     asked = response.headers.get("Retry-After", "")
-    return Outcome(f"HTTP_{response.status}", retry_after_seconds(asked, time.time()))
+    retry_after = retry_after_seconds(asked, time.time())
+    return Outcome(f"HTTP_{response.status}", retry_after, response.status)
 
 
 def _session(policy: WebhookPolicy, open_socket: Any) -> aiohttp.ClientSession:

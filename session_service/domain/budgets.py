@@ -57,6 +57,9 @@ PARKED_MS = 30 * 24 * 3_600_000  # queued and parked deliveries are kept for so 
 # Logs
 SLOW_REQUEST_MS = 500  # the default of the setting; with an idle store, a request takes 1 to 5
 
+# Traces
+TRACE_FLUSH_SECONDS = 2.0  # at the stop, for the collector to take the spans that are left
+
 # Monitoring of the store
 STORE_READING_SECONDS = 2.0  # between readings: health is degraded within 5 s of an eviction
 STORE_EVICTED_SECONDS = 600.0  # for which an eviction counts: longer than an alert takes to fire

@@ -18,6 +18,7 @@ from session_service.access.session_tokens import SessionTokens
 from session_service.background.deliveries import deliver_forever
 from session_service.background.sweeper import sweep_forever
 from session_service.background.verifier import verify_forever
+from session_service.background.webhook_client import WebhookClient
 from session_service.composition import Store
 from session_service.domain.budgets import METRICS_CONNECTIONS
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
@@ -36,6 +37,8 @@ from session_service.web.server import Server
 
 if TYPE_CHECKING:  # it needs the extra jwt
     from session_service.access.jwt import JwtVerifier
+if TYPE_CHECKING:  # it needs the extra otel
+    from session_service.tracing.tracer import Tracing
 
 _ACCEPT_SECONDS = 0.05  # after the stop signal, to accept connections that are already made
 _CUT_SECONDS = 0.1  # after the drain, for the remaining connections; aiohttp takes 0 for no limit
@@ -51,13 +54,14 @@ async def serve_requests(
     *,
     notice: Notice,
     when_ready: Callable[[], None],
+    tracing: "Tracing | None" = None,
 ) -> None:
     """Serve on the sockets until one of the tasks ends, then drain; raise the task's exception."""
     jwts = _jwt_verifier(store)
     if store.settings.access.is_on:
         await _start_access(store, jwts, tasks)
-    _start_tasks(store, tasks)
-    state = _state(store, jwts, notice)
+    _start_tasks(store, tasks, tracing)
+    state = _state(store, jwts, notice, tracing)
     server = Server(state, allow_files(store.settings.max_connections))
     await _listen(Server(state, METRICS_CONNECTIONS, metrics_of=server), sockets.metrics, stack)
     sites = await _listen(server, sockets.api, stack)
@@ -103,11 +107,12 @@ async def _stop_listening(
                 connection.close()
 
 
-def _start_tasks(store: Store, tasks: Tasks) -> None:
+def _start_tasks(store: Store, tasks: Tasks, tracing: "Tracing | None") -> None:
     events = store.settings.events
     tasks.start(store.data_set.watch_forever(store.quarantine))
     tasks.start(sweep_forever(store.deadlines, store.outbox, events, store.quarantine))
-    tasks.start(deliver_forever(store.webhooks, store.consumer))
+    make_client = tracing.webhook_client if tracing else WebhookClient
+    tasks.start(deliver_forever(store.webhooks, store.consumer, make_client))
     if not store.is_memory:
         tasks.start(store.monitor.run())
         tasks.start(verify_forever(store.verification, store.quarantine))
@@ -125,7 +130,9 @@ async def _start_access(store: Store, jwts: "JwtVerifier | None", tasks: Tasks) 
     tasks.start(store.api_keys.refresh_forever(store.quarantine))
 
 
-def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState:
+def _state(
+    store: Store, jwts: "JwtVerifier | None", notice: Notice, tracing: "Tracing | None"
+) -> AppState:
     settings = store.settings
     limits = _limits(store)
     proxies = TrustedProxies(settings.rates.proxies) if settings.rates.proxies else None
@@ -152,6 +159,7 @@ def _state(store: Store, jwts: "JwtVerifier | None", notice: Notice) -> AppState
         measures=store.measures,
         slow_seconds=settings.slow_request_ms / 1000,
         access_log=settings.access_log,
+        tracing=tracing,
     )
     store.measures.gauges.append(StoreGauges(store).read)
     store.limit_failures.report = lambda why: state.admission.refused.unlimited.log(reason=why)

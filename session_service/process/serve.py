@@ -1,6 +1,7 @@
 """``session-service serve``: finds the store, listens, and serves in one process or in several."""
 
 import asyncio
+import importlib
 import importlib.util
 import logging
 import os
@@ -8,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -38,6 +40,9 @@ from session_service.process.tasks import Tasks, until_stop_signal
 from session_service.process.workers import WorkerError, Workers
 from session_service.settings import Settings
 from session_service.store.embedded.program import EmbeddedServerError
+
+if TYPE_CHECKING:  # it needs the extra otel
+    from session_service.tracing.tracer import Tracing
 
 _STOP_SECONDS = 5.0  # after the drain, until a worker has to have stopped
 
@@ -90,10 +95,14 @@ async def serve(settings: Settings, listen_fds: ListenFds | None = None) -> None
                 await warn_without_keys(store)
             await _supervise(settings, found, sockets, stack, tasks, notice=notice)
         else:
+            tracing = _tracing(settings)
+            if tracing is not None:
+                stack.push_async_callback(tracing.close)
             store = await stack.enter_async_context(
                 open_store(
                     replace(settings, redis_url=found.url),
                     memory=SharedMemory.from_environment(os.environ, __version__),
+                    traced=tracing.of_store if tracing else None,
                 )
             )
             await inspect_store(store, is_worker=bool(listen_fds))
@@ -105,8 +114,18 @@ async def serve(settings: Settings, listen_fds: ListenFds | None = None) -> None
                 stack,
                 tasks,
                 notice=notice,
+                tracing=tracing,
                 when_ready=lambda: _announce(sockets.api, found),
             )
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    """Return the tracer of this process, or None if traces are off: the extra may be missing."""
+    if not settings.tracing.is_on:
+        return None
+    module = importlib.import_module("session_service.tracing.tracer")
+    tracing: Tracing = module.Tracing(settings.tracing)
+    return tracing
 
 
 async def _sockets(

@@ -52,6 +52,8 @@ class Server(web.Server):
             state.admission.max_held = int(max_connections * HELD_SHARE) or 1
             self.app = App(state, max_connections)
             handle = self.app.handle
+            if state.tracing is not None:
+                handle = state.tracing.of_requests(handle, self.app.target_of)
         else:
             self.app = metrics_of.app
             handle = self.app.handle_metrics

@@ -1,19 +1,17 @@
 """The targets of requests for logs and traces, without any text that may be a secret."""
 
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import NamedTuple
 
 from aiohttp import web
 
 from session_service.domain.errors import ServiceError
 from session_service.domain.ids import is_uuid
+from session_service.metrics.catalogue import OTHER
 from session_service.web.http.context import Endpoint
 from session_service.web.rest.router import Router, ids_of
 from session_service.web.rest.table import PUBLIC_PATHS, routes_of
 from session_service.web.streaming.socketio import PATH
 
-OTHER = "_OTHER"  # a method that HTTP does not know
 _METHODS = frozenset(
     ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
 )
@@ -30,13 +28,28 @@ _WORDS = {
 }
 
 
-class Target(NamedTuple):
-    """The target of a request."""
+class Target:
+    """The target of a request. ``path`` and ``session_id`` are found when they are read."""
 
-    method: str  # or _OTHER
-    route: str  # the template, e.g. ``/api/messaging/sessions/{sessionId}``; "" if none matches
-    path: str  # with … in place of anything but known words and UUIDs
-    session_id: str  # that the path or the query names, or ""
+    __slots__ = ("_ids", "_request", "method", "route")
+
+    def __init__(self, request: web.BaseRequest, route: str, ids: Mapping[str, str]) -> None:
+        self.method = request.method if request.method in _METHODS else OTHER
+        self.route = route  # e.g. ``/api/messaging/sessions/{sessionId}``; "" if none matches
+        self._ids = ids
+        self._request = request
+
+    @property
+    def path(self) -> str:
+        """The path, with … in place of anything but known words and UUIDs."""
+        return shown(self._request.rel_url.raw_path)
+
+    @property
+    def session_id(self) -> str:
+        """The session that the path or the query names, or ""."""
+        found = self._ids.get("sessionId") or self._ids.get("channelId")
+        found = found or self._request.query.get("sessionId", "").lower()
+        return found if is_uuid(found) else ""
 
 
 class Targets:
@@ -50,20 +63,12 @@ class Targets:
 
     def of(self, request: web.BaseRequest) -> Target:
         """Return the target of a request."""
-        url = request.rel_url
-        path, route, session_id = url.raw_path, "", ""
-        with suppress(ServiceError):
-            endpoint, ids = self._find(request.method, path)
-            route, names = self._templates[endpoint]
-            named = dict(zip(names, ids, strict=True))
-            session_id = named.get("sessionId") or named.get("channelId", "")
-        session_id = session_id or url.query.get("sessionId", "").lower()
-        return Target(
-            request.method if request.method in _METHODS else OTHER,
-            route,
-            shown(path),
-            session_id if is_uuid(session_id) else "",
-        )
+        try:
+            endpoint, ids = self._find(request.method, request.rel_url.raw_path)
+        except ServiceError:  # no route matches
+            return Target(request, "", {})
+        route, names = self._templates[endpoint]
+        return Target(request, route, dict(zip(names, ids, strict=True)))
 
 
 def shown(path: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ def test_without_an_environment_there_are_defaults() -> None:
         ("LOG_LEVEL", "loud", "debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "auto, json, console"),
         ("ACCESS_LOG", "yes", "1, 0, true, false"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "otlp, console, none"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "a URL such as http://"),
         ("SLOW_REQUEST_MS", "-1", "at least 0 and at most 3600000"),
     ],
 )
@@ -483,3 +486,38 @@ def test_a_store_in_memory_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
         "REDIS_URL='memory://' is not allowed: it must be another store; memory:// needs"
         " pip install 'session-service[memory]'"
     ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_on"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://collector/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, False),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, False),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, False),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False),
+        ({"OTEL_TRACES_EXPORTER": "console", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, True),
+        ({"OTEL_SERVICE_NAME": "chat", "OTEL_METRICS_EXPORTER": "otlp"}, False),
+        ({}, False),
+    ],
+)
+def test_traces_are_on_if_they_are_asked_for(environment: dict[str, str], is_on: bool) -> None:
+    """An endpoint or an exporter of traces turns them on; no other variable is misspelt."""
+    settings = Settings.from_environment(environment)
+    assert (settings.tracing.is_on, settings.warnings) == (is_on, ())
+
+
+def test_traces_over_grpc_are_told() -> None:
+    """Only OTLP over HTTP is supported."""
+    found = problems(OTEL_TRACES_EXPORTER="otlp", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+    assert found == ["OTEL_EXPORTER_OTLP_PROTOCOL='grpc' is not allowed: it must be http/protobuf"]
+
+
+def test_traces_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without OpenTelemetry the start stops with a line that says how to install it."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    (problem,) = problems(OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318")
+    assert problem.endswith("it must be unset: traces need pip install 'session-service[otel]'")
+    assert not Settings.from_environment({"OTEL_SERVICE_NAME": "chat"}).tracing.is_on

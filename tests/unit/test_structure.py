@@ -49,14 +49,16 @@ LAYERS = {
     "jwt_keys": "domain",
     "access_settings": "environment jwt_keys",
     "rate_settings": "domain environment",
-    "settings": "domain store environment access_settings rate_settings",
+    "tracing_settings": "environment",
+    "settings": "domain store environment access_settings rate_settings tracing_settings",
     "access": "domain store logs access_settings jwt_keys",
     "composition": "domain metrics store settings access",
     "web": "domain api metrics store logs audit access",
     "background": "domain metrics store",
+    "tracing": "domain api metrics store web background logs tracing_settings",
     "process": (
         "domain metrics store environment settings composition access access_settings web"
-        " background logs audit"
+        " background tracing logs audit"
     ),
     "commands": "process",
     "cli": "process commands",
@@ -281,3 +283,20 @@ def test_every_error_says_what_went_wrong() -> None:
     assert len(plain) > len(ERRORS) / 2
     assert [error.__name__ for error in plain if not error.message] == []
     assert {error.__name__ for error in plain if not error.details} == {"BadRequest", "InvalidJson"}
+
+
+def test_opentelemetry_is_loaded_only_for_traces() -> None:
+    """Serving does not load ``tracing`` or an exporter; no other package uses OpenTelemetry.
+
+    redis-py loads a part of it if it is installed.
+    """
+    code = "import sys, session_service.process.serve; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    assert "session_service.web.app" in loaded
+    unwanted = ("opentelemetry.exporter", "session_service.tracing.")
+    assert [name for name in loaded if name.startswith(unwanted)] == []
+    using = {name for name, path in modules().items() if "from opentelemetry" in path.read_text()}
+    assert using
+    assert {name.partition(".")[0] for name in using} == {"tracing"}

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from session_service.access.authenticator import Authenticator
 from session_service.access.session_tokens import SessionTokens
@@ -28,6 +29,16 @@ _POLL_SECONDS = 0.02
 _SCOPED = 5_000  # repositories for credentials, of 0.7 KB each
 
 
+class Tracing(Protocol):
+    """Makes handlers that trace, from those that do not."""
+
+    def of_requests(self, handle: Any, target_of: Any) -> Any:
+        """Return a handler of requests; ``target_of`` returns the Target of one."""
+
+    def of_event(self, name: str, handle: Any) -> Any:
+        """Return a handler of the event with this name, which clients of Socket.IO emit."""
+
+
 class AppState:
     """The store's repositories, the policies, and the counters of this process.
 
@@ -40,7 +51,8 @@ class AppState:
     ``session_tokens`` mints tokens for pages, or is None if there are none.
     Sessions may be created with these ``agents`` only, or with all if there are none. ``measures``
     are the numbers of the process, for metrics. A request that takes ``slow_seconds`` is logged,
-    unless that is 0; with ``access_log`` every request is.
+    unless that is 0; with ``access_log`` every request is. ``tracing`` is None without
+    traces.
     """
 
     def __init__(
@@ -62,10 +74,12 @@ class AppState:
         measures: Measures | None = None,
         slow_seconds: float = SLOW_REQUEST_MS / 1000,
         access_log: bool = False,
+        tracing: Tracing | None = None,
     ) -> None:
         self.measures = measures or Measures()
         self.slow_seconds = slow_seconds
         self.access_log = access_log
+        self.tracing = tracing
         self.repository = repository
         self.webhooks = webhooks
         self.policy = policy

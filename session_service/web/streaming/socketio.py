@@ -99,7 +99,10 @@ class Sockets:
             str(_SEND): self._send,
             UNREADABLE: self._unreadable,
         }.items():
-            server.on(name, partial(self._acknowledge, handler))
+            handle: Callable[..., Any] = partial(self._acknowledge, handler)
+            if state.tracing is not None:
+                handle = state.tracing.of_event(handler.__name__.lstrip("_"), handle)
+            server.on(name, handle)
         state.when_draining.append(self._stop)
 
     async def handle(
