@@ -13,7 +13,7 @@ DEPLOY_TESTS := deploy/tests tests/system/test_nginx.py tests/system/test_proxie
 # Empty if .venv is complete: venv writes `activate` last, and a system upgrade may have removed the interpreter.
 venv := $(shell test -x .venv/bin/python && test -f .venv/bin/activate || echo venv)
 
-.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos deploy-test openapi lock clean venv
+.PHONY: help run test proof lint format bench bench-scale bench-deadlines bench-streams bench-against bench-access profile chaos docs-test screenshots deploy-test openapi lock clean venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -29,6 +29,12 @@ proof: .venv/installed-test ## run the long tests, such as 100,000 interleavings
 
 deploy-test: build/deploy/installed ## check the chart, unit, alerts, compose file and proxies; 3 minutes, and 350 MB of tools
 	build/deploy/bin/python -m pytest --numprocesses 2 --dist loadfile $(DEPLOY_TESTS) $(PYTEST_ARGS)
+
+docs-test: .venv/installed-test ## run the commands of README.md and docs/, and list those that cannot run here; 1 minute
+	.venv/bin/python -m tests.docs.commands $(DOCS_ARGS)
+
+screenshots: .venv/installed-test ## take the screenshots of the documents again, with Chromium
+	.venv/bin/python -m tests.docs.screenshots
 
 lint: .venv/installed-test ## run ruff and mypy
 	.venv/bin/python -m ruff check

@@ -30,7 +30,7 @@ def run(settings: Settings, *, directory: str, as_json: bool) -> int:
     if settings.redis_url is not None:
         return _fail(
             "REDIS_URL is set, and that store has its own means: for example"
-            " `redis-cli -u URL --rdb sessions.rdb` (docs/operating.md, Backup)",
+            " `redis-cli -u URL --rdb sessions.rdb` (docs/backup.md)",
             2,
         )
     if not (data_dir.path / appendonly.DIRECTORY).is_dir():

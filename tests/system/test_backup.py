@@ -1,4 +1,4 @@
-"""Backup and restore with the commands of docs/operating.md."""
+"""Backup and restore with the commands of docs/backup.md."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tests.support.tools import need
 
 def commands_of(chapter: str) -> str:
     """Return the first shell commands of a chapter."""
-    text = (ROOT / "docs" / "operating.md").read_text()
+    text = (ROOT / "docs" / "backup.md").read_text()
     found = re.search(rf"^## {chapter}\n.*?^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert found
     return found[1]
@@ -59,7 +59,7 @@ async def test_a_backup_of_a_running_service_can_be_restored(start: Start, tmp_p
 
     *files, serving = commands_of("Restore").strip().splitlines()
     (backup,) = (tmp_path / "backups").iterdir()
-    done = shell(tmp_path, "\n".join(files).replace("2026-01-15", backup.name))
+    done = shell(tmp_path, "\n".join([f"backup={backup}", *files]))
     assert (done.returncode, done.stderr) == (0, "")
     assert serving == "SESSION_WEBHOOKS_PAUSED=true session-service serve"
     restored = start(SESSION_DATA_DIR=str(tmp_path / "data"), SESSION_WEBHOOKS_PAUSED="true")

@@ -141,7 +141,7 @@ class DataDirectory:
     def _damaged(self, damage: str) -> EmbeddedServerError:
         return EmbeddedServerError(
             f"the data in {self.path} are damaged: {damage}; `session-service repair` keeps what"
-            " can be read (docs/operating.md, Repair)"
+            " can be read (docs/backup.md, Repair)"
         )
 
 
