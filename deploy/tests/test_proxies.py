@@ -82,9 +82,9 @@ async def test_quiet_connections_last(node: Node, certificate: Certificate, tmp_
             ]
             await asyncio.sleep(QUIET_SECONDS)
             await send(client, session_id)
-            event = await stream.next()
-            assert event is not None
-            assert event.name == "session.message"
+            names = [""]
+            while names[-1] != "session.message":  # a renewal may come first
+                names += [event.name for event in await stream.take(1)]
             await wait_until(lambda: all(room.received for room in rooms))
 
     await asyncio.gather(*map(check, PROXIES))
