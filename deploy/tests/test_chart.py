@@ -189,6 +189,14 @@ def test_wrong_values_are_refused(values: Document, problem: str) -> None:
     assert problem in str(refused.value)
 
 
+def test_the_documented_values_are_accepted() -> None:
+    """The values in docs/deploying.md render to an Ingress for the documented host."""
+    text = (ROOT / "docs/deploying.md").read_text()
+    values = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    (ingress,) = of_kind("Ingress", documents(values))
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == values["ingress"]["hosts"]
+
+
 def test_without_access_control_the_names_of_the_service_are_allowed() -> None:
     """The hosts of the Ingress and of the Service reach it, because others would get 403."""
     (container,) = pod_of(documents(EVERY["minimal"]))["spec"]["containers"]
