@@ -4,12 +4,12 @@ import os
 
 from session_service.domain.api_keys import MAX_KEYS, ApiKey, hash_of, new_key, new_key_id
 from session_service.domain.credentials import Permission
-from session_service.domain.errors import RecordUnreadable
 from session_service.domain.ids import SHARDS
 from session_service.store.api_keys.records import pack_details, unpack_key
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.registry_records import RegistryRecords
 from session_service.store.scripts.api_keys import (
     LIST,
     PUT,
@@ -22,8 +22,6 @@ from session_service.store.scripts.api_keys import (
 from session_service.store.scripts.registry import ListArguments
 
 _KEPT_MS = 365 * 24 * 3_600_000
-_ID_CHARACTERS = 36  # of an id from the store, in the log
-_READ = "read"
 
 
 class ApiKeyRegistry:
@@ -35,45 +33,28 @@ class ApiKeyRegistry:
     def __init__(self, executor: ScriptExecutor, keys: Keys, quarantine: Quarantine) -> None:
         self._executor = executor
         self._registry = keys.of_shard(LIST.keys, SHARDS[0])
-        self._quarantine = quarantine
         self._version = b""
-        self._known: dict[str, ApiKey] = {}
-        self.unreadable: frozenset[str] = frozenset()  # ids whose records cannot be read
+        self._records = RegistryRecords(unpack_key, _subject_of, quarantine)
+        self._in_order: dict[str, ApiKey] = {}
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """The ids of keys whose records cannot be read."""
+        return self._records.unreadable
 
     async def list_all(self) -> dict[str, ApiKey]:
         """Return all readable keys by id, in the order of their creation. Renews their TTL.
 
         Cheap if nothing has changed: the same dictionary is returned then.
         """
-        version = b"" if self._must_read_again() else self._version
+        version = b"" if self._records.must_read_again() else self._version
         values = await self._executor.run(LIST, self._registry, ListArguments(version, _KEPT_MS))
         if values is not None:
             self._version = values.pop(b"version", b"")
-            self._read(values)
-        return self._known
-
-    def _read(self, values: dict[bytes, bytes]) -> None:
-        before = self.unreadable | self._known.keys()
-        known, unreadable = {}, set()
-        for field, value in values.items():
-            key_id = field.decode(errors="backslashreplace")[:_ID_CHARACTERS]
-            try:
-                known[key_id] = unpack_key(key_id, value)
-            except RecordUnreadable as error:
-                unreadable.add(key_id)
-                self._quarantine.failed(_subject_of(key_id), _READ, error)
-            else:
-                self._quarantine.succeeded(_subject_of(key_id), _READ)
-        for key_id in before - unreadable - known.keys():
-            self._quarantine.forget(_subject_of(key_id))
-        self._known = dict(sorted(known.items(), key=lambda item: item[1].created_at))
-        self.unreadable = frozenset(unreadable)
-
-    def _must_read_again(self) -> bool:
-        """Return whether it is time to try an unreadable record again: it may be repaired."""
-        return any(
-            not self._quarantine.must_wait(_subject_of(key_id), _READ) for key_id in self.unreadable
-        )
+            self._records.replace(values)
+            by_age = sorted(self._records.known.items(), key=lambda item: item[1].created_at)
+            self._in_order = dict(by_age)
+        return self._in_order
 
     async def add(
         self,

@@ -23,6 +23,7 @@ from session_service.domain.webhooks import (
 from session_service.store.client.executor import ScriptExecutor
 from session_service.store.keys import Keys
 from session_service.store.quarantine import Quarantine
+from session_service.store.registry_records import RegistryRecords, id_of
 from session_service.store.scripts.registry import ListArguments
 from session_service.store.scripts.webhooks import (
     LIST,
@@ -41,8 +42,6 @@ from session_service.store.webhooks.queue import DeliveryQueues, subject_of
 from session_service.store.webhooks.records import pack_webhook, unpack_webhook
 
 _KEPT_MS = 365 * 24 * 3_600_000
-_ID_CHARACTERS = 36  # of an id from the store, in the log
-_READ = "read"
 
 
 class Webhooks:
@@ -62,21 +61,23 @@ class Webhooks:
         self.measures = executor.signals.measures
         self._registry = keys.of_shard(LIST.keys, SHARDS[0])
         self._version = b""
-        self._known: dict[str, Webhook] = {}
+        self._records = RegistryRecords(unpack_webhook, subject_of, quarantine)
         self._json: dict[str, bytes] = {}  # as they are stored
-        self._unreadable: set[str] = set()
         self._mark = b""  # of the data set in which the endpoints of the settings were registered
         self._seen_mark = b""
 
     async def list_all(self) -> dict[str, Webhook]:
         """Return all readable webhooks by id, as they are now. Cheap if nothing has changed."""
-        version = b"" if self._must_read_again() else self._version
+        version = b"" if self._records.must_read_again() else self._version
         values = await self._executor.run(LIST, self._registry, ListArguments(version, _KEPT_MS))
         if values is not None:
             self._version = values.pop(b"version", b"")
             self._seen_mark = values.pop(b"settings", b"")
-            self._read(values)
-        return self._known
+            self._records.replace(values)
+            self._json = {
+                id_of(field): b"{" + value.partition(b" {")[2] for field, value in values.items()
+            }
+        return self._records.known
 
     async def get(self, webhook_id: str, agents: frozenset[str] | None = None) -> Webhook:
         """Return a webhook that exists for a key bound to these agents, or with None any one.
@@ -84,34 +85,11 @@ class Webhooks:
         Whose a damaged record is cannot be known, so none exists for a bound key.
         """
         webhook = (await self.list_all()).get(webhook_id)
-        if webhook is None and agents is None and webhook_id in self._unreadable:
+        if webhook is None and agents is None and webhook_id in self._records.unreadable:
             raise RecordUnreadable
         if webhook is None or not webhook.exists_for(agents):
             raise WebhookNotFound
         return webhook
-
-    def _read(self, values: dict[bytes, bytes]) -> None:
-        before = self._unreadable | self._known.keys()
-        self._unreadable, self._known, self._json = set(), {}, {}
-        for key, value in values.items():
-            webhook_id = key.decode(errors="backslashreplace")[:_ID_CHARACTERS]
-            try:
-                self._known[webhook_id] = unpack_webhook(webhook_id, value)
-            except RecordUnreadable as error:
-                self._unreadable.add(webhook_id)
-                self.quarantine.failed(subject_of(webhook_id), _READ, error)
-            else:
-                self.quarantine.succeeded(subject_of(webhook_id), _READ)
-                self._json[webhook_id] = b"{" + value.partition(b" {")[2]
-        for webhook_id in before - self._unreadable - self._known.keys():
-            self.quarantine.forget(subject_of(webhook_id))
-
-    def _must_read_again(self) -> bool:
-        """Return whether it is time to try an unreadable record again: it may be repaired."""
-        return any(
-            not self.quarantine.must_wait(subject_of(webhook_id), _READ)
-            for webhook_id in self._unreadable
-        )
 
     async def add(self, target: Target) -> Webhook:
         """Register an endpoint; raises TooManyWebhooks."""
