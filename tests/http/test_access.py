@@ -10,7 +10,7 @@ from session_service.store.sessions.deadlines import Deadlines
 from session_service.web.http.state import AppState
 from session_service.web.rest.route import Public
 from session_service.web.rest.table import PUBLIC_PATHS, ROUTES
-from tests.support.access import AGENT, ANN, KnownCredentials, page
+from tests.support.access import AGENT, ANN, KnownCredentials, by, create, page
 from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.service import app_state
 from tests.support.waiting import wait_until
@@ -42,23 +42,11 @@ def service(store: Store, access: KnownCredentials) -> AppState:
     return app_state(store, access=access)
 
 
-def key(name: str) -> dict[str, str]:
-    return {"X-API-KEY": name}
-
-
-async def create(client: Client, user: str = ANN, agent: str = AGENT) -> str:
-    body = {"userId": user, "agentId": agent}
-    response = await client.post(SESSIONS, json=body, headers=key("all"))
-    assert response.status == 201
-    session_id: str = (await response.json())["sessionId"]
-    return session_id
-
-
 async def answer(client: Client, name: str, session_id: str, request: Request) -> tuple[Any, ...]:
     """Return the status, the fields and the body of a response, without what differs always."""
     method, path, body = request
     url = f"{SESSIONS}/{session_id}{path}"
-    async with client.request(method, url, json=body, headers=key(name)) as response:
+    async with client.request(method, url, json=body, headers=by(name)) as response:
         fields = {n: v for n, v in response.headers.items() if n not in ("Date", "X-Request-ID")}
         return response.status, fields, await response.text()
 
@@ -74,7 +62,7 @@ async def test_every_route_refuses_a_request_without_a_valid_credential(client: 
     bodies = set()
     for route in ROUTES:
         path = route.path.replace("{", "").replace("}", "")
-        for headers in ({}, key("nobody"), {"Authorization": "Basic YWxs"}):
+        for headers in ({}, by("nobody"), {"Authorization": "Basic YWxs"}):
             response = await client.request(route.method, path, headers=headers)
             if isinstance(route.access, Public):
                 assert response.status == 200
@@ -85,7 +73,7 @@ async def test_every_route_refuses_a_request_without_a_valid_credential(client: 
     assert len(bodies) == 1
 
 
-@pytest.mark.parametrize("headers", [key("all"), {"Authorization": "Bearer all"}])
+@pytest.mark.parametrize("headers", [by("all"), {"Authorization": "Bearer all"}])
 async def test_a_key_may_be_in_either_header(client: Client, headers: dict[str, str]) -> None:
     """A credential is taken from X-API-KEY and from Authorization."""
     assert (await client.get(SESSIONS, headers=headers)).status == 200
@@ -94,19 +82,19 @@ async def test_a_key_may_be_in_either_header(client: Client, headers: dict[str, 
 async def test_two_credentials_are_a_bad_request(client: Client) -> None:
     """A request with two credentials is a 400, whatever they are."""
     for second in ("all", "nobody"):
-        headers = {**key("all"), "Authorization": f"Bearer {second}"}
+        headers = {**by("all"), "Authorization": f"Bearer {second}"}
         error = await assert_error(
             await client.get(SESSIONS, headers=headers), 400, "VALIDATION_ERROR"
         )
         assert "another credential" in error["message"]
     url = f"/api/messaging/events?token={'all'}"
-    await assert_error(await client.get(url, headers=key("all")), 400, "VALIDATION_ERROR")
+    await assert_error(await client.get(url, headers=by("all")), 400, "VALIDATION_ERROR")
 
 
 async def test_a_missing_scope_is_a_403_that_names_it(client: Client) -> None:
     """A credential without the route's scope gets a 403, before its body is read."""
     for path in (SESSIONS, f"{SESSIONS}/{UNKNOWN}/renew"):
-        response = await client.post(path, data=b"not JSON", headers=key("reader"))
+        response = await client.post(path, data=b"not JSON", headers=by("reader"))
         error = await assert_error(response, 403, "FORBIDDEN")
         assert "sessions:write" in error["details"]
 
@@ -122,7 +110,7 @@ async def test_a_session_of_another_does_not_exist(
     never = await answer(client, name, UNKNOWN, request_)
     assert never[0] == 404
     assert await answer(client, name, session_id, request_) == never
-    assert (await client.get(f"{SESSIONS}/{session_id}", headers=key("ann"))).status == 200
+    assert (await client.get(f"{SESSIONS}/{session_id}", headers=by("ann"))).status == 200
 
 
 @pytest.mark.parametrize("request_", OF_ONE, ids=lambda each: f"{each[0]} {each[1]}")
@@ -135,7 +123,7 @@ async def test_its_owners_may_use_a_session(
         access.known["page"] = page(session_id, ANN)
         method, path, body = request_
         url = f"{SESSIONS}/{session_id}{path}"
-        async with client.request(method, url, json=body, headers=key(name)) as response:
+        async with client.request(method, url, json=body, headers=by(name)) as response:
             assert response.status in (200, 201)
 
 
@@ -155,7 +143,7 @@ class TestExpired:
 
         async def is_expired() -> bool:
             url = f"{SESSIONS}/{session_id}"
-            return (await client.get(url, headers=key("ann"))).status == 410
+            return (await client.get(url, headers=by("ann"))).status == 410
 
         await wait_until(is_expired)
         if swept:
@@ -173,10 +161,10 @@ async def test_a_user_speaks_only_for_itself(client: Client) -> None:
     for path in (session_id, UNKNOWN):
         url = f"{SESSIONS}/{path}/messages"
         body = {"content": "Hello", "authorId": AGENT}
-        await assert_error(await client.post(url, json=body, headers=key("ann")), 403, "FORBIDDEN")
+        await assert_error(await client.post(url, json=body, headers=by("ann")), 403, "FORBIDDEN")
     url = f"{SESSIONS}/{session_id}/messages"
     body = {"content": "Hello", "authorId": ANN}
-    assert (await client.post(url, json=body, headers=key("ann"))).status == 201
+    assert (await client.post(url, json=body, headers=by("ann"))).status == 201
 
 
 async def test_a_key_speaks_as_the_agent_only_with_the_scope(client: Client) -> None:
@@ -184,12 +172,12 @@ async def test_a_key_speaks_as_the_agent_only_with_the_scope(client: Client) -> 
     session_id = await create(client)
     url = f"{SESSIONS}/{session_id}/messages"
     body = {"content": "Hello", "authorId": AGENT}
-    response = await client.post(url, json=body, headers=key("mute"))
+    response = await client.post(url, json=body, headers=by("mute"))
     error = await assert_error(response, 403, "FORBIDDEN")
     assert "messages:agent" in error["details"]
-    stored = await client.get(url, headers=key("mute"))
+    stored = await client.get(url, headers=by("mute"))
     assert (await stored.json())["messages"] == []
-    assert (await client.post(url, json=body, headers=key("all"))).status == 201
+    assert (await client.post(url, json=body, headers=by("all"))).status == 201
 
 
 async def test_an_idempotency_key_belongs_to_its_credential(client: Client) -> None:
@@ -197,11 +185,11 @@ async def test_an_idempotency_key_belongs_to_its_credential(client: Client) -> N
     session_id = await create(client)
     headers = {"Idempotency-Key": "the same"}
     url = f"{SESSIONS}/{session_id}"
-    first = await client.post(f"{url}/renew", headers=headers | key("ann"))
+    first = await client.post(f"{url}/renew", headers=headers | by("ann"))
     assert first.status == 200
-    other = await client.delete(f"{SESSIONS}/{UNKNOWN}", headers=headers | key("bob"))
+    other = await client.delete(f"{SESSIONS}/{UNKNOWN}", headers=headers | by("bob"))
     await assert_error(other, 404, "SESSION_NOT_FOUND")
-    again = await client.post(f"{url}/renew", headers=headers | key("ann"))
+    again = await client.post(f"{url}/renew", headers=headers | by("ann"))
     assert await again.json() == await first.json()
 
 
@@ -211,8 +199,8 @@ async def test_a_replayed_reply_is_not_for_others(client: Client) -> None:
     headers = {"Idempotency-Key": "the same"}
     url = f"{SESSIONS}/{session_id}/messages"
     body = {"content": "Hello"}
-    assert (await client.post(url, json=body, headers=headers | key("ann"))).status == 201
-    other = await client.post(url, json=body, headers=headers | key("bob"))
+    assert (await client.post(url, json=body, headers=headers | by("ann"))).status == 201
+    other = await client.post(url, json=body, headers=headers | by("bob"))
     await assert_error(other, 404, "SESSION_NOT_FOUND")
 
 
@@ -227,5 +215,5 @@ async def test_a_session_token_is_for_its_session_only(
         ("DELETE", f"?userId={ANN}"),
         ("GET", "/health"),
     ):
-        response = await client.request(method, f"{SESSIONS}{path}", headers=key("page"))
+        response = await client.request(method, f"{SESSIONS}{path}", headers=by("page"))
         await assert_error(response, 403, "FORBIDDEN")

@@ -13,7 +13,18 @@ from session_service.domain.addresses import EVERYWHERE
 from session_service.domain.credentials import ALL_PERMISSIONS
 from session_service.domain.webhooks import Target, WebhookPolicy
 from session_service.web.http.state import AppState
-from tests.support.access import AGENT, ANN, BOB, OTHER_AGENT, KnownCredentials, key, page, user
+from tests.support.access import (
+    AGENT,
+    ANN,
+    BOB,
+    OTHER_AGENT,
+    KnownCredentials,
+    by,
+    create,
+    key,
+    page,
+    user,
+)
 from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.factories import another_node, shard_key
 from tests.support.service import app_state
@@ -36,18 +47,6 @@ def access() -> KnownCredentials:
 @pytest.fixture
 def service(store: Store, access: KnownCredentials) -> AppState:
     return app_state(store, access=access)
-
-
-def by(name: str) -> dict[str, str]:
-    return {"X-API-KEY": name}
-
-
-async def create(client: Client, user: str = ANN, agent: str = AGENT) -> str:
-    body = {"userId": user, "agentId": agent}
-    async with client.post(SESSIONS, json=body, headers=by("all")) as response:
-        assert response.status == 201
-        session_id: str = (await response.json())["sessionId"]
-        return session_id
 
 
 async def end(client: Client, session_id: str) -> None:

@@ -17,7 +17,16 @@ from session_service.web.http import protocol
 from session_service.web.http.address_limit import AddressLimit
 from session_service.web.http.limits import RequestLimits
 from session_service.web.http.state import AppState
-from tests.support.access import AGENT, ANN, KnownCredentials, expiring, page, user
+from tests.support.access import (
+    AGENT,
+    ANN,
+    KnownCredentials,
+    by,
+    create,
+    expiring,
+    page,
+    user,
+)
 from tests.support.access import key as key_of
 from tests.support.api import SESSIONS, Client
 from tests.support.service import app_state
@@ -91,20 +100,9 @@ async def open_raw(client: Client, transport: str, **headers: str) -> Raw:
     return raw
 
 
-def key(name: str) -> dict[str, str]:
-    return {"X-API-KEY": name}
-
-
-async def create(client: Client, user_id: str = ANN) -> str:
-    body = {"userId": user_id, "agentId": AGENT}
-    response = await client.post(SESSIONS, json=body, headers=key("all"))
-    session_id: str = (await response.json())["sessionId"]
-    return session_id
-
-
 async def say(client: Client, session_id: str, text: str) -> None:
     url = f"{SESSIONS}/{session_id}/messages"
-    response = await client.post(url, json={"content": text}, headers=key("all"))
+    response = await client.post(url, json={"content": text}, headers=by("all"))
     assert response.status == 201
 
 
@@ -306,7 +304,7 @@ async def test_the_last_packets_of_a_socket(
     await raw.send(f'42["2",{{"channelId":"{session_id}","message":"Hello"}}]')
     for _ in range(2):
         assert await raw.rest() == []
-    stored = await client.get(f"{SESSIONS}/{session_id}/messages", headers=key("all"))
+    stored = await client.get(f"{SESSIONS}/{session_id}/messages", headers=by("all"))
     assert (await stored.json())["messages"] == []
 
 

@@ -16,7 +16,17 @@ from session_service.web.http.address_limit import AddressLimit
 from session_service.web.http.client_addresses import TrustedProxies
 from session_service.web.http.limits import RequestLimits
 from session_service.web.http.state import AppState
-from tests.support.access import AGENT, ANN, BOB, OTHER_AGENT, KnownCredentials, page, user
+from tests.support.access import (
+    AGENT,
+    ANN,
+    BOB,
+    OTHER_AGENT,
+    KnownCredentials,
+    by,
+    create,
+    page,
+    user,
+)
 from tests.support.api import SESSIONS, Client
 from tests.support.factories import store_settings
 from tests.support.raw import Raw
@@ -64,20 +74,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     return lines
 
 
-def key(name: str) -> dict[str, str]:
-    return {"X-API-KEY": name}
-
-
-async def create(client: Client, user_id: str = ANN) -> str:
-    body = {"userId": user_id, "agentId": AGENT}
-    response = await client.post(SESSIONS, json=body, headers=key("all"))
-    assert response.status == 201
-    session_id: str = (await response.json())["sessionId"]
-    return session_id
-
-
 async def send(client: Client, name: str, method: str, path: str, **options: Any) -> int:
-    async with client.request(method, path, headers=key(name), **options) as response:
+    async with client.request(method, path, headers=by(name), **options) as response:
         await response.read()
         return response.status
 
@@ -89,7 +87,7 @@ def without_address(line: dict[str, Any]) -> dict[str, Any]:
 
 async def test_a_session_that_a_key_or_user_ends_has_one_line(client: Client, lines: Lines) -> None:
     """The line has who ended it, and by which right; other requests for the session have none."""
-    for name, by, who in (
+    for name, right, who in (
         ("all", "server", SERVER),
         (
             "ann",
@@ -104,7 +102,7 @@ async def test_a_session_that_a_key_or_user_ends_has_one_line(client: Client, li
         assert await send(client, name, "DELETE", url) == 200
         assert await send(client, name, "DELETE", url) == 404
         (line,) = lines()
-        expected = {"event": "session.ended", "outcome": "done", "session": session_id, "by": by}
+        expected = {"event": "session.ended", "outcome": "done", "session": session_id, "by": right}
         assert without_address(line) == expected | who
 
 
@@ -124,7 +122,7 @@ async def test_a_repeated_end_is_no_second_end(client: Client, lines: Lines) -> 
     """A DELETE that is sent again with its Idempotency-Key has the line of the first one only."""
     url = f"{SESSIONS}/{await create(client)}"
     for _ in range(3):
-        headers = {"Idempotency-Key": "once"} | key("all")
+        headers = {"Idempotency-Key": "once"} | by("all")
         assert (await client.delete(url, headers=headers)).status == 200
     assert [each["event"] for each in lines()] == ["session.ended"]
 
@@ -151,7 +149,7 @@ async def test_sessions_ended_together_have_one_line(client: Client, lines: Line
     """The line of a bulk end has the filter and the number; with an Idempotency-Key it is one."""
     for _ in range(3):
         await create(client)
-    headers = {"Idempotency-Key": "once"} | key("all")
+    headers = {"Idempotency-Key": "once"} | by("all")
     for _ in range(2):
         assert (await client.delete(f"{SESSIONS}?userId={ANN}", headers=headers)).status == 200
     assert await send(client, "all", "DELETE", f"{SESSIONS}?all=true") == 200
@@ -178,7 +176,7 @@ class TestReplaced:
         assert lines() == []
         body = {"userId": ANN, "agentId": OTHER_AGENT, "getOrCreate": get_or_create}
         for _ in range(2 if headers else 1):
-            response = await client.post(SESSIONS, json=body, headers=headers | key("all"))
+            response = await client.post(SESSIONS, json=body, headers=headers | by("all"))
             assert response.status == 201
         (line,) = map(without_address, lines())
         assert line == SERVER | {
@@ -197,9 +195,9 @@ async def test_listings_of_others_have_lines(client: Client, lines: Lines) -> No
     lines()
     assert await send(client, "ann", "GET", f"{SESSIONS}?userId={ANN}") == 200
     assert await send(client, "all", "GET", f"{SESSIONS}?userId={ANN}&agentId={AGENT}") == 200
-    async with client.get(f"{EVENTS}?userId={ANN}", headers=key("all")) as stream:
+    async with client.get(f"{EVENTS}?userId={ANN}", headers=by("all")) as stream:
         assert stream.status == 200
-    async with client.get(EVENTS, headers=key("ann")) as stream:
+    async with client.get(EVENTS, headers=by("ann")) as stream:
         assert stream.status == 200
     listed, streamed = map(without_address, lines())
     assert listed == SERVER | {
@@ -250,7 +248,7 @@ async def test_an_erased_conversation_has_a_line(client: Client, lines: Lines) -
 async def test_changes_of_webhooks_have_lines(client: Client, lines: Lines) -> None:
     """Creating, rotating, replaying and deleting have a line each, without the secret or URL."""
     body = {"url": "https://hooks.example.org/?token=hush"}
-    async with client.post(WEBHOOKS, json=body, headers=key("all")) as response:
+    async with client.post(WEBHOOKS, json=body, headers=by("all")) as response:
         webhook = (await response.json())["webhookId"]
     url = f"{WEBHOOKS}/{webhook}"
     assert await send(client, "all", "GET", url) == 200
@@ -319,7 +317,7 @@ class TestBehindAProxy:
         """Lines of refusals and of other operations have the address that the proxy names."""
         forwarded = {"X-Forwarded-For": "198.51.100.7"}
         assert (await client.get(SESSIONS, headers=forwarded)).status == 401
-        assert (await client.get(SESSIONS, headers=forwarded | key("all"))).status == 200
+        assert (await client.get(SESSIONS, headers=forwarded | by("all"))).status == 200
         assert [each["address"] for each in lines()] == ["198.51.100.7"] * 2
 
 
@@ -340,7 +338,7 @@ class TestLimited:
 
 async def test_a_replayed_refusal_has_a_line(client: Client, lines: Lines) -> None:
     """A 403 that is replayed with its Idempotency-Key is a refusal like any other."""
-    headers = {"Idempotency-Key": "once"} | key("ann")
+    headers = {"Idempotency-Key": "once"} | by("ann")
     for _ in range(2):
         url = f"{SESSIONS}?userId={BOB}"
         assert (await client.delete(url, headers=headers)).status == 403

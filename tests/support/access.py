@@ -18,6 +18,7 @@ from session_service.domain.credentials import (
     Permission,
 )
 from session_service.domain.errors import StoreUnavailable
+from tests.support.api import SESSIONS, Client
 
 ANN = "a1111111-1111-4111-8111-111111111111"
 BOB = "b2222222-2222-4222-8222-222222222222"
@@ -86,3 +87,17 @@ class KnownCredentials(Authenticator):
             return super().is_valid(credential, now)
         is_expired = credential.expires is not None and credential.expires <= now
         return not is_expired and credential.id not in self.revoked
+
+
+def by(name: str) -> dict[str, str]:
+    """Return the header fields of a request with the credential of that name."""
+    return {"X-API-KEY": name}
+
+
+async def create(client: Client, user: str = ANN, agent: str = AGENT, **fields: Any) -> str:
+    """Create a session by a key with all scopes; return its id."""
+    body = {"userId": user, "agentId": agent, **fields}
+    async with client.post(SESSIONS, json=body, headers=by("all")) as response:
+        assert response.status == 201
+        session_id: str = (await response.json())["sessionId"]
+        return session_id
