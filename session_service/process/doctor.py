@@ -14,6 +14,7 @@ from session_service.process.diagnosis.store import check_store
 from session_service.process.output import print_json, print_table
 from session_service.settings import Settings
 
+_STYLES = {"error": "bold red", "warning": "yellow", "ok": "green"}
 _ORDER: tuple[Level, ...] = ("error", "warning", "ok")
 
 
@@ -51,7 +52,7 @@ def _print(findings: list[Finding]) -> None:
         rows.append((each.level, each.id, each.problem))
         if each.remedy:
             rows.append(("", "", f"→ {each.remedy}"))
-    print_table(("LEVEL", "CHECK", "FINDING"), rows)
+    print_table(("LEVEL", "CHECK", "FINDING"), rows, _STYLES)
     counts = Counter(each.level for each in findings)
     numbers = ", ".join(f"{counts[level]} {level}" for level in _ORDER)
     sys.stdout.write(f"\n{numbers}\n")

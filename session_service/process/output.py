@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,16 +14,20 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    styles: Mapping[str, str] | None = None,
+) -> None:
     """Print rows under the names of their columns, e.g. ``ID`` and ``STATE``.
 
-    On a terminal, long cells are folded to its width. Elsewhere a row is a line, which programs
-    such as grep read.
+    On a terminal, long cells are folded to its width, and ``styles`` has the colours of some, e.g.
+    ``{"error": "bold red"}``. Elsewhere a row is a line, which programs such as grep read.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         terminal = importlib.import_module("session_service.process.terminal")
-        terminal.print_folded(columns, cells)
+        terminal.print_folded(columns, cells, styles or {})
         return
     lines = [list(columns), *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -109,7 +109,8 @@ def _check_proxies(settings: Settings) -> Iterator[Finding]:
             "set TRUSTED_PROXIES=127.0.0.1/32,::1/128 (docs/proxies.md)",
         )
     else:
-        yield ok("proxies", f"{len(rates.proxies)} networks of proxies are trusted")
+        trusted = ", ".join(map(str, rates.proxies)) or "no network"
+        yield ok("proxies", f"{trusted} may name the addresses of clients")
 
 
 def _check_secrets(settings: Settings, read: Iterable[Setting]) -> Iterator[Finding]:

@@ -33,7 +33,13 @@ async def check_store(settings: Settings) -> list[Finding]:
     try:
         url = store_url(settings)
     except UnreachableStoreError as failed:
-        return [warning("store", f"the store was not checked: {failed}", "run doctor beside it")]
+        return [
+            warning(
+                "store",
+                f"the store was not checked: {failed}",
+                "run doctor again while the service runs",
+            )
+        ]
     async with open_store(replace(settings, redis_url=url)) as store:
         if problem := await wrong_kind(store.url):
             return [error("store-kind", problem, "correct REDIS_URL")]
@@ -122,7 +128,7 @@ async def _check_data(store: Store) -> Finding:
     try:
         await check_layout(store.executor, store.settings.key_prefix)
     except OldDataError as failed:
-        return error("data-format", str(failed), "see docs/operating.md, Upgrading")
+        return error("data-format", str(failed), "see docs/upgrading.md")
     (name,) = store.keys.of_shard(META.keys, SHARDS[0]).names()
     replies = await store.executor.run_on_masters(("HGET", name, "format"))
     formats = [int(each) for (each,) in replies.values() if isinstance(each, bytes)]
