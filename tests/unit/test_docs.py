@@ -48,6 +48,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def test_the_index_has_every_guide() -> None:
+    """docs/README.md links to every page in docs/, except to the wheel's description."""
+    index = ROOT / "docs" / "README.md"
+    linked = {link.partition("#")[0] for link, _ in _LINK.findall(prose(index))}
+    guides = {page.name for page in index.parent.glob("*.md")} - {"README.md", "package.md"}
+    assert guides - linked == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_of_commands_is_declared(page: Path) -> None:
     """`make docs-test` finds the commands of each page: blocks are declared, and complete."""
