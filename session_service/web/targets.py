@@ -8,13 +8,10 @@ from session_service.domain.errors import ServiceError
 from session_service.domain.ids import is_uuid
 from session_service.metrics.catalogue import OTHER
 from session_service.web.http.context import Endpoint
+from session_service.web.http.durations import METHODS
 from session_service.web.rest.router import Router, ids_of
 from session_service.web.rest.table import PUBLIC_PATHS, routes_of
 from session_service.web.streaming.socketio import PATH
-
-_METHODS = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
-)
 
 # The segments of all paths, except for ids.
 _WORDS = {
@@ -34,7 +31,7 @@ class Target:
     __slots__ = ("_ids", "_request", "method", "route")
 
     def __init__(self, request: web.BaseRequest, route: str, ids: Mapping[str, str]) -> None:
-        self.method = request.method if request.method in _METHODS else OTHER
+        self.method = request.method if request.method in METHODS else OTHER
         self.route = route  # e.g. ``/api/messaging/sessions/{sessionId}``; "" if none matches
         self._ids = ids
         self._request = request

@@ -7,7 +7,7 @@ from session_service.metrics.numbers import Distribution, Numbers
 from session_service.web.http.context import Endpoint
 from session_service.web.http.errors import ERRORS
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 _STATUSES = tuple(
     sorted({101, 200, 201, 202, 204, 304} | {spec.status for spec in ERRORS.values()})
 )
@@ -40,7 +40,7 @@ class RequestDurations:
 
     def _find(self, endpoint: Endpoint | None, method: str, status: int) -> Distribution:
         path = self._templates.get(endpoint, "") if endpoint else ""
-        shown = method if method in _METHODS else OTHER
+        shown = method if method in METHODS else OTHER
         row, column = self._rows[shown, path], self._columns[status]
         found = self._numbers.distribution_at(REQUESTS, row, column)
         if shown == method:
@@ -49,4 +49,4 @@ class RequestDurations:
 
 
 def _pairs(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
-    return ((method, path) for path in paths for method in _METHODS)
+    return ((method, path) for path in paths for method in METHODS)
