@@ -17,7 +17,7 @@ from tests.docs.browser import chromium
 from tests.support.processes import ROOT, ServiceProcess
 
 MAX_BYTES = 150_000  # of an image: README.md has to load fast
-SIZE = ViewportSize(width=1000, height=598)
+SIZE = ViewportSize(width=1000, height=352)
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 CREATE = "#operations-messaging-createSession"
