@@ -10,8 +10,9 @@ COPY docs/package.md docs/
 COPY session_service session_service
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/venv/bin/pip install --no-deps /dist/*.whl
-# Import all Lua scripts and the extra jwt, so that a wheel without them fails the build.
-RUN cd / && /opt/venv/bin/python -c "import session_service.store.scripts, session_service.access.jwt"
+# Import all Lua scripts and the extras, so that a wheel without them fails the build.
+RUN cd / && /opt/venv/bin/python -c \
+    "import session_service.store.scripts, session_service.access.jwt, session_service.tracing.tracer"
 
 FROM python:3.13-slim
 RUN groupadd --gid 10001 sessions \

@@ -77,7 +77,7 @@ lock: $(venv) ## lock requirements/*.txt again from pyproject.toml
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml -o requirements/run.txt
 	$(LOCK) pyproject.toml --group test -c requirements/run.txt -o requirements/test.txt
-	$(LOCK) pyproject.toml --extra jwt -c requirements/test.txt -o requirements/image.txt
+	$(LOCK) pyproject.toml --extra jwt --extra otel -c requirements/test.txt -o requirements/image.txt
 	$(LOCK) pyproject.toml --group deploy -c requirements/test.txt -o requirements/deploy.txt
 	.venv/bin/python -c 'import tomllib as t; print(*t.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - -o requirements/build.txt

@@ -54,5 +54,5 @@ def _print(findings: list[Finding]) -> None:
             rows.append(("", "", f"→ {each.remedy}"))
     print_table(("LEVEL", "CHECK", "FINDING"), rows, _STYLES)
     counts = Counter(each.level for each in findings)
-    numbers = ", ".join(f"{counts[level]} {level}" for level in _ORDER)
+    numbers = ", ".join(f"{level}: {counts[level]}" for level in _ORDER)
     sys.stdout.write(f"\n{numbers}\n")

@@ -51,8 +51,8 @@ def test_the_image_is_built_of_files_that_docker_sees() -> None:
         assert f"!{source}" in allowed
 
 
-def test_the_image_verifies_jwts() -> None:
-    """The image has the extra jwt, and otherwise the packages and versions of ``make run``."""
+def test_the_image_verifies_jwts_and_sends_traces() -> None:
+    """The image has the extras jwt and otel, and otherwise what ``make run`` has."""
     assert "-r requirements/image.txt" in (ROOT / "Dockerfile").read_text()
     image, run = (
         set(
@@ -64,4 +64,5 @@ def test_the_image_verifies_jwts() -> None:
     )
     assert run < image
     added = {each.partition("==")[0] for each in image - run}
-    assert added == {"pyjwt", "cryptography", "cffi", "pycparser"}
+    assert {"pyjwt", "cryptography", "opentelemetry-exporter-otlp-proto-http"} <= added
+    assert {"fakeredis", "pytest", "mypy"}.isdisjoint(added)
