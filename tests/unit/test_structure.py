@@ -42,6 +42,7 @@ LAYERS = {
     "logs": "",
     "audit": "domain logs",
     "api": "domain",
+    "client": "api domain",
     "metrics": "domain",
     "store": "domain metrics",
     "webhook_settings": "domain",

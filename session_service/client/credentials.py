@@ -1,0 +1,67 @@
+"""The address of the service and the credential of its caller, also from the environment."""
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+DEFAULT_URL = "http://localhost:3000"
+
+Token = str | Callable[[], str | Awaitable[str]]
+
+
+class Credential(NamedTuple):
+    """An API key, or a bearer token, which a function may return anew for every request."""
+
+    api_key: str | None = None
+    token: Token | None = None
+
+    def __repr__(self) -> str:
+        return "Credential(…)"
+
+    async def header(self) -> dict[str, str]:
+        """Return the header that carries it; none for callers without a credential."""
+        if self.token is not None:
+            token = self.token if isinstance(self.token, str) else self.token()
+            if inspect.isawaitable(token):
+                token = await token
+            return {"Authorization": f"Bearer {token}"}
+        return {} if self.api_key is None else {"X-API-KEY": self.api_key}
+
+
+def find_credential(
+    api_key: str | None, token: Token | None, environment: Mapping[str, str] = os.environ
+) -> Credential:
+    """Return the given credential, or else the key that the environment has.
+
+    SESSION_SERVICE_KEY is a key, and SESSION_SERVICE_KEY_FILE the path of a file with one. Raises
+    ValueError if there are two, and OSError if the file cannot be read.
+    """
+    if api_key and token:
+        raise ValueError("api_key and token are both set; the service takes one of them")
+    if api_key or token:
+        return Credential(api_key or None, token or None)
+    key = environment.get("SESSION_SERVICE_KEY")
+    path = environment.get("SESSION_SERVICE_KEY_FILE")
+    if key and path:
+        raise ValueError("SESSION_SERVICE_KEY and SESSION_SERVICE_KEY_FILE are both set")
+    if path:
+        key = Path(path).read_text(encoding="utf-8").strip()
+    return Credential(key or None)
+
+
+def find_url(url: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the URL of the service without a slash at its end, e.g. ``http://localhost:3000``.
+
+    By default it is SESSION_SERVICE_URL. Raises ValueError if it is not the URL of a service; the
+    message does not repeat it, because it may have a password.
+    """
+    url = url or environment.get("SESSION_SERVICE_URL") or DEFAULT_URL
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"the URL of the service must be like {DEFAULT_URL}, or memory://")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("the URL of the service must have no user, query or fragment")
+    return url.rstrip("/")

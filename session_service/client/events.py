@@ -1,0 +1,176 @@
+"""The event streams, which go on where they were when their connection breaks."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import ClassVar
+
+import aiohttp
+import msgspec
+from msgspec import UNSET, Struct
+
+from session_service.api.base import Request
+from session_service.api.events import CloudEvent, StreamEvents, StreamSessionEvents
+from session_service.client.errors import (
+    ApiError,
+    ConnectionFailed,
+    SessionServiceError,
+    UnexpectedResponse,
+)
+from session_service.client.resource import Resource
+from session_service.client.retries import delay
+from session_service.client.sse import Block, Blocks
+from session_service.client.transport import Transport, operation, path_of
+from session_service.domain.event_types import LAST_TYPES
+
+_SILENCE_SECONDS = 45.0  # the service sends its position every 15 s
+_PASSING = frozenset((408, 429))  # statuses below 500 of refusals that pass
+
+_LAST = frozenset(f"session.{name}" for name in LAST_TYPES)
+
+
+class Reset(Struct, frozen=True):
+    """Some events are missing here: read the sessions again. New events follow."""
+
+    id: str
+    type: ClassVar[str] = "reset"
+
+
+class EventStream:
+    """Events, in one order. Only a credential or a filter that is refused ends the stream.
+
+    ``position`` is the id from which to go on: keep it, and pass it as ``last_event_id`` to a later
+    stream. A loop that has ended early goes on from there, too, if it is begun again.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        path: str,
+        query: Request,
+        last_event_id: str | None,
+        give_up_after: float | None,
+    ) -> None:
+        self.position = last_event_id
+        self._transport = transport
+        self._path = path
+        self._query = query
+        self._give_up_after = give_up_after
+        self._retry: float | None = None  # seconds until the next connection, from the stream
+        self._has_begun = False
+        self._is_over = False
+        self._failures = 0
+        self._last_read = 0.0
+
+    def __aiter__(self) -> AsyncIterator[CloudEvent | Reset]:
+        return self._events()
+
+    async def _events(self) -> AsyncGenerator[CloudEvent | Reset, None]:
+        self._last_read = time.monotonic()
+        while not self._is_over:
+            self._retry = None
+            stream = await self._transport.open_stream(
+                self._path, self._query, self.position, _SILENCE_SECONDS
+            )
+            if isinstance(stream, SessionServiceError):
+                failure = stream
+            else:
+                failure = ConnectionFailed(f"the stream of {self._transport.url} ended")
+                async with stream:
+                    blocks = Blocks()
+                    while piece := await _read(stream):
+                        for block in blocks.feed(piece):
+                            item = self._item(block)
+                            if item is not None:
+                                yield item
+            if not self._is_over:
+                self._check(failure)
+                wait = delay(failure, self._failures) if self._retry is None else self._retry
+                self._failures += 1
+                await asyncio.sleep(wait)
+
+    def _item(self, block: Block) -> CloudEvent | Reset | None:
+        """Note the position and the time to wait, and return the event of a block if it has one."""
+        if block.retry.isdecimal():
+            self._retry = int(block.retry) / 1000
+        if block.id:  # a stream that ends at once has none
+            self.position = block.id
+            self._has_begun = True
+            self._failures = 0
+            self._last_read = time.monotonic()
+        if block.event == "reset":
+            return Reset(block.id)
+        if not block.event.startswith("session."):
+            return None
+        try:
+            event = msgspec.json.decode(block.data, type=CloudEvent)
+        except msgspec.MsgspecError:
+            raise UnexpectedResponse("an event of the stream cannot be read", 200) from None
+        of_one = isinstance(self._query, StreamSessionEvents)
+        self._is_over = of_one and event.type in _LAST
+        return event
+
+    def _check(self, failure: SessionServiceError) -> None:
+        """Raise a failure that will not pass, or that has lasted for too long."""
+        match failure:
+            case ApiError(status=status) if status < 500 and status not in _PASSING:
+                raise failure
+            case UnexpectedResponse(status=status) if status < 500 and status not in _PASSING:
+                raise failure
+            case _:
+                pass
+        away = time.monotonic() - self._last_read
+        if self._give_up_after is not None and away >= self._give_up_after:
+            raise failure
+        if not self._has_begun and self._failures >= self._transport.max_retries:
+            raise failure
+
+
+class Events(Resource):
+    """``service.events``: follow the events of one session, or of many."""
+
+    @operation("streamEvents", "streamSessionEvents")
+    def follow(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        types: Sequence[str] = (),
+        last_event_id: str | None = None,
+        give_up_after: float | None = None,
+    ) -> EventStream:
+        """Follow the events from now on, or those after ``last_event_id``.
+
+        ::
+
+            async for event in service.events.follow(user_id=user, types=["expiring", "expired"]):
+                if event.type == "reset":
+                    ...  # some events are missing: read the sessions again
+
+        The stream of one session ends after its last event; it raises SessionNotFound or
+        SessionExpired if the session is over. A stream that has begun connects again for as long as
+        it takes, without a gap or a repeat; with ``give_up_after``, in seconds, it raises the
+        reason after that time. A stream that cannot begin raises it after ``max_retries``.
+        """
+        query: Request
+        if session_id is None:
+            path = path_of("events")
+            query = StreamEvents(
+                user_id=UNSET if user_id is None else user_id,
+                agent_id=UNSET if agent_id is None else agent_id,
+                type=[*types],
+            )
+        elif user_id is not None or agent_id is not None or types:
+            raise ValueError("session_id selects one session: leave out the other filters")
+        else:
+            path, query = path_of("sessions", session_id, "events"), StreamSessionEvents()
+        return EventStream(self._transport, path, query, last_event_id, give_up_after)
+
+
+async def _read(stream: aiohttp.ClientResponse) -> bytes:
+    """Return the next bytes of a stream; none if it has ended or broken."""
+    try:
+        return await stream.content.readany()
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return b""

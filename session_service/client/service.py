@@ -1,0 +1,73 @@
+"""The client of one service."""
+
+from types import TracebackType
+from typing import Self
+
+from session_service.client.credentials import Token, find_credential, find_url
+from session_service.client.events import Events
+from session_service.client.health import Health
+from session_service.client.messages import Channels, Messages
+from session_service.client.sessions import Sessions
+from session_service.client.tokens import Tokens
+from session_service.client.transport import Transport
+from session_service.client.webhooks import Webhooks
+
+DEFAULT_TIMEOUT = 10.0
+DEFAULT_RETRIES = 2
+
+
+class SessionService:
+    """A service, as its callers see it.
+
+    ::
+
+        async with SessionService("http://localhost:3000", api_key="ssk_…") as service:
+            created = await service.sessions.create(user_id, agent_id)
+            await service.messages.send(created.session_id, "Hello", timeout=2.0)
+
+    ``token`` is a bearer token in place of an API key, or a function that returns one for each
+    request. The environment has what is not given: SESSION_SERVICE_URL, and SESSION_SERVICE_KEY or
+    SESSION_SERVICE_KEY_FILE. ``timeout`` is in seconds, for each attempt. Make one client for each
+    event loop, and share it between tasks.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        token: Token | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_retries: int = DEFAULT_RETRIES,
+    ) -> None:
+        self._transport = Transport(
+            find_url(url),
+            find_credential(api_key, token),
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+        self.sessions = Sessions(self._transport)
+        self.messages = Messages(self._transport)
+        self.channels = Channels(self._transport)
+        self.events = Events(self._transport)
+        self.tokens = Tokens(self._transport)
+        self.webhooks = Webhooks(self._transport)
+        self.health = Health(self._transport)
+
+    def __repr__(self) -> str:
+        return f"SessionService({self._transport.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
