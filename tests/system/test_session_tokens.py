@@ -69,7 +69,7 @@ async def test_a_token_works_on_every_node_until_its_key_is_revoked(
         for token in (old, new):
             await wait_for(two, path, token, 401)
     for node in (first, second):
-        assert '"path": "' in node.stderr
+        assert '"path":"' in node.stderr
         assert not [text for text in (key, old, new) if text[-43:] in node.stderr + node.stdout]
 
 
