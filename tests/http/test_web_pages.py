@@ -22,14 +22,21 @@ from session_service.web.pages import assets
 from session_service.web.pages.table import page_endpoints
 from session_service.web.rest.table import PUBLIC_PATHS, ROUTES
 from tests.support.access import KnownCredentials
-from tests.support.api import SESSIONS, Client
+from tests.support.api import SESSIONS, Client, assert_error
 from tests.support.api_document import COPY
 from tests.support.factories import ID
 from tests.support.service import ServiceUnderTest, app_state
 
 FILES = Path(assets.__file__).with_name("files")
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+SCRIPTS = (
+    *("api", "app", "figures", "format", "htm-preact", "overview", "parts", "prometheus"),
+    *("session", "sessions", "stream", "timeline", "webhooks"),
+)
 TYPES = {
+    "/admin": "text/html; charset=utf-8",
+    "/assets/admin/admin.css": "text/css; charset=utf-8",
+    **{f"/assets/admin/{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS},
     "/docs": "text/html; charset=utf-8",
     "/assets/docs.css": "text/css; charset=utf-8",
     "/assets/docs.js": "text/javascript; charset=utf-8",
@@ -103,6 +110,30 @@ class TestHome:
         whole = await client.get("/", headers=BROWSER)
         assert response.headers["Content-Length"] == whole.headers["Content-Length"]
         assert await response.read() == b""
+
+
+class TestLivePage:
+    """``/admin``."""
+
+    @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
+    async def test_it_is_off_behind_a_proxy(self, client: Client, header: str) -> None:
+        """Without access control only this machine may open it; the 404 says how to turn it on."""
+        headers = {header: "192.0.2.7", **BROWSER}
+        error = await assert_error(await client.get("/admin", headers=headers), 404, "NOT_FOUND")
+        assert "AUTH=on" in error["details"]
+        assert "./admin" not in await (await client.get("/", headers=headers)).text()
+        assert "./admin" in await (await client.get("/", headers=BROWSER)).text()
+
+    async def test_access_control_turns_it_on(
+        self, store: Store, aiohttp_client: Callable[..., Any]
+    ) -> None:
+        """With access control it is there for everyone, and has no data."""
+        state = app_state(store, access=KnownCredentials())
+        client = await aiohttp_client(ServiceUnderTest(state))
+        response = await client.get("/admin", headers={"X-Forwarded-For": "192.0.2.7"})
+        assert response.status == 200
+        assert_protected(response)
+        assert await response.text() == (FILES / "admin" / "admin.html").read_text("utf-8")
 
 
 class TestAssets:
@@ -195,9 +226,16 @@ class TestDocument:
         assert await (await client.get("/openapi.yaml")).text() == COPY.read_text("utf-8")
 
 
-def test_swagger_ui_is_the_published_file() -> None:
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("swagger-ui", {"LICENSE", "swagger-ui-bundle.js", "swagger-ui.css"}),
+        ("preact", {"LICENSE-htm", "LICENSE-preact", "htm-preact.js"}),
+    ],
+)
+def test_vendored_files_are_the_published_ones(name: str, needed: set[str]) -> None:
     """The vendored files are those whose digests their README.md lists, and no others."""
-    folder = FILES / "swagger-ui"
+    folder = FILES / name
     listed = dict(
         re.findall(
             r"^\| `([0-9a-f]{64})` \| `(\S+)` \|$",
@@ -207,11 +245,14 @@ def test_swagger_ui_is_the_published_file() -> None:
     )
     files = {file for file in folder.iterdir() if file.name != "README.md"}
     assert listed == {hashlib.sha256(file.read_bytes()).hexdigest(): file.name for file in files}
-    assert {"LICENSE", "swagger-ui-bundle.js", "swagger-ui.css"} <= set(listed.values())
+    assert needed <= set(listed.values())
 
 
 def test_pages_name_no_other_host() -> None:
     """Our own files load nothing from elsewhere, and have no script or style in the HTML."""
-    for file in FILES.glob("*.*"):
+    for file in (*FILES.glob("*.*"), *FILES.glob("admin/*.html"), *FILES.glob("admin/*.css")):
         text = file.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|<script>|<style|\bstyle=|\bon\w+=", text), file
+    for file in FILES.glob("admin/*.js"):
+        text = file.read_text("utf-8")
+        assert not re.search(r"https?://[a-z]|innerHTML|dangerously|Storage|cookie", text), file

@@ -1,26 +1,18 @@
-"""The pages in real Chromium, by keyboard, without a network, in light and in dark mode.
-
-Every host name but the service's address is unknown to this browser.
-"""
+"""The pages in real Chromium, by keyboard, without a network, in light and in dark mode."""
 
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
-from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.support.npm import JS
+from tests.support.chromium import assert_readable, chromium, open_page, press_tab_until
 from tests.support.processes import ServiceProcess
 from tests.support.tools import need
 
 KEY = "a key that is long enough to be no warning"
 CREATE = "#operations-messaging-createSession"
 STREAM = "#operations-events-streamEvents"
-CONTRAST = (JS / "contrast.js").read_text()
-MAX_TABS = 150
 MAX_SECONDS = 300  # by the clock of the page
 
 
@@ -35,51 +27,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     need("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            ],
-        )
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, service: ServiceProcess) -> Iterator[Page]:
     """A page that reports no error, no violation of its policy, and no request to another host."""
-    address = f"http://127.0.0.1:{service.port}"
-    context = browser.new_context(base_url=address)
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("requestfailed", lambda request: problems.append(f"{request.failure}: {request.url}"))
-    requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    yield page
-    context.close()
-    stopped = "net::ERR_ABORTED"  # by the page itself: it reads only the start of a stream
-    assert [each for each in problems if not each.startswith(stopped)] == []
-    assert [url for url in requests if not url.startswith((f"{address}/", "blob:", "data:"))] == []
-
-
-def press_tab_until(page: Page, selector: str) -> None:
-    """Press Tab until the focus is on an element, visibly."""
-    for _ in range(MAX_TABS):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-            assert outline != "none", selector
-            return
-    raise AssertionError(f"Tab does not lead to {selector}")
+    with open_page(browser, f"http://127.0.0.1:{service.port}") as page:
+        yield page
 
 
 def test_a_call_by_keyboard(page: Page) -> None:
@@ -128,23 +84,12 @@ def test_light_and_dark(page: Page, path: str) -> None:
     assert_readable(page, "rgb(28, 32, 34)")
 
 
-def assert_readable(page: Page, background: str) -> None:
-    """Wait for the background of the page, and until no text is faint: colours may fade over."""
-    check = f"""() => getComputedStyle(document.body).backgroundColor === {background!r}
-        && ({CONTRAST})().length === 0"""
-    with suppress(PlaywrightError):
-        page.wait_for_function(check, polling=100, timeout=5000)
-        return
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
-    assert page.evaluate(CONTRAST) == []
-
-
 def test_the_start_of_a_stream_is_shown(page: Page) -> None:
     """The console shows the first events of a stream, which does not end."""
     page.clock.install()
     page.goto("/docs")
     page.click("button.authorize")
-    page.keyboard.type(KEY)
+    page.fill("#api_key_value >> nth=0", KEY)
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
     page.click(f"{STREAM} .opblock-summary-control")

@@ -10,12 +10,15 @@ from session_service import __version__
 from session_service.web.http.context import RequestContext
 from session_service.web.http.response import BytesResponse, JsonResponse, encode
 from session_service.web.http.state import AppState
+from session_service.web.pages.admin import shows_live_page
 from session_service.web.pages.assets import PageResponse, read_file
 from session_service.web.pages.lazy import Lazy
 from session_service.web.pages.negotiation import prefers_html
 
 NAME = "session-service"
 _DESCRIPTION = "Conversation sessions for chat and agent backends"
+
+_LIVE_PAGE = ("./admin", "Live page", "sessions, events, webhooks and figures, as they change")
 
 # Relative to the page, for proxies that serve it below a path.
 _LINKS = {
@@ -60,13 +63,15 @@ class HomePage:
         self, _: RequestContext, request: web.BaseRequest, __: tuple[str, ...]
     ) -> BytesResponse:
         """Return the page in the form that the client asks for."""
+        has_live_page = shows_live_page(self._state, request)
+        links = {"admin": _LIVE_PAGE, **_LINKS} if has_live_page else _LINKS
         home = Home(
             NAME,
             __version__,
             _DESCRIPTION,
             self._state.describe_store(),
             self._state.access is not None,
-            {name: href for name, (href, _, _) in _LINKS.items()},
+            {name: href for name, (href, _, _) in links.items()},
         )
         varies = (("Vary", "Accept"),)
         if not prefers_html(request.headers):
@@ -80,7 +85,7 @@ class HomePage:
             access="on: requests need a credential" if home.access_control else "off",
             links="\n".join(
                 _LINK.substitute(href=escape(href), text=escape(text), purpose=escape(purpose))
-                for href, text, purpose in _LINKS.values()
+                for href, text, purpose in links.values()
             ),
         )
         return PageResponse(200, page.encode(), "text/html; charset=utf-8", varies)

@@ -1,12 +1,12 @@
 """The pages by path, which the application adds to its router; each is in ``PUBLIC_PATHS``.
 
-Another page, such as ``/admin``, is an HTML file in ``files/``, its scripts and styles, and a line
-for each here. Its addresses are relative (``assets/docs.js``), for proxies that serve the service
-below a path.
+Another page is an HTML file in ``files/``, its scripts and styles, and a line for each here. Its
+addresses are relative (``assets/docs.js``), for proxies that serve the service below a path.
 """
 
 from session_service.web.http.context import Endpoint
 from session_service.web.http.state import AppState
+from session_service.web.pages.admin import LivePage
 from session_service.web.pages.assets import Asset
 from session_service.web.pages.documents import document_endpoints
 from session_service.web.pages.home import HomePage
@@ -16,6 +16,20 @@ _ASSETS = {
     "/docs": "docs.html",
     "/favicon.svg": "favicon.svg",
     "/favicon.ico": "favicon.svg",
+    "/assets/admin/admin.css": "admin/admin.css",
+    "/assets/admin/api.js": "admin/api.js",
+    "/assets/admin/app.js": "admin/app.js",
+    "/assets/admin/figures.js": "admin/figures.js",
+    "/assets/admin/format.js": "admin/format.js",
+    "/assets/admin/overview.js": "admin/overview.js",
+    "/assets/admin/parts.js": "admin/parts.js",
+    "/assets/admin/prometheus.js": "admin/prometheus.js",
+    "/assets/admin/session.js": "admin/session.js",
+    "/assets/admin/sessions.js": "admin/sessions.js",
+    "/assets/admin/stream.js": "admin/stream.js",
+    "/assets/admin/timeline.js": "admin/timeline.js",
+    "/assets/admin/webhooks.js": "admin/webhooks.js",
+    "/assets/admin/htm-preact.js": "preact/htm-preact.js",
     "/assets/docs.css": "docs.css",
     "/assets/docs.js": "docs.js",
     "/assets/pages.css": "pages.css",
@@ -28,6 +42,7 @@ def page_endpoints(state: AppState, routes: tuple[Route, ...]) -> dict[str, Endp
     """Return the endpoints for GET by path; ``routes`` are those in the API document."""
     return {
         "/": HomePage(state).serve,
+        "/admin": LivePage(state).serve,
         **document_endpoints(state, routes),
         **{path: Asset(name).serve for path, name in _ASSETS.items()},
     }

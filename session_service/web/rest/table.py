@@ -24,11 +24,25 @@ ROUTES = (
 )
 
 # Served without a credential, also if access control is on: they show no data. A public route or
-# page must be listed here. `/admin` comes later; it is a shell, whose data need a credential.
+# page must be listed here.
 PUBLIC_PATHS = frozenset(
     (
         "/",
         "/admin",
+        "/assets/admin/admin.css",
+        "/assets/admin/api.js",
+        "/assets/admin/app.js",
+        "/assets/admin/figures.js",
+        "/assets/admin/format.js",
+        "/assets/admin/htm-preact.js",
+        "/assets/admin/overview.js",
+        "/assets/admin/parts.js",
+        "/assets/admin/prometheus.js",
+        "/assets/admin/session.js",
+        "/assets/admin/sessions.js",
+        "/assets/admin/stream.js",
+        "/assets/admin/timeline.js",
+        "/assets/admin/webhooks.js",
         "/assets/docs.css",
         "/assets/docs.js",
         "/assets/pages.css",
