@@ -20,6 +20,12 @@ MAX_BYTES = 150_000  # of an image: README.md has to load fast
 SIZE = ViewportSize(width=1000, height=352)
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+USER, AGENT = "6f1c0f52-7a3e-4c55-9d0a-2b7f4e8a1c90", "b850bc30-45f8-0041-a00a-83df46d8555d"
+TALK = (
+    (USER, "Hello, my invoice of March has a line that I do not know."),
+    (AGENT, "I can look at that. Which line is it?"),
+    (USER, "“Storage, 40 GB”, at the end."),
+)
 CREATE = "#operations-messaging-createSession"
 
 
@@ -63,7 +69,24 @@ def _docs(page: Page) -> None:
     page.evaluate("document.querySelector('.opblock-tag-section').scrollIntoView()")
 
 
-SCREENSHOTS: dict[str, Callable[[Page], None]] = {"docs": _docs}
+def _live(page: Page) -> None:
+    """Show a session on the live page, with its timeline."""
+    page.set_viewport_size({"width": 1100, "height": 660})
+    api = "/api/messaging/sessions"
+    session = page.request.post(
+        api, data={"userId": USER, "agentId": AGENT, "metadata": {"topic": "billing"}}
+    ).json()
+    messages = f"{api}/{session['sessionId']}/messages"
+    for author, content in TALK:
+        page.request.post(messages, data={"authorId": author, "content": content})
+    page.request.post(f"{api}/{session['sessionId']}/renew")
+    page.goto(f"/admin#/sessions/{session['sessionId']}")
+    page.wait_for_selector("section .pill.good")
+    page.wait_for_selector(".event >> text=renewed")
+    page.wait_for_selector(f".message >> text={TALK[-1][1]}")
+
+
+SCREENSHOTS: dict[str, Callable[[Page], None]] = {"docs": _docs, "live": _live}
 
 
 if __name__ == "__main__":

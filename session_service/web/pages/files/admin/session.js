@@ -33,11 +33,13 @@ export function SessionView({ id, vitals }) {
     ${!shown && !error && html`<p class="faint">Loading …</p>`}
     ${hasEnded && html`<p class="note" role="status">This session is over. Its timeline stays here until you leave the page.</p>`}
     ${shown &&
-    html`
-      <${Facts} session=${shown} isOver=${hasEnded} />
-      ${!hasEnded && html`<${Actions} session=${shown} path=${path} changed=${changed} />`}
+    html`<div class="beside">
+      <div>
+        <${Facts} session=${shown} isOver=${hasEnded} />
+        ${!hasEnded && html`<${Actions} session=${shown} path=${path} changed=${changed} />`}
+      </div>
       <${Timeline} session=${shown} path=${path} vitals=${vitals} changed=${changed} isOver=${hasEnded} />
-    `}
+    </div>`}
   `;
 }
 
