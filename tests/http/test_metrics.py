@@ -61,6 +61,15 @@ async def test_requests_count_by_method_route_and_status(client: Client) -> None
     assert session_id not in str(found)
 
 
+async def test_files_of_pages_share_a_route(client: Client) -> None:
+    """The files of pages count together, and the pages each."""
+    for path in ("/admin", "/assets/pages.css", "/assets/admin/app.js"):
+        await client.get(path)
+    found = await numbers(client)
+    assert found[requests("GET", "/admin", 200)] == 1
+    assert found[requests("GET", "/assets/{file}", 200)] == 2
+
+
 async def test_transitions_count_once(client: Client) -> None:
     """A replayed request and one that ends nothing count no transition."""
     key = {"Idempotency-Key": "one"}

@@ -8,6 +8,7 @@ from session_service.web.http.context import Endpoint
 from session_service.web.http.errors import ERRORS
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
+_FILES = "/assets/{file}"
 _STATUSES = tuple(
     sorted({101, 200, 201, 202, 204, 304} | {spec.status for spec in ERRORS.values()})
 )
@@ -17,15 +18,18 @@ class RequestDurations:
     """Counts each request in one of the histograms; ``templates`` are the paths of endpoints.
 
     For example ``/api/messaging/sessions/{sessionId}``. A request without an endpoint counts for
-    the path "".
+    the path "", and the files of pages for ``/assets/{file}``: a path has 3,700 numbers.
     """
 
     def __init__(self, numbers: Numbers, templates: Mapping[Endpoint, str]) -> None:
         self._numbers = numbers
-        self._templates = templates
+        self._templates = {
+            endpoint: _FILES if path.startswith("/assets/") else path
+            for endpoint, path in templates.items()
+        }
         self._rows = {
             (method, path): n
-            for n, (method, path) in enumerate(_pairs(sorted({"", *templates.values()})))
+            for n, (method, path) in enumerate(_pairs(sorted({"", *self._templates.values()})))
         }
         self._columns = {status: n for n, status in enumerate(_STATUSES)}
         numbers.add_table(REQUESTS, self._rows, ((str(status),) for status in _STATUSES))
