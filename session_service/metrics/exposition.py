@@ -18,10 +18,16 @@ from session_service.metrics.numbers import Measurement, Numbers, Series
 
 
 def expose(numbers: Numbers, measurements: Iterable[Measurement], accept: str) -> tuple[bytes, str]:
-    """Return the text, and its content type: OpenMetrics if ``accept`` asks for that."""
+    """Return the text, and its content type: OpenMetrics if ``accept`` asks for that.
+
+    An ``accept`` that cannot be read, e.g. ``text/plain; version=x``, gets the default.
+    """
     registry = CollectorRegistry()
     registry.register(_Snapshot(numbers, measurements))
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # prometheus-client compares a version that is no number
+        encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
 

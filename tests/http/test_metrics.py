@@ -133,6 +133,15 @@ async def test_openmetrics_is_served_on_request(client: Client) -> None:
     assert (await response.text()).endswith("# EOF\n")
 
 
+@pytest.mark.parametrize("media_type", ["text/plain", "application/openmetrics-text"])
+async def test_a_version_that_is_no_number_gets_the_default(
+    client: Client, media_type: str
+) -> None:
+    """An Accept header that cannot be read makes no error."""
+    response = await client.get(METRICS, headers={"Accept": f"{media_type}; version=x"})
+    assert (response.status, response.content_type) == (200, "text/plain")
+
+
 class TestWithAccessControl:
     """Through a proxy, a credential needs the scope ``metrics:read``."""
 
