@@ -131,7 +131,7 @@ class Transport:
 
         The stream fails if nothing comes for ``silence`` seconds.
         """
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": "text/event-stream", **await self._credential.header()}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
         try:
@@ -151,6 +151,9 @@ class Transport:
     ) -> R | SessionServiceError:
         # Errors are returned, because those of aiohttp may have the headers of the request, and an
         # exception that is raised while another is handled refers to that.
+        # An error of the caller's function for tokens is raised as it is.
+        authorization = await self._credential.header()
+        request = request._replace(headers={**request.headers, **authorization})
         seconds = self._timeout if timeout is None else timeout
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS))
         try:
@@ -180,7 +183,7 @@ class Transport:
             self.url + request.path,
             params=_parameters(request.query),
             data=request.content,
-            headers={**request.headers, **await self._credential.header()},
+            headers=request.headers,
             timeout=limits,
             allow_redirects=False,  # the credential is for this service only
         )

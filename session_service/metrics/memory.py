@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 VARIABLE = "METRICS_MEMORY"  # in a worker's environment: see ``SharedMemory.variable_for``
 
-PART_NUMBERS = 1 << 18  # numbers of a part: 2 MiB, of which only pages that are written take memory
+PART_NUMBERS = 1 << 20  # numbers of a part: 8 MiB, of which only pages that are written take memory
 _PART_BYTES = 8 * PART_NUMBERS
 
 

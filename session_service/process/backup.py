@@ -60,14 +60,23 @@ def run(settings: Settings, *, directory: str, as_json: bool) -> int:
 
 
 def _wait_until_written(socket: str, prefix: str) -> None:
-    """Wait until all acknowledged changes are in the file: a server may delay that for seconds."""
+    """Wait until all acknowledged changes are in the file: a server may delay that for seconds.
+
+    Raises BackupError if the server does not confirm it in time.
+    """
     (key,) = Keys(prefix).of_shard(PROBE.keys, "00").names()
     with Redis.from_url(f"unix://{quote(socket)}", socket_timeout=2 * _WRITTEN_MS / 1000) as client:
         try:
             client.set(key, "x", px=1000)
-            client.execute_command("WAITAOF", 1, 0, _WRITTEN_MS)
+            written, _ = client.execute_command("WAITAOF", 1, 0, _WRITTEN_MS)
         except ResponseError:  # it is older than Redis 7.2, or full
             time.sleep(_DELAY_SECONDS)
+            return
+    if not written:
+        raise BackupError(
+            f"the running store did not write its changes to disk within {_WRITTEN_MS // 1000} s;"
+            " look at the disk, and try again"
+        )
 
 
 def _fail(text: str, code: int = 1) -> int:

@@ -37,7 +37,7 @@ def run(
             messages=count,
             message_bytes=size,
             metadata_bytes=metadata,
-            lifetime=_seconds("--lifetime", lifetime) or 1.0,
+            lifetime=_lifetime(lifetime),
             ended_share=ended / 100,
             idle_timeout=60 * settings.timeouts.default_timeout,
             expired_retention=60 * settings.retention_minutes,
@@ -118,6 +118,13 @@ def _seconds(option: str, text: str) -> float:
     if match is None and text != "0":
         raise _OptionError(f"{option} must be a time such as 30s, 5m, 12h or 2d, not {text!r}")
     return float(match[1]) * _SECONDS[match[2]] if match else 0.0
+
+
+def _lifetime(text: str) -> float:
+    seconds = _seconds("--lifetime", text)
+    if not seconds:
+        raise _OptionError(f"--lifetime must be longer than 0, not {text!r}")
+    return seconds
 
 
 def _messages(text: str) -> tuple[int, int]:

@@ -199,16 +199,22 @@ class App:
         if request.rel_url.raw_path in _PROBES:
             return await self.handle(request, close=True)
         response = self._refusal(request, Overloaded())
+        self._durations.observe(self._endpoint_of(request), request.method, response.status, 0.0)
         fields = self._browsers.fields(request.headers.get(ORIGIN))
         response.start(request, self._new_request_id(), fields, close=True)
         return response
 
     def _refusal(self, request: web.BaseRequest, error: ServiceError) -> Response:
         """Return the response to a request that failed; for a stream it may say when to retry."""
-        with suppress(ServiceError):
-            if self._find(request.method, request.rel_url.raw_path)[0] in self._streams:
-                return stream_refusal(error) or error_response(error)
+        if self._endpoint_of(request) in self._streams:
+            return stream_refusal(error) or error_response(error)
         return error_response(error)
+
+    def _endpoint_of(self, request: web.BaseRequest) -> Endpoint | None:
+        """Return the endpoint of a request, or None if there is none."""
+        with suppress(ServiceError):
+            return self._find(request.method, request.rel_url.raw_path)[0]
+        return None
 
     def _audit_refusal(
         self, audit: AuditLog, context: RequestContext, request: web.BaseRequest, status: int

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from session_service.metrics.catalogue import REQUESTS
 from session_service.web import server
 from session_service.web.http import protocol
 from session_service.web.http.state import AppState
@@ -109,6 +110,21 @@ async def test_probes_are_answered_when_all_connections_are_busy(
     session = await create(client)
     for raw in busy:
         await raw.reader.readuntil(session["sessionId"].encode())
+
+
+@pytest.mark.usefixtures("busy")
+async def test_a_refusal_by_a_full_server_counts_for_its_route(
+    service: AppState, connect: Connect
+) -> None:
+    """The rate of failed requests in the metrics has the 503 of a full server, too."""
+    assert (await (await connect()).get(SESSIONS))[0] == 503
+    counted = {
+        series.labels: sum(series.numbers[:-1])
+        for family, every in service.measures.numbers.families()
+        if family is REQUESTS
+        for series in every
+    }
+    assert counted["GET", SESSIONS, "503"] == 1
 
 
 @pytest.mark.usefixtures("busy")

@@ -200,7 +200,7 @@ async def test_the_access_log_has_the_end_of_a_stream(serve: Serve, lines: Lines
     client = await serve(access_log=True)
     source = await follow(client, EVENTS)
     (start,) = lines()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # the time that the line has to show
     source.response.close()
     found: list[dict[str, Any]] = []
 

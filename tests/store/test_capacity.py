@@ -84,6 +84,7 @@ def test_more_memory_needs_more_masters() -> None:
         ("--heartbeat", "5"),
         ("--messages", "20"),
         ("--lifetime", "1w"),
+        ("--lifetime", "0s"),
         ("--master-memory", "64 GB"),
     ],
 )

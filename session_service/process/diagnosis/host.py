@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from session_service.domain.findings import Finding, error, ok, warning
 from session_service.process.listen import allowed_connections
@@ -70,11 +71,14 @@ def _check_memory(limit: int | None) -> Finding:
 
 def _check_directory(settings: Settings) -> Iterator[Finding]:
     path = settings.data_dir.absolute()
-    existing = next(each for each in (path, *path.parents) if each.exists())
+    try:
+        existing = next(each for each in (path, *path.parents) if each.exists())
+    except PermissionError as denied:
+        existing = Path(denied.filename).parent
     if not os.access(existing, os.W_OK | os.X_OK):
         yield error(
             "data-directory",
-            f"the service cannot write to {existing}",
+            f"this user cannot write to {existing}",
             f"chown {existing} to the user of the service, or set SESSION_DATA_DIR",
         )
         return

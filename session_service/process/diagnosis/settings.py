@@ -20,6 +20,7 @@ def check_settings(settings: Settings, read: Iterable[Setting]) -> Iterator[Find
     """Yield the findings about settings that are valid; ``read`` are their sources."""
     yield from _check_names(settings)
     yield from _check_exposure(settings)
+    yield from _check_metrics(settings)
     yield from _check_browsers(settings)
     yield from _check_proxies(settings)
     yield from _check_secrets(settings, read)
@@ -54,6 +55,15 @@ def _check_exposure(settings: Settings) -> Iterator[Finding]:
             " the port can read and end every session",
             "set AUTH=on and create keys (docs/security.md), or HOST=127.0.0.1; AUTH=off if only"
             " machines that may do that reach the port",
+        )
+
+
+def _check_metrics(settings: Settings) -> Iterator[Finding]:
+    if settings.metrics_port:
+        yield ok(
+            "metrics",
+            f"METRICS_PORT {settings.metrics_port} shows the metrics to everyone who reaches it,"
+            " without a credential",
         )
 
 
