@@ -22,6 +22,7 @@ from session_service.background.webhook_client import WebhookClient
 from session_service.composition import Store
 from session_service.domain.budgets import METRICS_CONNECTIONS
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
+from session_service.domain.ids import SHARDS
 from session_service.process.gauges import StoreGauges
 from session_service.process.listen import BACKLOG, Sockets, accept_pending, allow_files
 from session_service.process.notice import Notice
@@ -60,6 +61,7 @@ async def serve_requests(
     jwts = _jwt_verifier(store)
     if store.settings.access.is_on:
         await _start_access(store, jwts, tasks)
+    await _begin_pasts(store)
     _start_tasks(store, tasks, tracing)
     state = _state(store, jwts, notice, tracing)
     server = Server(state, allow_files(store.settings.max_connections))
@@ -105,6 +107,15 @@ async def _stop_listening(
                 await asyncio.get_running_loop().connect_accepted_socket(server, connection)
             except OSError:  # its client has gone
                 connection.close()
+
+
+async def _begin_pasts(store: Store) -> None:
+    """Begin the outboxes of a new store, so that they have all events from the first request on.
+
+    If the store is unavailable, the first trim does that.
+    """
+    with suppress(StoreUnavailable):
+        await store.outbox.begin_pasts(SHARDS)
 
 
 def _start_tasks(store: Store, tasks: Tasks, tracing: "Tracing | None") -> None:
