@@ -1,7 +1,8 @@
 """The command line, declared with typer (docs/decisions/0015-command-line.md).
 
-A command is a function here, the docstring of which is its help text, and the module of its name in
-``process``, which is imported when the command runs (``process/command.py``).
+A command on the host is a function here, the docstring of which is its help text, and the module of
+its name in ``process``, which is imported when the command runs (``process/command.py``). The
+commands on a running service are declared in ``console``.
 """
 
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from session_service import __version__
+from session_service.console import session_commands
 from session_service.process.command import run_command, run_module
 from session_service.process.listen_fds import OPTION, read
 
@@ -56,6 +58,7 @@ def _program(
 
 _keys = typer.Typer(help="Manage the API keys, in the store of the settings.")
 _app.add_typer(_keys, name="keys")
+_app.add_typer(session_commands.app, name="sessions")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _KeyId = Annotated[str, typer.Argument(help="As `keys list` shows it.", metavar="ID")]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from session_service.process.output import print_json
+from session_service.output import print_json
 from session_service.settings import Settings
 from session_service.store.embedded import appendonly
 from session_service.store.embedded.backup import BackupError, copy_data

@@ -4,7 +4,7 @@ import re
 import sys
 
 from session_service.domain.capacity import MAX_MASTERS, REDIS_FACTOR, Capacity, Mix, estimate
-from session_service.process.output import print_json, print_table
+from session_service.output import print_json, print_table
 from session_service.settings import Settings
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

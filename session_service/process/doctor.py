@@ -8,10 +8,10 @@ from collections import Counter
 from session_service import logs
 from session_service.domain.findings import Finding, Level, error
 from session_service.environment import Reader
+from session_service.output import print_json, print_table
 from session_service.process.diagnosis.host import check_host
 from session_service.process.diagnosis.settings import check_settings
 from session_service.process.diagnosis.store import check_store
-from session_service.process.output import print_json, print_table
 from session_service.settings import Settings
 
 _STYLES = {"error": "bold red", "warning": "yellow", "ok": "green"}

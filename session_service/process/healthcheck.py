@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 
-from session_service.process.output import print_json
+from session_service.output import print_json
 from session_service.settings import Settings
 
 _SECONDS = 4.0  # for connecting and for the reply, each; the image's HEALTHCHECK has 5

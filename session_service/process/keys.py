@@ -22,7 +22,7 @@ from session_service.domain.api_keys import (
 )
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable, ValidationFailed
 from session_service.domain.times import iso
-from session_service.process.output import print_json, print_table
+from session_service.output import print_json, print_table
 from session_service.process.reach import UnreachableStoreError, store_url
 from session_service.settings import Settings
 from session_service.store.api_keys.registry import ApiKeyRegistry

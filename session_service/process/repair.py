@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from session_service.process.output import print_json
+from session_service.output import print_json
 from session_service.settings import Settings
 from session_service.store.embedded import appendonly
 from session_service.store.embedded.appendonly import Entry, ManifestError

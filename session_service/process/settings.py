@@ -4,7 +4,7 @@ import os
 import sys
 
 from session_service.environment import Reader, Setting
-from session_service.process.output import print_json, print_table
+from session_service.output import print_json, print_table
 from session_service.settings import Settings
 
 

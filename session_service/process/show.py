@@ -8,7 +8,7 @@ from datetime import timedelta
 from redis.exceptions import RedisClusterException, RedisError
 
 from session_service.domain.ids import is_uuid
-from session_service.process.output import print_json, printable
+from session_service.output import print_json, printable
 from session_service.process.reach import UnreachableStoreError, store_url
 from session_service.settings import Settings
 from session_service.store.client.factory import connect, open_executor

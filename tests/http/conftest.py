@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from session_service.client import SessionService
 from tests.support.api import Client
+from tests.support.console import Console
 from tests.support.sockets import Connect, Socket
 
 
@@ -24,3 +26,16 @@ async def connect(client: Client) -> AsyncIterator[Connect]:
     yield connect
     for each in opened:
         await each.client.disconnect()
+
+
+@pytest.fixture
+async def caller(client: Client) -> AsyncIterator[SessionService]:
+    """A Python client of the service."""
+    async with SessionService(f"http://127.0.0.1:{client.port}") as caller:
+        yield caller
+
+
+@pytest.fixture
+def console(client: Client, capsys: pytest.CaptureFixture[str]) -> Console:
+    """Run commands of the program against the service."""
+    return Console(client.port, capsys)

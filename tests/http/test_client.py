@@ -1,7 +1,6 @@
 """The Python client against a service: what its calls return, and that none is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,12 +11,6 @@ from tests.support.access import AGENT, ANN, KnownCredentials
 from tests.support.api import Client
 from tests.support.service import app_state
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-async def caller(client: Client) -> AsyncIterator[SessionService]:
-    async with SessionService(f"http://127.0.0.1:{client.port}") as caller:
-        yield caller
 
 
 async def test_a_session_from_its_creation_to_its_end(caller: SessionService) -> None:

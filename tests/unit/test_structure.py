@@ -40,9 +40,12 @@ EXAMPLES = {  # names in comments that stand for others
 LAYERS = {
     "domain": "",
     "logs": "",
+    "terminal": "",
+    "output": "terminal",
     "audit": "domain logs",
     "api": "domain",
     "client": "api domain",
+    "console": "client api domain output",
     "metrics": "domain",
     "store": "domain metrics",
     "webhook_settings": "domain",
@@ -59,9 +62,9 @@ LAYERS = {
     "tracing": "domain api metrics store web background logs tracing_settings",
     "process": (
         "domain metrics store environment settings composition access access_settings web"
-        " background tracing logs audit"
+        " background tracing logs audit output"
     ),
-    "commands": "process",
+    "commands": "process console",
     "cli": "process commands",
     "__main__": "cli",
 }

@@ -14,6 +14,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def print_json_line(value: Any) -> None:
+    """Print a value as JSON on a line of its own, for programs that read line by line."""
+    sys.stdout.write(f"{msgspec.json.encode(value).decode()}\n")
+    sys.stdout.flush()
+
+
 def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -26,7 +32,7 @@ def print_table(
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        terminal = importlib.import_module("session_service.process.terminal")
+        terminal = importlib.import_module("session_service.terminal")
         terminal.print_folded(columns, cells, styles or {})
         return
     lines = [list(columns), *cells]

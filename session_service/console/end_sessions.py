@@ -1,0 +1,94 @@
+"""``session-service sessions end``: sessions by id, or all that match."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from session_service.client import SessionNotFound, SessionService
+from session_service.output import print_json
+
+
+async def run(
+    service: SessionService,
+    *,
+    session_ids: Sequence[str],
+    user: str | None,
+    agent: str | None,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """End sessions; return 1 if one of ``session_ids`` is over already, or the answer is no."""
+    if session_ids:
+        return await _end_each(service, session_ids, as_json)
+    total = (await service.sessions.list_page(user_id=user, agent_id=agent, limit=1)).total
+    if dry_run:
+        if as_json:
+            print_json({"total": total})
+        else:
+            sys.stdout.write(f"{_sessions(total)} would end\n")
+        return 0
+    sys.stderr.write(f"{_sessions(total)} will end\n")
+    if not yes and not _is_confirmed():
+        return 1
+    ended = await _end_all(service, user, agent, everything, total)
+    if as_json:
+        print_json({"ended": ended})
+    else:
+        sys.stdout.write(f"{_sessions(ended)} ended\n")
+    return 0
+
+
+async def _end_each(service: SessionService, session_ids: Sequence[str], as_json: bool) -> int:
+    ended, missing = [], []
+    for session_id in session_ids:
+        try:
+            await service.sessions.end(session_id)
+        except SessionNotFound as error:
+            missing.append(session_id)
+            sys.stderr.write(f"{session_id}: {error}\n")
+        else:
+            ended.append(session_id)
+            if not as_json:
+                sys.stdout.write(f"{session_id} ended\n")
+    if as_json:
+        print_json({"ended": ended, "notFound": missing})
+    return 1 if missing else 0
+
+
+async def _end_all(
+    service: SessionService, user: str | None, agent: str | None, everything: bool, total: int
+) -> int:
+    columns = (
+        TextColumn("ending"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    ended = 0
+    with Progress(
+        *columns, console=Console(stderr=True), disable=not sys.stderr.isatty()
+    ) as progress:
+        bar = progress.add_task("", total=total)
+        while True:
+            result = await service.sessions.end_many(user_id=user, agent_id=agent, all_=everything)
+            ended += result.ended
+            # Sessions that begin meanwhile are ended, too.
+            progress.update(bar, completed=ended, total=max(total, ended))
+            if not result.more:
+                return ended
+
+
+def _is_confirmed() -> bool:
+    if not sys.stdin.isatty():
+        sys.stderr.write("This is no terminal to ask on: repeat with --yes, or with --dry-run.\n")
+        return False
+    return typer.confirm("End them?", err=True)
+
+
+def _sessions(number: int) -> str:
+    return f"{number:,} session" if number == 1 else f"{number:,} sessions"
