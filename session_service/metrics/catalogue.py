@@ -105,10 +105,13 @@ LIMITED = Family(
 REFUSED = Family(
     "session_service_refused_total",
     "Requests and connections refused: too many requests in flight, too many connections, a client"
-    " that does not read, the store unavailable, a host or an origin that is not allowed, or the"
-    " metrics for another machine.",
+    " that does not read, the store unavailable, a host or an origin that is not allowed, the"
+    " metrics for another machine, bytes that are not valid HTTP, or a head that comes too late.",
     ("reason",),
-    ("overload", "connections", "unread", "store", "host", "origin", "metrics"),
+    (
+        *("overload", "connections", "unread", "store", "host", "origin", "metrics"),
+        *("malformed", "late"),
+    ),
 )
 BUILD_INFO = _gauge("session_service_build_info", "1, with the version as a label.", ("version",))
 SKIPPED = _gauge(

@@ -88,20 +88,20 @@ class App:
         for methods in (*self._router.every_path(), *self._metrics_router.every_path()):
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
-        sockets = Sockets(state, max_sockets)
+        self._log = RequestLog(state)
+        sockets = Sockets(state, max_sockets, self._log.write_event)
         for path in (PATH, PATH.removesuffix("/")):
             for method in ("GET", "POST"):
                 self._add(method, path, sockets.handle)
         all_methods = {"OPTIONS"}.union(*self._router.every_path())
         for path in WHOLE_SERVER:
             self._add("OPTIONS", path, self._options(all_methods))
-        for methods in self._router.every_path():
+        for methods in (*self._router.every_path(), *self._metrics_router.every_path()):
             if "OPTIONS" not in methods:
                 path = self._paths[next(iter(methods.values()))]
                 methods["OPTIONS"] = options = self._options({"OPTIONS", *methods})
                 self._paths[options] = path
         self._durations = RequestDurations(state.measures.numbers, self._paths)
-        self._log = RequestLog(state)
         self._least_seconds = self._log.least_seconds
         self.target_of = Targets(self._router, self._paths).of
 
@@ -155,6 +155,7 @@ class App:
             response = self._refusal(request, error)
             close = close or isinstance(error, _CLOSING)
             failure = error.with_traceback(None)  # which would refer back to this frame
+            endpoint = endpoint or self._endpoint_of(request, router)
         except ConnectionError:
             raise  # the client has gone; nobody waits for a response
         except Exception as error:  # noqa: BLE001 - a defect has a response and a line, too
@@ -210,10 +211,12 @@ class App:
             return stream_refusal(error) or error_response(error)
         return error_response(error)
 
-    def _endpoint_of(self, request: web.BaseRequest) -> Endpoint | None:
+    def _endpoint_of(
+        self, request: web.BaseRequest, router: Router[Endpoint] | None = None
+    ) -> Endpoint | None:
         """Return the endpoint of a request, or None if there is none."""
         with suppress(ServiceError):
-            return self._find(request.method, request.rel_url.raw_path)[0]
+            return (router or self._router).find(request.method, request.rel_url.raw_path)[0]
         return None
 
     def _audit_refusal(

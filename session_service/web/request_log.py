@@ -29,6 +29,7 @@ from session_service.web.streaming.sse import EventStreamResponse
 from session_service.web.targets import Target
 
 LEAST_FAILURE, _LEAST_FAULT = 400, 500  # statuses; below the second the client is at fault
+_SOCKET, _ACKNOWLEDGED = "socket.io", 200  # the method and the status of an event from a socket
 _LONG = (EventStreamResponse, EngineIoResponse)  # their requests may last for hours
 
 _log = logging.getLogger("session_service.requests")
@@ -62,29 +63,44 @@ class RequestLog:
         An ``error`` that is no ServiceError is a defect.
         """
         status = status_of(error) if error else response.status
-        fields: dict[str, Any] = {
-            "method": target.method,
-            "route": target.route,
-            "status": status,
-            "ms": _ms(seconds),
-        }
-        if isinstance(error, ServiceError):
-            fields["code"] = ERRORS[type(error)].code.value
-        credential = context.credential
-        if credential is not Credential.OPEN:
-            fields["credential_kind"] = credential.kind.value
-            fields["credential_id"] = credential.id
-            fields["credential_name"] = credential.name
-        if status >= LEAST_FAILURE:
-            self._write_failure(error, fields)
-        elif seconds >= self._slow_seconds:
-            self._line("request is slow", logging.WARNING, fields)
+        fields = _fields(target.method, target.route, status, seconds, error)
+        self._write(fields, context, seconds, error)
         if self._logs_all:
             fields |= {"path": target.path, "address": context.address}
             _access.write("request", fields)
             if isinstance(response, _LONG):
                 return _LoggedStream(response, fields)
         return response
+
+    def write_event(
+        self, name: str, context: RequestContext, seconds: float, error: Exception | None = None
+    ) -> None:
+        """Write the lines of an event that a socket sent, e.g. ``message``, as of a request."""
+        if error is None and seconds < self.least_seconds:
+            return
+        status = status_of(error) if error else _ACKNOWLEDGED
+        fields = _fields(_SOCKET, name, status, seconds, error)
+        self._write(fields, context, seconds, error)
+        if self._logs_all:
+            _access.write("request", fields | {"address": context.address})
+
+    def _write(
+        self,
+        fields: dict[str, Any],
+        context: RequestContext,
+        seconds: float,
+        error: Exception | None,
+    ) -> None:
+        """Add the credential to the fields, and write the line of a failed or slow request."""
+        credential = context.credential
+        if credential is not Credential.OPEN:
+            fields["credential_kind"] = credential.kind.value
+            fields["credential_id"] = credential.id
+            fields["credential_name"] = credential.name
+        if fields["status"] >= LEAST_FAILURE:
+            self._write_failure(error, fields)
+        elif seconds >= self._slow_seconds:
+            self._line("request is slow", logging.WARNING, fields)
 
     def _write_failure(self, error: Exception | None, fields: dict[str, Any]) -> None:
         refused, measures = self._refused, self._measures
@@ -142,6 +158,15 @@ class _LoggedStream:
 def status_of(error: Exception) -> int:
     """Return the status of an error, also if a stream reports it with 200."""
     return ERRORS[type(error) if isinstance(error, ServiceError) else InternalError].status
+
+
+def _fields(
+    method: str, route: str, status: int, seconds: float, error: Exception | None
+) -> dict[str, Any]:
+    fields = {"method": method, "route": route, "status": status, "ms": _ms(seconds)}
+    if isinstance(error, ServiceError):
+        fields["code"] = ERRORS[type(error)].code.value
+    return fields
 
 
 def _ms(seconds: float) -> float:

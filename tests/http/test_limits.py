@@ -284,6 +284,8 @@ class TestSockets:
         assert acknowledgement["error"]["code"] == "RATE_LIMITED"
         assert "RATE_LIMIT_ADDRESS" in acknowledgement["error"]["details"]
         await assert_error(await client.get(SESSIONS), 429, "RATE_LIMITED")
+        metrics = await (await client.get("/metrics")).text()
+        assert 'session_service_limited_total{by="address"} 3.0' in metrics
 
     async def test_an_address_beyond_its_limit_opens_no_socket(self, client: Client) -> None:
         """A handshake is a request; polls of a socket that is open are not."""

@@ -9,11 +9,12 @@ from session_service.domain.credentials import Permission
 from session_service.web.http.state import AppState
 from tests.support import access
 from tests.support.access import KnownCredentials
-from tests.support.api import SESSIONS, Client, assert_error, create
+from tests.support.api import SESSIONS, Client, assert_error, create, send_raw
 from tests.support.service import app_state
 from tests.support.sse import follow
 
 METRICS = "/metrics"
+UNKNOWN = "3f8a1c52-9b0e-4d67-a2f4-7c1e5b90d836"
 DURATIONS = "http_server_request_duration_seconds_count"
 
 
@@ -92,9 +93,10 @@ async def test_transitions_count_once(client: Client) -> None:
 
 
 async def test_refusals_count_by_reason(client: Client) -> None:
-    """A host and an origin that are not allowed count apart."""
+    """A host, an origin and bytes that are not HTTP count apart."""
     await client.get(SESSIONS, headers={"Host": "evil.example.org"})
     await client.post(SESSIONS, headers={"Origin": "https://evil.example.org"})
+    assert (await send_raw(client, "GET secret\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
     found = await numbers(client)
     reasons = {
         name: number
@@ -104,7 +106,18 @@ async def test_refusals_count_by_reason(client: Client) -> None:
     assert reasons == {
         'session_service_refused_total{reason="host"}': 1,
         'session_service_refused_total{reason="origin"}': 1,
+        'session_service_refused_total{reason="malformed"}': 1,
     }
+
+
+async def test_an_overload_counts_for_its_route(service: AppState, client: Client) -> None:
+    """A request that is refused before its handler counts for its route, as the objective asks."""
+    for _ in range(2001):
+        service.admission.request_begins()
+    await assert_error(await client.get(f"{SESSIONS}/{UNKNOWN}"), 503, "OVERLOADED")
+    found = await numbers(client)
+    assert found[requests("GET", f"{SESSIONS}/{{sessionId}}", 503)] == 1
+    assert found['session_service_refused_total{reason="overload"}'] == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from session_service.composition import Store
 from tests.support.access import KnownCredentials
 from tests.support.api import SESSIONS, Client, create
 from tests.support.service import ServiceUnderTest, app_state
+from tests.support.sockets import Socket
 from tests.support.sse import EVENTS, follow
 from tests.support.waiting import wait_until
 
@@ -122,6 +123,27 @@ async def test_repeated_failures_are_one_line_a_second(
     others = [(each["method"], each["route"]) for each in found if each["route"] != SESSION]
     assert others == [("GET", "")]
     assert [each["count"] for each in found if each["method"] == "DELETE"] == [1]
+
+
+async def test_an_event_from_a_socket(serve: Serve, lines: Lines) -> None:
+    """An event that fails has the line of a request, with its name as route; others have none."""
+    client = await serve(access=KnownCredentials())
+    socket = Socket()
+    url = f"http://127.0.0.1:{client.port}"
+    await socket.client.connect(url, auth={"apiKey": "all"}, transports=["websocket"])
+    try:
+        assert (await socket.emit("leave", {"channelId": UNKNOWN}))["success"]
+        assert not (await socket.emit("join", {"channelId": UNKNOWN}))["success"]
+    finally:
+        await socket.client.disconnect()
+    (line,) = lines()
+    assert (line["event"], line["method"], line["route"]) == (
+        "request refused",
+        "socket.io",
+        "join",
+    )
+    assert (line["status"], line["code"]) == (404, "SESSION_NOT_FOUND")
+    assert line["credential_name"] == "all"
 
 
 async def test_a_slow_request(serve: Serve, lines: Lines) -> None:

@@ -54,6 +54,8 @@ async def test_no_count_is_lost_with_a_worker(start: Start, store_url: str) -> N
     assert number(text, ENDED) == 30
     assert 'db_client_operation_duration_seconds_count{db_operation_name="end"} 30.0' in text
     assert await read(metrics_port, "/readyz")
+    # The store is younger than the retention, and its outbox has all events.
+    assert number(text, "session_service_outbox_retained_seconds") == 3600
 
 
 async def test_the_state_of_the_store_is_shown(start: Start) -> None:

@@ -59,6 +59,13 @@ def test_a_past_is_read_as_it_was_written() -> None:
         assert Past.parse(other) is None
 
 
+def test_a_past_is_whole_until_something_is_trimmed() -> None:
+    """An outbox has all events if ``gone`` is the moment at which it began, by its epoch."""
+    assert Past(b"1764000000.5123", 4, 1764000000005, Doubt(0, 0)).is_whole
+    assert not Past(b"1764000000.5123", 4, 1764000000006, Doubt(0, 0)).is_whole
+    assert not Past(b"x", 4, 1764000000005, Doubt(0, 0)).is_whole
+
+
 def test_a_position_is_covered_if_nothing_behind_it_is_gone_or_doubtful() -> None:
     """A position is valid if no later event is trimmed or doubtful, to the millisecond."""
     past = Past(b"x", 0, 100, Doubt(200, 300))

@@ -105,7 +105,8 @@ class Outbox:
     @property
     def gone_until(self) -> int:
         """The time (epoch ms) after which no event was trimmed in any shard; 0 if none was."""
-        return max((past.gone for past in self.pasts.values()), default=0)
+        trimmed = (past.gone for past in self.pasts.values() if not past.is_whole)
+        return max(trimmed, default=0)
 
     def read_calls(self, shards: Sequence[str]) -> ShardGroups[ReadArguments, ReadReply]:
         """Return the calls by which these shards are read."""

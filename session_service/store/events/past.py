@@ -48,6 +48,13 @@ class Past(NamedTuple):
         mark, gone, after, until = map(int, moments)
         return Past(epoch, mark, gone, Doubt(after, until))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the shard has every event since its outbox began, which is then ``gone``."""
+        seconds, _, micros = self.epoch.partition(b".")
+        is_moment = seconds.isdigit() and micros.isdigit()
+        return is_moment and self.gone == 1000 * int(seconds) + int(micros) // 1000
+
     def covers(self, position: EventId, shard: str) -> bool:
         """Return whether the shard has every event after a client's position."""
         is_doubtful = self.doubt.after < position.ms <= self.doubt.until

@@ -30,8 +30,8 @@ _log = logging.getLogger("session_service.refusals")
 class Refusal(Throttled):
     """A log line about requests or connections that are refused, which also counts them."""
 
-    def __init__(self, number: Number, message: str) -> None:
-        super().__init__(_log, message)
+    def __init__(self, number: Number, message: str, level: int = logging.WARNING) -> None:
+        super().__init__(_log, message, level)
         self._number = number
 
     def log(self, **extra: Any) -> None:
@@ -54,8 +54,12 @@ class Refusals:
         self.creations = Throttled(_log, "sessions not created: SESSION_CREATE_LIMIT_ADDRESS")
         self.rates = Throttled(_log, "requests refused: a limit on requests is reached")
         self.unlimited = Throttled(_log, "requests served without their limit")
-        self.malformed = Throttled(_log, "requests refused: they are not valid HTTP", logging.INFO)
-        self.late = Throttled(_log, "requests refused: their head came too late", logging.INFO)
+        self.malformed = Refusal(
+            numbers["malformed"], "requests refused: they are not valid HTTP", logging.INFO
+        )
+        self.late = Refusal(
+            numbers["late"], "requests refused: their head came too late", logging.INFO
+        )
 
 
 class Admission:

@@ -1,8 +1,8 @@
 """Socket.IO: clients join the rooms of sessions, send messages, and receive events."""
 
 import asyncio
-import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from session_service.audit import REFUSALS, AuditEvent, Outcome
 from session_service.domain.credentials import Credential, Permission
 from session_service.domain.errors import (
     NotAuthenticated,
-    RateLimited,
     ServiceError,
     StoreUnavailable,
     ValidationFailed,
@@ -66,21 +65,23 @@ _EXPIRED = "credential-expired"  # the last event of a socket whose credential h
 _OPERATION = "socket"  # in the audit log
 _OTHER_VERSION = "Allowed: clients of version 3 and 4 of Socket.IO (EIO=4)."
 
-log = logging.getLogger(__name__)
-
 _Acknowledgement = dict[str, Any]
 _Handler = Callable[[RequestContext, str, Any], Awaitable[_Acknowledgement]]
+# Logs an event by its name, with the context, the seconds that it took, and the error or None.
+_Log = Callable[[str, RequestContext, float, Exception | None], None]
 
 
 class Sockets:
     """The Socket.IO server of this process, with at most ``max_sockets`` sockets.
 
-    A client emits, for example, ``42["join",{"channelId":"<session id>"}]``.
+    A client emits, for example, ``42["join",{"channelId":"<session id>"}]``. ``log`` is called for
+    each event of a client.
     """
 
-    def __init__(self, state: AppState, max_sockets: int) -> None:
+    def __init__(self, state: AppState, max_sockets: int, log: _Log) -> None:
         self._state = state
         self._admission = state.admission
+        self._log = log
         self._peers = state.peers
         self._engine = Engine(max_sockets, self._peers.mark if self._peers else str)
         self._rooms = Rooms(state, self._engine)
@@ -99,9 +100,10 @@ class Sockets:
             str(_SEND): self._send,
             UNREADABLE: self._unreadable,
         }.items():
-            handle: Callable[..., Any] = partial(self._acknowledge, handler)
+            shown = handler.__name__.lstrip("_")  # in the log and in traces
+            handle: Callable[..., Any] = partial(self._acknowledge, handler, shown)
             if state.tracing is not None:
-                handle = state.tracing.of_event(handler.__name__.lstrip("_"), handle)
+                handle = state.tracing.of_event(shown, handle)
             server.on(name, handle)
         state.when_draining.append(self._stop)
 
@@ -152,17 +154,14 @@ class Sockets:
         connects again by itself.
         """
         context = self._engine.context_of(socket)
+        started = time.perf_counter()
         try:
             context = await admit(access, context, self._engine.headers_of(socket), auth)
-        except ServiceError as error:
-            self._log_refusal(context, error)
-            if not is_final(type(error)):
-                await self._engine.drop([socket])
-                raise ConnectionRefused from None
-            self._engine.close_unless_admitted(socket)
-            raise ConnectionRefused(str(error), _body_of(error)) from None
-        except Exception:  # a defect; the library would keep the client, neither in nor out
-            log.exception("defect in a socket")
+        except Exception as error:  # noqa: BLE001 - the library would keep the client, not in, not out
+            self._log_end("connect", context, started, error)
+            if isinstance(error, ServiceError) and is_final(type(error)):
+                self._engine.close_unless_admitted(socket)
+                raise ConnectionRefused(str(error), _body_of(error)) from None
             await self._engine.drop([socket])
             raise ConnectionRefused from None
         if not self._engine.admit(socket, context):
@@ -180,14 +179,12 @@ class Sockets:
         else:
             self._engine.drop_soon(socket)
 
-    def _log_refusal(self, context: RequestContext, error: ServiceError) -> None:
-        """Log a refusal as that of a request is: for the operator, and in the audit log."""
-        if isinstance(error, StoreUnavailable):
-            self._admission.refused.store.log(reason=error.reason)
-        elif isinstance(error, RateLimited):
-            self._admission.refused.rates.log()
-        status = ERRORS[type(error)].status
-        if status in REFUSALS:
+    def _log_end(
+        self, name: str, context: RequestContext, started: float, error: Exception | None = None
+    ) -> None:
+        """Log the end of an event as that of a request is, a refusal in the audit log, too."""
+        self._log(name, context, time.perf_counter() - started, error)
+        if isinstance(error, ServiceError) and (status := ERRORS[type(error)].status) in REFUSALS:
             context.audit(AuditEvent.REFUSED, Outcome.REFUSED, status=status, operation=_OPERATION)
 
     async def _send_greeting(self, socket: str) -> None:
@@ -203,23 +200,25 @@ class Sockets:
     async def _acknowledge(
         self,
         handler: _Handler,
+        name: str,
         socket: str,
         payload: object = None,
         *_: object,
     ) -> _Acknowledgement:
         """Handle an event that a client emits; return the acknowledgement."""
+        started = time.perf_counter()
         try:
             context = self._engine.context_of(socket)
         except NotAuthenticated as error:  # its credential has just ended
             return await self._refuse(socket, error)
         try:
-            return await self._handle(handler, context, socket, payload)
-        except ServiceError as error:
-            self._log_refusal(context, error)
-            return await self._refuse(socket, error)
-        except Exception:  # a defect is acknowledged like any error, without its traceback
-            log.exception("defect in a socket")
-            return await self._refuse(socket, InternalError())
+            acknowledgement = await self._handle(handler, context, socket, payload)
+        except Exception as error:  # noqa: BLE001 - a defect is acknowledged like any error
+            self._log_end(name, context, started, error)
+            known = error if isinstance(error, ServiceError) else InternalError()
+            return await self._refuse(socket, known)
+        self._log_end(name, context, started)
+        return acknowledgement
 
     async def _handle(
         self, handler: _Handler, context: RequestContext, socket: str, payload: object
@@ -280,7 +279,6 @@ class Sockets:
         try:
             sent = read_message(payload, self._decoder)
             if self._admission.is_full:
-                self._admission.refused.overload.log()
                 raise Overloaded
             is_member = self._rooms.has(socket, sent.session_id)
             message = await self._store(context, socket, sent)
