@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import ClassVar
 
 import aiohttp
@@ -28,6 +28,9 @@ _PASSING = frozenset((408, 429))  # statuses below 500 of refusals that pass
 
 _LAST = frozenset(f"session.{name}" for name in LAST_TYPES)
 
+# Called with None when a stream has its connection, and with the reason when it has lost it.
+OnConnection = Callable[[SessionServiceError | None], object]
+
 
 class Reset(Struct, frozen=True):
     """Some events are missing here: read the sessions again. New events follow."""
@@ -49,13 +52,17 @@ class EventStream:
         path: str,
         query: Request,
         last_event_id: str | None,
+        *,
         give_up_after: float | None,
+        on_connection: OnConnection | None,
     ) -> None:
         self.position = last_event_id
         self._transport = transport
         self._path = path
         self._query = query
         self._give_up_after = give_up_after
+        self._on_connection = on_connection
+        self._is_connected = False
         self._retry: float | None = None  # seconds until the next connection, from the stream
         self._has_begun = False
         self._is_over = False
@@ -85,6 +92,7 @@ class EventStream:
                                 yield item
             if not self._is_over:
                 self._check(failure)
+                self._note_connection(failure)
                 wait = delay(failure, self._failures) if self._retry is None else self._retry
                 self._failures += 1
                 await asyncio.sleep(wait)
@@ -98,6 +106,7 @@ class EventStream:
             self._has_begun = True
             self._failures = 0
             self._last_read = time.monotonic()
+            self._note_connection(None)
         if block.event == "reset":
             return Reset(block.id)
         if not block.event.startswith("session."):
@@ -109,6 +118,13 @@ class EventStream:
         of_one = isinstance(self._query, StreamSessionEvents)
         self._is_over = of_one and event.type in _LAST
         return event
+
+    def _note_connection(self, failure: SessionServiceError | None) -> None:
+        """Call ``on_connection`` if the connection is a new one, or is lost."""
+        if self._is_connected is (failure is not None):
+            self._is_connected = failure is None
+            if self._on_connection is not None:
+                self._on_connection(failure)
 
     def _check(self, failure: SessionServiceError) -> None:
         """Raise a failure that will not pass, or that has lasted for too long."""
@@ -139,6 +155,7 @@ class Events(Resource):
         types: Sequence[str] = (),
         last_event_id: str | None = None,
         give_up_after: float | None = None,
+        on_connection: OnConnection | None = None,
     ) -> EventStream:
         """Follow the events from now on, or those after ``last_event_id``.
 
@@ -152,6 +169,8 @@ class Events(Resource):
         SessionExpired if the session is over. A stream that has begun connects again for as long as
         it takes, without a gap or a repeat; with ``give_up_after``, in seconds, it raises the
         reason after that time. A stream that cannot begin raises it after ``max_retries``.
+        ``on_connection`` is called with the reason when the connection is lost, and with None when
+        the stream has one, also the first.
         """
         query: Request
         if session_id is None:
@@ -165,7 +184,14 @@ class Events(Resource):
             raise ValueError("session_id selects one session: leave out the other filters")
         else:
             path, query = path_of("sessions", session_id, "events"), StreamSessionEvents()
-        return EventStream(self._transport, path, query, last_event_id, give_up_after)
+        return EventStream(
+            self._transport,
+            path,
+            query,
+            last_event_id,
+            give_up_after=give_up_after,
+            on_connection=on_connection,
+        )
 
 
 async def _read(stream: aiohttp.ClientResponse) -> bytes:
