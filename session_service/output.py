@@ -1,6 +1,7 @@
 """The output of commands: aligned columns for people, or JSON for programs (``--json``)."""
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,11 @@ def print_table(
     for row in lines:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(f"{line.rstrip()}\n")
+
+
+def discard_output() -> None:
+    """Print nothing more, because the reader of the output has read enough, as ``head`` has."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(text: str) -> str:

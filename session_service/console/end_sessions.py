@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from session_service.client import SessionNotFound, SessionService
+from session_service.console.formats import number_of
 from session_service.output import print_json
 
 
@@ -30,16 +31,16 @@ async def run(
         if as_json:
             print_json({"total": total})
         else:
-            sys.stdout.write(f"{_sessions(total)} would end\n")
+            sys.stdout.write(f"{number_of(total, 'session')} would end\n")
         return 0
-    sys.stderr.write(f"{_sessions(total)} will end\n")
+    sys.stderr.write(f"{number_of(total, 'session')} will end\n")
     if not yes and not _is_confirmed():
         return 1
     ended = await _end_all(service, user, agent, everything, total)
     if as_json:
         print_json({"ended": ended})
     else:
-        sys.stdout.write(f"{_sessions(ended)} ended\n")
+        sys.stdout.write(f"{number_of(ended, 'session')} ended\n")
     return 0
 
 
@@ -88,7 +89,3 @@ def _is_confirmed() -> bool:
         sys.stderr.write("This is no terminal to ask on: repeat with --yes, or with --dry-run.\n")
         return False
     return typer.confirm("End them?", err=True)
-
-
-def _sessions(number: int) -> str:
-    return f"{number:,} session" if number == 1 else f"{number:,} sessions"

@@ -19,6 +19,11 @@ def short_time(seconds: float) -> str:
     return "0s"
 
 
+def number_of(number: int, noun: str) -> str:
+    """Return a number with a noun, e.g. ``1 session``, or ``2,000 sessions``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def since(timestamp: str, now: datetime | None = None) -> str:
     """Return how long ago a time was, e.g. ``5m``, for ``2026-01-31T12:00:00.000Z``."""
     passed = (now or datetime.now(UTC)) - datetime.fromisoformat(timestamp)

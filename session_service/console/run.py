@@ -2,10 +2,11 @@
 
 import asyncio
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from session_service.output import discard_output
 
 if TYPE_CHECKING:
     from session_service.client import SessionService
@@ -18,6 +19,11 @@ class _Command(Protocol):
         """Run the command; return the exit code."""
 
 
+_RETRIES = 2
+# Half a minute: a restart of the service does not end what may have taken hours.
+_RETRIES_OF_LONG_COMMANDS = {"export_sessions": 10, "import_sessions": 10}
+
+
 def run_remote(name: str, url: str | None, key_file: str | None, **options: Any) -> int:
     """Run ``console/<name>.py`` with a client of the service at ``url``; return the exit code.
 
@@ -27,7 +33,8 @@ def run_remote(name: str, url: str | None, key_file: str | None, **options: Any)
     client = importlib.import_module("session_service.client")
     try:
         key = None if key_file is None else Path(key_file).read_text(encoding="utf-8").strip()
-        service = client.SessionService(url, api_key=key)
+        retries = _RETRIES_OF_LONG_COMMANDS.get(name, _RETRIES)
+        service = client.SessionService(url, api_key=key, max_retries=retries)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -43,9 +50,12 @@ def run_remote(name: str, url: str | None, key_file: str | None, **options: Any)
     except ValueError as error:  # the client's, e.g. for an id with a space
         sys.stderr.write(f"{error}\n")
         return 2
-    except BrokenPipeError:  # the reader of the output has read enough, e.g. head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        discard_output()
         return 0
+    except OSError as error:  # a file of the command, e.g. on a full disk
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 async def _run(command: _Command, service: "SessionService", options: dict[str, Any]) -> int:

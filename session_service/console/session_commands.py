@@ -16,7 +16,7 @@ from session_service.console.options import (
 )
 from session_service.console.run import run_remote
 
-app = typer.Typer(help="Look into the sessions of a running service, and end them.")
+app = typer.Typer(help="Look into the sessions of a running service, end them, and move them.")
 
 
 @app.command("list")
@@ -100,3 +100,72 @@ def end_sessions(
         "yes": yes,
     }
     raise typer.Exit(run_remote("end_sessions", url, key_file, **options, as_json=json))
+
+
+@app.command("export")
+def export_sessions(
+    *,
+    user: User = None,
+    agent: Agent = None,
+    no_messages: Annotated[
+        bool, typer.Option("--no-messages", help="Leave the conversations out.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(help="The file to write; by default, standard output.", metavar="FILE"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an export that was interrupted.")
+    ] = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Annotated[bool, typer.Option("--json", help="With --output: print the counts.")] = False,
+) -> None:
+    """Write live sessions and their conversations as JSON lines.
+
+    \b
+    Examples:
+      session-service sessions export --output sessions.jsonl
+      session-service sessions export --output sessions.jsonl --resume
+      session-service sessions export --user 3f1c9a2e-0b1d-4a51-9c3e-8d2f1b7a6c05 | gzip > ann.gz
+    """
+    if resume and output is None:
+        raise typer.BadParameter("--resume needs --output, the file to go on with")
+    options = {
+        "user": user,
+        "agent": agent,
+        "messages": not no_messages,
+        "output": output,
+        "resume": resume,
+        "as_json": json,
+    }
+    raise typer.Exit(run_remote("export_sessions", url, key_file, **options))
+
+
+@app.command("import")
+def import_sessions(
+    source: Annotated[
+        str, typer.Argument(help="The export; - for standard input.", metavar="FILE")
+    ],
+    *,
+    ids: Annotated[
+        str | None,
+        typer.Option(help="The file for old and new ids; by default FILE.ids.", metavar="PATH"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an import that was interrupted.")
+    ] = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: JsonLines = False,
+) -> None:
+    """Create the sessions of an export anew, and print the old and the new id of each.
+
+    \b
+    Examples:
+      session-service sessions import sessions.jsonl --url https://new.example.org
+      session-service sessions import sessions.jsonl --url https://new.example.org --resume
+      gunzip < ann.gz | session-service sessions import - --ids ann.ids
+    """
+    options = {"source": source, "ids": ids, "resume": resume, "as_json": json}
+    raise typer.Exit(run_remote("import_sessions", url, key_file, **options))

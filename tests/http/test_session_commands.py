@@ -12,11 +12,15 @@ from tests.support.access import AGENT, ANN, BOB, OTHER_AGENT, KnownCredentials,
 from tests.support.api import Client
 from tests.support.console import Console
 from tests.support.service import app_state
+from tests.support.waiting import a_moment_later
 
 
 async def test_a_list_has_the_sessions_of_a_user(console: Console, caller: SessionService) -> None:
     """`sessions list` prints up to --limit sessions and says how many there are; 0 prints all."""
-    ids = [(await caller.sessions.create(ANN, AGENT)).session_id for _ in range(3)]
+    ids = []
+    for _ in range(3):
+        ids.append((await caller.sessions.create(ANN, AGENT)).session_id)
+        await a_moment_later()  # the order within a millisecond is random
     await caller.sessions.create(BOB, AGENT)
     shown = await console("sessions", "list", "--user", ANN, "--limit", "2")
     header, *rows = shown.out.splitlines()
