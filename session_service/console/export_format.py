@@ -123,8 +123,11 @@ def end_of(path: Path) -> Counts | None:
 
 @contextmanager
 def locked(path: Path, mode: str) -> Iterator[IO[bytes]]:
-    """Open a file for this process alone; raise ValueError if another has it."""
-    with path.open(mode) as file:
+    """Open a file for this process alone; raise ValueError if another has it.
+
+    A new one can be read by its owner only: conversations are private.
+    """
+    with open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -273,6 +273,7 @@ class _Import:
                 print_json_line(result)
             elif result.new:
                 sys.stdout.write(f"{printable(result.old)} {result.new}\n")
+                sys.stdout.flush()
         except BrokenPipeError:
             discard_output()  # the import goes on, and the file has the ids
         self._free.release()

@@ -70,6 +70,10 @@ def write(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
 
+def mode_of(file: Path) -> int:
+    return file.stat().st_mode & 0o777
+
+
 def open_text(file: Path) -> TextIO:
     return file.open()
 
@@ -99,6 +103,10 @@ async def test_a_round_trip_keeps_the_content(
     exported = await console("sessions", "export", "--output", str(file), "--json")
     assert json.loads(exported.out) == {"sessions": 2, "messages": 10, "ended": 0, "unreadable": 0}
     assert exported.code == 0
+    assert mode_of(file) == 0o600
+    plain = await console("sessions", "export", "--no-messages")
+    kinds = [line.split(b'"')[1] for line in plain.out.encode().splitlines()]
+    assert kinds == [b"export", b"session", b"session", b"end"]
     await caller.sessions.end_many(all_=True)
     imported = await console("sessions", "import", str(file))
     assert (imported.code, imported.err) == (0, "2 sessions with 10 messages imported\n")
