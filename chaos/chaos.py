@@ -14,8 +14,9 @@ build/chaos.json. ``tests/system/test_faults.py`` runs each scenario a few times
   hour of load), ``floods`` and ``flooders`` (clients that cost as much as they can).
 - The tools: ``stores`` (servers, Sentinel groups, clusters), ``network`` and ``proxy`` (links that
   can be cut), ``fleet`` (service nodes).
-- The judges: ``workload`` and ``client`` (clients that check responses), ``observations`` (the
-  acknowledged state), ``checker`` (the keys in the store), ``trials`` (repeats and the report).
+- The judges: ``workload`` and ``client`` (clients that check responses), ``lives`` (back ends with
+  the Python client), ``observations`` (the acknowledged state), ``checker`` (the keys in the
+  store), ``trials`` (repeats and the report).
 """
 
 import argparse
@@ -52,6 +53,7 @@ BUILD = Path(__file__).parents[1] / "build"
 # Scenarios by name, each with its number of repeats.
 SCENARIOS: dict[str, tuple[int, Scenario]] = {
     "node-killed": (100, scenarios.node_killed),
+    "python-client": (21, scenarios.python_client),
     "store-killed-always": (50, partial(scenarios.store_killed, fsync="always")),
     "store-killed-everysec": (50, partial(scenarios.store_killed, fsync="everysec")),
     **{

@@ -28,10 +28,13 @@ class Fleet:
         """The ports that accept requests now."""
         return [node.port for node in self.nodes]
 
-    async def add(self) -> ServiceProcess:
-        """Start one more node, and add it to the ports once it is ready."""
+    async def add(self, port: int = 0) -> ServiceProcess:
+        """Start one more node, and add it to the ports once it is ready.
+
+        It listens on the ``port``, by default on a free one.
+        """
         folder = self._folder / f"service-{next(self._numbers)}"
-        node = ServiceProcess(folder, **self._settings)
+        node = ServiceProcess(folder, **self._settings, PORT=str(port))
         try:
             await wait_until(lambda: "\n" in node.stdout, 30, every=0.02, description="it listens")
             await wait_until(lambda: is_ready(node.port), 30, every=0.02, description="it is ready")

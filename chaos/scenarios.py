@@ -6,11 +6,14 @@ Each is a function that causes the fault a number of times and returns the row o
 import asyncio
 import random
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from chaos.http import Connection, Unanswered, request
+from chaos.lives import Lives
 from chaos.proxy import proxy_to
 from chaos.stores.base import single_server
+from chaos.stores.server import free_port
 from chaos.trials import Row, Tally, arena, now
 from tests.support.api import SESSIONS
 from tests.support.factories import session_body
@@ -128,3 +131,55 @@ async def node_stopped(repeats: int) -> Row:
             for _ in range(repeats):
                 await a.repeat(replace, tally)
     return tally.row("SIGTERM under load", "0 accepted requests dropped, exit code 0")
+
+
+async def python_client(repeats: int) -> Row:
+    """Have back ends use the Python client, while each of three faults comes in turn.
+
+    A node is killed and replaced at its address; a proxy loses responses, its node is killed, and
+    it goes on with another; the store and a node are killed.
+    """
+    tally, port = Tally(), free_port()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        store = await stack.enter_async_context(single_server(folder, "always"))
+        proxy = await stack.enter_async_context(proxy_to(0))
+        lives = Lives([f"http://127.0.0.1:{each}" for each in (port, proxy.port)])
+        a = await stack.enter_async_context(arena(store, nodes=0, load=lives))
+        replaced, behind = await asyncio.gather(a.nodes.add(port), a.nodes.add())
+        proxy.target = behind.port
+
+        async def replace() -> None:
+            nonlocal replaced
+            a.nodes.kill(replaced)
+            replaced = await a.nodes.add(port)
+
+        async def move() -> None:
+            nonlocal behind
+            proxy.mode = "half-close"
+            await asyncio.sleep(_HOLD["half-close"])
+            a.nodes.kill(behind)
+            proxy.mode = "pass"
+            behind = await a.nodes.add()
+            proxy.target = behind.port
+
+        async def restart_store() -> None:
+            nonlocal replaced
+            store.server.kill()
+            a.nodes.kill(replaced)
+            await asyncio.sleep(random.uniform(0, 0.3))
+            await store.server.start()
+            replaced = await a.nodes.add(port)
+
+        faults = (replace, move, restart_store)
+
+        async def cause() -> float:
+            await faults[tally.repeats % len(faults)]()
+            return now()
+
+        for _ in range(repeats):
+            await a.repeat(cause, tally)
+    return tally.row(
+        "Python client: a node, a proxy's node, or the store and a node are killed",
+        "what returned has happened once, what raised once at most; every event once",
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from chaos.checker import orphans
 from chaos.fleet import Fleet, fleet
 from chaos.stores.base import Store
-from chaos.workload import SETTINGS, Workload
+from chaos.workload import SETTINGS, Load, Workload
 
 # Causes a fault; returns the moment (monotonic) from which the recovery time counts.
 Fault = Callable[[], Awaitable[float]]
@@ -100,7 +100,7 @@ def _p95(values: list[float]) -> float:
 class Arena:
     """A store, nodes that use it, and clients of the nodes."""
 
-    def __init__(self, store: Store, nodes: Fleet, workload: Workload) -> None:
+    def __init__(self, store: Store, nodes: Fleet, workload: Load) -> None:
         self.store = store
         self.nodes = nodes
         self.workload = workload
@@ -151,16 +151,20 @@ async def arena(
     *,
     url: str = "",
     nodes_die: bool = False,
+    load: Load | None = None,
     **settings: str,
 ) -> AsyncIterator[Arena]:
-    """Run nodes on a store, with clients. ``url`` is the store's URL for the nodes, if another."""
+    """Run nodes on a store, with clients. ``url`` is the store's URL for the nodes, if another.
+
+    A ``load`` takes the place of the clients.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         async with fleet(Path(folder), url or store.url, nodes, **SETTINGS, **settings) as service:
-            workload = Workload(service, clients, nodes_die=nodes_die)
+            workload = load or Workload(service, clients, nodes_die=nodes_die)
             try:
                 yield Arena(store, service, workload)
             finally:
-                workload.close()
+                await workload.close()
                 if defects := service.defects():
                     raise AssertionError("\n".join(["defects in the log:", *defects[:5]]))
 

@@ -1,5 +1,8 @@
 """Clients that check every acknowledged change of their sessions while a fault is caused.
 
+``Load`` is what a fault needs to know of them. The clients of ``Workload`` write their own HTTP;
+those of ``lives`` are back ends with the Python client.
+
 Each session belongs to one client, which does one operation after the other and records the changes
 that were acknowledged. A request that was answered 503, or not at all, may have happened or not,
 once, at once or later; everything else must be as acknowledged, on every node.
@@ -7,8 +10,9 @@ once, at once or later; everything else must be as acknowledged, on every node.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from chaos.checker import RETENTION_MINUTES
 from chaos.client import Client
@@ -26,26 +30,27 @@ SETTINGS = {
 _AUDITORS = 8
 
 
-class Workload:
-    """Clients of a fleet. If ``nodes_die``, a request may stay without a response."""
+class Worker(Protocol):
+    """A client that works until it is stopped."""
 
-    def __init__(
-        self, fleet: Fleet, clients: int = 16, *, pause: float = 0.02, nodes_die: bool = False
-    ) -> None:
+    async def work(self, stop: asyncio.Event, pause: float) -> None:
+        """Do one operation after the other, with a random pause of ``pause`` seconds on average."""
+
+
+class Load:
+    """Clients that work at the same time, their sessions, and what they observed."""
+
+    def __init__(self, pause: float) -> None:
         self.observations = Observations()
         self.sessions: list[ExpectedSession] = []
         self._pause = pause
-        both = [
-            Client(fleet, self.observations, n, sessions=self.sessions, nodes_die=nodes_die)
-            for n in range(clients + _AUDITORS)
-        ]
-        self._clients, self._auditors = both[:clients], both[clients:]
+        self._workers: Sequence[Worker] = ()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the clients for the block; all responses have arrived when it ends."""
         stop = asyncio.Event()
-        tasks = [asyncio.create_task(client.work(stop, self._pause)) for client in self._clients]
+        tasks = [asyncio.create_task(worker.work(stop, self._pause)) for worker in self._workers]
         try:
             yield
         finally:
@@ -65,7 +70,7 @@ class Workload:
         observations = self.observations
         while True:
             quiet = time.monotonic() - max(observations.last_refusal, since)
-            if quiet >= seconds and observations.served >= 2 * len(self._clients):
+            if quiet >= seconds and observations.served >= 2 * len(self._workers):
                 return max(0.0, observations.last_refusal - since)
             if time.monotonic() > give_up:
                 raise AssertionError(f"requests are still refused after {bound:g} s")
@@ -73,6 +78,28 @@ class Workload:
 
     async def audit(self) -> None:
         """Compare all sessions with their acknowledged state, end them, and forget them."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Close all connections."""
+        raise NotImplementedError
+
+
+class Workload(Load):
+    """Clients of a fleet. If ``nodes_die``, a request may stay without a response."""
+
+    def __init__(
+        self, fleet: Fleet, clients: int = 16, *, pause: float = 0.02, nodes_die: bool = False
+    ) -> None:
+        super().__init__(pause)
+        both = [
+            Client(fleet, self.observations, n, sessions=self.sessions, nodes_die=nodes_die)
+            for n in range(clients + _AUDITORS)
+        ]
+        self._workers, self._auditors = both[:clients], both[clients:]
+        self._clients = both
+
+    async def audit(self) -> None:
         pending = iter(self.sessions.copy())
         self.sessions.clear()
 
@@ -82,9 +109,8 @@ class Workload:
 
         await asyncio.gather(*(work(client) for client in self._auditors))
 
-    def close(self) -> None:
-        """Close all connections."""
-        for client in (*self._clients, *self._auditors):
+    async def close(self) -> None:
+        for client in self._clients:
             client.close()
 
 

@@ -9,14 +9,17 @@ import pytest
 import uvloop
 
 from chaos.chaos import SCENARIOS
+from chaos.lives import Lives
 from chaos.loads import soaked
 from chaos.network import is_possible
+from chaos.proxy import proxy_to
 from chaos.stores.base import SingleServer, single_server
 from chaos.trials import Tally, arena, now
 from tests.support.clocks import library
 
 OFTEN = {
     "node-killed": 2,
+    "python-client": 3,
     "store-killed-always": 2,
     "store-killed-everysec": 2,
     "sentinel-killed-replica": 1,
@@ -46,13 +49,13 @@ OFTEN = {
     "sigterm": 2,
     "cancels": 3000,
 }
-
+LONG = {"python-client"}  # of which test_client.py has a short form
 
 HAS_PROC = Path("/proc/self/fd").exists()
 
 
 def _possible(name: str) -> Any:
-    """Return a scenario, which is skipped if the machine lacks a tool for it."""
+    """Return a scenario, which is skipped if the machine lacks a tool for it, or is a proof."""
     lacks = {
         "missing tool: loopback addresses beside 127.0.0.1": "isolated" in name
         and not is_possible(),
@@ -60,7 +63,7 @@ def _possible(name: str) -> Any:
         "missing tool: /proc": name == "cancels" and not HAS_PROC,
     }
     marks = [pytest.mark.skipif(lack, reason=reason) for reason, lack in lacks.items()]
-    return pytest.param(name, marks=marks)
+    return pytest.param(name, marks=[*marks, *[pytest.mark.proof] * (name in LONG)])
 
 
 @pytest.mark.parametrize("name", [_possible(name) for name in OFTEN])
@@ -113,6 +116,30 @@ class TestTheHarness:
             await store.server.command("EVAL", more, 0)
 
         tally = await _tally_of(renew, tmp_path)
+        assert any("WRONG: renewed" in problem for problem in tally.problems)
+
+    @pytest.mark.proof
+    async def test_requests_that_the_client_repeats_are_seen(self, tmp_path: Path) -> None:
+        """Repetitions by the Python client that have a second effect are detected."""
+        tally = Tally()
+        async with single_server(tmp_path) as store, proxy_to(0) as proxy:
+            lives = Lives([f"http://127.0.0.1:{proxy.port}"])
+            async with arena(store, nodes=0, load=lives) as a:
+                proxy.target = (await a.nodes.add()).port
+
+                async def forget_keys() -> float:
+                    proxy.mode = "half-close"
+                    until = now() + 1
+                    while now() < until:
+                        redis = store.server.redis
+                        keys = [key async for key in redis.scan_iter("*:idem:*", count=1000)]
+                        keys += [key async for key in redis.scan_iter("*:claim:*", count=1000)]
+                        await redis.unlink("none", *keys)
+                    proxy.mode = "pass"
+                    return now()
+
+                await a.repeat(forget_keys, tally)
+        assert any("WRONG: a message twice" in problem for problem in tally.problems)
         assert any("WRONG: renewed" in problem for problem in tally.problems)
 
 
