@@ -15,6 +15,7 @@ from session_service.background.delivery_worker import DeliveryWorker, log_field
 from session_service.background.webhook_client import WebhookClient
 from session_service.domain.errors import TooManyWebhooks
 from session_service.domain.webhooks import Webhook, WebhookPolicy
+from session_service.logs import Throttled
 from session_service.store.availability import Availability
 from session_service.store.events.consumer import Consumer
 from session_service.store.webhooks.queue import subject_of
@@ -56,6 +57,7 @@ class _Deliveries:
         self._registered: dict[str, Webhook] = {}
         self._workers: dict[str, DeliveryWorker] = {}
         self._lost: Counter[str] = Counter()  # events by webhook, while its queue cannot be written
+        self._full = Throttled(log, "webhook: queue is full")
         self._store_of_workers = Availability("webhook deliveries")
 
     async def since(self) -> int | None:
@@ -109,7 +111,7 @@ class _Deliveries:
         elif lost := self._lost.pop(webhook.id, 0):
             log.warning("webhook: events were lost", extra=log_fields(webhook) | {"events": lost})
         if dropped:
-            log.warning("webhook: queue is full", extra=log_fields(webhook) | {"dropped": dropped})
+            self._full.log(**log_fields(webhook), dropped=dropped)
         if webhook.id in self._workers:
             self._workers[webhook.id].wake()
 

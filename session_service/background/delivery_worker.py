@@ -10,6 +10,7 @@ from session_service.background.webhook_client import GONE, Outcome, WebhookClie
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.times import jitter
 from session_service.domain.webhooks import Webhook, host_of
+from session_service.logs import Throttled
 from session_service.store.availability import Availability
 from session_service.store.quarantine import Quarantine
 from session_service.store.webhooks.queue import Delivery, subject_of
@@ -47,6 +48,7 @@ class DeliveryWorker:
         self._max_requests = _MAX_REQUESTS
         self._requests = 0
         self._is_failing = False
+        self._lines: dict[str, Throttled] = {}
         self._paused_until = 0.0  # as the endpoint asked, by the loop's clock
 
     async def run(self) -> None:
@@ -150,7 +152,11 @@ class DeliveryWorker:
             return
 
     def _log(self, level: int, message: str, **more: Any) -> None:
-        log.log(level, message, extra=log_fields(self.webhook) | more)
+        """Write a line, the same one once a second at most, with a count."""
+        line = self._lines.get(message)
+        if line is None:
+            line = self._lines[message] = Throttled(log, message, level)
+        line.log(**log_fields(self.webhook), **more)
 
 
 def log_fields(webhook: Webhook) -> dict[str, Any]:

@@ -100,6 +100,20 @@ async def test_a_store_without_persistence_is_warned_of(
         assert lines(caplog, "the store does not write to disk: its restart loses all sessions")
 
 
+async def test_persistence_is_read_again(binary: str) -> None:
+    """Snapshots and an append-only file that are turned on or off later are noticed."""
+    with store_server(binary, "--save", "3600 1") as url:
+        async with watched(url) as (monitor, _):
+            found = []
+            with operator(url) as store:
+                for options in ({}, {"save": ""}, {"appendonly": "yes"}):
+                    for name, value in options.items():
+                        store.config_set(name, value)
+                    await monitor.refresh()
+                    found.append(monitor.latest.persistence if monitor.latest else "")
+            assert found == ["snapshots", "none", "append-only file"]
+
+
 async def test_evictions_are_counted_and_logged_once(
     binary: str, caplog: pytest.LogCaptureFixture
 ) -> None:

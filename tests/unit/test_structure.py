@@ -58,7 +58,7 @@ LAYERS = {
     "access": "domain store logs access_settings jwt_keys",
     "composition": "domain metrics store settings access",
     "web": "domain api metrics store logs audit access",
-    "background": "domain metrics store",
+    "background": "domain metrics store logs",
     "tracing": "domain api metrics store web background logs tracing_settings",
     "process": (
         "domain metrics store environment settings composition access access_settings web"

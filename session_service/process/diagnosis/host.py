@@ -88,6 +88,8 @@ def _check_directory(settings: Settings) -> Iterator[Finding]:
             f"others on this machine can read {exposed[0]}, which has all sessions",
             f"chmod -R go= {path}",
         )
+    elif not path.exists():
+        yield ok("data-directory", f"{path} does not exist: the service will make it")
     else:
         yield ok("data-directory", f"only the user of the service can read {path}")
     used = sum(file.stat().st_size for file in (path / appendonly.DIRECTORY).glob("*"))

@@ -14,6 +14,7 @@ from session_service.domain.ids import SHARDS
 from session_service.process.reach import UnreachableStoreError, store_url
 from session_service.settings import Settings
 from session_service.store.api_keys.registry import ApiKeyRegistry
+from session_service.store.client.executor import error_code
 from session_service.store.inspection.dataset import OldDataError, check_layout
 from session_service.store.inspection.kinds import wrong_kind
 from session_service.store.records import FORMAT
@@ -62,7 +63,9 @@ async def _absence(store: Store) -> Finding:
     return error(
         "store",
         f"the store at {store.url.address} cannot be reached: {reason}",
-        "start it, or correct REDIS_URL and its password",
+        "wait: it is reading its file"
+        if error_code(reason) == "LOADING"
+        else "start it, or correct REDIS_URL and its password",
     )
 
 

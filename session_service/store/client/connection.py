@@ -152,7 +152,8 @@ class Connection:
                 raise ConnectionResetError("connection lost")
         # uvloop raises RuntimeError if the connection ends during the handshake.
         except Exception as error:  # noqa: BLE001 - no error may end the attempts
-            self._break(f"cannot connect: {str(error) or type(error).__name__}")
+            name = "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+            self._break(f"cannot connect: {str(error) or name}")
             with suppress(Exception):
                 await made.disconnect(nowait=True)
             return None

@@ -77,12 +77,17 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     acknowledges_fsync: bool  # WAITAOF works on every server: there is an append-only file
 
 
-async def read(executor: ScriptExecutor, *, all_facts: bool) -> dict[str, Reading]:
-    """Read the changing facts of each master, or all facts; raises StoreUnavailable."""
+async def read(
+    executor: ScriptExecutor, *, all_facts: bool, may_configure: bool = True
+) -> dict[str, Reading]:
+    """Read the changing facts of each master, or all facts; raises StoreUnavailable.
+
+    CONFIG is asked only if the user ``may_configure``: managed services do not have it.
+    """
     sections = (*_CHANGING, *_FIXED) if all_facts else _CHANGING
     commands: list[tuple[Argument, ...]] = [("TIME",), *(("INFO", each) for each in sections)]
-    if all_facts:
-        commands.append(("CONFIG", "GET", "save"))  # managed services have no CONFIG
+    if may_configure:
+        commands.append(("CONFIG", "GET", "save"))
     now = asyncio.get_running_loop().time
     asked_at = now()
     replies = await executor.run_on_masters(*commands)

@@ -133,7 +133,8 @@ class StoreMonitor:
             if is_new or refused or self._missing:
                 await self._inspect()
             else:
-                readings = await read(self._executor, all_facts=False)
+                may_configure = all("save" in each.facts for each in self._readings.values())
+                readings = await read(self._executor, all_facts=False, may_configure=may_configure)
                 self._set_readings(
                     {n: _merged(self._readings.get(n), r) for n, r in readings.items()}
                 )
@@ -163,11 +164,9 @@ class StoreMonitor:
         failing = self.latest.failing if self.latest else ()
         yield from failing
         if self._is_recent("evicted"):
-            policy = self.latest.policy if self.latest else "unknown"
             yield error(
                 "eviction",
-                f"the store has evicted {self.evicted_keys:,} keys: sessions are lost"
-                f" (maxmemory-policy {policy})",
+                f"the store has evicted {self.evicted_keys:,} keys: sessions are lost",
                 "set maxmemory-policy noeviction, and give the store more memory",
             )
         for code, finding in _REFUSALS.items():

@@ -36,6 +36,7 @@ from session_service.domain.events import Event, EventFilter
 from session_service.domain.ids import shard_of_session
 from session_service.domain.messages import Message
 from session_service.domain.sessions import Session
+from session_service.logs import Throttled
 from session_service.store.availability import Availability
 from session_service.store.events.feed import FellBehindError, Subscription
 from session_service.web.http.context import RequestContext
@@ -78,6 +79,10 @@ class Rooms:
         self._state = state
         self._engine = engine
         self._store = Availability("sockets")
+        self._lost = Throttled(log, "sockets closed: events were lost")
+        self._late = Throttled(log, "sockets closed: messages were not read in time from the store")
+        self._unreadable = Throttled(log, "a room's messages cannot be read")
+        self._slow = Throttled(log, "sockets cut: their clients are too slow", logging.INFO)
         self._delivery = state.measures.event_delivery["socketio"]
         self._rooms: dict[str, _Room] = {}
         self._joined: dict[str, set[str]] = {}  # sessions by socket
@@ -181,10 +186,10 @@ class Rooms:
                 await self._send_events(room, events)
                 is_over = any(event.type in LAST_TYPES for event in events)
                 if len(events) < len(items) and not is_over:
-                    log.warning("sockets closed: events were lost")
+                    self._lost.log()
                     break
         except FellBehindError:
-            log.warning("sockets closed: messages were not read in time from the store")
+            self._late.log()
         except Exception:  # a defect: the members are closed, reconnect and join again
             log.exception("defect in a room")
         finally:
@@ -227,7 +232,7 @@ class Rooms:
             except (SessionNotFound, SessionExpired):
                 break
             except RecordUnreadable:
-                log.warning("a room's messages cannot be read", extra={"room": room.session_id})
+                self._unreadable.log(room=room.session_id)
                 break
             except StoreUnavailable as error:
                 await self._store.wait_after(error)
@@ -256,7 +261,7 @@ class Rooms:
         sockets = list(room.members) if to is None else to
         slow = [socket for socket in sockets if self._is_slow(socket)]
         if slow:
-            log.info("sockets cut: their clients are too slow", extra={"sockets": len(slow)})
+            self._slow.log(sockets=len(slow))
             await self._engine.drop(slow)
         remaining = [socket for socket in sockets if socket in room.members]
         if remaining:
