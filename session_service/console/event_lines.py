@@ -13,9 +13,25 @@ from session_service.api.events import CloudEvent
 from session_service.client import Reset
 from session_service.console.formats import short_id
 from session_service.domain.times import iso
-from session_service.output import printable
+from session_service.output import print_json_line, printable
 
 Data = Mapping[str, Any]
+
+
+def print_event(item: CloudEvent | Reset, *, as_json: bool) -> None:
+    """Print an event as a line, at once: for people, or as JSON."""
+    if not as_json:
+        print_line(line_of(item))
+    elif isinstance(item, Reset):
+        print_json_line({"type": item.type, "id": item.id})
+    else:
+        print_json_line(item)
+
+
+def print_line(line: str) -> None:
+    """Print a line, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def line_of(item: CloudEvent | Reset) -> str:
@@ -25,13 +41,19 @@ def line_of(item: CloudEvent | Reset) -> str:
     everything, e.g. the whole content of a message.
     """
     if isinstance(item, Reset):
-        at, kind = iso(int(time.time() * 1000)), "reset"
-        told = "some events are missing here: read the sessions again"
-    else:
-        at, kind, told = item.time, type_of(item), f"{item.subject}  {detail_of(item)}"
-    is_terminal = sys.stdout.isatty()
-    line = printable(f"{_clock(at)}  {kind:<8}  {told}".rstrip())
-    return _cut(line, shutil.get_terminal_size().columns) if is_terminal else line
+        return line(now(), "reset", "some events are missing here: read the sessions again")
+    return line(item.time, type_of(item), f"{item.subject}  {detail_of(item)}")
+
+
+def line(at: str, kind: str, told: str) -> str:
+    """Return a line of columns: a time in UTC, a word of up to 8 letters, and the rest."""
+    text = printable(f"{_clock(at)}  {kind:<8}  {told}".rstrip())
+    return _cut(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
+
+
+def now() -> str:
+    """Return the time in UTC, as events have it."""
+    return iso(int(time.time() * 1000))
 
 
 def type_of(event: CloudEvent) -> str:
@@ -98,6 +120,6 @@ def _clock(timestamp: str) -> str:
     return timestamp[11:19] if sys.stdout.isatty() else timestamp
 
 
-def _cut(line: str, width: int) -> str:
-    """Return a line of at most ``width`` columns; wide characters, e.g. of Chinese, take two."""
-    return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"
+def _cut(text: str, width: int) -> str:
+    """Return a text of at most ``width`` columns; wide characters, e.g. of Chinese, take two."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"

@@ -66,6 +66,28 @@ def show_session(
     )
 
 
+@app.command("watch")
+def watch_sessions(
+    *,
+    user: User = None,
+    agent: Agent = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: JsonLines = False,
+) -> None:
+    """Show live sessions in a table that keeps itself current. Ctrl-C ends it.
+
+    Through a pipe, each session is a line, and then each change.
+
+    \b
+    Examples:
+      session-service sessions watch --user 3f1c9a2e-0b1d-4a51-9c3e-8d2f1b7a6c05
+      session-service sessions watch --json | jq -r 'select(.type == "session.ended").subject'
+    """
+    options = {"user": user, "agent": agent}
+    raise typer.Exit(run_remote("watch_sessions", url, key_file, **options, as_json=json))
+
+
 @app.command("end")
 def end_sessions(
     session_ids: Annotated[

@@ -1,11 +1,9 @@
 """``session-service events tail``."""
 
-import sys
-
-from session_service.client import Reset, SessionService, SessionServiceError
-from session_service.console.event_lines import line_of
+from session_service.client import SessionService
+from session_service.console.connection_notes import ConnectionNotes
+from session_service.console.event_lines import print_event
 from session_service.console.pipes import while_read
-from session_service.output import print_json_line, printable
 
 
 async def run(
@@ -25,31 +23,9 @@ async def run(
         agent_id=agent,
         types=types,
         last_event_id=since,
-        on_connection=Connection(),
+        on_connection=ConnectionNotes(),
     )
     with while_read():
         async for item in stream:
-            if as_json:
-                print_json_line(
-                    {"type": "reset", "id": item.id} if isinstance(item, Reset) else item
-                )
-            else:
-                sys.stdout.write(f"{line_of(item)}\n")
-                sys.stdout.flush()
+            print_event(item, as_json=as_json)
     return 0
-
-
-class Connection:
-    """Notes on standard error that a stream has lost its connection, and that it is back."""
-
-    def __init__(self) -> None:
-        self._was_lost = False
-
-    def __call__(self, failure: SessionServiceError | None) -> None:
-        """Print a note; the first connection is none."""
-        if failure is not None:
-            sys.stderr.write(f"lost the connection: {printable(str(failure))}; trying again\n")
-        elif self._was_lost:
-            sys.stderr.write("connected again\n")
-        self._was_lost = failure is not None
-        sys.stderr.flush()

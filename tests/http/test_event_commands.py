@@ -1,9 +1,11 @@
-"""The command ``events tail`` against a service."""
+"""The commands ``events tail`` and ``sessions watch`` against a service, through a pipe."""
 
 import asyncio
 import json
-import shlex
+import os
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,44 @@ from tests.support.api import Client
 from tests.support.console import Console
 from tests.support.processes import environment
 from tests.support.waiting import wait_until
+
+Piped = Callable[..., AbstractAsyncContextManager[asyncio.StreamReader]]
+
+
+@pytest.fixture
+def piped(client: Client, tmp_path: Path) -> Piped:
+    """Read from a command, and close the pipe: it must end silently and with 0 then."""
+
+    @asynccontextmanager
+    async def run(*arguments: str) -> AsyncIterator[asyncio.StreamReader]:
+        ours, its = os.pipe()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "session_service", *arguments),
+            env=environment(tmp_path, SESSION_SERVICE_URL=f"http://127.0.0.1:{client.port}"),
+            stdout=its,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        os.close(its)
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb")
+        )
+        try:
+            yield reader
+            transport.close()
+            _, err = await asyncio.wait_for(process.communicate(), 10)
+            assert (process.returncode, err) == (0, b"")
+        finally:
+            transport.close()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    return run
+
+
+async def next_line(reader: asyncio.StreamReader) -> str:
+    return (await asyncio.wait_for(reader.readline(), 10)).decode()
 
 
 async def test_a_tail_of_a_session_ends_with_it(
@@ -36,34 +76,38 @@ async def test_a_tail_of_a_session_ends_with_it(
 @pytest.mark.parametrize("store_url", ["memory://"])
 @pytest.mark.usefixtures("begun")
 async def test_a_tail_goes_on_where_an_earlier_one_was(
-    client: Client, caller: SessionService, service: AppState, tmp_path: Path
+    piped: Piped, caller: SessionService, service: AppState
 ) -> None:
-    """Each event is a line at once, also in a pipe; --since the last one goes on without a gap.
-
-    When the reader has read enough, the command ends at once and silently.
-    """
-
-    async def head(lines: int, *options: str) -> list[dict[str, str]]:
-        command = shlex.join([sys.executable, "-m", "session_service", "events", "tail", "--json"])
-        process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", f"{command} {shlex.join(options)} | head -{lines}; exit $PIPESTATUS"),
-            env=environment(tmp_path, SESSION_SERVICE_URL=f"http://127.0.0.1:{client.port}"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await asyncio.wait_for(process.communicate(), 20)
-        assert (process.returncode, err) == (0, b"")
-        return [json.loads(line) for line in out.splitlines()]
-
-    first = asyncio.create_task(head(1, "--user", ANN, "--type", "created,ended"))
-    await wait_until(lambda: service.feed.subscribers == 1)
-    session_id = (await caller.sessions.create(ANN, AGENT)).session_id
-    (created,) = await first
+    """Each event is a line at once, also in a pipe; --since the last one goes on without a gap."""
+    tail = ("events", "tail", "--json")
+    async with piped(*tail, "--user", ANN, "--type", "created,ended") as lines:
+        await wait_until(lambda: service.feed.subscribers == 1)
+        session_id = (await caller.sessions.create(ANN, AGENT)).session_id
+        created = json.loads(await next_line(lines))
     assert (created["type"], created["subject"]) == ("session.created", session_id)
     await caller.messages.send(session_id, "Hello")
     await caller.sessions.end(session_id)
-    rest = await head(2, "--since", created["id"])
-    assert [each["type"] for each in rest] == ["session.message", "session.ended"]
+    async with piped(*tail, "--since", created["id"]) as lines:
+        types = [json.loads(await next_line(lines))["type"] for _ in range(2)]
+    assert types == ["session.message", "session.ended"]
+
+
+@pytest.mark.parametrize("store_url", ["memory://"])
+async def test_a_watch_has_the_sessions_and_then_their_changes(
+    piped: Piped, caller: SessionService
+) -> None:
+    """Through a pipe, `sessions watch` prints a line for each session, then for each event."""
+    await caller.sessions.create(BOB, AGENT)
+    session_id = (await caller.sessions.create(ANN, AGENT)).session_id
+    watch = ("sessions", "watch", "--user", ANN)
+    async with piped(*watch) as lines, piped(*watch, "--json") as documents:
+        states = await next_line(lines), json.loads(await next_line(documents))
+        await caller.sessions.end(session_id)
+        changes = await next_line(lines), json.loads(await next_line(documents))
+    assert states[0].split()[1:5] == ["active", session_id, "user", f"{ANN},"]
+    assert states[1]["sessionId"] == session_id
+    assert changes[0].split()[1:] == ["ended", session_id]
+    assert (changes[1]["type"], changes[1]["subject"]) == ("session.ended", session_id)
 
 
 async def test_a_filter_that_is_wrong_is_refused(console: Console) -> None:

@@ -27,7 +27,7 @@ class Terminal:
     ) -> None:
         self._master, terminal = os.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.modes_before = termios.tcgetattr(terminal)
+        self._lines = lines
         self._terminal = terminal
         program = (sys.executable, "-m", "session_service", *command)
         self._process = subprocess.Popen(
@@ -67,14 +67,13 @@ class Terminal:
         return _CODES.sub("", self.output).replace("\r", "").split("\n")
 
     @property
-    def screen(self) -> str:
-        """The table as it was last drawn from the home of the cursor, without control codes."""
-        return _CODES.sub("", self.output.rpartition("\x1b[H")[2]).replace("\r", "")
-
-    @property
-    def modes(self) -> list[object]:
-        """The modes of the terminal, such as whether it echoes."""
-        return list(termios.tcgetattr(self._terminal))
+    def screen(self) -> list[str]:
+        """The lines of the last whole screen that was drawn from the home of the cursor."""
+        for drawn in reversed(self.output.split("\x1b[H")[1:]):
+            lines = _CODES.sub("", drawn).replace("\r", "").split("\n")
+            if len(lines) >= self._lines:
+                return lines
+        return []
 
     def type(self, keys: str) -> None:
         """Type, e.g. ``\\x03`` for Ctrl-C."""

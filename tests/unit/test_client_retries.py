@@ -18,6 +18,7 @@ from session_service.client import (
     RateLimited,
     RecordUnreadable,
     RequestTimedOut,
+    SessionExpired,
     SessionNotFound,
     SessionService,
     SessionServiceError,
@@ -303,3 +304,26 @@ def test_the_environment_has_what_is_not_given(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="the URL of the service") as raised:
             find_url(wrong)
         assert "hidden" not in str(raised.value)
+
+
+async def test_a_stream_tells_of_its_connection(server: Failing) -> None:
+    """`on_connection` is called once for each connection, and once with the reason of each loss."""
+    begins = b"retry: 1\nid: 1764000000000-3f-0\nevent: position\ndata: {}\n\n"
+    ends_at_once = b"retry: 1\nevent: position\ndata: {}\n: the store is away\n\n"
+
+    def stream(body: bytes) -> Answer:
+        async def answer(_: web.BaseRequest) -> web.Response:
+            return web.Response(body=body, content_type="text/event-stream")
+
+        return answer
+
+    server.answers = [
+        *(stream(begins), stream(ends_at_once), stream(begins + begins)),
+        error(410, "SESSION_EXPIRED"),
+    ]
+    told: list[SessionServiceError | None] = []
+    async with SessionService(server.url) as caller:
+        with pytest.raises(SessionExpired):
+            async for _ in caller.events.follow(session_id=SESSION, on_connection=told.append):
+                pass
+    assert [each and type(each) for each in told] == [None, ConnectionFailed] * 2
