@@ -186,13 +186,13 @@ class _Export:
 
     async def _unreadable(self) -> int:
         """Return how many sessions cannot be read; lists leave them out, and health counts them."""
+        found = self._position.unreadable  # their conversations
         if self._header.user_id or self._header.agent_id:
-            return self._position.unreadable
+            return found
         try:
-            invalid = (await self._service.health.get()).invalid_sessions
+            return found + ((await self._service.health.get()).invalid_sessions or 0)
         except SessionServiceError:  # the credential may lack the right to know
-            invalid = 0
-        return max(self._position.unreadable, invalid or 0)
+            return found
 
 
 async def _in_order(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from tests.support.api import Client
 from tests.support.console import Console, Output
 from tests.support.factories import own_key
 from tests.support.service import app_state
+from tests.support.waiting import wait_until
 
 TEXT = 'Größe \u2028 ☃ 🙂 \x00 \\ "'
 AWKWARD = {
@@ -261,19 +263,39 @@ class TestRefusals:
         assert [each["old"] for each in result.lines] == [session_id]
 
 
-async def test_a_conversation_that_cannot_be_read_is_named(
+async def test_what_cannot_be_read_is_counted(
     console: Console, caller: SessionService, redis: Redis, file: Path
 ) -> None:
-    """An export leaves out a session whose conversation is damaged, names it, and fails."""
-    damaged, sound = [(await caller.sessions.create(ANN, AGENT)).session_id for _ in range(2)]
-    key = own_key("messages", damaged)
-    await redis.set(key, "x", px=60_000)
+    """An export leaves out sessions with damaged records or conversations, and fails."""
+    ids = [(await caller.sessions.create(ANN, AGENT)).session_id for _ in range(3)]
+    silent, lost, sound = ids
+    await redis.set(own_key("messages", silent), "x", px=60_000)
+    await redis.set(own_key("session", lost), "x", px=60_000)
     result = await console("sessions", "export", "--output", str(file))
     assert result.code == 1
-    assert result.err.startswith(f"{damaged}: RECORD_UNREADABLE: ")
-    assert result.err.endswith("1 session with 0 messages; 1 cannot be read\n")
-    assert damaged.encode() not in read(file)
-    assert sound.encode() in read(file)
+    assert result.err.startswith(f"{silent}: RECORD_UNREADABLE: ")
+    assert result.err.endswith("1 session with 0 messages; 2 cannot be read\n")
+    assert [each for each in ids if each.encode() in read(file)] == [sound]
+
+
+async def test_sessions_that_end_meanwhile_are_left_out(
+    console: Console, caller: SessionService, file: Path
+) -> None:
+    """An export during which sessions end succeeds, and has the others, once each."""
+    created = await asyncio.gather(*(caller.sessions.create(ANN, AGENT) for _ in range(50)))
+    kept = {each.session_id for each in created[::10]}
+    exporting = asyncio.create_task(console("sessions", "export", "--output", str(file)))
+    await wait_until(lambda: exporting.done() or (file.exists() and read(file)), every=0.001)
+    ending = (each.session_id for each in created if each.session_id not in kept)
+    await asyncio.gather(*(caller.sessions.end(each) for each in ending))
+    assert (await exporting).code == 0
+    lines = [json.loads(line) for line in read(file).splitlines()]
+    listed = Counter(line["session"]["sessionId"] for line in lines if "session" in line)
+    assert kept <= {*listed}
+    assert max(listed.values()) == 1
+    end = lines[-1]["end"]
+    assert end["sessions"] == len(listed)
+    assert end["sessions"] + end["ended"] <= 50
 
 
 async def test_wrong_use_changes_nothing(
