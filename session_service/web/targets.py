@@ -9,6 +9,7 @@ from session_service.domain.ids import is_uuid
 from session_service.metrics.catalogue import OTHER
 from session_service.web.http.context import Endpoint
 from session_service.web.http.durations import METHODS
+from session_service.web.rest import metrics
 from session_service.web.rest.router import Router, ids_of
 from session_service.web.rest.table import PUBLIC_PATHS, routes_of
 from session_service.web.streaming.socketio import PATH
@@ -20,6 +21,7 @@ _WORDS = {
         *(route.path for route in routes_of(with_session_tokens=True)),
         *PUBLIC_PATHS,
         PATH,
+        metrics.PATH,
     )
     for segment in path.split("/")
 }

@@ -125,9 +125,10 @@ async def test_repeated_failures_are_one_line_a_second(
     assert [each["count"] for each in found if each["method"] == "DELETE"] == [1]
 
 
-async def test_an_event_from_a_socket(serve: Serve, lines: Lines) -> None:
-    """An event that fails has the line of a request, with its name as route; others have none."""
-    client = await serve(access=KnownCredentials())
+@pytest.mark.parametrize("access_log", [False, True])
+async def test_an_event_from_a_socket(serve: Serve, lines: Lines, *, access_log: bool) -> None:
+    """An event that fails has the line of a request, named as its route; ACCESS_LOG has all."""
+    client = await serve(access=KnownCredentials(), access_log=access_log)
     socket = Socket()
     url = f"http://127.0.0.1:{client.port}"
     await socket.client.connect(url, auth={"apiKey": "all"}, transports=["websocket"])
@@ -136,14 +137,14 @@ async def test_an_event_from_a_socket(serve: Serve, lines: Lines) -> None:
         assert not (await socket.emit("join", {"channelId": UNKNOWN}))["success"]
     finally:
         await socket.client.disconnect()
-    (line,) = lines()
-    assert (line["event"], line["method"], line["route"]) == (
-        "request refused",
-        "socket.io",
-        "join",
-    )
-    assert (line["status"], line["code"]) == (404, "SESSION_NOT_FOUND")
-    assert line["credential_name"] == "all"
+    found = [line for line in lines() if line["method"] == "socket.io"]
+    assert [(each["event"], each["route"], each["status"]) for each in found] == [
+        *[("request", "leave", 200)] * access_log,
+        ("request refused", "join", 404),
+        *[("request", "join", 404)] * access_log,
+    ]
+    assert found[-1]["code"] == "SESSION_NOT_FOUND"
+    assert found[-1]["credential_name"] == "all"
 
 
 async def test_a_slow_request(serve: Serve, lines: Lines) -> None:
@@ -205,6 +206,7 @@ async def test_the_access_log_has_every_request(serve: Serve, lines: Lines) -> N
         assert (await client.get(path)).status == 200
     await client.options(SESSIONS)
     await client.get("/healthz")
+    await client.get("/metrics")
     await client.get("/none")
     found = [each for each in lines() if "path" in each]
     assert [(each["method"], each["path"], each["route"], each["status"]) for each in found] == [
@@ -212,6 +214,7 @@ async def test_the_access_log_has_every_request(serve: Serve, lines: Lines) -> N
         *[("GET", path, SESSION, 200)] * 3,
         ("OPTIONS", SESSIONS, SESSIONS, 204),
         ("GET", "/healthz", "/healthz", 200),
+        ("GET", "/metrics", "/metrics", 200),
         ("GET", "/…", "", 404),
     ]
     assert {(each["event"], each["address"]) for each in found} == {("request", "127.0.0.1")}
