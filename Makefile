@@ -30,7 +30,7 @@ proof: .venv/installed-test ## run the long tests, such as 100,000 interleavings
 deploy-test: build/deploy/installed ## check the chart, unit, alerts, compose file and proxies; 3 minutes, and 350 MB of tools
 	build/deploy/bin/python -m pytest --numprocesses 2 --dist loadfile $(DEPLOY_TESTS) $(PYTEST_ARGS)
 
-docs-test: .venv/installed-test ## run the commands of README.md and docs/, and list those that cannot run here; 1 minute
+docs-test: .venv/installed-test ## run the commands of README.md and docs/, and list those that cannot run here; 2 minutes
 	.venv/bin/python -m tests.docs.commands $(DOCS_ARGS)
 
 screenshots: .venv/installed-test ## take the screenshots of the documents again, with Chromium
