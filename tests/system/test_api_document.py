@@ -171,17 +171,23 @@ def test_it_tells_the_limits_that_are_set(start: Start) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_service_does_what_it_says(start: Start, store_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.proof)])
+def test_the_service_does_what_it_says(
+    start: Start, store_url: str, tmp_path: Path, examples: int
+) -> None:
     """Generated requests, valid and invalid, alone and in sequences, are answered as documented."""
-    check(start(REDIS_URL=store_url), tmp_path, max_examples=100)
+    check(start(REDIS_URL=store_url), tmp_path, max_examples=examples)
 
 
 @pytest.mark.timeout(300)
-def test_it_does_so_with_access_control(start: Start, store_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.proof)])
+def test_it_does_so_with_access_control(
+    start: Start, store_url: str, tmp_path: Path, examples: int
+) -> None:
     """With a credential requests are answered as documented, and without it they are refused."""
     service = start(REDIS_URL=store_url, ELIZA_SERVER_AUTH_TOKEN=KEY)
     without_others = "--generation-with-security-parameters=false"  # two credentials are refused
-    check(service, tmp_path, "--header", f"X-API-KEY: {KEY}", without_others, max_examples=20)
+    check(service, tmp_path, "--header", f"X-API-KEY: {KEY}", without_others, max_examples=examples)
 
 
 def check(service: ServiceProcess, folder: Path, *arguments: str, max_examples: int) -> None:

@@ -6,6 +6,7 @@ An error names the field, and says what is allowed there.
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from session_service.domain.timeouts import TimeoutPolicy
 from session_service.web.http.errors import InvalidJson
 from session_service.web.http.strict_json import check_depth, syntax_problem
 
+_type_info = cache(inspect.type_info)
 _is_name = re.compile(r"\w{1,64}", re.ASCII).fullmatch
 
 _JSON_NAMES = {
@@ -33,8 +35,7 @@ class RequestDecoder:
     def __init__(self, request_type: Any, policy: TimeoutPolicy) -> None:
         self._type = request_type
         self._json = msgspec.json.Decoder(request_type)
-        info = inspect.type_info(request_type)
-        self._allowed = dict(_describe(info, policy))
+        self._allowed = dict(_describe(_type_info(request_type), policy))
         self._lists = {path.removesuffix("[]") for path in self._allowed if path.endswith("[]")}
         self._headers = headers_of(request_type)
 
@@ -115,9 +116,10 @@ class RequestDecoder:
         return self._allowed.get(path, "valid")
 
 
+@cache
 def headers_of(request_type: Any) -> dict[str, str]:
     """Return the headers that may replace parameters: ``{"lastEventId": "Last-Event-ID"}``."""
-    info = inspect.type_info(request_type)
+    info = _type_info(request_type)
     return {
         field.encode_name: field.type.extra["header"]
         for field in (info.fields if isinstance(info, inspect.StructType) else ())
