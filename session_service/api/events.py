@@ -89,3 +89,7 @@ class CloudEvent(ResponseBody):
             },
         ),
     ]
+    test: (
+        Annotated[bool, Meta(description="true: a sample, by which a webhook is tested")]
+        | UnsetType
+    ) = UNSET

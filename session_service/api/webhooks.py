@@ -19,6 +19,7 @@ from session_service.domain.webhooks import (
     Webhook,
 )
 
+FAILURES = "HTTP_ and a status, or TIMEOUT, CONNECTION, TLS, ADDRESS_NOT_ALLOWED"
 _ALL_TYPES = [*EVENT_TYPES, *(f"session.{name}" for name in EVENT_TYPES)]
 
 # Requests
@@ -72,6 +73,19 @@ class RotateSecret(Request):
         ]
         | None
     ) = None
+
+
+class TestWebhook(Request):
+    """The type of the sample to send."""
+
+    type: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A(session\.)?({'|'.join(EVENT_TYPES)})\Z",
+            description=f"one of {', '.join(EVENT_TYPES)}, also with session. before",
+            examples=["session.created"],
+        ),
+    ]
 
 
 class ListDeadLetters(Request):
@@ -174,6 +188,19 @@ class WebhookRemoved(ResponseBody):
     message: Annotated[str, Meta(examples=["Webhook removed"])]
 
 
+class WebhookTested(ResponseBody):
+    """The outcome of a test: an endpoint that fails is an outcome, too."""
+
+    delivered: Annotated[bool, Meta(description="whether the endpoint answered 2xx in time")]
+    status: Annotated[int | None, Meta(description="of its response; null: there was none")]
+    duration_ms: Annotated[int, Meta(description="whole milliseconds, from connecting on")]
+    failure: Annotated[
+        str | None,
+        Meta(description=f"{FAILURES}; null if it was delivered", examples=["HTTP_503"]),
+    ]
+    event: Annotated[dict[str, Any], Meta(description="the sample that was sent")]
+
+
 class DeadLetterInfo(ResponseBody):
     """A delivery that failed for good."""
 
@@ -182,8 +209,7 @@ class DeadLetterInfo(ResponseBody):
     last_failure: Annotated[
         str,
         Meta(
-            description="HTTP_ and a status, or TIMEOUT, CONNECTION, TLS, ADDRESS_NOT_ALLOWED,"
-            " UNREADABLE, INTERNAL",
+            description=f"{FAILURES}, UNREADABLE, INTERNAL",
             examples=["HTTP_503"],
         ),
     ]

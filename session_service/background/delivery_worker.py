@@ -6,10 +6,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from session_service.background.webhook_client import GONE, Outcome, WebhookClient
+from session_service.background.webhook_client import GONE, WebhookClient
 from session_service.domain.errors import StoreUnavailable
 from session_service.domain.times import jitter
-from session_service.domain.webhooks import Webhook, host_of
+from session_service.domain.webhooks import Outcome, Webhook, host_of
 from session_service.logs import Throttled
 from session_service.store.availability import Availability
 from session_service.store.quarantine import Quarantine

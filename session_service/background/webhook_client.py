@@ -3,24 +3,21 @@
 import socket
 import time
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import aiohttp
 import msgspec
 
 from session_service import __version__
-from session_service.domain.webhooks import Webhook, WebhookPolicy, retry_after_seconds
+from session_service.domain.webhooks import (
+    Outcome,
+    Webhook,
+    WebhookPolicy,
+    retry_after_seconds,
+)
 from session_service.store.webhooks.queue import Delivery
 
 GONE = "HTTP_410"
-
-
-class Outcome(NamedTuple):
-    """The outcome of a delivery."""
-
-    failure: str = ""  # e.g. "HTTP_503" or "TIMEOUT"; "" if it was made
-    retry_after: float = 0.0  # seconds until the endpoint wants another one; 0: it named none
-    status: int = 0  # of the response; 0: there was none
 
 
 class WebhookClient:

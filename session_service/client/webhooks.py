@@ -11,14 +11,18 @@ from session_service.api.webhooks import (
     Replayed,
     RotateSecret,
     SecretRotated,
+    TestWebhook,
     WebhookCreated,
     WebhookInfo,
     WebhookList,
     WebhookRemoved,
+    WebhookTested,
 )
 from session_service.client.paging import Pages
 from session_service.client.resource import Resource
 from session_service.client.transport import operation, path_of
+
+_TEST_SECONDS = 65.0  # SESSION_WEBHOOKS_TIMEOUT_SECONDS is at most 60
 
 
 class Webhooks(Resource):
@@ -102,6 +106,29 @@ class Webhooks(Resource):
             has_key=True,
             idempotency_key=idempotency_key,
             timeout=timeout,
+        )
+
+    @operation("testWebhook")
+    async def test(
+        self,
+        webhook_id: str,
+        event_type: str,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> WebhookTested:
+        """Send a sample, e.g. of ``expiring``, and return the outcome, which may be a failure.
+
+        By default, ``timeout`` is longer than any endpoint may take.
+        """
+        return await self._transport.call(
+            "POST",
+            path_of("webhooks", webhook_id, "test"),
+            WebhookTested,
+            body=TestWebhook(type=event_type),
+            has_key=True,
+            idempotency_key=idempotency_key,
+            timeout=_TEST_SECONDS if timeout is None else timeout,
         )
 
     def dead_letters(

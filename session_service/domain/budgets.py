@@ -54,6 +54,10 @@ QUARANTINE_LOG_LINES = 40  # per minute: there are 256 shards and 100 webhooks
 RETRY_AFTER_SECONDS = 3600.0  # the longest pause that an endpoint can ask for
 PARKED_MS = 30 * 24 * 3_600_000  # queued and parked deliveries are kept for so long after a use
 
+# Tests of webhooks, of a process: for people, and for a script that tries each type
+WEBHOOK_TESTS = 4  # at a time, each for as long as the endpoint may take to reply
+WEBHOOK_TESTS_PER_WINDOW, WEBHOOK_TESTS_SECONDS = 60, 60
+
 # Logs
 SLOW_REQUEST_MS = 500  # the default of the setting; with an idle store, a request takes 1 to 5
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -99,6 +100,14 @@ class Webhook(msgspec.Struct, frozen=True):
         return " ".join(
             signature(read_secret(secret), event_id, at // 1000, body) for secret in secrets
         )
+
+
+class Outcome(NamedTuple):
+    """The outcome of a delivery."""
+
+    failure: str = ""  # e.g. "HTTP_503" or "TIMEOUT"; "" if it was made
+    retry_after: float = 0.0  # seconds until the endpoint wants another one; 0: it named none
+    status: int = 0  # of the response; 0: there was none
 
 
 class QueueSizes(msgspec.Struct, frozen=True):

@@ -98,9 +98,9 @@ WEBHOOK_DELIVERIES = Family(
 LIMITED = Family(
     "session_service_limited_total",
     "Requests refused by a limit: of a user, an API key, an address, creations by pages of an"
-    " address, or the live sessions of a user.",
+    " address, the live sessions of a user, or tests of webhooks.",
     ("by",),
-    ("user", "key", "address", "creations", "sessions"),
+    ("user", "key", "address", "creations", "sessions", "webhook_tests"),
 )
 REFUSED = Family(
     "session_service_refused_total",

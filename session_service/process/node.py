@@ -23,6 +23,7 @@ from session_service.composition import Store
 from session_service.domain.budgets import METRICS_CONNECTIONS
 from session_service.domain.errors import RecordUnreadable, StoreUnavailable
 from session_service.domain.ids import SHARDS
+from session_service.domain.webhooks import WebhookPolicy
 from session_service.process.gauges import StoreGauges
 from session_service.process.listen import BACKLOG, Sockets, accept_pending, allow_files
 from session_service.process.notice import Notice
@@ -34,12 +35,15 @@ from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
 from session_service.web.http.limits import LIMIT_FIELDS, RequestLimits
 from session_service.web.http.state import AppState
+from session_service.web.http.webhook_tests import WebhookTests
 from session_service.web.server import Server
 
 if TYPE_CHECKING:  # it needs the extra jwt
     from session_service.access.jwt import JwtVerifier
 if TYPE_CHECKING:  # it needs the extra otel
     from session_service.tracing.tracer import Tracing
+
+MakeClient = Callable[[WebhookPolicy], WebhookClient]
 
 _ACCEPT_SECONDS = 0.05  # after the stop signal, to accept connections that are already made
 _CUT_SECONDS = 0.1  # after the drain, for the remaining connections; aiohttp takes 0 for no limit
@@ -62,8 +66,11 @@ async def serve_requests(
     if store.settings.access.is_on:
         await _start_access(store, jwts, tasks)
     await _begin_pasts(store)
-    _start_tasks(store, tasks, tracing)
-    state = _state(store, jwts, notice, tracing)
+    make_client = tracing.webhook_client if tracing else WebhookClient
+    _start_tasks(store, tasks, make_client)
+    tester = await stack.enter_async_context(make_client(store.webhooks.policy))
+    webhook_tests = WebhookTests(tester.post, with_content=store.settings.events.content)
+    state = _state(store, jwts, notice, tracing, webhook_tests)
     server = Server(state, allow_files(store.settings.max_connections))
     await _listen(Server(state, METRICS_CONNECTIONS, metrics_of=server), sockets.metrics, stack)
     sites = await _listen(server, sockets.api, stack)
@@ -118,11 +125,10 @@ async def _begin_pasts(store: Store) -> None:
         await store.outbox.begin_pasts(SHARDS)
 
 
-def _start_tasks(store: Store, tasks: Tasks, tracing: "Tracing | None") -> None:
+def _start_tasks(store: Store, tasks: Tasks, make_client: MakeClient) -> None:
     events = store.settings.events
     tasks.start(store.data_set.watch_forever(store.quarantine))
     tasks.start(sweep_forever(store.deadlines, store.outbox, events, store.quarantine))
-    make_client = tracing.webhook_client if tracing else WebhookClient
     tasks.start(deliver_forever(store.webhooks, store.consumer, make_client))
     if not store.is_memory:
         tasks.start(store.monitor.run())
@@ -142,7 +148,11 @@ async def _start_access(store: Store, jwts: "JwtVerifier | None", tasks: Tasks) 
 
 
 def _state(
-    store: Store, jwts: "JwtVerifier | None", notice: Notice, tracing: "Tracing | None"
+    store: Store,
+    jwts: "JwtVerifier | None",
+    notice: Notice,
+    tracing: "Tracing | None",
+    webhook_tests: WebhookTests,
 ) -> AppState:
     settings = store.settings
     limits = _limits(store)
@@ -153,6 +163,7 @@ def _state(
         settings.timeouts,
         store.feed,
         store.webhooks,
+        webhook_tests=webhook_tests,
         max_in_flight=settings.max_in_flight,
         browsers=BrowserPolicy(
             settings.origins,

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Tracer
 
-from session_service.background.webhook_client import Outcome, WebhookClient
-from session_service.domain.webhooks import Webhook, WebhookPolicy
+from session_service.background.webhook_client import WebhookClient
+from session_service.domain.webhooks import Outcome, Webhook, WebhookPolicy
 from session_service.store.webhooks.queue import Delivery
 from session_service.tracing import conventions as names
 from session_service.tracing.conventions import PROPAGATOR, SessionNames, fail

@@ -235,6 +235,7 @@ class TestWebhooks:
             ("POST", "/rotate", {}),
             ("GET", "/dead", None),
             ("POST", "/dead/replay", {}),
+            ("POST", "/test", {"type": "created"}),
         )
         for request in requests:
             unknown = await answer(client, "bound", UNKNOWN, request)

@@ -51,6 +51,7 @@ BODIES: dict[str, Any] = {
     "createWebhook": {"url": "https://hooks.example/sessions"},
     "replayDeadLetters": {},
     "rotateWebhookSecret": {},
+    "testWebhook": {"type": "created"},
     "sendSessionMessage": {"content": "Hello"},
     "updateSession": {"metadata": {"a": 1}},
     "updateSessionTimeout": {"timeoutMinutes": 10},

@@ -246,7 +246,7 @@ async def test_an_erased_conversation_has_a_line(client: Client, lines: Lines) -
 
 
 async def test_changes_of_webhooks_have_lines(client: Client, lines: Lines) -> None:
-    """Creating, rotating, replaying and deleting have a line each, without the secret or URL."""
+    """Each operation that changes or tests one has a line, without the secret or URL."""
     body = {"url": "https://hooks.example.org/?token=hush"}
     async with client.post(WEBHOOKS, json=body, headers=by("all")) as response:
         webhook = (await response.json())["webhookId"]
@@ -254,6 +254,7 @@ async def test_changes_of_webhooks_have_lines(client: Client, lines: Lines) -> N
     assert await send(client, "all", "GET", url) == 200
     assert await send(client, "all", "POST", f"{url}/rotate", json={"overlapHours": 2}) == 200
     assert await send(client, "all", "POST", f"{url}/dead/replay", json={}) == 200
+    assert await send(client, "all", "POST", f"{url}/test", json={"type": "ended"}) == 200
     assert await send(client, "all", "DELETE", url) == 200
     assert await send(client, "all", "DELETE", url) == 404
     shared = SERVER | {"webhook": webhook, "outcome": "done"}
@@ -261,6 +262,7 @@ async def test_changes_of_webhooks_have_lines(client: Client, lines: Lines) -> N
         shared | {"event": "webhook.created"},
         shared | {"event": "webhook.rotated", "overlap_hours": 2},
         shared | {"event": "webhook.replayed", "replayed": 0},
+        shared | {"event": "webhook.tested", "delivered": False},
         shared | {"event": "webhook.deleted"},
     ]
 

@@ -7,7 +7,10 @@ from aiohttp.test_utils import BaseTestServer
 
 from session_service.composition import Store
 from session_service.domain.budgets import CONNECTIONS
+from session_service.domain.webhooks import Outcome, Webhook
+from session_service.store.webhooks.queue import Delivery
 from session_service.web.http.state import AppState
+from session_service.web.http.webhook_tests import WebhookTests
 from session_service.web.server import Server
 
 
@@ -23,6 +26,11 @@ class ServiceUnderTest(BaseTestServer):
         return web.ServerRunner(Server(self.service, self._max_connections))
 
 
+async def _fail(_: Webhook, __: Delivery) -> Outcome:
+    """Fail, because the test has no client for webhooks."""
+    return Outcome("CONNECTION")
+
+
 def app_state(store: Store, **options: Any) -> AppState:
     """Return the state of an application on a store, with options such as ``max_in_flight=2``."""
     return AppState(
@@ -30,5 +38,9 @@ def app_state(store: Store, **options: Any) -> AppState:
         store.settings.timeouts,
         store.feed,
         store.webhooks,
-        **{"measures": store.measures, **options},
+        **{
+            "measures": store.measures,
+            "webhook_tests": WebhookTests(_fail),
+            **options,
+        },
     )

@@ -23,6 +23,7 @@ from session_service.web.http.client_addresses import TrustedProxies, group_of
 from session_service.web.http.create_limit import CreateLimit
 from session_service.web.http.handover import Peers
 from session_service.web.http.limits import RequestLimits
+from session_service.web.http.webhook_tests import WebhookTests
 
 _IDLE_SECONDS = 1.0  # for an idle connection, before it is closed
 _POLL_SECONDS = 0.02
@@ -62,6 +63,7 @@ class AppState:
         feed: Feed,
         webhooks: Webhooks,
         *,
+        webhook_tests: WebhookTests,
         max_in_flight: int = IN_FLIGHT,
         browsers: BrowserPolicy | None = None,
         creations: CreateLimit | None = None,
@@ -82,6 +84,7 @@ class AppState:
         self.tracing = tracing
         self.repository = repository
         self.webhooks = webhooks
+        self.webhook_tests = webhook_tests
         self.policy = policy
         self.feed = feed
         self.browsers = browsers or BrowserPolicy()

@@ -14,7 +14,12 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from session_service.domain.errors import ServiceError, StoreUnavailable, ValidationFailed
+from session_service.domain.errors import (
+    RateLimited,
+    ServiceError,
+    StoreUnavailable,
+    ValidationFailed,
+)
 from session_service.store.sessions.scope import Scope
 from session_service.web.http.bodies import read_body
 from session_service.web.http.context import Endpoint, RequestContext
@@ -70,7 +75,7 @@ def _recording(route: Route, endpoint: Endpoint) -> Endpoint:
                 response = cast("JsonResponse", await endpoint(context, request, ids))
             except ServiceError as error:
                 response = error_response(error)
-                if response.status >= 500:
+                if response.status >= 500 or isinstance(error, RateLimited):
                     raise
             recorded = _pack(response)
         finally:

@@ -15,15 +15,18 @@ from session_service.api.webhooks import (
     Replayed,
     RotateSecret,
     SecretRotated,
+    TestWebhook,
     WebhookCreated,
     WebhookInfo,
     WebhookList,
     WebhookRemoved,
+    WebhookTested,
 )
 from session_service.audit import AuditEvent
 from session_service.domain.credentials import Permission
 from session_service.domain.errors import (
     NotPermitted,
+    RateLimited,
     RecordUnreadable,
     StoreUnavailable,
     TooManyWebhooks,
@@ -143,6 +146,32 @@ async def rotate_webhook_secret(
     return JsonResponse(200, encode(SecretRotated.of(webhook)))
 
 
+async def test_webhook(context: RequestContext, webhook_id: str, body: TestWebhook) -> JsonResponse:
+    """Send a sample of an event to a webhook, and return the outcome.
+
+    The sample is sent at once, whatever types the webhook selects. It is signed as any delivery,
+    and has ``"test": true``. If that fails, the response is the same 200 with ``delivered: false``;
+    the sample is not sent again.
+    """
+    webhook = await context.state.webhooks.get(webhook_id, _owners(context))
+    name = body.type.removeprefix("session.")
+    with context.audited(AuditEvent.WEBHOOK_TESTED, webhook=webhook_id) as entry:
+        sample, outcome, duration_ms = await context.state.webhook_tests.send(webhook, name)
+        entry.add(delivered=not outcome.failure)
+    return JsonResponse(
+        200,
+        encode(
+            WebhookTested(
+                delivered=not outcome.failure,
+                status=outcome.status or None,
+                duration_ms=duration_ms,
+                failure=outcome.failure or None,
+                event=sample.cloud_event(),
+            )
+        ),
+    )
+
+
 async def list_dead_letters(
     context: RequestContext, webhook_id: str, query: ListDeadLetters
 ) -> JsonResponse:
@@ -223,6 +252,17 @@ ROUTES = (
         response=SecretRotated,
         success="The new secret",
         errors=(ValidationFailed, *_WEBHOOK_ERRORS),
+    ),
+    Route(
+        method="POST",
+        path=f"{_WEBHOOK}/test",
+        handler=test_webhook,
+        tag=Tag.WEBHOOKS,
+        access=Permission.WEBHOOKS_ADMIN,
+        body=TestWebhook,
+        response=WebhookTested,
+        success="The outcome, also if the endpoint failed",
+        errors=(RateLimited, *_WEBHOOK_ERRORS),
     ),
     Route(
         method="GET",
