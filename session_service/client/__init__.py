@@ -43,6 +43,7 @@ from session_service.client.errors import (
     WebhookNotFound,
 )
 from session_service.client.events import EventStream, Reset
+from session_service.client.live_session import LiveSession
 from session_service.client.service import SessionService
 
 __all__ = (
@@ -59,6 +60,7 @@ __all__ = (
     "IdempotencyMismatch",
     "InternalError",
     "InvalidJson",
+    "LiveSession",
     "MethodNotAllowed",
     "NotFound",
     "NotReady",

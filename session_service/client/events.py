@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import ClassVar
+from contextlib import aclosing
+from types import TracebackType
+from typing import ClassVar, Self
 
 import aiohttp
 import msgspec
@@ -12,19 +14,17 @@ from msgspec import UNSET, Struct
 from session_service.api.base import Request
 from session_service.api.events import CloudEvent, StreamEvents, StreamSessionEvents
 from session_service.client.errors import (
-    ApiError,
     ConnectionFailed,
     SessionServiceError,
     UnexpectedResponse,
 )
 from session_service.client.resource import Resource
-from session_service.client.retries import delay
+from session_service.client.retries import delay, passes
 from session_service.client.sse import Block, Blocks
 from session_service.client.transport import Transport, operation, path_of
 from session_service.domain.event_types import LAST_TYPES
 
 _SILENCE_SECONDS = 45.0  # the service sends its position every 15 s
-_PASSING = frozenset((408, 429))  # statuses below 500 of refusals that pass
 
 _LAST = frozenset(f"session.{name}" for name in LAST_TYPES)
 
@@ -41,6 +41,13 @@ class Reset(Struct, frozen=True):
 
 class EventStream:
     """Events, in one order. Only a credential or a filter that is refused ends the stream.
+
+    A loop connects when it begins. ``async with`` connects before, so that the stream has all that
+    happens in its block::
+
+        async with service.events.follow(session_id=session_id) as events:
+            await service.messages.send(session_id, "Hello")
+            async for event in events: ...
 
     ``position`` is the id from which to go on: keep it, and pass it as ``last_event_id`` to a later
     stream. A loop that has ended early goes on from there, too, if it is begun again.
@@ -64,15 +71,49 @@ class EventStream:
         self._on_connection = on_connection
         self._is_connected = False
         self._retry: float | None = None  # seconds until the next connection, from the stream
+        self._opened: AsyncGenerator[CloudEvent | Reset | None, None] | None = None  # by begin()
         self._has_begun = False
         self._is_over = False
         self._failures = 0
         self._last_read = 0.0
 
+    async def __aenter__(self) -> Self:
+        await self.begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.aclose()
+            self._opened = None
+
+    async def begin(self) -> None:
+        """Connect, and return when the stream has its position; a loop goes on from there.
+
+        Raises the reason if it cannot begin, like a loop.
+        """
+        if self._opened is None:
+            items = self._items()
+            await anext(items, None)
+            self._opened = items
+
     def __aiter__(self) -> AsyncIterator[CloudEvent | Reset]:
         return self._events()
 
     async def _events(self) -> AsyncGenerator[CloudEvent | Reset, None]:
+        items = self._opened or self._items()
+        self._opened = None
+        async with aclosing(items):
+            async for item in items:
+                if item is not None:
+                    yield item
+
+    async def _items(self) -> AsyncGenerator[CloudEvent | Reset | None, None]:
+        """Yield the events, and None for each other block that has a position."""
         self._last_read = time.monotonic()
         while not self._is_over:
             self._retry = None
@@ -88,7 +129,7 @@ class EventStream:
                     while piece := await _read(stream):
                         for block in blocks.feed(piece):
                             item = self._item(block)
-                            if item is not None:
+                            if item is not None or block.id:
                                 yield item
             if not self._is_over:
                 self._check(failure)
@@ -128,13 +169,8 @@ class EventStream:
 
     def _check(self, failure: SessionServiceError) -> None:
         """Raise a failure that will not pass, or that has lasted for too long."""
-        match failure:
-            case ApiError(status=status) if status < 500 and status not in _PASSING:
-                raise failure
-            case UnexpectedResponse(status=status) if status < 500 and status not in _PASSING:
-                raise failure
-            case _:
-                pass
+        if not passes(failure):
+            raise failure
         away = time.monotonic() - self._last_read
         if self._give_up_after is not None and away >= self._give_up_after:
             raise failure

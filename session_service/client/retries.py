@@ -29,6 +29,7 @@ _NOTHING_DONE = frozenset(
 # Something may have been done, so only a request that has one effect may be sent again. A conflict
 # is the client's own first request, which is still in progress.
 _PERHAPS_DONE = frozenset((ErrorCode.STORE_UNAVAILABLE, ErrorCode.IDEMPOTENCY_CONFLICT))
+_PASSING_STATUSES = frozenset((408, 429))  # those below 500 of refusals that pass
 _PROXY_STATUSES = frozenset((429, 502, 503, 504))  # of responses that are not the service's
 
 
@@ -53,6 +54,13 @@ def may_retry(error: SessionServiceError, *, is_repeatable: bool) -> bool:
             return is_repeatable
         case _:
             return False
+
+
+def passes(error: SessionServiceError) -> bool:
+    """Return whether a failure may pass by itself, unlike the refusal of a credential."""
+    if isinstance(error, ApiError | UnexpectedResponse):
+        return error.status >= 500 or error.status in _PASSING_STATUSES
+    return True
 
 
 def delay(error: SessionServiceError | None, attempt: int) -> float:

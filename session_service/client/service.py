@@ -1,11 +1,14 @@
 """The client of one service."""
 
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from session_service.api.sessions import TimeoutSettings
 from session_service.client.credentials import Token, find_credential, find_url
 from session_service.client.events import Events
 from session_service.client.health import Health
+from session_service.client.live_session import Callback, LiveSession, live_session
 from session_service.client.messages import Channels, Messages
 from session_service.client.sessions import Sessions
 from session_service.client.tokens import Tokens
@@ -67,6 +70,46 @@ class SessionService:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def session(
+        self,
+        user_id: str,
+        agent_id: str,
+        *,
+        metadata: dict[str, Any] | None = None,
+        timeout_config: TimeoutSettings | None = None,
+        get_or_create: bool = True,
+        end_at_exit: bool = False,
+        on_expiring: Callback | None = None,
+        on_over: Callback | None = None,
+    ) -> AbstractAsyncContextManager[LiveSession]:
+        """Keep a session alive during a block, and leave it then, or end it with ``end_at_exit``.
+
+        ::
+
+            async with service.session(user_id, agent_id, on_expiring=warn) as session:
+                await session.send("Hello")
+
+        It is the user's newest live session with the agent; without one, or without
+        ``get_or_create``, it is a new one with ``metadata`` and ``timeout_config``.
+
+        ``on_expiring`` is called when the warning threshold is reached and heartbeats do not renew
+        the session, because it has no ``auto_renew`` or reaches its maximum duration; and again
+        after a renewal. ``on_over`` is called when a heartbeat finds that the session is over. Both
+        get the LiveSession, and may be async; an exception of theirs is logged, and one that
+        still runs at the end of the block is cancelled.
+        """
+        return live_session(
+            (self.sessions, self.messages, self.events),
+            user_id,
+            agent_id,
+            metadata=metadata,
+            timeout_config=timeout_config,
+            get_or_create=get_or_create,
+            end_at_exit=end_at_exit,
+            on_expiring=on_expiring,
+            on_over=on_over,
+        )
 
     async def close(self) -> None:
         """Close the connections."""

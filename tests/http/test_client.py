@@ -6,6 +6,7 @@ import pytest
 
 from session_service.client import SessionNotFound, SessionService
 from session_service.composition import Store
+from session_service.store.events.feed import Feed
 from session_service.web.http.state import AppState
 from tests.support.access import AGENT, ANN, KnownCredentials
 from tests.support.api import Client
@@ -78,6 +79,30 @@ async def test_the_events_of_a_session_come_in_order(caller: SessionService) -> 
     await caller.sessions.end(session_id)
     await asyncio.wait_for(following, 10)
     assert types == ["session.message", "session.renewed", "session.ended"]
+
+
+async def test_a_stream_begins_before_its_loop(caller: SessionService) -> None:
+    """It has all events of its block; a second loop goes on after the first."""
+    session_id = (await caller.sessions.create(ANN, AGENT)).session_id
+    async with asyncio.timeout(10), caller.events.follow(session_id=session_id) as events:
+        for n in range(3):
+            await caller.messages.send(session_id, f"Message {n}")
+        async for event in events:
+            assert event.type == "session.message"
+            break
+        await caller.sessions.end(session_id)
+        types = [event.type async for event in events]
+    assert types == ["session.message"] * 2 + ["session.ended"]
+    with pytest.raises(SessionNotFound):
+        await caller.events.follow(session_id=session_id).begin()
+
+
+async def test_a_stream_ends_with_its_block(caller: SessionService, feed: Feed) -> None:
+    """Without a loop, too, its connection is closed."""
+    async with asyncio.timeout(10), caller.events.follow(user_id=ANN) as events:
+        assert events.position is not None
+        assert feed.subscribers
+    await wait_until(lambda: not feed.subscribers)
 
 
 class TestWithAccessControl:
