@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from session_service.client import SessionService
+from session_service.composition import Store
 from session_service.web.http.state import AppState
-from tests.support.access import AGENT, ANN, BOB
+from tests.support.access import AGENT, ANN, BOB, KnownCredentials
 from tests.support.api import Client
 from tests.support.console import Console
 from tests.support.processes import environment
+from tests.support.service import app_state
 from tests.support.waiting import wait_until
 
 Piped = Callable[..., AbstractAsyncContextManager[asyncio.StreamReader]]
@@ -119,3 +121,17 @@ async def test_a_filter_that_is_wrong_is_refused(console: Console) -> None:
     gone = await console("events", "tail", "--session", ANN)
     assert gone.err.startswith("SESSION_NOT_FOUND: ")
     assert (await console("events", "tail", "--session", ANN, "--user", ANN)).code == 2
+
+
+class TestWithAccessControl:
+    @pytest.fixture
+    def service(self, store: Store) -> AppState:
+        return app_state(store, access=KnownCredentials())
+
+    async def test_a_stream_that_is_refused_is_one_line(self, console: Console) -> None:
+        """Without a credential, the commands that follow events end with the reason, and with 1."""
+        for command in (("events", "tail"), ("sessions", "watch")):
+            refused = await console(*command)
+            assert (refused.code, refused.out) == (1, "")
+            assert refused.err.startswith("UNAUTHORIZED: ")
+            assert len(refused.err.splitlines()) == 1
