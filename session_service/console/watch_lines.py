@@ -1,14 +1,11 @@
 """``session-service sessions watch`` through a pipe: a line for each session and each change."""
 
-import asyncio
-
 from session_service.api.sessions import SessionInfo
-from session_service.client import Reset, SessionService, SessionServiceError
+from session_service.client import Reset, SessionService
 from session_service.console.connection_notes import ConnectionNotes
 from session_service.console.event_lines import line, now, print_event, print_line
 from session_service.console.formats import short_id
 from session_service.console.pipes import while_read
-from session_service.console.side_by_side import side_by_side
 from session_service.output import print_json_line
 
 
@@ -19,25 +16,6 @@ async def watch(
 
     After a reset all sessions are printed again.
     """
-    has_begun, is_listed = asyncio.Event(), asyncio.Event()
-    notes = ConnectionNotes()
-
-    def note(failure: SessionServiceError | None) -> None:
-        has_begun.set()
-        notes(failure)
-
-    async def follow() -> None:
-        stream = service.events.follow(user_id=user, agent_id=agent, on_connection=note)
-        async for item in stream:
-            await is_listed.wait()  # meanwhile the service keeps the events
-            print_event(item, as_json=as_json)
-            if isinstance(item, Reset):
-                await list_all()
-
-    async def begin() -> None:
-        await has_begun.wait()
-        await list_all()
-        is_listed.set()
 
     async def list_all() -> None:
         async for session in service.sessions.list(user_id=user, agent_id=agent):
@@ -46,8 +24,16 @@ async def watch(
             else:
                 print_line(_line_of(session))
 
+    notes = ConnectionNotes()
     with while_read():
-        await side_by_side(follow(), begin())
+        async with service.events.follow(
+            user_id=user, agent_id=agent, on_connection=notes
+        ) as events:
+            await list_all()  # meanwhile the service keeps the events
+            async for item in events:
+                print_event(item, as_json=as_json)
+                if isinstance(item, Reset):
+                    await list_all()
 
 
 def _line_of(session: SessionInfo) -> str:

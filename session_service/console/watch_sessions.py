@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from session_service.client import (
+    EventStream,
     Forbidden,
     Reset,
     SessionExpired,
@@ -49,7 +50,6 @@ class _Screen:
         self._agent = agent
         self._console = Console()
         self._watched = Watched()
-        self._has_begun = asyncio.Event()
         self._failure: SessionServiceError | None = None
         self._reading = asyncio.Lock()  # events wait, so that no state is older than the last event
         self._list_at = 0.0  # by time.monotonic()
@@ -57,13 +57,16 @@ class _Screen:
     async def run(self) -> None:
         """Draw and follow; raises the errors that will not pass, on the terminal as it was."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, _TERMINATED)
-        await side_by_side(self._follow(), self._show())
-
-    async def _follow(self) -> None:
-        stream = self._service.events.follow(
+        async with self._service.events.follow(
             user_id=self._user, agent_id=self._agent, on_connection=self._note
-        )
-        async for item in stream:
+        ) as events:
+            self._watched.room = room_of(self._console)
+            await self._list()
+            with Live(console=self._console, screen=True, auto_refresh=False) as live:
+                await side_by_side(self._follow(events), self._draw(live), self._keep_current())
+
+    async def _follow(self, events: EventStream) -> None:
+        async for item in events:
             async with self._reading:
                 if isinstance(item, Reset):
                     self._watched.clear()
@@ -73,14 +76,6 @@ class _Screen:
 
     def _note(self, failure: SessionServiceError | None) -> None:
         self._failure = failure
-        self._has_begun.set()
-
-    async def _show(self) -> None:
-        await self._has_begun.wait()
-        self._watched.room = room_of(self._console)
-        await self._list()
-        with Live(console=self._console, screen=True, auto_refresh=False) as live:
-            await side_by_side(self._draw(live), self._keep_current())
 
     async def _draw(self, live: Live) -> None:
         while True:
