@@ -21,8 +21,9 @@ help: ## list the targets
 run: .venv/installed-run ## serve on $PORT (3000), with the data in ./data unless REDIS_URL is set
 	@exec .venv/bin/python -m session_service serve
 
+# Three processes for two cores: nearly half of the time of the tests in system/ is waiting.
 test: lint ## lint, check types, run the tests; PYTEST_ARGS is passed to pytest
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	.venv/bin/python -m pytest --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
 
 proof: .venv/installed-test ## run the long tests, such as 100,000 interleavings of all scripts
 	.venv/bin/python -m pytest -m proof --timeout 1200 $(PYTEST_ARGS)

@@ -6,7 +6,7 @@
 (``--scale 0.1`` for a tenth of that; all of it takes two hours), while clients check every
 response, and then compares all sessions with the changes that were acknowledged. Everything runs on
 loopback and is bounded in time. The report goes to build/chaos.md and all measurements to
-build/chaos.json. ``tests/system/test_faults.py`` runs each scenario a few times.
+build/chaos.json. ``make test`` runs most of them a few times.
 
 - The faults: ``scenarios`` (nodes, one server, its connection), ``failovers`` (Sentinel, Cluster),
   ``refusals`` (evictions, denied commands), ``poison`` (damaged keys), ``followers`` (streams while

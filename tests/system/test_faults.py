@@ -1,76 +1,36 @@
-"""A short run of the fault scenarios; ``make chaos`` is the long one."""
+"""Faults of nodes and of connections to the store; and a short run of the fault harness itself."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvloop
 
-from chaos.chaos import SCENARIOS
 from chaos.lives import Lives
 from chaos.loads import soaked
-from chaos.network import is_possible
 from chaos.proxy import proxy_to
 from chaos.stores.base import SingleServer, single_server
 from chaos.trials import Tally, arena, now
-from tests.support.clocks import library
-
-OFTEN = {
-    "node-killed": 2,
-    "python-client": 3,
-    "store-killed-always": 2,
-    "store-killed-everysec": 2,
-    "sentinel-killed-replica": 1,
-    "sentinel-suspended-none": 2,
-    "sentinel-isolated-none": 2,
-    "sentinel-isolated-replica": 1,
-    "cluster-killed-none": 1,
-    "cluster-suspended-replica": 1,
-    "cluster-isolated-none": 1,
-    "cluster-failover": 2,
-    "cluster-migrated-replica": 2,
-    "proxy-delay": 1,
-    "proxy-reset": 2,
-    "proxy-half-close": 1,
-    "proxy-blackhole": 1,
-    "proxy-one-byte": 1,
-    "evicted": 1,
-    "denied": 9,
-    "clock-back-2": 1,
-    "clock-back-25": 1,
-    "clock-back-300": 1,
-    "clock-replica-25": 1,
-    "flushed": 1,
-    "swapped": 1,
-    "started-empty": 1,
-    "started-old": 1,
-    "sigterm": 2,
-    "cancels": 3000,
-}
-LONG = {"python-client"}  # of which test_client.py has a short form
-
-HAS_PROC = Path("/proc/self/fd").exists()
+from tests.support.faults import HAS_PROC, check, scenarios
 
 
-def _possible(name: str) -> Any:
-    """Return a scenario, which is skipped if the machine lacks a tool for it, or is a proof."""
-    lacks = {
-        "missing tool: loopback addresses beside 127.0.0.1": "isolated" in name
-        and not is_possible(),
-        "missing tool: libfaketime": name.startswith("clock-") and library() is None,
-        "missing tool: /proc": name == "cancels" and not HAS_PROC,
+@scenarios(
+    {
+        "node-killed": 2,
+        "python-client": 3,
+        "proxy-delay": 1,
+        "proxy-reset": 2,
+        "proxy-half-close": 1,
+        "proxy-blackhole": 1,
+        "proxy-one-byte": 1,
+        "sigterm": 2,
+        "cancels": 3000,
     }
-    marks = [pytest.mark.skipif(lack, reason=reason) for reason, lack in lacks.items()]
-    return pytest.param(name, marks=[*marks, *[pytest.mark.proof] * (name in LONG)])
-
-
-@pytest.mark.parametrize("name", [_possible(name) for name in OFTEN])
-def test_what_was_acknowledged_holds(name: str) -> None:
+)
+def test_what_was_acknowledged_holds(name: str, often: int) -> None:
     """No response is false, no acknowledged change is lost, and no key is orphaned."""
-    row = uvloop.run(SCENARIOS[name][1](OFTEN[name]))
-    assert row.problems == []
+    check(name, often)
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="missing tool: /proc")

@@ -6,7 +6,7 @@ import pytest
 
 from chaos.flooders import KINDS
 from chaos.floods import MEMORY_MB, onlookers
-from tests.system.test_faults import HAS_PROC
+from tests.support.faults import HAS_PROC
 
 SECONDS = 1.0
 
