@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from session_service.client import memory
+
 DEFAULT_URL = "http://localhost:3000"
 
 Token = str | Callable[[], str | Awaitable[str]]
@@ -53,12 +55,14 @@ def find_credential(
 
 
 def find_url(url: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the URL of the service without a slash at its end, e.g. ``http://localhost:3000``.
+    """Return the URL of the service, e.g. ``http://localhost:3000``, or ``memory://``.
 
     By default it is SESSION_SERVICE_URL. Raises ValueError if it is not the URL of a service; the
     message does not repeat it, because it may have a password.
     """
     url = url or environment.get("SESSION_SERVICE_URL") or DEFAULT_URL
+    if url == memory.URL:
+        return url
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"the URL of the service must be like {DEFAULT_URL}, or memory://")

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from types import TracebackType
-from typing import ClassVar, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, ClassVar, Self
 
 import aiohttp
 import msgspec
@@ -37,6 +37,7 @@ class Reset(Struct, frozen=True):
 
     id: str
     type: ClassVar[str] = "reset"
+    data: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # as events have, but empty
 
 
 class EventStream:

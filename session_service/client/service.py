@@ -1,10 +1,11 @@
 """The client of one service."""
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from session_service.api.sessions import TimeoutSettings
+from session_service.client import memory
 from session_service.client.credentials import Token, find_credential, find_url
 from session_service.client.events import Events
 from session_service.client.health import Health
@@ -32,6 +33,9 @@ class SessionService:
     request. The environment has what is not given: SESSION_SERVICE_URL, and SESSION_SERVICE_KEY or
     SESSION_SERVICE_KEY_FILE. ``timeout`` is in seconds, for each attempt. Make one client for each
     event loop, and share it between tasks.
+
+    ``memory://`` is a service of its own in this process, for tests: it begins with ``async with``,
+    and its data end with it. Raises ImportError without the extra ``memory``.
     """
 
     def __init__(
@@ -49,6 +53,9 @@ class SessionService:
             timeout=timeout,
             max_retries=max_retries,
         )
+        if self.url == memory.URL:
+            memory.check_extra()
+        self._memory = AsyncExitStack()  # the service in this process, if it is one
         self.sessions = Sessions(self._transport)
         self.messages = Messages(self._transport)
         self.channels = Channels(self._transport)
@@ -60,7 +67,14 @@ class SessionService:
     def __repr__(self) -> str:
         return f"SessionService({self._transport.url!r})"
 
+    @property
+    def url(self) -> str:
+        """The URL of the service; with ``memory://``, that on which other clients reach it."""
+        return self._transport.url
+
     async def __aenter__(self) -> Self:
+        if self.url == memory.URL:
+            self._transport.url = await self._memory.enter_async_context(memory.serve())
         return self
 
     async def __aexit__(
@@ -112,5 +126,6 @@ class SessionService:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and the service if it is one in memory."""
         await self._transport.close()
+        await self._memory.aclose()

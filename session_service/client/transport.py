@@ -11,6 +11,7 @@ import msgspec
 
 from session_service.api.base import Request
 from session_service.api.errors import Error
+from session_service.client import memory
 from session_service.client.credentials import Credential
 from session_service.client.errors import (
     BY_CODE,
@@ -173,6 +174,8 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         if self._is_closed:
             raise RuntimeError("the client is closed")
+        if self.url == memory.URL:
+            raise RuntimeError('memory:// begins with: async with SessionService("memory://")')
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),  # streams hold a connection each

@@ -62,18 +62,11 @@ async def serve_requests(
     tracing: "Tracing | None" = None,
 ) -> None:
     """Serve on the sockets until one of the tasks ends, then drain; raise the task's exception."""
-    jwts = _jwt_verifier(store)
-    if store.settings.access.is_on:
-        await _start_access(store, jwts, tasks)
-    await _begin_pasts(store)
-    make_client = tracing.webhook_client if tracing else WebhookClient
-    _start_tasks(store, tasks, make_client)
-    tester = await stack.enter_async_context(make_client(store.webhooks.policy))
-    webhook_tests = WebhookTests(tester.post, with_content=store.settings.events.content)
-    state = _state(store, jwts, notice, tracing, webhook_tests)
+    state = await start_node(store, stack, tasks, notice=notice, tracing=tracing)
     server = Server(state, allow_files(store.settings.max_connections))
-    await _listen(Server(state, METRICS_CONNECTIONS, metrics_of=server), sockets.metrics, stack)
-    sites = await _listen(server, sockets.api, stack)
+    metrics = Server(state, METRICS_CONNECTIONS, metrics_of=server)
+    await serve_on(sockets.metrics, metrics, stack)
+    sites = await serve_on(sockets.api, server, stack)
     if state.peers is not None:
         state.peers.receive(server)
     when_ready()
@@ -89,8 +82,28 @@ async def serve_requests(
     await state.drain(drain_seconds, server.has_connections)
 
 
-async def _listen(
-    server: Server, sockets: Sequence[socket.socket], stack: AsyncExitStack
+async def start_node(
+    store: Store,
+    stack: AsyncExitStack,
+    tasks: Tasks,
+    *,
+    notice: Notice,
+    tracing: "Tracing | None" = None,
+) -> AppState:
+    """Start the background tasks of a node, and return the state that its server needs."""
+    jwts = _jwt_verifier(store)
+    if store.settings.access.is_on:
+        await _start_access(store, jwts, tasks)
+    await _begin_pasts(store)
+    make_client = tracing.webhook_client if tracing else WebhookClient
+    _start_tasks(store, tasks, make_client)
+    tester = await stack.enter_async_context(make_client(store.webhooks.policy))
+    webhook_tests = WebhookTests(tester.post, with_content=store.settings.events.content)
+    return _state(store, jwts, notice, tracing, webhook_tests)
+
+
+async def serve_on(
+    sockets: Sequence[socket.socket], server: Server, stack: AsyncExitStack
 ) -> list[web.SockSite]:
     """Serve on the sockets until the stack is left."""
     runner = web.ServerRunner(server, shutdown_timeout=_CUT_SECONDS)

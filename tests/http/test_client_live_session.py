@@ -117,7 +117,7 @@ async def test_an_expired_session_is_over(
     caller: SessionService, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without auto_renew it expires, and that is noticed when it happens."""
-    brief = TimeoutSettings(timeout_minutes=0.001, auto_renew=False)
+    brief = TimeoutSettings(timeout_minutes=0.005, auto_renew=False)
     over = Calls()
     async with caller.session(ANN, AGENT, timeout_config=brief, on_over=over) as session:
         await wait_until(lambda: over)
@@ -163,7 +163,7 @@ async def test_heartbeats_go_on_after_an_outage(
 
 async def test_a_function_for_tokens_may_fail(client: Client) -> None:
     """Its errors do not end the heartbeats."""
-    answers: list[str | Exception] = ["created", "read", OSError(), ValueError()]
+    answers: list[str | Exception] = ["created", "read", OSError()]
     tokens = iter([*answers, *["heartbeat"] * 99])
 
     def token() -> str:
