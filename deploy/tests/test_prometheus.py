@@ -92,7 +92,9 @@ class Prometheus:
 
     async def is_up(self) -> bool:
         try:
-            return await self.number("count(up == 1)") == 2
+            async with ClientSession(self._url) as client, client.get("/-/ready") as response:
+                is_ready = response.status == 200  # it answers queries 503 before
+            return is_ready and await self.number("count(up == 1)") == 2
         except OSError:
             return False
 
@@ -188,8 +190,7 @@ class Traffic:
             again = {**brief, "agentId": new_uuid()}  # beyond SESSION_MAX_PER_USER
             await self.send(node, "POST", SESSIONS, SESSIONS, json=again)
             foreign = {"Origin": "https://elsewhere.example"}
-            # Refused before there is a route.
-            await self.send(node, "POST", "", SESSIONS, json=session_body(), headers=foreign)
+            await self.send(node, "POST", SESSIONS, SESSIONS, json=session_body(), headers=foreign)
             self.transitions.update(created=11, renewed=10, ended=10, expiring=1, expired=1)
 
 
