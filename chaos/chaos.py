@@ -15,8 +15,8 @@ build/chaos.json. ``make test`` runs most of them a few times.
 - The tools: ``stores`` (servers, Sentinel groups, clusters), ``network`` and ``proxy`` (links that
   can be cut), ``fleet`` (service nodes).
 - The judges: ``workload`` and ``client`` (clients that check responses), ``lives`` (back ends with
-  the Python client), ``observations`` (the acknowledged state), ``checker`` (the keys in the
-  store), ``trials`` (repeats and the report).
+  the Python client: ``backend``, ``life``, ``kept_life``, ``following``), ``observations`` (the
+  acknowledged state), ``checker`` (the keys in the store), ``trials`` (repeats and the report).
 """
 
 import argparse
@@ -53,7 +53,7 @@ BUILD = Path(__file__).parents[1] / "build"
 # Scenarios by name, each with its number of repeats.
 SCENARIOS: dict[str, tuple[int, Scenario]] = {
     "node-killed": (100, scenarios.node_killed),
-    "python-client": (21, scenarios.python_client),
+    "python-client": (12, scenarios.python_client),
     "store-killed-always": (50, partial(scenarios.store_killed, fsync="always")),
     "store-killed-everysec": (50, partial(scenarios.store_killed, fsync="everysec")),
     **{

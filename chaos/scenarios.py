@@ -134,10 +134,10 @@ async def node_stopped(repeats: int) -> Row:
 
 
 async def python_client(repeats: int) -> Row:
-    """Have back ends use the Python client, while each of three faults comes in turn.
+    """Have back ends use the Python client, while each of four faults comes in turn.
 
     A node is killed and replaced at its address; a proxy loses responses, its node is killed, and
-    it goes on with another; the store and a node are killed.
+    it goes on with another; the store and a node are killed; the proxy's node is replaced in order.
     """
     tally, port = Tally(), free_port()
     async with AsyncExitStack() as stack:
@@ -171,7 +171,14 @@ async def python_client(repeats: int) -> Row:
             await store.server.start()
             replaced = await a.nodes.add(port)
 
-        faults = (replace, move, restart_store)
+        async def roll() -> None:
+            nonlocal behind
+            leaving, behind = behind, await a.nodes.add()
+            proxy.target = behind.port
+            if (exit_code := await a.nodes.stop(leaving)) != 0:
+                tally.problems.append(f"exit code {exit_code}")
+
+        faults = (replace, move, restart_store, roll)
 
         async def cause() -> float:
             await faults[tally.repeats % len(faults)]()
@@ -180,6 +187,6 @@ async def python_client(repeats: int) -> Row:
         for _ in range(repeats):
             await a.repeat(cause, tally)
     return tally.row(
-        "Python client: a node, a proxy's node, or the store and a node are killed",
+        "Python client: nodes are killed or stopped, the store is killed, responses are lost",
         "what returned has happened once, what raised once at most; every event once",
     )

@@ -46,6 +46,7 @@ async def live_session(
     end_at_exit: bool,
     on_expiring: Callback | None,
     on_over: Callback | None,
+    timeout: float,
 ) -> AsyncGenerator["LiveSession", None]:
     """Create or find a session, and keep it alive until the block ends."""
     sessions = resources[0]
@@ -57,7 +58,9 @@ async def live_session(
         get_or_create=get_or_create,
     )
     info = await sessions.get(created.session_id)
-    session = LiveSession(*resources, info, on_expiring=on_expiring, on_over=on_over)
+    session = LiveSession(
+        *resources, info, on_expiring=on_expiring, on_over=on_over, timeout=timeout
+    )
     has_failed = True
     try:
         yield session
@@ -91,6 +94,7 @@ class LiveSession:
         *,
         on_expiring: Callback | None,
         on_over: Callback | None,
+        timeout: float,
     ) -> None:
         self.info = info
         self.over: ApiError | None = None
@@ -99,6 +103,7 @@ class LiveSession:
         self._events = events
         self._on_expiring = on_expiring
         self._on_over = on_over
+        self._timeout = timeout
         self._known_at = time.monotonic()
         self._warned_for = ""  # the deadline
         self._callbacks: set[asyncio.Task[None]] = set()
@@ -174,9 +179,9 @@ class LiveSession:
         while True:
             await asyncio.sleep(wait)
             try:
-                self._learn(await self._sessions.heartbeat(self.id))
+                self._learn(await self._heartbeat())
             except Exception as error:  # noqa: BLE001 - a function for tokens may raise any
-                left = self.info.time_remaining / 1000 - (time.monotonic() - self._known_at)
+                left = self._seconds_left()
                 if _is_over(error, left):
                     self.over = error
                     self._notify(self._on_over)
@@ -189,6 +194,14 @@ class LiveSession:
                 failures = 0
                 self._warn()
                 wait = seconds_to_next(self.info)
+
+    async def _heartbeat(self) -> SessionInfo:
+        """Send one heartbeat. If it fails or hangs, there is time for another before the expiry."""
+        timeout = min(self._timeout, max(self._seconds_left() / 2, _CLOSE_SECONDS))
+        return await self._sessions.heartbeat(self.id, timeout=timeout, max_retries=0)
+
+    def _seconds_left(self) -> float:
+        return self.info.time_remaining / 1000 - (time.monotonic() - self._known_at)
 
     def _learn(self, info: SessionInfo) -> SessionInfo:
         self.info = info

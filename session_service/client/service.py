@@ -123,6 +123,7 @@ class SessionService:
             end_at_exit=end_at_exit,
             on_expiring=on_expiring,
             on_over=on_over,
+            timeout=self._transport.timeout,
         )
 
     async def close(self) -> None:

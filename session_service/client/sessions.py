@@ -121,6 +121,7 @@ class Sessions(Resource):
         *,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        max_retries: int | None = None,
     ) -> SessionInfo:
         """Keep a session alive: this is activity, and renews it if it has ``auto_renew``.
 
@@ -133,6 +134,7 @@ class Sessions(Resource):
             SessionInfo,
             idempotency_key=idempotency_key,
             timeout=timeout,
+            max_retries=max_retries,
         )
 
     @operation("renewSession")

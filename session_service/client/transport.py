@@ -76,7 +76,7 @@ class Transport:
     ) -> None:
         self.url = url
         self._credential = credential
-        self._timeout = timeout
+        self.timeout = timeout
         self.max_retries = max_retries
         self._session: aiohttp.ClientSession | None = None
         self._is_closed = False
@@ -155,7 +155,7 @@ class Transport:
         # An error of the caller's function for tokens is raised as it is.
         authorization = await self._credential.header()
         request = request._replace(headers={**request.headers, **authorization})
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self.timeout if timeout is None else timeout
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS))
         try:
             async with await self._send(request, limits) as answer:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chaos.proxy import proxy_to
 from session_service.client import (
     ConnectionFailed,
     LiveSession,
@@ -144,13 +145,15 @@ async def test_a_session_that_the_block_ends(caller: SessionService) -> None:
     assert (over, session.over) == ([], None)
 
 
+@pytest.mark.parametrize("max_retries", [0, 20])
 async def test_heartbeats_go_on_after_an_outage(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, max_retries: int
 ) -> None:
-    """While no node answers, heartbeats are tried; the next node gets one at once."""
+    """While no node answers, heartbeats are tried; the next node gets one before the expiry."""
     server, replacement = (ServiceUnderTest(app_state(store)) for _ in range(2))
     await server.start_server()
-    async with SessionService(f"http://127.0.0.1:{server.port}", max_retries=0) as caller:
+    url = f"http://127.0.0.1:{server.port}"
+    async with SessionService(url, max_retries=max_retries) as caller:
         async with caller.session(ANN, AGENT, timeout_config=KEPT) as session:
             replacement.port = server.port
             await server.close()
@@ -159,6 +162,23 @@ async def test_heartbeats_go_on_after_an_outage(
             await heartbeats(session)
             assert session.over is None
         await replacement.close()
+
+
+async def test_a_heartbeat_that_hangs_is_given_up(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is time for another one before the expiry, although the timeout is longer."""
+    brief = TimeoutSettings(timeout_minutes=0.05, warning_threshold_minutes=0.05)
+    async with (
+        proxy_to(client.port or 0) as proxy,
+        SessionService(f"http://127.0.0.1:{proxy.port}", timeout=60) as caller,
+        caller.session(ANN, AGENT, timeout_config=brief) as session,
+    ):
+        proxy.mode = "blackhole"
+        await wait_until(lambda: f"heartbeat of session {session.id} failed" in caplog.text)
+        proxy.mode = "pass"
+        await heartbeats(session)
+        assert session.over is None
 
 
 async def test_a_function_for_tokens_may_fail(client: Client) -> None:

@@ -1,47 +1,49 @@
 """The Python client while the node that it talks to is killed and replaced."""
 
 import asyncio
+import re
+import runpy
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from signal import SIGKILL
 
 from chaos.stores.server import free_port
-from session_service.client import SessionService
 from tests.support.access import AGENT, ANN
-from tests.support.processes import Start
+from tests.support.processes import ROOT, Start
 from tests.support.waiting import wait_until
 
 
-async def test_a_killed_node_loses_and_doubles_nothing(start: Start, store_url: str) -> None:
-    """Calls are repeated until the next node answers; each message and event is there once."""
+async def test_a_killed_node_loses_and_doubles_nothing(
+    start: Start, store_url: str, tmp_path: Path
+) -> None:
+    """The function of the guide, of fifteen lines at most: each message and event is there once."""
+    found = re.search(
+        r"```python\n(.{,200}whole_life.*?)```", (ROOT / "docs/client.md").read_text(), re.DOTALL
+    )
+    assert found
+    assert len(found[1].splitlines()) <= 15
+    (tmp_path / "life.py").write_text(found[1])
+    whole_life = runpy.run_path(str(tmp_path / "life.py"))["whole_life"]
     port = str(free_port())
     node = start(REDIS_URL=store_url, PORT=port)
     assert node.port == int(port)
     contents = [f"Message {n}" for n in range(60)]
-    async with SessionService(f"http://127.0.0.1:{port}", max_retries=20) as caller:
-        session_id = (await caller.sessions.create(ANN, AGENT)).session_id
-        stream = caller.events.follow(session_id=session_id)
-        types = Counter[str]()
+    left = contents.copy()
 
-        async def follow() -> None:
-            async for event in stream:
-                types[event.type] += 1
+    def taken() -> Iterator[str]:
+        while left:
+            yield left.pop(0)
 
-        async def send() -> None:
-            for content in contents:
-                await caller.messages.send(session_id, content)
-
-        following = asyncio.create_task(follow())
-        await wait_until(lambda: stream.position is not None)
-        sending = asyncio.create_task(send())
-        await wait_until(lambda: types["session.message"] >= 10)
-        node.signal(SIGKILL)
-        node.wait()
-        replacement = start(REDIS_URL=store_url, PORT=port)
-        assert replacement.port == int(port)
-        await asyncio.wait_for(sending, 30)
-        stored = [each.content async for each in caller.messages.list(session_id, after=0)]
-        await caller.sessions.end(session_id)
-        await asyncio.wait_for(following, 30)
+    living = asyncio.create_task(whole_life(f"http://127.0.0.1:{port}", ANN, AGENT, taken()))
+    await wait_until(lambda: len(left) < len(contents) - 10)
+    node.signal(SIGKILL)
+    node.wait()
+    assert left
+    replacement = start(REDIS_URL=store_url, PORT=port)
+    assert replacement.port == int(port)
+    stored, events = await asyncio.wait_for(living, 30)
     assert stored == contents
+    types = Counter(event.type for event in events)
     assert types["session.message"] == len(contents)
     assert (types["reset"], types["session.ended"]) == (0, 1)

@@ -18,7 +18,7 @@ from tests.support.faults import HAS_PROC, check, scenarios
 @scenarios(
     {
         "node-killed": 2,
-        "python-client": 3,
+        "python-client": 4,
         "proxy-delay": 1,
         "proxy-reset": 2,
         "proxy-half-close": 1,
