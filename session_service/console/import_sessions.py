@@ -59,11 +59,11 @@ async def run(
     """Import an export; return 1 if a session or message was refused, or the export is cut off."""
     path = None if source == "-" else Path(source)
     ids_path = Path(ids) if ids else path and path.with_name(f"{path.name}.ids")
-    total = _total_of(path) if path else None
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb")) if path else sys.stdin
         lines = lines_of(file.fileno())
         header = export_format.check_header(await anext(lines, b""))
+        total = _total_of(path) if path else None
         known = Ids(stack.enter_context(_opened(ids_path, resume)), header.id)
         stack.callback(known.close)
         bar = stack.enter_context(Bar("importing", shown=not sys.stdout.isatty()))
