@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from session_service import __version__
-from session_service.console import event_commands, session_commands
+from session_service.console import event_commands, session_commands, webhook_commands
 from session_service.process.command import run_command, run_module
 from session_service.process.listen_fds import OPTION, read
 
@@ -60,6 +60,9 @@ _keys = typer.Typer(help="Manage the API keys, in the store of the settings.")
 _app.add_typer(_keys, name="keys")
 _app.add_typer(session_commands.app, name="sessions")
 _app.add_typer(event_commands.app, name="events")
+_app.add_typer(webhook_commands.app, name="webhooks")
+_app.command("listen")(webhook_commands.listen)
+_app.command("trigger")(webhook_commands.trigger)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _KeyId = Annotated[str, typer.Argument(help="As `keys list` shows it.", metavar="ID")]

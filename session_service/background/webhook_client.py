@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 
 from session_service import __version__
+from session_service.domain.signing import delivery_headers
 from session_service.domain.webhooks import (
     Outcome,
     Webhook,
@@ -46,13 +47,9 @@ class WebhookClient:
         """Send the event of a delivery to the endpoint, and return the outcome."""
         event = delivery.event
         body = msgspec.json.encode(event.cloud_event())
-        headers = {
-            "Content-Type": "application/cloudevents+json",
-            "webhook-id": event.id,
-            "webhook-timestamp": str(delivery.claimed_at // 1000),
-            "webhook-signature": webhook.signatures(event.id, delivery.claimed_at, body),
-            **self.more_headers(),
-        }
+        at = delivery.claimed_at
+        signatures = webhook.signatures(event.id, at, body)
+        headers = delivery_headers(event.id, at // 1000, signatures) | self.more_headers()
         client = self._trusted if webhook.is_from_settings else self._checked
         try:
             async with client.post(

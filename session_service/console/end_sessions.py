@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from session_service.client import SessionNotFound, SessionService
+from session_service.console.confirmation import is_confirmed
 from session_service.console.formats import number_of
 from session_service.output import print_json
 
@@ -34,7 +34,7 @@ async def run(
             sys.stdout.write(f"{number_of(total, 'session')} would end\n")
         return 0
     sys.stderr.write(f"{number_of(total, 'session')} will end\n")
-    if not yes and not _is_confirmed():
+    if not yes and not is_confirmed("End them?", "repeat with --yes, or with --dry-run"):
         return 1
     ended = await _end_all(service, user, agent, everything, total)
     if as_json:
@@ -82,10 +82,3 @@ async def _end_all(
             progress.update(bar, completed=ended, total=max(total, ended))
             if not result.more:
                 return ended
-
-
-def _is_confirmed() -> bool:
-    if not sys.stdin.isatty():
-        sys.stderr.write("This is no terminal to ask on: repeat with --yes, or with --dry-run.\n")
-        return False
-    return typer.confirm("End them?", err=True)

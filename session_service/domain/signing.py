@@ -34,6 +34,19 @@ def read_secret(text: str, field: str = "secret") -> bytes:
     return key
 
 
+def delivery_headers(event_id: str, timestamp: int, signatures: str) -> dict[str, str]:
+    """Return the headers of a delivery.
+
+    ``timestamp`` is when it is made, in epoch seconds, and ``signatures`` e.g. ``v1,… v1,…``.
+    """
+    return {
+        "Content-Type": "application/cloudevents+json",
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signatures,
+    }
+
+
 def signature(key: bytes, event_id: str, timestamp: int, body: bytes) -> str:
     """Sign a delivery, e.g. ``v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=``.
 

@@ -17,6 +17,7 @@ class Receiver:
     """An endpoint on 127.0.0.1 that checks signatures and keeps the accepted events by session."""
 
     def __init__(self) -> None:
+        self.secret = SECRET
         self.status = 204  # of its responses
         self.extra_headers: dict[str, str] = {}  # of its responses
         self.is_hanging = False
@@ -24,6 +25,7 @@ class Receiver:
         self.redirects_followed = 0
         self.received: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.headers: list[Any] = []
+        self.bodies: list[bytes] = []
         self.url = ""
         self._port = 0
         self._runner: web.ServerRunner | None = None
@@ -49,7 +51,7 @@ class Receiver:
         body = await request.read()
         headers = request.headers
         signed = signature(
-            read_secret(SECRET), headers["webhook-id"], int(headers["webhook-timestamp"]), body
+            read_secret(self.secret), headers["webhook-id"], int(headers["webhook-timestamp"]), body
         )
         assert signed in headers["webhook-signature"].split(" ")
         if self.is_hanging:
@@ -59,6 +61,7 @@ class Receiver:
             assert event["id"] == headers["webhook-id"]
             self.received[event["subject"]].append(event)
             self.headers.append(headers)
+            self.bodies.append(body)
         return web.Response(
             status=self.status, headers={"Location": "/elsewhere", **self.extra_headers}
         )
