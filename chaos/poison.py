@@ -5,6 +5,7 @@ about to expire, or of a webhook. Meanwhile sessions of other shards expire, are
 announced to another webhook, on every node.
 """
 
+import asyncio
 import signal
 import tempfile
 from collections import Counter
@@ -157,7 +158,7 @@ async def poison_each(names: Sequence[str]) -> Row:
                 lines += sum("cannot be" in line["event"] for line in node.log)
                 problems += [str(line) for line in node.log if "Traceback" in str(line)]
                 node.signal(signal.SIGTERM)
-                if code := node.wait():
+                if code := await asyncio.to_thread(node.wait):  # the receiver goes on
                     problems.append(f"a node ended with {code}")
     return Row(
         "a key of the wrong type, or garbage in a record, under three nodes",
