@@ -186,6 +186,8 @@ async def python_client(repeats: int) -> Row:
 
         for _ in range(repeats):
             await a.repeat(cause, tally)
+    if not tally.statuses["kept"]:
+        tally.problems.append("no session was kept alive")
     return tally.row(
         "Python client: nodes are killed or stopped, the store is killed, responses are lost",
         "what returned has happened once, what raised once at most; every event once",
