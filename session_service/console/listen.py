@@ -58,7 +58,8 @@ async def run(
                         told = f"{short_id(event.subject)}  {outcome_of(outcome)}"
                         print_line(line(event.time, type_of(event), told))
     except asyncio.CancelledError:  # by Ctrl-C
-        sys.stderr.write(f"{forwarded:,} forwarded, {failed:,} failed\n")
+        after_echo = "\n" if sys.stderr.isatty() else ""  # a terminal shows ^C
+        sys.stderr.write(f"{after_echo}{forwarded:,} forwarded, {failed:,} failed\n")
         raise
     return 0
 

@@ -249,13 +249,14 @@ async def use_as_all_callers(call: Caller, service: ServiceProcess, *credentials
 
 
 async def use_webhooks(call: Caller, headers: Headers) -> None:
-    """Register, read and change a webhook, with an Idempotency-Key as well."""
+    """Register, read, test and change a webhook, with an Idempotency-Key as well."""
     body = {"url": f"https://hooks.example.org/?key={IN_URL}", "secret": REGISTERED}
     for options in ({}, {"Idempotency-Key": "hook"}, {"Idempotency-Key": "hook"}):
         webhook = json.loads(await call("POST", WEBHOOKS, json=body, headers=headers | options))
         url = f"{WEBHOOKS}/{webhook['webhookId']}"
         await call("GET", url, headers=headers)
         await call("POST", f"{url}/dead/replay", json={}, headers=headers)
+        await call("POST", f"{url}/test", json={"type": "ended"}, headers=headers)
         await call("POST", f"{url}/rotate", json={"secret": REGISTERED}, headers=headers)
         await call("POST", f"{url}/rotate", json={"secret": IN_URL}, headers=headers)
         await call("DELETE", url, headers=headers)
