@@ -39,7 +39,7 @@ def find_credential(
     """Return the given credential, or else the key that the environment has.
 
     SESSION_SERVICE_KEY is a key, and SESSION_SERVICE_KEY_FILE the path of a file with one. Raises
-    ValueError if there are two, and OSError if the file cannot be read.
+    ValueError if there are two, or none in the file, and OSError if the file cannot be read.
     """
     if api_key and token:
         raise ValueError("api_key and token are both set; the service takes one of them")
@@ -49,9 +49,19 @@ def find_credential(
     path = environment.get("SESSION_SERVICE_KEY_FILE")
     if key and path:
         raise ValueError("SESSION_SERVICE_KEY and SESSION_SERVICE_KEY_FILE are both set")
-    if path:
-        key = Path(path).read_text(encoding="utf-8").strip()
-    return Credential(key or None)
+    return Credential(read_key(path) if path else key or None)
+
+
+def read_key(path: str) -> str:
+    """Return the API key in a file.
+
+    Raises OSError if the file cannot be read, and ValueError if it is not one key: otherwise an
+    empty file would be a request without a credential.
+    """
+    found = Path(path).read_bytes().split()
+    if len(found) != 1 or not found[0].isascii():
+        raise ValueError(f"{path} must have one API key, and nothing else")
+    return found[0].decode()
 
 
 def find_url(url: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -63,8 +73,12 @@ def find_url(url: str | None, environment: Mapping[str, str] = os.environ) -> st
     url = url or environment.get("SESSION_SERVICE_URL") or DEFAULT_URL
     if url == memory.URL:
         return url
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number up to 65535, or a bracket is missing
+        is_one = False
+    if not is_one:
         raise ValueError(f"the URL of the service must be like {DEFAULT_URL}, or memory://")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("the URL of the service must have no user, query or fragment")

@@ -1,6 +1,7 @@
 """Requests and responses: encodes, sends, repeats what may be repeated, decodes, raises."""
 
 import asyncio
+import errno
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -194,6 +195,8 @@ class Transport:
     def _failure(self, error: Exception, seconds: float) -> SessionServiceError:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         match error:
+            case aiohttp.ClientConnectorError(errno=errno.ECONNREFUSED):
+                return NoConnection(f"cannot connect to {self.url}: the connection was refused")
             case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
                 return NoConnection(f"cannot connect to {self.url}: {reason}")
             case TimeoutError():

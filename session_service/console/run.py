@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from session_service.output import discard_output
@@ -31,11 +30,12 @@ def run_remote(name: str, url: str | None, key_file: str | None, **options: Any)
     an id cannot be used. Modules are imported here, because the client takes 0.2 s.
     """
     client = importlib.import_module("session_service.client")
+    credentials = importlib.import_module("session_service.client.credentials")
     try:
-        key = None if key_file is None else Path(key_file).read_text(encoding="utf-8").strip()
+        key = None if key_file is None else credentials.read_key(key_file)
         retries = _RETRIES_OF_LONG_COMMANDS.get(name, _RETRIES)
         service = client.SessionService(url, api_key=key, max_retries=retries)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:  # memory:// needs an extra
         sys.stderr.write(f"{error}\n")
         return 2
     command = cast("_Command", importlib.import_module(f"session_service.console.{name}"))

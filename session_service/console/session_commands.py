@@ -113,6 +113,8 @@ def end_sessions(
     """
     if bool(session_ids) == bool(user or agent or everything) or (everything and (user or agent)):
         raise typer.BadParameter("name ids, or --user, --agent or both, or --all")
+    if session_ids and dry_run:
+        raise typer.BadParameter("--dry-run counts a selection: name no ids with it")
     options = {
         "session_ids": session_ids or [],
         "user": user,

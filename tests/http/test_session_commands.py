@@ -1,6 +1,7 @@
 """The commands ``sessions …`` against a service."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,14 @@ async def test_a_session_is_shown_with_its_newest_messages(
 
 
 async def test_sessions_are_ended_by_id(console: Console, caller: SessionService) -> None:
-    """`sessions end ID…` ends those that live, names the others, and fails for them."""
+    """`sessions end ID…` ends those that live, names the others, and fails for them.
+
+    It takes no --dry-run, which would not be one.
+    """
     session_id = (await caller.sessions.create(ANN, AGENT)).session_id
+    dry = await console("sessions", "end", session_id, "--dry-run")
+    assert (dry.code, dry.out) == (2, "")
+    assert "--dry-run" in dry.err
     result = await console("sessions", "end", session_id, session_id)
     assert result.code == 1
     assert result.out == f"{session_id} ended\n"
@@ -99,18 +106,32 @@ async def test_a_selection_that_is_none_ends_nothing(
 
 
 async def test_problems_are_one_line(
-    console: Console, tmp_path: Path, unused_tcp_port: int
+    console: Console, tmp_path: Path, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of the service, no service, and a file that cannot be read are a line and a code."""
+    """An error of the service, no service, and options that cannot be used: a line and a code."""
     missing = await console("sessions", "show", "c573bfcf-4d3e-4a16-a194-30faf9ec1102")
     assert missing.code == 1
     assert missing.err.startswith("SESSION_NOT_FOUND: ")
     away = await console("sessions", "list", url=f"http://127.0.0.1:{unused_tcp_port}")
     assert away.code == 1
-    assert away.err.endswith("Is the service running? Name another with --url.\n")
-    for options in (["--key-file", str(tmp_path / "none")], ["--url", "localhost:3000"]):
-        wrong = await console("sessions", "list", *options)
+    assert away.err == (
+        f"cannot connect to http://127.0.0.1:{unused_tcp_port}: the connection was refused\n"
+        "Is the service running? Name another with --url.\n"
+    )
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "two").write_text("one\ntwo\n")
+    monkeypatch.setitem(sys.modules, "fakeredis", None)
+    for option, value, told in (
+        ("--key-file", str(tmp_path / "none"), "No such file"),
+        ("--key-file", str(tmp_path / "empty"), "must have one API key"),
+        ("--key-file", str(tmp_path / "two"), "must have one API key"),
+        ("--url", "localhost:3000", "the URL of the service must be like"),
+        ("--url", "http://localhost:99999", "the URL of the service must be like"),
+        ("--url", "memory://", "session-service[memory]"),
+    ):
+        wrong = await console("sessions", "list", option, value)
         assert wrong.code == 2
+        assert told in wrong.err
         assert len(wrong.err.splitlines()) == 1
 
 
