@@ -1,8 +1,7 @@
 """The question before a command that has much effect."""
 
+import signal
 import sys
-
-import typer
 
 
 def is_confirmed(question: str, instead: str) -> bool:
@@ -10,4 +9,12 @@ def is_confirmed(question: str, instead: str) -> bool:
     if not sys.stdin.isatty():
         sys.stderr.write(f"This is no terminal to ask on: {instead}.\n")
         return False
-    return typer.confirm(question, err=True)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    # The handler of asyncio cancels the task, which waits for the answer.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return answer.strip().lower() in ("y", "yes")

@@ -55,3 +55,18 @@ async def test_sessions_and_events_on_a_terminal(
     entered, left = watch.output.index("\x1b[?1049h"), watch.output.rindex("\x1b[?1049l")
     assert entered < watch.output.index("ID") < left
     assert watch.output.rindex("\x1b[?25h") > watch.output.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("store_url", ["memory://"])
+async def test_a_question_is_answered_by_ctrl_c(
+    client: Client, caller: SessionService, tmp_path: Path
+) -> None:
+    """Ctrl-C at the question of `sessions end` ends the command, and no session."""
+    await caller.sessions.create(ANN, AGENT)
+    url = f"http://127.0.0.1:{client.port}"
+    async with Terminal(tmp_path, "sessions", "end", "--all", SESSION_SERVICE_URL=url) as terminal:
+        await wait_until(lambda: "End them? [y/N]" in terminal.output)
+        terminal.type("\x03")
+        assert await terminal.wait() == 130
+        assert "Traceback" not in terminal.output
+    assert (await caller.sessions.list_page()).total == 1
