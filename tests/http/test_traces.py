@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -236,17 +237,18 @@ async def test_an_event_from_a_socket(serve: Serve, spans: Spans) -> None:
 
 async def test_a_delivery(tracing: Tracing, spans: Spans) -> None:
     """Each attempt is a trace of its own, which the endpoint continues."""
+    now = time.time_ns() // 1_000_000
     event = Event(EventId(1_764_000_000_000, "3f", 0), "renewed", UNKNOWN, ID, ID)
     receiver = Receiver()
     await receiver.start()
     target = Target(f"{receiver.url}?{SECRET}", SECRET)
     webhook = Webhook(ID, target, 0, is_from_settings=False, is_enabled=True)
     async with tracing.webhook_client(WebhookPolicy(allowed_networks=EVERYWHERE)) as client:
-        first = await client.post(webhook, Delivery(event, 0, b"", event.at))
+        first = await client.post(webhook, Delivery(event, 0, b"", now))
         receiver.status = 503
-        second = await client.post(webhook, Delivery(event, 2, b"", event.at))
+        second = await client.post(webhook, Delivery(event, 2, b"", now))
         await receiver.stop()
-        third = await client.post(webhook, Delivery(event, 3, b"", event.at))
+        third = await client.post(webhook, Delivery(event, 3, b"", now))
     assert (first.failure, second.failure, third.failure) == ("", "HTTP_503", "CONNECTION")
     delivered, refused, unreachable = spans.take()
     trace, span, parent = ids(delivered)
