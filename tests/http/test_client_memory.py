@@ -75,7 +75,24 @@ async def test_the_test_of_the_guide() -> None:
 async def test_the_first_example_of_the_guide(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A back end talks to an agent: it gets the reply, prints the conversation and ends it."""
+    """A back end sends messages, prints the conversation and the events, and ends the session."""
+    async with SessionService("memory://") as service:
+        monkeypatch.setenv("SESSION_SERVICE_URL", service.url)
+        async with asyncio.timeout(10):
+            await example("talk")["talk"](ANN, AGENT, ["Hello", "Bye"])
+        assert (await service.sessions.list_page()).total == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line != "session.renewed"] == [
+        "Hello",
+        "Bye",
+        "session.message",
+        "session.message",
+        "session.ended",
+    ]
+
+
+async def test_the_live_session_of_the_guide() -> None:
+    """A back end asks an agent and gets its reply."""
 
     async def reply(agent: SessionService) -> None:
         async for event in agent.events.follow(agent_id=AGENT, last_event_id=begin):
@@ -88,10 +105,7 @@ async def test_the_first_example_of_the_guide(
     async with SessionService("memory://") as service:
         async with service.events.follow() as stream:
             begin = stream.position
-        monkeypatch.setenv("SESSION_SERVICE_URL", service.url)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             group.create_task(reply(service))
-            group.create_task(example("talk")["talk"](ANN, AGENT))
-        assert (await service.sessions.list_page()).total == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{ANN}: Hello", f"{AGENT}: How can I help?"]
+            answer = group.create_task(example("ask")["ask"](service, ANN, AGENT, "Hello"))
+        assert answer.result() == "How can I help?"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
 
+import pytest
+
 from chaos.stores.server import free_port
 from tests.support.access import AGENT, ANN
 from tests.support.processes import ROOT, Start
@@ -15,16 +17,20 @@ from tests.support.waiting import wait_until
 
 
 async def test_a_killed_node_loses_and_doubles_nothing(
-    start: Start, store_url: str, tmp_path: Path
+    start: Start,
+    store_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The function of the guide, of fifteen lines at most: each message and event is there once."""
     found = re.search(
-        r"```python\n(.{,200}whole_life.*?)```", (ROOT / "docs/client.md").read_text(), re.DOTALL
+        r"```python\n(.{,200}def talk.*?)```", (ROOT / "docs/client.md").read_text(), re.DOTALL
     )
     assert found
     assert len(found[1].splitlines()) <= 15
     (tmp_path / "life.py").write_text(found[1])
-    whole_life = runpy.run_path(str(tmp_path / "life.py"))["whole_life"]
+    talk = runpy.run_path(str(tmp_path / "life.py"))["talk"]
     port = str(free_port())
     node = start(REDIS_URL=store_url, PORT=port)
     assert node.port == int(port)
@@ -35,15 +41,17 @@ async def test_a_killed_node_loses_and_doubles_nothing(
         while left:
             yield left.pop(0)
 
-    living = asyncio.create_task(whole_life(f"http://127.0.0.1:{port}", ANN, AGENT, taken()))
+    monkeypatch.setenv("SESSION_SERVICE_URL", f"http://127.0.0.1:{port}")
+    living = asyncio.create_task(talk(ANN, AGENT, taken()))
     await wait_until(lambda: len(left) < len(contents) - 10)
     node.signal(SIGKILL)
     node.wait()
     assert left
     replacement = start(REDIS_URL=store_url, PORT=port)
     assert replacement.port == int(port)
-    stored, events = await asyncio.wait_for(living, 30)
-    assert stored == contents
-    types = Counter(event.type for event in events)
+    await asyncio.wait_for(living, 30)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[: len(contents)] == contents
+    types = Counter(printed[len(contents) :])
     assert types["session.message"] == len(contents)
     assert (types["reset"], types["session.ended"]) == (0, 1)
