@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from session_service.client import SessionNotFound, SessionService
+from session_service.client.transport import path_of
 from session_service.console.confirmation import is_confirmed
 from session_service.console.formats import number_of
 from session_service.output import print_json
@@ -45,6 +46,8 @@ async def run(
 
 
 async def _end_each(service: SessionService, session_ids: Sequence[str], as_json: bool) -> int:
+    for session_id in session_ids:
+        path_of(session_id)  # raises ValueError before a session is ended
     ended, missing = [], []
     for session_id in session_ids:
         try:

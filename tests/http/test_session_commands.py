@@ -59,12 +59,14 @@ async def test_a_session_is_shown_with_its_newest_messages(
 async def test_sessions_are_ended_by_id(console: Console, caller: SessionService) -> None:
     """`sessions end ID…` ends those that live, names the others, and fails for them.
 
-    It takes no --dry-run, which would not be one.
+    Wrong usage ends none: --dry-run, which is for selections, and a text that is no id.
     """
     session_id = (await caller.sessions.create(ANN, AGENT)).session_id
     dry = await console("sessions", "end", session_id, "--dry-run")
     assert (dry.code, dry.out) == (2, "")
     assert "--dry-run" in dry.err
+    wrong = await console("sessions", "end", session_id, "not an id")
+    assert (wrong.code, wrong.out) == (2, "")
     result = await console("sessions", "end", session_id, session_id)
     assert result.code == 1
     assert result.out == f"{session_id} ended\n"
