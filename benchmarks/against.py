@@ -116,7 +116,7 @@ def main() -> int:
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        _check_out(options.ref, folder)
+        check_out(options.ref, folder)
         old = Candidate(stack, "old", folder)
         new = Candidate(stack, "new", ROOT)
         for number in range(-1, options.rounds):
@@ -147,7 +147,7 @@ def _measure_pair(
     return first, second
 
 
-def _check_out(ref: str, folder: Path) -> None:
+def check_out(ref: str, folder: Path) -> None:
     """Write a commit's files into the folder."""
     archive = subprocess.Popen(
         ["git", "archive", ref, "session_service"], cwd=ROOT, stdout=subprocess.PIPE

