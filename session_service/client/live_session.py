@@ -72,6 +72,7 @@ async def live_session(
                 with suppress(SessionNotFound):
                     await session.end()
             except Exception:
+                # The error of the block is the one to raise, whatever the end fails with.
                 if not has_failed:
                     raise
                 log.exception("session %s was not ended", session.id)
@@ -227,6 +228,7 @@ class LiveSession:
             if inspect.isawaitable(result):
                 await result
         except Exception:
+            # The callback is the caller's: no error in it must end the heartbeats.
             log.exception("a callback of session %s failed", self.id)
 
 

@@ -3,13 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from session_service.client import SessionNotFound, SessionService
 from session_service.client.transport import path_of
 from session_service.console.confirmation import is_confirmed
 from session_service.console.formats import number_of
+from session_service.console.progress import Bar
 from session_service.output import print_json
 
 
@@ -67,21 +65,12 @@ async def _end_each(service: SessionService, session_ids: Sequence[str], as_json
 async def _end_all(
     service: SessionService, user: str | None, agent: str | None, everything: bool, total: int
 ) -> int:
-    columns = (
-        TextColumn("ending"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     ended = 0
-    with Progress(
-        *columns, console=Console(stderr=True), disable=not sys.stderr.isatty()
-    ) as progress:
-        bar = progress.add_task("", total=total)
+    with Bar("ending", shown=True) as bar:
+        bar.update(ended, total)
         while True:
             result = await service.sessions.end_many(user_id=user, agent_id=agent, all_=everything)
             ended += result.ended
-            # Sessions that begin meanwhile are ended, too.
-            progress.update(bar, completed=ended, total=max(total, ended))
+            bar.update(ended, total)  # sessions that begin meanwhile are ended, too
             if not result.more:
                 return ended

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from session_service.console.options import Agent, JsonLines, KeyFile, Url, User
+from session_service.console.options import Agent, JsonLines, KeyFile, Url, User, split
 from session_service.console.run import run_remote
 
 app = typer.Typer(help="Follow the events of a running service.")
@@ -42,7 +42,7 @@ def tail_events(
         "user": user,
         "agent": agent,
         "session": session,
-        "types": [each.strip() for each in types.split(",") if each.strip()],
+        "types": split(types),
         "since": since,
     }
     raise typer.Exit(run_remote("tail_events", url, key_file, **options, as_json=json))

@@ -27,7 +27,8 @@ from session_service.console.export_format import (
     new_header,
 )
 from session_service.console.formats import number_of
-from session_service.console.transfers import Bar, patiently
+from session_service.console.progress import Bar
+from session_service.console.transfers import patiently
 from session_service.output import print_json
 
 _PAGE = 100  # sessions, which a resumed export may read again

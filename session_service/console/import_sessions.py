@@ -31,7 +31,8 @@ from session_service.console.export_format import SourceMessage, SourceSession
 from session_service.console.formats import number_of
 from session_service.console.import_ids import KEYS_HOURS, Ids, Result, is_too_old
 from session_service.console.lines import lines_of
-from session_service.console.transfers import Bar, patiently
+from session_service.console.progress import Bar
+from session_service.console.transfers import patiently
 from session_service.output import discard_output, print_json_line, printable
 
 _AT_ONCE = 32  # sessions

@@ -23,3 +23,8 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 SessionId = Annotated[str, typer.Argument(help="The id of the session.", metavar="ID")]
 User = Annotated[str | None, typer.Option(help="Only those of this user.", metavar="ID")]
 Agent = Annotated[str | None, typer.Option(help="Only those with this agent.", metavar="ID")]
+
+
+def split(names: str) -> list[str]:
+    """Return the names in a list such as ``expiring,ended``."""
+    return [name.strip() for name in names.split(",") if name.strip()]

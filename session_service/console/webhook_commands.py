@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from session_service.console.options import Agent, Json, JsonLines, KeyFile, Url, User, Yes
+from session_service.console.options import Agent, Json, JsonLines, KeyFile, Url, User, Yes, split
 from session_service.console.run import run_remote
 
 app = typer.Typer(help="Look after the webhooks of a running service.")
@@ -98,7 +98,7 @@ def listen(
     """
     options = {
         "forward_to": forward_to,
-        "types": [each.strip() for each in types.split(",") if each.strip()],
+        "types": split(types),
         "user": user,
         "agent": agent,
         "secret_file": secret_file,
